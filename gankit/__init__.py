@@ -1,0 +1,34 @@
+"""gankit: run trained GAN generators over real pictures, fast and proven.
+
+    import gankit
+
+    generator = gankit.load("srgan")                       # a torch nn.Module
+    upscaler = gankit.Upscaler("srgan", backend="auto")
+    big = upscaler(picture)                                # PIL, NumPy HWC uint8/uint16 or torch NCHW float
+    upscaler.run(["photos/"], "upscaled/")
+
+Importing gankit imports no torch; the first use of one of these names does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gankit.checkpoints import load
+    from gankit.pipeline.upscaler import Upscaler
+
+__all__ = ["Upscaler", "__version__", "load"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        from gankit.checkpoints import load
+
+        return load
+    if name == "Upscaler":
+        from gankit.pipeline.upscaler import Upscaler
+
+        return Upscaler
+    raise AttributeError(f"module 'gankit' has no attribute '{name}'")

@@ -1,0 +1,102 @@
+"""The one protocol behind which every engine runs.
+
+A *backend* is a way to run a generator; an *engine* is a loaded, ready backend for one generator, device and
+precision. The pipeline, the benchmarks and the parity check see nothing but these two classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+from torch import Tensor, nn
+
+from gankit.models.facts import Facts
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Wants = Literal["tiles", "pictures"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an engine is asked to be.
+
+    Attributes:
+        generator: the module in fp32 and eval mode, as loaded. Backends never change it; they copy.
+        facts: its facts.
+        precision: arithmetic of the convolutions. Sums of normalisations are fp32 in all of them.
+        device: ``"cpu"`` or ``"cuda"``, ``"cuda:1"``, …
+        threads: CPU threads, or ``None`` for the number of physical cores.
+    """
+
+    generator: nn.Module
+    facts: Facts
+    precision: Precision = "fp32"
+    device: str = "cpu"
+    threads: int | None = None
+
+
+class Engine(ABC):
+    """A ready generator.
+
+    Attributes:
+        backend: name of its backend.
+        precision: arithmetic that it runs in.
+        device: where it runs.
+        wants: ``"tiles"``: batches of equal tiles, small enough for memory; ``"pictures"``: one whole picture
+            at a time, of any size, which it streams through a bounded memory itself.
+    """
+
+    backend: str
+    precision: Precision
+    device: str
+    wants: Wants = "tiles"
+
+    @abstractmethod
+    def run(self, batch: Tensor) -> Tensor:
+        """Run a batch.
+
+        Args:
+            batch: (N, C, H, W) on the CPU, in any memory format (channels_last is the fast one: an HWC array
+                permuted, not copied). uint8 or uint16 stand for the full range of the type; float32 for [0, 1].
+
+        Returns:
+            (N, C, scale·H, scale·W) on the CPU, in the dtype of ``batch``: integers clamped and rounded half to even,
+            float32 in nominally [0, 1] and not clamped. Channels_last in memory where ``batch`` was.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most engines hold nothing
+        """Give back what the engine holds. Calling it twice is fine."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Backend(ABC):
+    """A way to run a generator.
+
+    Attributes:
+        name: as the command line spells it.
+        precisions: for each device type, the precisions that it offers, safest first.
+        slow_start: loading takes minutes (compilation), so that ``auto`` takes it for long jobs only.
+    """
+
+    name: ClassVar[str]
+    precisions: ClassVar[dict[str, tuple[Precision, ...]]]
+    slow_start: ClassVar[bool] = False
+
+    @abstractmethod
+    def missing(self, device: str = "cpu") -> str | None:
+        """Why the backend cannot run here, and the way out, in one line; ``None`` if it can."""
+
+    @abstractmethod
+    def load(self, request: Request) -> Engine:
+        """Make an engine.
+
+        Raises:
+            BackendError: the backend is missing, or does not offer the precision or the device.
+        """

@@ -1,0 +1,53 @@
+"""What gankit raises: one line that names the file and the way out.
+
+Every error that a user can cause is a :class:`GankitError`; the command line prints its text and leaves with
+its ``exit_code``. Anything else is a fault of ours and is shown with its traceback.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class GankitError(Exception):
+    """Base of all errors that a user can cause. ``exit_code`` is the command's exit status."""
+
+    exit_code = 2
+
+
+class UsageError(GankitError):
+    """A wrong path, name or option."""
+
+
+class ImageError(GankitError):
+    """One picture cannot be read or written; the others go on.
+
+    Args:
+        path: the picture.
+        reason: what is wrong and what to do, without the file's name.
+    """
+
+    exit_code = 1
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        self.path = Path(path)
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+
+class OutputError(GankitError):
+    """The output cannot take anything (no permission, disk full): the whole run stops."""
+
+
+class CheckpointError(GankitError):
+    """A weights file is missing, broken, unsafe or of an unknown architecture."""
+
+
+class BackendError(GankitError):
+    """A backend is not installed, or cannot run this generator, device or precision."""
+
+
+class ParityError(GankitError):
+    """An engine's or an artefact's pictures are too far from the fp32 ones."""
+
+    exit_code = 1

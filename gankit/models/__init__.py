@@ -1,0 +1,71 @@
+"""The models that gankit knows by name. Importing this package imports no torch.
+
+A new model needs its own file in this folder, with a generator class and a ``facts`` function, and one line in
+``_REGISTRY``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from gankit.errors import UsageError
+from gankit.models.facts import Facts
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["MODELS", "Entry", "Facts", "build", "entry", "facts"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the registry: the module and class that make a model, and what it does in a few words."""
+
+    module: str
+    generator: str
+    summary: str
+
+
+MODELS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "srgan": Entry("gankit.models.srgan", "SRResNet", "×2/×4/×8 upscaling, sharp texture (adversarial)"),
+        "srresnet": Entry("gankit.models.srgan", "SRResNet", "×2/×4/×8 upscaling, faithful (content loss)"),
+    }
+)
+
+
+def entry(name: str) -> Entry:
+    """The registry line of a model.
+
+    Raises:
+        UsageError: for an unknown name; the message has the nearest one.
+    """
+    try:
+        return MODELS[name]
+    except KeyError:
+        near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(MODELS))}"
+        raise UsageError(f"unknown model '{name}': {hint} (a weights file is given by its path)") from None
+
+
+def build(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:
+    """A generator with fresh weights, in training mode.
+
+    Args:
+        name: registry name.
+        options: keyword arguments of the generator class.
+    """
+    line = entry(name)
+    generator: nn.Module = getattr(import_module(line.module), line.generator)(**dict(options or {}))
+    return generator
+
+
+def facts(name: str, options: Mapping[str, Any] | None = None) -> Facts:
+    """The facts of a model built with ``options``."""
+    result: Facts = import_module(entry(name).module).facts(name, **dict(options or {}))
+    return result

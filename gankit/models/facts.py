@@ -1,0 +1,37 @@
+"""What is known of a model before it runs. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Task = Literal["upscale", "translate", "generate"]
+Norm = Literal["none", "batch", "instance"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The facts of one model.
+
+    Attributes:
+        name: registry name, such as ``"srgan"``.
+        paper: authors, year and arXiv number.
+        task: what the generator does.
+        scale: output side over input side (1 for translation).
+        channels: colour channels of the input and output.
+        value_range: the values of the generator's input and output, lowest and highest.
+        multiple: input sides must be a multiple of this many pixels.
+        norm: the kind of normalisation; ``"instance"`` looks at the whole picture, so that plain tiles are wrong.
+        options: the arguments that build the generator again.
+    """
+
+    name: str
+    paper: str
+    task: Task
+    scale: int
+    channels: int
+    value_range: tuple[float, float]
+    multiple: int
+    norm: Norm
+    options: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Kernels for what GAN generators do between convolutions."""
