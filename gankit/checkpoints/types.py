@@ -1,0 +1,29 @@
+"""What loading a weights file gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gankit.models.facts import Facts
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A generator with its weights.
+
+    Attributes:
+        generator: the module, fp32, eval mode, on the CPU, no gradients.
+        facts: what it is.
+        sha256: of the weights file, hexadecimal.
+        path: the weights file.
+    """
+
+    generator: nn.Module
+    facts: Facts
+    sha256: str
+    path: Path
