@@ -1,0 +1,134 @@
+"""Pillow images to Pictures and back: modes, colour spaces, metadata."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from gankit.errors import UsageError
+from gankit.images.metadata import parse_exif, read_exif, upright
+from gankit.images.picture import Picture, from_channels
+
+# Modes whose array is what a Picture wants, and the mode to convert the others to.
+_AS_IT_IS = frozenset({"L", "LA", "RGB", "RGBA"})
+_CONVERT = {"1": "L", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "PA": "RGBA", "YCbCr": "RGB", "HSV": "RGB"}
+_FORMATS = frozenset({"PNG", "JPEG", "WEBP", "TIFF", "BMP"})
+
+
+def from_pil(image: Image.Image) -> Picture:
+    """Pillow -> Picture, upright, with its metadata.
+
+    Args:
+        image: mode 1, L, LA, P, PA, RGB, RGBA, I;16 (any order), I within 0 to 65535, CMYK, YCbCr, LAB or HSV;
+            the first frame of an animation. It is not changed.
+
+    Returns:
+        The picture; ``to_pil`` gives it back.
+
+    Raises:
+        UsageError: pixels that are neither 8 nor 16 bits (mode F, or I outside of 16 bits).
+    """
+    samples, icc_profile = samples_of(image)
+    orientation, exif = read_exif(image.getexif())
+    return from_channels(
+        upright(samples, orientation),
+        icc_profile=icc_profile,
+        exif=exif,
+        dpi=valid_dpi(image.info.get("dpi")),
+        format=image.format if image.format in _FORMATS else "PNG",
+    )
+
+
+def to_pil(picture: Picture) -> Image.Image:
+    """Picture -> Pillow, with profile, EXIF and resolution in ``info``, where ``save`` finds most of them.
+
+    Args:
+        picture: any; Pillow has no 16-bit colour and no 16-bit alpha, so such pictures become 8 bit.
+
+    Returns:
+        Mode L, LA, RGB, RGBA or, for 16-bit gray without alpha, I;16.
+    """
+    if picture.pixels.dtype == np.uint16 and (picture.alpha is not None or not picture.gray):
+        picture = picture.to_8bit()
+    image = Image.fromarray(picture.channels())
+    if picture.icc_profile:
+        image.info["icc_profile"] = picture.icc_profile
+    if picture.exif:
+        image.info["exif"] = picture.exif
+    if picture.dpi:
+        image.info["dpi"] = picture.dpi
+    return image
+
+
+def samples_of(image: Image.Image) -> tuple[np.ndarray, bytes | None]:
+    """The pixels as stored (EXIF orientation not applied), in gray or RGB.
+
+    Args:
+        image: as for :func:`from_pil`.
+
+    Returns:
+        (H, W), (H, W, 2), (H, W, 3) or (H, W, 4) uint8, or (H, W) uint16; and the colour profile that holds for
+        them: None where the colours were converted to sRGB.
+
+    Raises:
+        UsageError: pixels that are neither 8 nor 16 bits.
+    """
+    icc_profile = image.info.get("icc_profile")
+    mode = image.mode
+    if mode == "CMYK":
+        return np.asarray(_to_srgb(image, icc_profile)), None
+    if mode == "LAB":
+        lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+        return np.asarray(_to_srgb(image, lab)), None
+    if mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16), icc_profile
+    if mode == "I":
+        wide = np.asarray(image)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise UsageError("32-bit integer pixels; give 8 or 16 bits")
+        return wide.astype(np.uint16), icc_profile
+    if mode == "F":
+        raise UsageError("floating-point pixels have no fixed range; give 8 or 16 bits")
+    if mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    elif "transparency" in image.info and mode in ("L", "RGB"):
+        image = image.convert("LA" if mode == "L" else "RGBA")
+    elif mode not in _AS_IT_IS:
+        image = image.convert(_CONVERT.get(mode, "RGB"))
+    return np.asarray(image), icc_profile
+
+
+def _to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
+    """CMYK or LAB to sRGB through the profile; without a usable one, by Pillow's plain formula."""
+    if icc_profile:
+        try:
+            converted = ImageCms.profileToProfile(
+                image,
+                ImageCms.ImageCmsProfile(io.BytesIO(icc_profile)),
+                ImageCms.createProfile("sRGB"),
+                renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+                outputMode="RGB",
+                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            )
+            if converted is not None:
+                return converted
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            pass  # a damaged profile, or one of another colour space
+    return image.convert("RGB")
+
+
+def valid_dpi(value: object) -> tuple[float, float] | None:
+    """Two finite positive numbers as floats, or None for anything else that files and users put there."""
+    try:
+        x, y = (float(part) for part in value)  # type: ignore[attr-defined]
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (x, y) if all(math.isfinite(part) and part > 0 for part in (x, y)) else None
+
+
+def exif_of(block: bytes | None) -> tuple[int, bytes | None]:
+    """Orientation and kept EXIF of a raw block, see :func:`gankit.images.metadata.read_exif`."""
+    return read_exif(parse_exif(block))

@@ -1,0 +1,183 @@
+"""TIFF: every depth from 1 to 16 bits in, 8 and 16 bits out, with profile, EXIF and resolution."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import tifffile
+from PIL import ExifTags, TiffImagePlugin
+
+from gankit.images.alpha import unmultiply
+from gankit.images.metadata import parse_exif, read_exif, upright
+from gankit.images.picture import Picture, from_channels
+from gankit.images.pillow import samples_of, valid_dpi
+
+_SIMPLE = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
+_ICC_TAG = 34675
+_SUB_DIRECTORIES = (int(ExifTags.IFD.Exif), int(ExifTags.IFD.GPSInfo))
+_ROWS_PER_STRIP = 64
+_CLASSIC_LIMIT = 1 << 31  # above it tifffile may write BigTIFF, whose EXIF pointers are not ours to patch
+
+
+def decode_tiff(data: bytes, max_pixels: int) -> Picture:
+    """Decode the first page.
+
+    Args:
+        data: the whole file.
+        max_pixels: checked before any pixel is decoded.
+
+    Returns:
+        The picture.
+
+    Raises:
+        ValueError: too large, incomplete, or of a kind that has no 8- or 16-bit meaning; the text says which.
+        Exception: anything that the decoders raise at damaged data.
+    """
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0].aspage()
+        check_size(page.imagewidth, page.imagelength, max_pixels)
+        if page.imagedepth > 1:
+            raise ValueError("a volume, not a picture")
+        bits, kind = int(np.max(page.bitspersample)), int(np.max(page.sampleformat))
+        if kind == 3:
+            raise ValueError("floating-point pixels have no fixed range; convert it to 8 or 16 bits")
+        if kind == 2 or bits > 16:
+            raise ValueError(f"{bits}-bit {'signed ' if kind == 2 else ''}integer pixels; convert it to 8 or 16 bits")
+        _check_complete(page, len(data))
+        icc_profile = page.tags.valueof(_ICC_TAG)
+        if bits > 8:
+            samples = _wide_samples(page, bits)
+        else:
+            image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+            image.load()
+            samples, icc_profile = samples_of(image)
+        dpi = _resolution(page)
+    orientation, exif = read_exif(parse_exif(data))
+    profile = bytes(icc_profile) if icc_profile else None
+    return from_channels(upright(samples, orientation), icc_profile=profile, exif=exif, dpi=dpi, format="TIFF")
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse a picture by the size in its header.
+
+    Raises:
+        ValueError: no pixels, or more than ``max_pixels``.
+    """
+    if width < 1 or height < 1:
+        raise ValueError(f"{width}×{height} holds no pixels")
+    if width * height > max_pixels:
+        megapixels = max_pixels / 1e6
+        raise ValueError(f"{width}×{height} is more than the limit of {megapixels:g} million pixels")
+
+
+def _check_complete(page: tifffile.TiffPage, size: int) -> None:
+    """Refuse missing strips: tifffile fills them with zeros, and a half-black picture is worse than an error."""
+    parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    if not parts or any(start <= 0 or count <= 0 or start + count > size for start, count in parts):
+        raise ValueError("the file ends before its pixels do; it is truncated")
+
+
+def _wide_samples(page: tifffile.TiffPage, bits: int) -> np.ndarray:
+    """Samples of 9 to 16 bits as (H, W, 1 to 4) uint16 over the full range."""
+    photometric = page.photometric
+    if photometric not in _SIMPLE:
+        name = getattr(photometric, "name", str(photometric))
+        raise ValueError(f"{bits}-bit {name} pixels; convert it to 8 bits or to RGB")
+    samples = np.asarray(page.asarray(maxworkers=1))
+    samples = samples.reshape(
+        (page.samplesperpixel, page.imagelength, page.imagewidth)
+        if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+        else (page.imagelength, page.imagewidth, page.samplesperpixel)
+    )
+    if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+        samples = np.moveaxis(samples, 0, -1)
+    if bits < 16:
+        top = (1 << bits) - 1
+        samples = ((samples.astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
+    samples = samples.astype(np.uint16, copy=False)
+    colours = 3 if photometric == tifffile.PHOTOMETRIC.RGB else 1
+    colour = samples[..., :colours]
+    if photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        colour = 65535 - colour
+    extra = page.extrasamples[0] if page.extrasamples and samples.shape[-1] > colours else None
+    if extra not in (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA):
+        return colour  # an extra channel that does not say it is alpha is not
+    alpha = samples[..., colours]
+    if extra == tifffile.EXTRASAMPLE.ASSOCALPHA:
+        colour = unmultiply(colour, alpha)
+    return np.concatenate([colour, alpha[..., None]], axis=-1)
+
+
+def _resolution(page: tifffile.TiffPage) -> tuple[float, float] | None:
+    unit = page.tags.valueof("ResolutionUnit", default=2)
+    if unit not in (2, 3):
+        return None
+    values = []
+    for name in ("XResolution", "YResolution"):
+        value = page.tags.valueof(name)
+        if not isinstance(value, tuple) or len(value) != 2 or not value[1]:
+            return None
+        values.append(value[0] / value[1] * (2.54 if unit == 3 else 1.0))
+    return valid_dpi(values)
+
+
+def encode_tiff(picture: Picture) -> bytes:
+    """Encode as deflated strips with the horizontal predictor, level 1: all readers know it.
+
+    Args:
+        picture: uint8 or uint16, gray or RGB, with or without alpha.
+
+    Returns:
+        The file.
+    """
+    samples = picture.channels()
+    exif = parse_exif(picture.exif)
+    patch = samples.nbytes < _CLASSIC_LIMIT
+    directories = {tag: exif.get_ifd(tag) for tag in _SUB_DIRECTORIES} if patch else {}
+    directories = {tag: entries for tag, entries in directories.items() if entries}
+    # Tag, type (2 text, 4 pointer), count, value; a pointer is patched below, once the directory has a place.
+    extra: list[tuple[int, int, int, Any, bool]] = [(tag, 4, 1, 0, True) for tag in directories]
+    for tag, value in exif.items():
+        if isinstance(value, str):
+            text = value.encode("utf-8") + b"\0"
+            extra.append((tag, 2, len(text), text, True))
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer,
+        samples,
+        photometric="minisblack" if picture.gray else "rgb",
+        planarconfig="contig" if samples.ndim == 3 else None,
+        extrasamples=None if picture.alpha is None else ["unassalpha"],
+        compression="zlib",
+        compressionargs={"level": 1},
+        predictor=True,
+        rowsperstrip=_ROWS_PER_STRIP,
+        resolution=picture.dpi,
+        resolutionunit="INCH" if picture.dpi else None,
+        iccprofile=picture.icc_profile,
+        extratags=extra,
+        metadata=None,
+        software=False,
+        maxworkers=1,
+        byteorder="<",
+    )
+    for tag, entries in directories.items():
+        _append_directory(buffer, tag, entries)
+    return buffer.getvalue()
+
+
+def _append_directory(buffer: io.BytesIO, tag: int, entries: dict[int, Any]) -> None:
+    """Write an EXIF sub-directory at the file's end and point the tag of the first directory at it."""
+    with tifffile.TiffFile(io.BytesIO(buffer.getbuffer())) as file:
+        place = file.pages[0].aspage().tags[tag].valueoffset
+    end = buffer.seek(0, io.SEEK_END)
+    end += buffer.write(b"\0" * (end % 2))  # TIFF wants directories on even offsets
+    directory = TiffImagePlugin.ImageFileDirectory_v2(ifh=b"II\x2a\x00\x00\x00\x00\x00")
+    for key, value in entries.items():
+        if not isinstance(value, dict):
+            directory[key] = value
+    buffer.write(directory.tobytes(end))
+    buffer.seek(place)
+    buffer.write(end.to_bytes(4, "little"))
