@@ -1,0 +1,148 @@
+"""A weights file of any format -> its tensors by name. Nothing in the file is ever run."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import struct
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+
+from gankit.errors import CheckpointError
+
+_LARGEST = 4 << 30  # bytes; no generator comes near, and the file is read into memory
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+_WRAPPERS = ("params_ema", "ema_state_dict", "g_ema", "params", "state_dict", "generator", "model", "net", "weights")
+_PREFIXES = ("module.", "_orig_mod.", "netG.", "generator.")
+_STATE_DICT_ONLY = "save its weights alone: torch.save(module.state_dict(), FILE)"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a weights file holds.
+
+    Attributes:
+        tensors: by name, wrappers and prefixes taken off; dtypes as stored; on the CPU.
+        metadata: of a safetensors file, else empty.
+        sha256: of the file, hexadecimal.
+    """
+
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    sha256: str = ""
+
+
+def read(path: Path) -> Stored:
+    """Read a ``.safetensors`` file or a PyTorch one (zip or older pickle), told apart by content, not by name.
+
+    Args:
+        path: the weights file. PyTorch files go through ``torch.load(weights_only=True)`` and nothing else.
+
+    Raises:
+        CheckpointError: the file is missing, empty, truncated, no weights file, or wants code to be run.
+    """
+    data = _bytes(path)
+    metadata: dict[str, str] = {}
+    if data.startswith((_ZIP, _PICKLE)):
+        found = _read_torch(path, data)
+    elif path.suffix == ".safetensors" or data[8:9] == b"{":
+        found, metadata = _read_safetensors(path, data)
+    else:
+        raise CheckpointError(
+            f"{path}: not a weights file (neither safetensors nor PyTorch): give the checkpoint itself"
+        )
+    tensors = strip_prefixes({name: value for name, value in unwrap(found).items() if isinstance(value, Tensor)})
+    if not tensors:
+        raise CheckpointError(f"{path}: holds no tensors: give a file with the generator's state dict")
+    return Stored(tensors, metadata, hashlib.sha256(data).hexdigest())
+
+
+def unwrap(found: Mapping[str, object]) -> Mapping[str, object]:
+    """The state dict inside the dictionaries that training scripts wrap around it; averaged weights first."""
+    for _ in range(4):
+        inner = next((found[key] for key in _WRAPPERS if isinstance(found.get(key), Mapping)), None)
+        if inner is None:
+            break
+        found = inner  # type: ignore[assignment]
+    return found
+
+
+def strip_prefixes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take off what wrappers (DataParallel, torch.compile, a GAN of two networks) put before the names.
+
+    Where only some names have the prefix of a generator, the others belong to other networks and are dropped.
+    """
+    tensors = dict(tensors)
+    changed = True
+    while changed:
+        changed = False
+        for prefix in _PREFIXES:
+            inner = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            if inner and (len(inner) == len(tensors) or prefix in ("netG.", "generator.")):
+                tensors, changed = inner, True
+    return tensors
+
+
+def _bytes(path: Path) -> bytes:
+    """The whole file, so that the checksum is of the very bytes that are used."""
+    try:
+        if path.is_dir():
+            raise CheckpointError(f"{path}: is a folder: give the weights file in it")
+        if not path.exists():
+            raise CheckpointError(f"{path}: no such file")
+        if not path.is_file():
+            raise CheckpointError(f"{path}: not a regular file: give a weights file")
+        size = path.stat().st_size
+        if size == 0:
+            raise CheckpointError(f"{path}: empty file: download or copy it again")
+        if size > _LARGEST:
+            raise CheckpointError(f"{path}: {size / 1e9:.1f} GB is too large for a generator's weights")
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _read_safetensors(path: Path, data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        tensors = load_safetensors(data)
+        (length,) = struct.unpack_from("<Q", data)
+        metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    except (SafetensorError, struct.error, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: truncated or damaged safetensors file: download or copy it again") from error
+    return tensors, metadata
+
+
+def _read_torch(path: Path, data: bytes) -> Mapping[str, object]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old storage classes; the reader of one line can do nothing about them
+            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever a broken pickle or zip leads to
+        raise CheckpointError(f"{path}: {_why(str(error))}") from error
+    if not isinstance(found, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(found).__name__}, not a state dict: {_STATE_DICT_ONLY}")
+    return {str(key): value for key, value in found.items()}
+
+
+def _why(message: str) -> str:
+    """One line for what ``torch.load`` says in many."""
+    if "TorchScript" in message:
+        return f"a TorchScript archive, which holds code, not weights: {_STATE_DICT_ONLY}"
+    named = re.search(r"GLOBAL ([\w.]+)", message)
+    if named is None:
+        if "Unsupported" in message or "not allowed" in message:
+            return f"refused, because loading it would run code: {_STATE_DICT_ONLY}"
+        return "truncated or damaged: download or copy it again"
+    what = named.group(1)
+    if what.startswith("torch.nn.") or (what.rpartition(".")[2][:1].isupper() and "blocked" not in message):
+        return f"holds a pickled object ({what}), which only its own code can load: {_STATE_DICT_ONLY}"
+    return f"refused, because loading it would run code ({what}): {_STATE_DICT_ONLY}"

@@ -1,0 +1,68 @@
+"""What a layout is, and helpers that layouts share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Match:
+    """A recognised state dict.
+
+    Attributes:
+        model: registry name.
+        options: what builds the generator that these weights fit.
+        state: the weights under the names of our generator.
+    """
+
+    model: str
+    options: Mapping[str, Any]
+    state: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to name the weights of an architecture.
+
+    Attributes:
+        name: whose layout it is, for messages.
+        match: returns ``None`` for a state dict of another layout. It looks at a few keys that no other layout has;
+            whether all tensors are there and fit is checked once, later, for all layouts.
+    """
+
+    name: str
+    match: Callable[[Mapping[str, Tensor]], Match | None]
+
+
+def count(state: Mapping[str, Tensor], pattern: str) -> int:
+    """How many names match a regular expression from end to end."""
+    compiled = re.compile(pattern)
+    return sum(compiled.fullmatch(name) is not None for name in state)
+
+
+def dims(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    """The shape of a tensor; empty if it is not there."""
+    return tuple(state[name].shape) if name in state else ()
+
+
+def rename(state: Mapping[str, Tensor], rules: list[tuple[str, str]]) -> dict[str, Tensor]:
+    r"""Every name through the first rule whose regular expression it begins with; others stay as they are.
+
+    Args:
+        state: tensors by name.
+        rules: (pattern, replacement) of the beginning of a name; ``\1`` is the first group.
+    """
+    renamed = {}
+    for name, value in state.items():
+        for pattern, replacement in rules:
+            new, hits = re.subn(f"^{pattern}", replacement, name, count=1)
+            if hits:
+                name = new  # noqa: PLW2901 - the first rule wins
+                break
+        renamed[name] = value
+    return renamed

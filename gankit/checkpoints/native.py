@@ -1,0 +1,105 @@
+"""gankit's own weights files: safetensors with the model's name and options in the metadata."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from gankit.checkpoints.layouts import Match
+from gankit.errors import CheckpointError, OutputError
+
+FORMAT = "gankit"
+
+
+def save(
+    path: Path | str,
+    generator_state: Mapping[str, Tensor],
+    model: str,
+    options: Mapping[str, Any],
+    *,
+    dtype: torch.dtype = torch.float16,
+    metadata: Mapping[str, str] | None = None,
+) -> str:
+    """Write a generator's weights; the file appears whole or not at all.
+
+    Args:
+        path: the file to write; replaced if there.
+        generator_state: ``generator.state_dict()``, any dtype, device and memory format.
+        model: registry name.
+        options: what builds the generator again, ``facts.options``.
+        dtype: of kernels and matrices. Tensors with one dimension (normalisations, biases, slopes) stay float32:
+            they are tiny, and a running variance can leave fp16's range. So does a tensor that would overflow.
+        metadata: more entries for the file's header.
+
+    Returns:
+        The file's sha256, hexadecimal.
+
+    Raises:
+        CheckpointError: a weight is not finite.
+        OutputError: the file cannot be written.
+    """
+    path = Path(path)
+    header = {**(metadata or {}), "format": FORMAT, "model": model, "options": json.dumps(dict(options))}
+    tensors = {
+        name: _stored(path, name, value, dtype)
+        for name, value in generator_state.items()
+        if not name.endswith("num_batches_tracked")  # counts training steps; inference never reads it
+    }
+    data = to_safetensors(tensors, header)
+    _write(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def declared(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Match | None:
+    """What the header of our own file says it is; ``None`` for a file that is not ours.
+
+    Raises:
+        CheckpointError: the header is ours but makes no sense.
+    """
+    if metadata.get("format") != FORMAT:
+        return None
+    try:
+        options = json.loads(metadata["options"])
+        model = metadata["model"]
+        if not isinstance(options, dict):
+            raise TypeError("options must be a table")
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: damaged header ({error}): save or download the file again") from error
+    return Match(model, options, tensors)
+
+
+def _stored(path: Path, name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    value = value.detach().cpu().contiguous()  # training keeps kernels channels_last, which safetensors cannot hold
+    if not value.is_floating_point():
+        return value.clone()
+    if not bool(torch.isfinite(value).all()):
+        raise CheckpointError(f"{path}: not saved: '{name}' has NaN or infinite values (the training diverged)")
+    if value.ndim < 2:
+        return value.float().clone()
+    small = value.to(dtype, copy=True)
+    return small if bool(torch.isfinite(small).all()) else value.float().clone()
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(temporary).chmod(0o644)  # mkstemp makes it private
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

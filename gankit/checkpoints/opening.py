@@ -1,0 +1,116 @@
+"""A registry name or a weights file -> a ready generator with its facts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gankit import models
+from gankit.checkpoints.files import read
+from gankit.checkpoints.layouts import Match, recognise
+from gankit.checkpoints.native import declared
+from gankit.checkpoints.shipped import card, weights_path
+from gankit.checkpoints.types import Loaded
+from gankit.errors import CheckpointError, UsageError
+
+
+def load(name_or_path: str | Path) -> nn.Module:
+    """The generator alone; see :func:`open_model`."""
+    return open_model(name_or_path).generator
+
+
+def open_model(name_or_path: str | Path) -> Loaded:
+    """Load a generator.
+
+    Args:
+        name_or_path: a registry name, for the weights that ship with gankit, or a weights file: our own, or one of the
+            layouts in ``checkpoints/layouts``.
+
+    Returns:
+        The generator in fp32 and eval mode, on the CPU, with its facts and the file's sha256.
+
+    Raises:
+        UsageError: neither a registry name nor a file.
+        CheckpointError: the file is missing, broken, unsafe or of an unknown architecture.
+    """
+    if isinstance(name_or_path, str) and name_or_path in models.MODELS:
+        return _open_shipped(name_or_path)
+    path = Path(name_or_path)
+    looks_like_name = isinstance(name_or_path, str) and not path.suffix and len(path.parts) == 1
+    if looks_like_name and os.sep not in str(name_or_path) and not path.exists():
+        models.entry(str(name_or_path))  # raises with the nearest name
+    return _open_file(path)
+
+
+def _open_shipped(name: str) -> Loaded:
+    path = weights_path(name)
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: the weights of '{name}' are not installed: reinstall gankit, or give a weights file"
+        )
+    loaded = _open_file(path)
+    if loaded.sha256 != card(name)["sha256"]:
+        raise CheckpointError(f"{path}: differs from the checksum in its card: reinstall gankit")
+    return loaded
+
+
+def _open_file(path: Path) -> Loaded:
+    stored = read(path)
+    found = declared(path, stored.tensors, stored.metadata)
+    try:
+        found = found or recognise(stored.tensors)
+        facts = models.facts(found.model, found.options)
+        with torch.device("meta"):  # shapes first: no memory, no random numbers
+            generator = models.build(found.model, found.options)
+    except (UsageError, CheckpointError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    _fill(path, generator, found)
+    return Loaded(generator.eval().requires_grad_(False), facts, stored.sha256, path)
+
+
+def _fill(path: Path, generator: nn.Module, found: Match) -> None:
+    """Put checked float32 copies of the weights into a generator that was built on the meta device."""
+    state = {name: value for name, value in found.state.items() if not name.endswith("num_batches_tracked")}
+    wanted = generator.state_dict()
+    counters = {name: torch.zeros((), dtype=torch.int64) for name in wanted if name.endswith("num_batches_tracked")}
+    _check(path, found.model, state, {name: value for name, value in wanted.items() if name not in counters})
+    # contiguous copies of our own: the file's tensors may be views of each other
+    weights = {
+        name: value.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        for name, value in state.items()
+    }
+    generator.load_state_dict({**weights, **counters}, assign=True)
+
+
+def _check(path: Path, model: str, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    missing, unexpected = [k for k in wanted if k not in state], [k for k in state if k not in wanted]
+    if missing or unexpected:
+        parts = [
+            f"{_some(names)} {what}" for names, what in ((missing, "missing"), (unexpected, "unexpected")) if names
+        ]
+        raise CheckpointError(
+            f"{path}: does not fit '{model}': {', '.join(parts)}: give a complete, unchanged state dict"
+        )
+    for name, value in state.items():
+        if value.shape != wanted[name].shape:
+            raise CheckpointError(
+                f"{path}: does not fit '{model}': '{name}' is {list(value.shape)}, should be {list(wanted[name].shape)}"
+            )
+        if not value.is_floating_point() or value.layout != torch.strided:
+            raise CheckpointError(
+                f"{path}: '{name}' is {value.dtype}, {value.layout}: give plain floating-point weights"
+            )
+    broken = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise CheckpointError(
+            f"{path}: NaN or infinite weights in {_some(broken)}: use an earlier or intact checkpoint"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first name, and how many more."""
+    return f"'{names[0]}'" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
