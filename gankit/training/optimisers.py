@@ -1,0 +1,118 @@
+"""Optimisers for convolutional networks, and the learning rates they follow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Muon, Optimizer
+
+Schedule = Callable[[int], float]
+
+
+def warmup_cosine(steps: int, warmup: int = 100, floor: float = 0.0) -> Schedule:
+    """Factor of the learning rate: linear from 0 to 1 in ``warmup`` steps, times a half cosine down to ``floor``."""
+
+    def factor(step: int) -> float:
+        rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        fall = 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / max(1, steps)))
+        return rise * (floor + (1 - floor) * fall)
+
+    return factor
+
+
+def constant() -> Schedule:
+    """The learning rate as given."""
+    return lambda step: 1.0
+
+
+class MuonAdam(Optimizer):
+    """Muon for the inner convolutions, Adam for the rest.
+
+    Muon (Jordan et al. 2024) replaces each matrix's momentum by the nearest orthogonal matrix. torch's takes matrices
+    only, so a convolution's (O, C, k, k) weight is given to it as its (O, C·k·k) view, which shares the memory.
+
+    Args:
+        inner: convolution weights, contiguous.
+        rest: the first and last layers, biases, slopes, norms: what is no hidden matrix.
+        inner_lr: Muon's learning rate.
+        lr: Adam's learning rate.
+        betas: Adam's decay rates.
+    """
+
+    def __init__(
+        self,
+        inner: Iterable[nn.Parameter],
+        rest: Iterable[nn.Parameter],
+        *,
+        inner_lr: float = 5e-3,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.99),
+    ) -> None:
+        inner, rest = list(inner), list(rest)
+        self._inner = inner
+        self._views = [parameter.detach().view(parameter.shape[0], -1) for parameter in inner]
+        self._muon = Muon(self._views, lr=inner_lr, weight_decay=0.0)
+        self._adam = Adam(rest, lr=lr, betas=betas)
+        super().__init__([*inner, *rest], {})
+        self.param_groups = [*self._muon.param_groups, *self._adam.param_groups]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step of both. A closure is not supported, since neither of the two needs one."""
+        if closure is not None:
+            raise ValueError("MuonAdam takes no closure")
+        for parameter, view in zip(self._inner, self._views, strict=True):
+            view.grad = None if parameter.grad is None else parameter.grad.reshape(view.shape)
+        self._muon.step()
+        self._adam.step()
+        return None
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self._inner:
+            parameter.grad = None
+        self._adam.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both states."""
+        return {"muon": self._muon.state_dict(), "adam": self._adam.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Both states."""
+        self._muon.load_state_dict(state_dict["muon"])
+        self._adam.load_state_dict(state_dict["adam"])
+        self.param_groups = [*self._muon.param_groups, *self._adam.param_groups]
+
+
+def set_learning_rate(optimiser: Optimizer, factor: float) -> None:
+    """Multiply every group's first learning rate by ``factor``."""
+    for group in optimiser.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+        group["lr"] = group["initial_lr"] * factor
+
+
+class Average:
+    """Exponential moving average of a module's parameters and buffers: w̄ ← d·w̄ + (1 - d)·w.
+
+    The decay grows as (1 + n) / (10 + n) up to ``decay``, so that the first, random weights are soon forgotten.
+    """
+
+    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.state: dict[str, Tensor] = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Take in the module's values of now."""
+        self.updates += 1
+        weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for name, value in module.state_dict().items():
+            if value.is_floating_point():
+                self.state[name].lerp_(value.to(self.state[name]), weight)
+            else:
+                self.state[name].copy_(value)
