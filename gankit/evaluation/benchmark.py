@@ -1,0 +1,202 @@
+"""Figures over a benchmark: a folder of true pictures and a folder of their small versions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gankit.errors import ImageError, UsageError
+from gankit.evaluation.metrics import SSIM_SIDE, Picture, psnr, psnr_y, ssim_y
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+Upscale = Callable[[Picture], Picture]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Figures of one picture, or their means over several.
+
+    Attributes:
+        name: the picture's stem.
+        psnr_y: dB, on luma.
+        ssim_y: on luma.
+        psnr: dB, on RGB.
+    """
+
+    name: str
+    psnr_y: float
+    ssim_y: float
+    psnr: float
+
+
+@dataclass(frozen=True)
+class Table:
+    """Figures of one way to upscale over a benchmark.
+
+    Attributes:
+        scores: one per picture, by name.
+        scale: side of the true picture over side of the small one.
+        border: pixels cut from each side before measuring.
+    """
+
+    scores: tuple[Score, ...]
+    scale: int
+    border: int
+
+    @property
+    def mean(self) -> Score:
+        """The means over the pictures (of dB values, as the papers average them)."""
+        return Score(
+            "mean",
+            fmean(score.psnr_y for score in self.scores),
+            fmean(score.ssim_y for score in self.scores),
+            fmean(score.psnr for score in self.scores),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, which knows no infinity: ``None`` is the PSNR of equal pictures."""
+        pictures = {score.name: _figures(score) for score in self.scores}
+        return {"scale": self.scale, "border": self.border, "mean": _figures(self.mean), "pictures": pictures}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A true picture and its small version, by file."""
+
+    name: str
+    hr: Path
+    lr: Path
+
+
+def find_scale(hr_dir: Path | str, lr_dir: Path | str) -> int:
+    """The scale of a benchmark, from the sizes of its first pair.
+
+    Raises:
+        UsageError: a folder is missing or empty, or the first true picture has no small version.
+        ImageError: one of them cannot be read.
+    """
+    hr = next(iter(_pictures(Path(hr_dir)).values()))
+    lr_files = _pictures(Path(lr_dir))
+    lr = lr_files.get(hr.stem) or next((path for stem, path in lr_files.items() if _is_small(stem, hr.stem)), None)
+    if lr is None:
+        raise UsageError(f"{hr}: no picture of that name in {lr_dir}")
+    return max(1, read_rgb(hr).shape[0] // read_rgb(lr).shape[0])
+
+
+def find_pairs(hr_dir: Path | str, lr_dir: Path | str, scale: int) -> tuple[Pair, ...]:
+    """Pair the pictures of two folders by stem; ``baby.png`` also pairs with ``babyx4.png`` for scale 4.
+
+    Raises:
+        UsageError: a folder is missing or empty, or a true picture has no small version.
+    """
+    hr_files, lr_files = _pictures(Path(hr_dir)), _pictures(Path(lr_dir))
+    pairs = []
+    for stem, hr in hr_files.items():
+        lr = lr_files.get(stem) or lr_files.get(f"{stem}x{scale}")
+        if lr is None:
+            raise UsageError(f"{hr}: no picture of that name in {lr_dir}")
+        pairs.append(Pair(stem, hr, lr))
+    return tuple(pairs)
+
+
+def read_rgb(path: Path) -> Picture:
+    """A picture as (H, W, 3) uint8 RGB; gray becomes RGB with equal channels, alpha is dropped.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(path, f"cannot be read as a picture ({error})") from error
+
+
+def read_pair(pair: Pair, scale: int) -> tuple[Picture, Picture]:
+    """Both pictures; the true one is cropped to the small one's size times ``scale``, as the benchmarks are made.
+
+    Returns:
+        The true picture and the small one, (H, W, 3) uint8.
+
+    Raises:
+        ImageError: one cannot be read, or their sizes do not belong together.
+    """
+    hr, lr = read_rgb(pair.hr), read_rgb(pair.lr)
+    height, width = lr.shape[0] * scale, lr.shape[1] * scale
+    if not (0 <= hr.shape[0] - height < scale and 0 <= hr.shape[1] - width < scale):
+        sizes = f"{hr.shape[1]}×{hr.shape[0]} and {lr.shape[1]}×{lr.shape[0]}"
+        raise ImageError(pair.hr, f"{sizes} ({pair.lr.name}) are not ×{scale} of each other")
+    return hr[:height, :width], lr
+
+
+def each_pair(hr_dir: Path | str, lr_dir: Path | str, scale: int) -> Iterator[tuple[str, Picture, Picture]]:
+    """Name, true picture and small picture of every pair, one at a time."""
+    for pair in find_pairs(hr_dir, lr_dir, scale):
+        hr, lr = read_pair(pair, scale)
+        yield pair.name, hr, lr
+
+
+def evaluate_pairs(
+    upscale: Upscale, hr_dir: Path | str, lr_dir: Path | str, scale: int, border: int | None = None
+) -> Table:
+    """Upscale every small picture and measure it against the true one.
+
+    Args:
+        upscale: (h, w, 3) uint8 -> (scale·h, scale·w, 3) uint8.
+        hr_dir: folder of true pictures.
+        lr_dir: folder of small pictures with the same stems.
+        scale: side of the true picture over side of the small one.
+        border: pixels cut from each side; ``None`` is the scale, as in the papers.
+
+    Raises:
+        UsageError: a folder is missing or empty, a picture has no partner, or ``upscale`` has another scale.
+        ImageError: a picture cannot be read, or the sizes do not belong together.
+        ValueError: ``upscale`` gave another dtype.
+    """
+    cut = scale if border is None else border
+    scores = []
+    for name, hr, lr in each_pair(hr_dir, lr_dir, scale):
+        if min(hr.shape[:2]) < 2 * cut + SSIM_SIDE:
+            raise UsageError(f"{hr_dir}: {name} is too small to measure inside a border of {cut} pixels")
+        result = upscale(lr)
+        if result.shape != hr.shape:
+            made, wanted = (f"{p.shape[1]}×{p.shape[0]}" for p in (result, hr))
+            raise UsageError(f"{hr_dir}: the model made {made} of {name}, the true picture is {wanted} (×{scale})")
+        scores.append(Score(name, psnr_y(result, hr, cut), ssim_y(result, hr, cut), psnr(result, hr, cut)))
+    return Table(tuple(scores), scale, cut)
+
+
+def bicubic(scale: int) -> Upscale:
+    """The upscaler that everything is compared with: Pillow's bicubic (a = -0.5, as MATLAB's ``imresize``)."""
+
+    def upscale(picture: Picture) -> Picture:
+        height, width = picture.shape[:2]
+        return np.asarray(Image.fromarray(picture).resize((width * scale, height * scale), Image.Resampling.BICUBIC))
+
+    return upscale
+
+
+def _is_small(stem: str, of: str) -> bool:
+    return stem.startswith(f"{of}x") and stem.removeprefix(f"{of}x").isdecimal()
+
+
+def _figures(score: Score) -> dict[str, float | None]:
+    figures = {"psnr_y": score.psnr_y, "ssim_y": score.ssim_y, "psnr": score.psnr}
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder")
+    files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES}
+    if not files:
+        raise UsageError(f"{folder}: holds no pictures")
+    return files

@@ -1,0 +1,95 @@
+"""Pictures for the eye: the same crop from several upscalers, side by side, at one pixel to one pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from gankit.evaluation.benchmark import Upscale, bicubic
+from gankit.evaluation.metrics import Picture, psnr_y
+
+Box = tuple[int, int, int, int]
+"""x, y, width, height in pixels of the large picture."""
+
+_DEFAULT_SIDE = 240
+_GAP = 6
+_LABEL_HEIGHT = 22
+_FONT_SIZE = 14
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a comparison.
+
+    Attributes:
+        label: what stands above it.
+        picture: (H, W, 3) uint8.
+    """
+
+    label: str
+    picture: Picture
+
+
+def strip(panels: Sequence[Panel], crop: Box | None = None) -> Image.Image:
+    """Panels from left to right, each the same crop, never resized, with its label above it.
+
+    Args:
+        panels: pictures of one size.
+        crop: x, y, width, height; ``None`` takes up to 240×240 pixels from the middle.
+
+    Raises:
+        ValueError: no panels, pictures of different sizes, or a crop outside them.
+    """
+    if not panels:
+        raise ValueError("a comparison needs at least one picture")
+    shapes = {panel.picture.shape for panel in panels}
+    if len(shapes) > 1:
+        raise ValueError(f"pictures of different sizes: {sorted(shapes)}")
+    x, y, width, height = _checked(crop, panels[0].picture)
+    font = ImageFont.load_default(_FONT_SIZE)
+    columns = [max(width, int(np.ceil(font.getlength(panel.label)))) for panel in panels]
+    sheet = Image.new("RGB", (sum(columns) + _GAP * (len(columns) - 1), height + _LABEL_HEIGHT), "white")
+    draw = ImageDraw.Draw(sheet)
+    left = 0
+    for column, panel in zip(columns, panels, strict=True):
+        draw.text((left, 2), panel.label, fill="black", font=font)
+        sheet.paste(Image.fromarray(panel.picture[y : y + height, x : x + width]), (left, _LABEL_HEIGHT))
+        left += column + _GAP
+    return sheet
+
+
+def compare_upscalers(
+    lr: Picture, upscalers: Mapping[str, Upscale], scale: int, hr: Picture | None = None, crop: Box | None = None
+) -> Image.Image:
+    """Input (nearest neighbour) | bicubic | each upscaler | truth, with PSNR Y where the truth is known.
+
+    Args:
+        lr: (h, w, 3) uint8.
+        upscalers: by label, in order.
+        scale: their factor.
+        hr: (scale·h, scale·w, 3) uint8, or ``None``.
+        crop: see :func:`strip`; in pixels of the large picture.
+    """
+    nearest = lr.repeat(scale, axis=0).repeat(scale, axis=1)
+    panels = [Panel(f"input, ×{scale} nearest", nearest)]
+    for label, upscale in {"bicubic": bicubic(scale), **upscalers}.items():
+        result = upscale(lr)
+        figure = "" if hr is None else f" {psnr_y(result, hr, scale):.2f} dB"
+        panels.append(Panel(label + figure, result))
+    if hr is not None:
+        panels.append(Panel("truth", hr))
+    return strip(panels, crop)
+
+
+def _checked(crop: Box | None, picture: Picture) -> Box:
+    high, wide = picture.shape[:2]
+    if crop is None:
+        width, height = min(_DEFAULT_SIDE, wide), min(_DEFAULT_SIDE, high)
+        return (wide - width) // 2, (high - height) // 2, width, height
+    x, y, width, height = crop
+    if x < 0 or y < 0 or width < 1 or height < 1 or x + width > wide or y + height > high:
+        raise ValueError(f"the crop {x},{y},{width},{height} is not inside a picture of {wide}×{high}")
+    return crop

@@ -1,0 +1,17 @@
+"""What all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real pictures and benchmarks: GANKIT_DATA, else shared/data beside the repository."""
+    folder = Path(os.environ.get("GANKIT_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("no data folder: set GANKIT_DATA")
+    return folder

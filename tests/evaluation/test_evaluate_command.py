@@ -1,0 +1,108 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import gankit
+from gankit.cli.evaluate import evaluate
+from gankit.errors import GankitError
+from gankit.evaluation import bicubic
+
+
+@pytest.fixture
+def benchmark_dir(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        for folder, side in (("HR", 64), ("LR", 16)):
+            path = tmp_path / "set" / folder / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8)).save(path)
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """The command, with an upscaler that repeats pixels in the place of every model."""
+
+    class Nearest:
+        def __init__(self, model: str, backend: str, precision: str) -> None:
+            self.scale = 2 if model == "twice" else 4
+
+        def __call__(self, picture: np.ndarray) -> np.ndarray:
+            return picture.repeat(self.scale, 0).repeat(self.scale, 1)
+
+    monkeypatch.setitem(vars(gankit), "Upscaler", Nearest)
+    return lambda *words: CliRunner().invoke(evaluate, [str(word) for word in words])
+
+
+def test_table_and_json(run, benchmark_dir, tmp_path):
+    result = run("--model", "srresnet", "--model", "srgan", "--data", benchmark_dir, "--json", tmp_path / "f.json")
+    assert result.exit_code == 0, result.output
+    for word in ("bicubic", "srresnet", "srgan", "×4", "border 4", "n = 2", "mean"):
+        assert word in result.output
+    report = json.loads((tmp_path / "f.json").read_text())
+    assert set(report["results"]) == {"bicubic", "srresnet", "srgan"}
+    assert f"{report['results']['srgan']['mean']['psnr_y']:.2f}" in result.output
+    assert report["results"]["srgan"] == report["results"]["srresnet"] != report["results"]["bicubic"]
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".partial")] == []
+
+
+def test_folders_by_hand_and_a_border(run, benchmark_dir, tmp_path):
+    json_file = tmp_path / "new" / "f.json"
+    result = run("--hr", benchmark_dir / "HR", "--lr", benchmark_dir / "LR", "--border", 0, "--json", json_file)
+    assert result.exit_code == 0, result.output
+    assert json.loads(json_file.read_text())["results"]["srgan"]["border"] == 0
+
+
+def test_data_is_looked_for_in_the_data_folder(run, benchmark_dir, monkeypatch):
+    monkeypatch.setenv("GANKIT_DATA", str(benchmark_dir.parent))
+    assert run("--data", "set").exit_code == 0
+
+
+def test_comparison_picture(run, benchmark_dir, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    result = run("--data", benchmark_dir, "--comparison", sheet, "--crop", "4,8,32,32", "--picture", "b")
+    assert result.exit_code == 0, result.output
+    small = np.asarray(Image.open(benchmark_dir / "LR" / "b.png"))
+    pixels = np.asarray(Image.open(sheet))[-32:]
+    np.testing.assert_array_equal(pixels[:, :32], small.repeat(4, 0).repeat(4, 1)[8:40, 4:36])
+    wanted = bicubic(4)(small)[8:40, 4:36]
+    assert any(np.array_equal(pixels[:, x : x + 32], wanted) for x in range(32, pixels.shape[1] - 32))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "give --data"),
+        (("--hr", "x"), "give --data"),
+        (("--data", "x", "--lr", "y"), "already names"),
+        (("--data", "x", "--crop", "1,2,3,4"), "need --comparison"),
+        (("--data", "x", "--comparison", "y", "--crop", "1,2,3"), "four whole numbers"),
+        (("--data", "x", "--border", "-1"), "--border"),
+        (("--data", "x", "--model", "srgan", "--model", "srgan"), "twice"),
+    ],
+)
+def test_wrong_use_is_status_2(run, words, message):
+    result = run(*words)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--model", "twice"), "made 32×32 of a, the true picture is 64×64"),
+        (("--comparison", "{tmp}/s.png", "--picture", "z"), "--picture z: not in"),
+        (("--comparison", "{tmp}/s.png", "--crop", "60,0,9,9"), "not inside a picture of 64×64"),
+        (("--json", "/proc/none/f.json"), "cannot be written"),
+    ],
+)
+def test_errors_are_one_line(run, benchmark_dir, tmp_path, words, message):
+    result = run("--data", benchmark_dir, *(word.format(tmp=tmp_path) for word in words))
+    assert isinstance(result.exception, GankitError)
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert not (tmp_path / "s.png").exists()
