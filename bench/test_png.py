@@ -1,0 +1,114 @@
+"""PNG writers side by side: CPU time and bytes of one enlarged picture.
+
+Run ``pytest bench/test_png.py --benchmark-only --benchmark-columns=min,mean``. The clock is the process's CPU time:
+while pictures are written the engine uses every core, so what an encoder burns counts, not what it takes. The
+figure ``size`` in extra_info is the file's size as a multiple of Pillow's default for the same picture.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFilter
+
+from gankit.images import from_array
+from gankit.images.png import encode_png
+
+ROOT = Path(__file__).resolve().parents[1]
+KODAK = Path(os.environ.get("GANKIT_DATA") or ROOT.parent / "shared" / "data") / "kodak24"
+Encoder = Callable[[np.ndarray], bytes]
+
+
+def _pillow(**options) -> Encoder:
+    def encode(pixels: np.ndarray) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG", **options)
+        return buffer.getvalue()
+
+    return encode
+
+
+def _libpng(**options) -> Encoder:
+    return lambda pixels: imagecodecs.png_encode(pixels, **options)
+
+
+def _opencv(pixels: np.ndarray) -> bytes:
+    cv2 = pytest.importorskip("cv2")
+    return cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()
+
+
+RLE = 3
+SUB, UP, PAETH = 16, 32, 128
+ENCODERS: dict[str, Encoder] = {
+    "pillow default": _pillow(),
+    "pillow level 1": _pillow(compress_level=1),
+    "pillow level 1, RLE": _pillow(compress_level=1, compress_type=RLE),
+    "libpng level 1, sub, RLE": _libpng(level=1, strategy=RLE, filter=SUB),
+    "libpng level 1, up": _libpng(level=1, filter=UP),
+    "libpng level 1, paeth, RLE": _libpng(level=1, strategy=RLE, filter=PAETH),
+    "opencv default": _opencv,
+    "gankit": lambda pixels: encode_png(from_array(pixels)),
+}
+PICTURES = ("smooth", "flat", "sharp", "noisy", "drawing")
+
+
+@cache
+def picture(name: str) -> np.ndarray:
+    """A 3072×2048 picture: an enlarged photograph (Kodak 5; "flat": 23), sharpened, with grain, or text and lines."""
+    if name == "drawing":
+        image = Image.new("RGB", (768, 512), "white")
+        draw = ImageDraw.Draw(image)
+        for step in range(24):
+            draw.text(
+                (8 + 3 * step, 21 * step), "The quick brown fox jumps over the lazy dog. " * 3, fill=(step * 9, 20, 60)
+            )
+            draw.line((0, step * 21, 767, 511 - step * 21), fill=(200, step * 10, 0), width=2)
+    else:
+        number = "23" if name == "flat" else "05"
+        path = KODAK / f"{number}.png"
+        image = Image.open(path).convert("RGB") if path.exists() else _stand_in()
+    image = image.resize((3072, 2048), Image.Resampling.BICUBIC)
+    if name in ("sharp", "noisy"):
+        image = image.filter(ImageFilter.UnsharpMask(3, 120, 0))
+    pixels = np.asarray(image)
+    if name == "noisy":
+        grain = np.random.default_rng(0).normal(0, 1.5, pixels.shape[:2])[..., None]
+        pixels = np.clip(np.rint(pixels + grain), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(pixels)
+
+
+def _stand_in() -> Image.Image:
+    """Where the photographs are absent: noise of every scale, which deflates much like one."""
+    generator = np.random.default_rng(1)
+    total = np.zeros((512, 768, 3))
+    for scale in (4, 8, 16, 32, 64, 128):
+        noise = generator.normal(0, 1, (512 // scale, 768 // scale, 3)).astype(np.float32)
+        layers = [Image.fromarray(noise[..., c]).resize((768, 512), Image.Resampling.BICUBIC) for c in range(3)]
+        total += np.stack([np.asarray(layer) for layer in layers], -1) * scale**0.7
+    return Image.fromarray(np.clip(128 + 4 * total, 0, 255).astype(np.uint8))
+
+
+@cache
+def reference_size(name: str) -> int:
+    return len(ENCODERS["pillow default"](picture(name)))
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.benchmark(group="png 3072x2048", timer=time.process_time, min_rounds=1, warmup=False)
+def test_png(benchmark, encoder: str, name: str) -> None:
+    pixels = picture(name)
+    encode = ENCODERS[encoder]
+    data = benchmark.pedantic(encode, args=(pixels,), rounds=3 if "default" not in encoder else 1)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
+    benchmark.extra_info.update(encoder=encoder, picture=name, bytes=len(data))
+    benchmark.extra_info["size"] = round(len(data) / reference_size(name), 3)
+    benchmark.extra_info["MP/s"] = round(pixels.shape[0] * pixels.shape[1] / 1e6 / benchmark.stats.stats.min, 1)
