@@ -1,0 +1,50 @@
+"""The progress bar of a run: pictures and million pixels a second. Silent where stderr is no terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+if TYPE_CHECKING:
+    from gankit.pipeline.runner import Progress
+
+
+class Bar:
+    """A bar on stderr that :meth:`update` moves; gone when it is left."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._shown = console.is_terminal
+        self._bars = Bars(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not self._shown,
+        )
+        self._task: TaskID | None = None
+
+    def update(self, state: Progress) -> None:
+        """Show where the run is; the picture in the engine counts by the part of it that is done."""
+        if not self._shown:
+            return
+        name = state.current.name if state.current else ""
+        speed = f"{state.output_mp / state.seconds:.1f} MP/s" if state.output_mp and state.seconds else ""
+        if self._task is None:
+            # Not before: until the first picture the engine is chosen and tells its own lines.
+            self._bars.start()
+            self._task = self._bars.add_task(name, total=state.total, speed=speed)
+        over = state.done + state.failed
+        self._bars.update(self._task, description=name[:40], completed=over, speed=speed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bars.stop()

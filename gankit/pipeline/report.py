@@ -1,0 +1,221 @@
+"""What a run did, as frozen facts that become JSON. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from gankit.pipeline.output import write_whole
+
+Status = Literal["done", "skipped", "failed"]
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PictureReport:
+    """One picture.
+
+    Attributes:
+        source: the file read.
+        target: the file written, or that would have been.
+        status: ``"skipped"`` where the target was there before.
+        error: why it failed, in one line with the file's name.
+        input_size: width and height, where it was decoded.
+        output_size: width and height of the result.
+        decode_seconds: in the decoder; likewise for the other two. Stages overlap, so their sum is not the run's time.
+        engine_seconds: in the engine, with cutting and stitching.
+        encode_seconds: in the encoder, with writing.
+    """
+
+    source: Path
+    target: Path
+    status: Status
+    error: str | None = None
+    input_size: tuple[int, int] | None = None
+    output_size: tuple[int, int] | None = None
+    decode_seconds: float = 0.0
+    engine_seconds: float = 0.0
+    encode_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """What ran.
+
+    Attributes:
+        backend: name of the backend.
+        precision: of its arithmetic.
+        device: where.
+        tile: the side set by the user, ``"auto"``, or ``"streamed"`` for an engine that takes whole pictures.
+        batch: tiles in one call.
+        parity_db: PSNR of its pictures against the fp32 ones (``None``: not measured; infinite: equal).
+        parity_max_abs: largest difference, 1 being full scale.
+        start_seconds: loading the weights and choosing and loading the engine.
+        summary: the choice in words.
+    """
+
+    backend: str
+    precision: str
+    device: str
+    tile: int | str
+    batch: int | str
+    parity_db: float | None
+    parity_max_abs: float | None
+    start_seconds: float
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """Which weights ran."""
+
+    name: str
+    scale: int
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over the pictures that were done; MP is a million pixels.
+
+    Attributes:
+        seconds: wall-clock time from the first decode to the last file written, without starting the engine.
+    """
+
+    done: int
+    skipped: int
+    failed: int
+    ignored: int
+    seconds: float
+    decode_seconds: float
+    engine_seconds: float
+    encode_seconds: float
+    input_mp: float
+    output_mp: float
+
+    @property
+    def output_mp_per_second(self) -> float:
+        """Speed in pixels written."""
+        return self.output_mp / self.seconds if self.seconds else 0.0
+
+    @property
+    def input_mp_per_second(self) -> float:
+        """Speed in pixels read."""
+        return self.input_mp / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole run.
+
+    Attributes:
+        pictures: in the order of the inputs.
+        ignored: files in the folders that are no pictures.
+        seconds: see :class:`Totals`.
+        engine: what ran, ``None`` where nothing had to.
+        model: likewise.
+    """
+
+    pictures: tuple[PictureReport, ...]
+    ignored: int
+    seconds: float
+    engine: EngineReport | None
+    model: ModelReport | None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def totals(self) -> Totals:
+        """The sums."""
+        done = [item for item in self.pictures if item.status == "done"]
+        return Totals(
+            done=len(done),
+            skipped=sum(item.status == "skipped" for item in self.pictures),
+            failed=len(self.failures),
+            ignored=self.ignored,
+            seconds=self.seconds,
+            decode_seconds=sum(item.decode_seconds for item in self.pictures),
+            engine_seconds=sum(item.engine_seconds for item in self.pictures),
+            encode_seconds=sum(item.encode_seconds for item in self.pictures),
+            input_mp=sum(math.prod(item.input_size or (0,)) for item in done) / 1e6,
+            output_mp=sum(math.prod(item.output_size or (0,)) for item in done) / 1e6,
+        )
+
+    @property
+    def failures(self) -> tuple[PictureReport, ...]:
+        """The pictures that failed."""
+        return tuple(item for item in self.pictures if item.status == "failed")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as they stand in the JSON."""
+        totals = self.totals
+        sums = asdict(totals) | {
+            "input_mp_per_second": totals.input_mp_per_second,
+            "output_mp_per_second": totals.output_mp_per_second,
+        }
+        content = {
+            "format": FORMAT,
+            "totals": sums,
+            "engine": asdict(self.engine) if self.engine else None,
+            "model": asdict(self.model) if self.model else None,
+            "versions": dict(self.versions),
+            "machine": dict(self.machine),
+            "pictures": [asdict(item) for item in self.pictures],
+        }
+        plain: dict[str, Any] = _plain(content)
+        return plain
+
+    def write(self, path: str | Path) -> None:
+        """Write the JSON, whole or not at all.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_whole(Path(path), text)
+
+
+def versions() -> dict[str, str]:
+    """Versions of gankit, Python and the packages that make the pictures, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for name in ("gankit", "torch", "numpy", "pillow", "imagecodecs", "onnxruntime", "openvino"):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """The machine in a few words: system, processor, cores, memory in GiB."""
+    import psutil
+
+    name = platform.processor() or platform.machine()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    return {
+        "system": platform.platform(terse=True),
+        "cpu": name,
+        "cores": psutil.cpu_count(logical=False),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Paths as text, infinities as text (JSON has none), tuples as lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else str(value)
+    return str(value) if isinstance(value, Path) else value

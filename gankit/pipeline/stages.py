@@ -1,0 +1,187 @@
+"""One picture through the engine: colours, gray, transparency, 16 bit, and memory that runs out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gankit.backends.base import Engine
+from gankit.errors import BackendError, UsageError
+from gankit.images import Picture, bleed
+from gankit.models.facts import Facts
+from gankit.pipeline.tiles import auto_tile, run_tiled
+
+Watch = Callable[[float], None]
+
+_LEAST_PIXELS = 64 * 64
+_MOST_BYTES = 2 << 30
+_FLAT_WINDOW = 5
+
+
+@dataclass
+class Stage:
+    """The engine with the way it is fed.
+
+    Attributes:
+        engine: ready to run.
+        facts: of its generator.
+        halo: of its generator, in input pixels.
+        tile: side in input pixels, or ``"auto"``: the whole picture or the least wasteful cut within ``max_pixels``.
+        batch: tiles in one call, or ``"auto"``: as many as ``max_pixels`` allow.
+        max_pixels: input pixels in one call. Halved, for good, each time that memory runs out.
+    """
+
+    engine: Engine
+    facts: Facts
+    halo: int
+    tile: int | Literal["auto"] = "auto"
+    batch: int | Literal["auto"] = "auto"
+    max_pixels: int = 0
+
+    def __post_init__(self) -> None:
+        self.max_pixels = self.max_pixels or memory_pixels(self.facts, self.engine.device)
+        if self.facts.norm == "instance" and self.tile != "auto":
+            raise UsageError(
+                f"'{self.facts.name}' normalises over the whole picture and cannot be tiled: leave --tile out"
+            )
+
+    def picture(self, picture: Picture, watch: Watch | None = None) -> Picture:
+        """Upscale a picture with all it has; metadata stay.
+
+        Args:
+            picture: any that ``gankit.images`` decodes.
+            watch: called with the part that is done, up to 1.
+        """
+        alpha = picture.alpha
+        busy = alpha is not None and bool((alpha != alpha.flat[0]).any())
+        colours = picture.pixels if alpha is None else bleed(picture.pixels, alpha)
+        share = 0.5 if busy else 1.0
+        pixels = self._colours(colours, picture.gray, watch and (lambda part: watch(part * share)))
+        grown: np.ndarray | None = None
+        if alpha is not None:
+            grown = np.full(pixels.shape[:2], alpha.flat[0], dtype=alpha.dtype)
+            if busy:
+                grown = self._alpha(alpha, watch and (lambda part: watch(0.5 + part / 2)))
+        return replace(picture, pixels=pixels, alpha=grown)
+
+    def tensor(self, batch: Tensor, watch: Watch | None = None) -> Tensor:
+        """Upscale (N, C, H, W) uint8, uint16 or float32 on the CPU, in tiles, backing off where memory runs out.
+
+        Raises:
+            BackendError: memory runs out even for the least tile, or for the tile that the user set.
+        """
+        while True:
+            count, _, height, width = batch.shape
+            tile = self._tile(height, width)
+            size = math.prod(tile)
+            together = self.batch if self.batch != "auto" else max(1, min(64, self.max_pixels // size))
+            try:
+                return run_tiled(
+                    self.engine,
+                    batch,
+                    scale=self.facts.scale,
+                    halo=self.halo,
+                    tile=tile,
+                    multiple=self.facts.multiple,
+                    batch=min(together, max(1, count * math.ceil(height * width / size) * 4)),
+                    watch=watch,
+                )
+            except torch.OutOfMemoryError:
+                fixed = self.tile != "auto" and together == 1
+                if fixed or self.engine.wants == "pictures" or min(self.max_pixels, size) <= _LEAST_PIXELS:
+                    hint = "set a smaller --tile" if fixed else "free some memory or use another --device"
+                    raise BackendError(f"out of memory on {self.engine.device} with tile {tile}: {hint}") from None
+                self.max_pixels = max(_LEAST_PIXELS, min(self.max_pixels, size * together) // 2)
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+
+    def _tile(self, height: int, width: int) -> tuple[int, int]:
+        if self.facts.norm == "instance":
+            return height, width
+        if self.tile != "auto":
+            return self.tile, self.tile
+        return auto_tile(height, width, self.halo, self.max_pixels, self.facts.multiple)
+
+    def _colours(self, pixels: np.ndarray, gray: bool, watch: Watch | None) -> np.ndarray:
+        """(H, W, 3) -> (scale·H, scale·W, 3); a gray picture stays exactly gray."""
+        if self.facts.channels == 3:
+            result = _hwc(self.tensor(_nchw(pixels), watch))
+            return _same_channels(_mean(result)) if gray else result
+        if self.facts.channels != 1:
+            raise UsageError(f"'{self.facts.name}' works on {self.facts.channels} channels, which no picture has")
+        # A gray model takes each colour for itself.
+        planes = pixels[..., :1] if gray else pixels
+        result = self.tensor(torch.from_numpy(np.ascontiguousarray(planes.transpose(2, 0, 1)[:, None])), watch)
+        stacked = np.ascontiguousarray(result.numpy()[:, 0].transpose(1, 2, 0))
+        return _same_channels(stacked[..., 0]) if gray else stacked
+
+    def _alpha(self, alpha: np.ndarray, watch: Watch | None) -> np.ndarray:
+        """Transparency as a gray picture, so that its edges are as sharp as those of the colours.
+
+        Where it is flat it stays exactly as it is: a generator makes 253 of 255 and a sheet of glass of a solid.
+        """
+        grown = self._colours(_same_channels(alpha), True, watch)[..., 0]
+        values = torch.from_numpy(alpha.astype(np.float32))[None, None]
+        pad = _FLAT_WINDOW // 2
+        highest = functional.max_pool2d(values, _FLAT_WINDOW, stride=1, padding=pad)
+        lowest = -functional.max_pool2d(-values, _FLAT_WINDOW, stride=1, padding=pad)
+        flat = _enlarged((highest == lowest)[0, 0].numpy(), self.facts.scale)
+        return np.where(flat, _enlarged(alpha, self.facts.scale), grown)
+
+
+def memory_pixels(facts: Facts, device: str) -> int:
+    """How many input pixels an engine can take at once, from the memory that is free.
+
+    The largest activations have the body's width at the output's size; about four of them live at a time.
+
+    Args:
+        facts: of the generator.
+        device: ``"cpu"``, ``"cuda"``, ….
+
+    Returns:
+        Input pixels, at least 64².
+    """
+    width = int(facts.options.get("channels", 64))
+    each = 4 * 4 * width * facts.scale**2
+    if device.startswith("cuda"):
+        free = torch.cuda.mem_get_info(device)[0] // 2
+    else:
+        free = min(_MOST_BYTES, psutil.virtual_memory().available // 4)
+    return max(_LEAST_PIXELS, free // each)
+
+
+def _nchw(pixels: np.ndarray) -> Tensor:
+    """(H, W, C) array -> (1, C, H, W) view, channels_last."""
+    if not pixels.flags.writeable:  # torch warns of memory that it could not write
+        pixels = pixels.copy()
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+
+
+def _hwc(batch: Tensor) -> np.ndarray:
+    """(1, C, H, W) -> (H, W, C), contiguous; no copy where the tensor is channels_last."""
+    array: np.ndarray = batch[0].permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(array)
+
+
+def _mean(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) -> (H, W), the mean of the channels rounded to nearest, in the same integer type."""
+    total = pixels[..., 0].astype(np.uint32) + pixels[..., 1] + pixels[..., 2]
+    return ((total + 1) // 3).astype(pixels.dtype)
+
+
+def _same_channels(plane: np.ndarray) -> np.ndarray:
+    """(H, W) -> (H, W, 3)."""
+    return np.repeat(plane[..., None], 3, axis=2)
+
+
+def _enlarged(plane: np.ndarray, scale: int) -> np.ndarray:
+    """(H, W) -> (scale·H, scale·W), each pixel repeated."""
+    return plane.repeat(scale, axis=0).repeat(scale, axis=1)
