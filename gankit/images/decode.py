@@ -6,7 +6,7 @@ import io
 import stat
 from pathlib import Path
 
-from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, WebPImagePlugin
+from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, WebPImagePlugin
 
 from gankit.errors import GankitError, ImageError
 from gankit.images import png
@@ -106,6 +106,8 @@ def _decode_png(data: bytes, max_pixels: int) -> Picture:
 def _reason(error: Exception) -> str:
     """One plain line of whatever a decoder raised."""
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError):  # Pillow's own limit, which WebP and some TIFFs also meet
+        return f"too large: {text}"
     if isinstance(error, GankitError) or type(error) is ValueError:
         return text
     early = ("truncated", "too small", "end of", "not enough", "eof", "cannot read")

@@ -83,7 +83,7 @@ def from_channels(
     Raises:
         UsageError: another shape or dtype.
     """
-    if samples.dtype not in (np.uint8, np.uint16):
+    if samples.dtype.kind != "u" or samples.dtype.itemsize > 2:
         raise UsageError(f"an array of {samples.dtype} is not a picture; give uint8 or uint16")
     if samples.ndim == 2:
         samples = samples[..., None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from gankit.images.picture import Picture, from_channels
 from gankit.images.pillow import samples_of, valid_dpi
 
 _SIMPLE = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
+_JPEG = (tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG)
 _ICC_TAG = 34675
 _SUB_DIRECTORIES = (int(ExifTags.IFD.Exif), int(ExifTags.IFD.GPSInfo))
 _ROWS_PER_STRIP = 64
-_CLASSIC_LIMIT = 1 << 31  # above it tifffile may write BigTIFF, whose EXIF pointers are not ours to patch
+_CLASSIC_LIMIT = 1 << 31  # above it tifffile may write BigTIFF, whose directory has another form
 
 
 def decode_tiff(data: bytes, max_pixels: int) -> Picture:
@@ -47,14 +49,18 @@ def decode_tiff(data: bytes, max_pixels: int) -> Picture:
             raise ValueError(f"{bits}-bit {'signed ' if kind == 2 else ''}integer pixels; convert it to 8 or 16 bits")
         _check_complete(page, len(data))
         icc_profile = page.tags.valueof(_ICC_TAG)
-        if bits > 8:
-            samples = _wide_samples(page, bits)
+        if bits > 8 or (bits == 8 and page.photometric in _SIMPLE and page.compression not in _JPEG):
+            samples = _plain_samples(page, bits)
+            orientation = int(page.tags.valueof("Orientation", default=1))
+            _, exif = read_exif(parse_exif(None if file.is_bigtiff else data))
         else:
+            # Palettes, single bits, CMYK, YCbCr and Lab: Pillow knows them all.
             image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
             image.load()
             samples, icc_profile = samples_of(image)
+            # Read after load(), where Pillow turns a TIFF upright by itself and drops the tag.
+            orientation, exif = read_exif(image.getexif())
         dpi = _resolution(page)
-    orientation, exif = read_exif(parse_exif(data))
     profile = bytes(icc_profile) if icc_profile else None
     return from_channels(upright(samples, orientation), icc_profile=profile, exif=exif, dpi=dpi, format="TIFF")
 
@@ -79,8 +85,8 @@ def _check_complete(page: tifffile.TiffPage, size: int) -> None:
         raise ValueError("the file ends before its pixels do; it is truncated")
 
 
-def _wide_samples(page: tifffile.TiffPage, bits: int) -> np.ndarray:
-    """Samples of 9 to 16 bits as (H, W, 1 to 4) uint16 over the full range."""
+def _plain_samples(page: tifffile.TiffPage, bits: int) -> np.ndarray:
+    """Gray or RGB samples as (H, W, 1 to 4), uint8, or of 9 to 16 bits as uint16 over the full range."""
     photometric = page.photometric
     if photometric not in _SIMPLE:
         name = getattr(photometric, "name", str(photometric))
@@ -93,14 +99,14 @@ def _wide_samples(page: tifffile.TiffPage, bits: int) -> np.ndarray:
     )
     if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
         samples = np.moveaxis(samples, 0, -1)
-    if bits < 16:
+    if 8 < bits < 16:
         top = (1 << bits) - 1
         samples = ((samples.astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
-    samples = samples.astype(np.uint16, copy=False)
+    samples = samples.astype(np.uint8 if bits == 8 else np.uint16, copy=False)
     colours = 3 if photometric == tifffile.PHOTOMETRIC.RGB else 1
     colour = samples[..., :colours]
     if photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        colour = 65535 - colour
+        colour = ~colour  # top - v in either depth
     extra = page.extrasamples[0] if page.extrasamples and samples.shape[-1] > colours else None
     if extra not in (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA):
         return colour  # an extra channel that does not say it is alpha is not
@@ -137,12 +143,11 @@ def encode_tiff(picture: Picture) -> bytes:
     patch = samples.nbytes < _CLASSIC_LIMIT
     directories = {tag: exif.get_ifd(tag) for tag in _SUB_DIRECTORIES} if patch else {}
     directories = {tag: entries for tag, entries in directories.items() if entries}
-    # Tag, type (2 text, 4 pointer), count, value; a pointer is patched below, once the directory has a place.
-    extra: list[tuple[int, int, int, Any, bool]] = [(tag, 4, 1, 0, True) for tag in directories]
+    extra: list[tuple[int, int, int, Any, bool]] = []
     for tag, value in exif.items():
         if isinstance(value, str):
             text = value.encode("utf-8") + b"\0"
-            extra.append((tag, 2, len(text), text, True))
+            extra.append((tag, 2, len(text), text, True))  # 2: ASCII, in which everybody writes UTF-8
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,
@@ -163,21 +168,38 @@ def encode_tiff(picture: Picture) -> bytes:
         maxworkers=1,
         byteorder="<",
     )
-    for tag, entries in directories.items():
-        _append_directory(buffer, tag, entries)
+    if directories:
+        _add_directories(buffer, directories)
     return buffer.getvalue()
 
 
-def _append_directory(buffer: io.BytesIO, tag: int, entries: dict[int, Any]) -> None:
-    """Write an EXIF sub-directory at the file's end and point the tag of the first directory at it."""
-    with tifffile.TiffFile(io.BytesIO(buffer.getbuffer())) as file:
-        place = file.pages[0].aspage().tags[tag].valueoffset
+def _add_directories(buffer: io.BytesIO, directories: dict[int, dict[int, Any]]) -> None:
+    """Append EXIF sub-directories, which tifffile does not write, and a first directory that points at them.
+
+    Args:
+        buffer: a little-endian classic TIFF, changed in place. Its old first directory stays as dead bytes.
+        directories: entries by the tag of the pointer.
+    """
+    old = buffer.getvalue()
+    (start,) = struct.unpack_from("<I", old, 4)
+    (count,) = struct.unpack_from("<H", old, start)
+    fields = [old[at : at + 12] for at in range(start + 2, start + 2 + 12 * count, 12)]
+    for tag, entries in directories.items():
+        directory = TiffImagePlugin.ImageFileDirectory_v2(ifh=b"II\x2a\x00\x00\x00\x00\x00")
+        for key, value in entries.items():
+            if not isinstance(value, dict):
+                directory[key] = value
+        place = _even_end(buffer)
+        buffer.write(directory.tobytes(place))
+        fields.append(struct.pack("<HHII", tag, 4, 1, place))
+    fields.sort(key=lambda field: struct.unpack_from("<H", field))
+    place = _even_end(buffer)
+    buffer.write(struct.pack("<H", len(fields)) + b"".join(fields) + bytes(4))
+    buffer.seek(4)
+    buffer.write(struct.pack("<I", place))
+
+
+def _even_end(buffer: io.BytesIO) -> int:
+    """Go to the end, where a directory may begin: on an even offset."""
     end = buffer.seek(0, io.SEEK_END)
-    end += buffer.write(b"\0" * (end % 2))  # TIFF wants directories on even offsets
-    directory = TiffImagePlugin.ImageFileDirectory_v2(ifh=b"II\x2a\x00\x00\x00\x00\x00")
-    for key, value in entries.items():
-        if not isinstance(value, dict):
-            directory[key] = value
-    buffer.write(directory.tobytes(end))
-    buffer.seek(place)
-    buffer.write(end.to_bytes(4, "little"))
+    return end + buffer.write(b"\0" * (end % 2))

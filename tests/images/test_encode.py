@@ -1,0 +1,196 @@
+"""What encode() writes, read back by independent readers; and that gankit's own round trips lose nothing."""
+
+import io
+from dataclasses import replace
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from images_making import exif_block, pattern, profile_of, read_exif, srgb_profile
+from PIL import Image
+
+from gankit.errors import ImageError
+from gankit.images import FORMATS, Picture, decode, encode, from_array
+from gankit.images.png import encode_png
+
+KINDS = [(dtype, channels) for dtype in (np.uint8, np.uint16) for channels in (1, 2, 3, 4)]
+
+
+def full(**changes):
+    """A picture with all metadata; its EXIF as decode() leaves it."""
+    picture = from_array(pattern(**{"dtype": np.uint8, "channels": 3} | changes))
+    profile = profile_of(b"GRAY") if picture.gray else srgb_profile()
+    return replace(picture, icc_profile=profile, exif=exif_block(1), dpi=(300.0, 300.0))
+
+
+@pytest.mark.parametrize(("dtype", "channels"), KINDS)
+@pytest.mark.parametrize(("height", "width"), [(37, 53), (1, 1), (1, 7), (64, 3), (65, 1), (200, 2)])
+def test_png_read_by_others(dtype, channels, height, width):
+    """The writer's own: each size around a strip's edge, by libpng and (8 bit) by Pillow."""
+    samples = pattern(height + 3, width + 3, channels, dtype)[:height, :width]
+    data = encode_png(from_array(samples))
+    # libpng answers a gray column or row in its own shape; the values and their order are what counts.
+    assert np.array_equal(imagecodecs.png_decode(data).reshape(samples.shape), samples)
+    if dtype == np.uint8 or channels == 1:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+        assert np.array_equal(np.asarray(image).reshape(samples.shape), samples)
+
+
+@pytest.mark.parametrize(("dtype", "channels"), KINDS)
+def test_png_metadata_read_by_pillow(tmp_path, dtype, channels):
+    picture = full(dtype=dtype, channels=channels)
+    encode(picture, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        image.verify()  # every chunk's checksum
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.info["icc_profile"] == picture.icc_profile
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.02)
+        assert read_exif(image.info["exif"]) == read_exif(picture.exif)
+
+
+@pytest.mark.parametrize(("dtype", "channels"), KINDS)
+def test_tiff_read_by_tifffile(tmp_path, dtype, channels):
+    picture = full(dtype=dtype, channels=channels)
+    encode(picture, tmp_path / "a.tif")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        page = file.pages[0]
+        assert np.array_equal(page.asarray(), picture.channels())
+        assert page.photometric.name == ("MINISBLACK" if picture.gray else "RGB")
+        assert [e.name for e in page.extrasamples] == (["UNASSALPHA"] if channels in (2, 4) else [])
+        assert page.iccprofile == picture.icc_profile
+        assert page.tags["XResolution"].value == (300, 1)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_tiff_read_by_pillow(tmp_path, channels):
+    picture = full(channels=channels)
+    encode(picture, tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as image:
+        assert np.array_equal(np.asarray(image), picture.channels())
+        exif = image.getexif()
+        assert exif[0x010F] == "Gankit Camera"
+        assert exif.get_ifd(0x8769)[0x9003] == "2024:05:06 07:08:09"
+        assert float(exif.get_ifd(0x8769)[0x829A]) == 1 / 250
+        assert exif.get_ifd(0x8825)[2] == (51.0, 28.0, 38.0)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize(("dtype", "channels"), KINDS)
+def test_round_trip_is_exact(tmp_path, suffix, dtype, channels):
+    """Pixels, alpha, kind, profile, EXIF and resolution come back as they were."""
+    picture = full(dtype=dtype, channels=channels)
+    encode(picture, tmp_path / f"a{suffix}")
+    again = decode(tmp_path / f"a{suffix}")
+    assert np.array_equal(again.pixels, picture.pixels)
+    assert (again.alpha is None) == (picture.alpha is None)
+    assert again.alpha is None or np.array_equal(again.alpha, picture.alpha)
+    assert again.pixels.dtype == dtype
+    assert again.gray == picture.gray
+    assert again.icc_profile == picture.icc_profile
+    assert again.dpi == pytest.approx(picture.dpi, abs=0.02)
+    main, sub, gps = read_exif(again.exif)
+    assert main[0x010F] == "Gankit Camera"
+    assert main[0x0112] == 1
+    assert sub[0x9003] == "2024:05:06 07:08:09"
+    assert gps[1] == "N"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+@pytest.mark.parametrize(("dtype", "channels"), KINDS)
+def test_lossy_formats(tmp_path, suffix, dtype, channels):
+    smooth = np.zeros((64, 64, 4), np.float64)
+    smooth[...] = np.linspace(0, 1, 64)[:, None, None] * [1.0, 0.7, 0.4, 0.0] + [0, 0.1, 0.2, 1.0]
+    if channels in (1, 2):
+        smooth = smooth[..., [0, 3]]
+    samples = np.rint(smooth * np.iinfo(dtype).max).astype(dtype)[..., :channels]
+    picture = replace(from_array(samples), exif=exif_block(1))
+    picture = replace(picture, icc_profile=profile_of(b"GRAY") if picture.gray else srgb_profile())
+    encode(picture, tmp_path / f"a{suffix}")
+    with Image.open(tmp_path / f"a{suffix}") as image:
+        got = np.asarray(image.convert("RGB")).astype(int)
+        assert np.abs(got - picture.to_8bit().pixels).max() <= 8
+        assert read_exif(image.info["exif"]) == read_exif(picture.exif)
+        if suffix == ".jpg":
+            assert image.mode == ("L" if picture.gray else "RGB")
+            assert image.info["icc_profile"] == picture.icc_profile
+        else:
+            assert image.info.get("icc_profile") == (None if picture.gray else picture.icc_profile)
+
+
+def test_transparent_webp_stays_transparent(tmp_path):
+    picture = full(channels=4)
+    encode(picture, tmp_path / "a.webp")
+    with Image.open(tmp_path / "a.webp") as image:
+        assert np.array_equal(np.asarray(image)[..., 3], picture.alpha)
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".jpg"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_transparency_is_laid_on_white(tmp_path, suffix, dtype):
+    top = np.iinfo(dtype).max
+    pixels = np.full((32, 32, 3), top // 5, dtype)
+    for share in (0, 0.5, 1):
+        alpha = np.full((32, 32), round(top * share), dtype)
+        encode(Picture(pixels, alpha), tmp_path / f"a{suffix}")
+        with Image.open(tmp_path / f"a{suffix}") as image:
+            assert np.abs(np.asarray(image).astype(float) - (51 * share + 255 * (1 - share))).max() <= 1
+
+
+def test_16_bits_round_to_nearest(tmp_path):
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    encode(from_array(values), tmp_path / "a.bmp")
+    with Image.open(tmp_path / "a.bmp") as image:
+        assert np.array_equal(np.asarray(image.convert("L")), np.rint(values / 257.0))
+
+
+def test_quality(tmp_path):
+    for suffix in (".jpg", ".webp"):
+        sizes = []
+        for quality in (30, 95):
+            encode(full(), tmp_path / f"a{suffix}", quality=quality)
+            sizes.append((tmp_path / f"a{suffix}").stat().st_size)
+        assert sizes[0] < sizes[1]
+
+
+def test_png_is_not_much_larger_than_pillows(data):
+    image = Image.open(data / "kodak24" / "05.png").convert("RGB")
+    image = image.resize((image.width * 2, image.height * 2), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    assert len(encode_png(from_array(np.asarray(image)))) < 1.25 * len(buffer.getvalue())
+
+
+def test_formats_all_write(tmp_path):
+    for name, suffix in FORMATS.items():
+        encode(full(), tmp_path / f"{name}{suffix}")
+        with Image.open(tmp_path / f"{name}{suffix}") as image:
+            assert image.size == (53, 37)
+
+
+def test_formats_that_cannot_hold_it(tmp_path):
+    wide = from_array(np.zeros((1, 70000), np.uint8))
+    for suffix in (".jpg", ".webp"):
+        with pytest.raises(ImageError, match="70000×1; use png"):
+            encode(wide, tmp_path / f"a{suffix}")
+    with pytest.raises(ImageError, match=r"no format writes '\.gif'; use png"):
+        encode(wide, tmp_path / "a.gif")
+    assert not list(tmp_path.iterdir())
+    encode(wide, tmp_path / "a.png")
+
+
+def test_profile_of_another_space_is_not_written(tmp_path):
+    for suffix in (".png", ".jpg", ".tif", ".webp"):
+        encode(replace(full(), icc_profile=profile_of(b"CMYK")), tmp_path / f"a{suffix}")
+        assert decode(tmp_path / f"a{suffix}").icc_profile is None
+
+
+def test_exif_too_long_for_jpeg(tmp_path):
+    exif = Image.Exif()
+    exif[0x010E] = "x" * 70000
+    picture = replace(full(), exif=exif.tobytes())
+    encode(picture, tmp_path / "a.jpg")
+    encode(picture, tmp_path / "a.png")
+    assert decode(tmp_path / "a.jpg").exif is None
+    assert len(decode(tmp_path / "a.png").exif) > 70000

@@ -1,0 +1,116 @@
+"""Outputs that cannot be written, or are interrupted: one clear line, and no part of a file is left."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from images_making import pattern
+
+from gankit.errors import ImageError, OutputError
+from gankit.images import encode, from_array
+
+PICTURE = from_array(pattern())
+
+
+def refusing(monkeypatch, error):
+    """Let the first write of a picture file fail half-way, as a full disk does."""
+    real_open = Path.open
+
+    def fake_open(self, *args, **kwargs):
+        file = real_open(self, *args, **kwargs)
+        if self.suffix == ".part":
+            real_write = file.write
+
+            class Half:
+                def __enter__(self):
+                    return self
+
+                def __exit__(self, *exc):
+                    file.close()
+
+                def write(self, data):
+                    real_write(data[: len(data) // 2])
+                    file.flush()
+                    raise error
+
+            return Half()
+        return file
+
+    monkeypatch.setattr(Path, "open", fake_open)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+def test_output_that_takes_nothing(tmp_path, monkeypatch, code, suffix):
+    """The run stops; what was there stays; no part of a file is left."""
+    old = tmp_path / f"a{suffix}"
+    old.write_bytes(b"what was there")
+    refusing(monkeypatch, OSError(code, os.strerror(code)))
+    with pytest.raises(OutputError, match="cannot be written") as caught:
+        encode(PICTURE, old)
+    assert str(old) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == [old.name]
+    assert old.read_bytes() == b"what was there"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), MemoryError()])
+def test_interrupted(tmp_path, monkeypatch, error):
+    refusing(monkeypatch, error)
+    with pytest.raises(type(error)):
+        encode(PICTURE, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_interrupted_before_the_rename(tmp_path, monkeypatch):
+    def interrupt(self, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        encode(PICTURE, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_disk_really_full(monkeypatch):
+    """/dev/full answers every write with ENOSPC."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    real_open = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, mode: real_open(Path("/dev/full"), "wb"))
+    monkeypatch.setattr(Path, "unlink", lambda self, missing_ok: None)
+    with pytest.raises(OutputError, match="No space left on device; free some space"):
+        encode(PICTURE, Path("/dev/shm/a.png"))
+
+
+def test_folder_is_gone(tmp_path):
+    with pytest.raises(OutputError, match="the output folder is gone"):
+        encode(PICTURE, tmp_path / "gone" / "a.png")
+
+
+def test_name_is_a_folder(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(ImageError, match="cannot be written"):
+        encode(PICTURE, tmp_path / "a.png")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_name_too_long_concerns_one_picture(tmp_path):
+    with pytest.raises(ImageError, match="cannot be written"):
+        encode(PICTURE, tmp_path / ("x" * 300 + ".png"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_long_name_that_still_fits(tmp_path):
+    encode(PICTURE, tmp_path / ("x" * 251 + ".png"))
+
+
+def test_mode_follows_the_umask(tmp_path):
+    """Not 0600, as files made by tempfile have: pictures are for others too."""
+    old = os.umask(0o022)
+    try:
+        encode(PICTURE, tmp_path / "a.png")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o644
