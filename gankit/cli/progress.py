@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 
 class Bar:
-    """A bar on stderr that :meth:`update` moves; gone when it is left."""
+    """A bar on stderr that :meth:`update` moves; gone when it is left.
 
-    def __init__(self) -> None:
+    Args:
+        shown: ``False`` for a bar that nobody sees.
+    """
+
+    def __init__(self, *, shown: bool = True) -> None:
         console = Console(stderr=True)
-        self._shown = console.is_terminal
+        self._shown = shown and console.is_terminal
         self._bars = Bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +96,7 @@ def upscale(
         threads=threads,
         notify=notify,
     )
-    with upscaler, nullcontext() if quiet else Bar() as bar:
+    with upscaler, Bar(shown=not quiet) as bar:
         report = upscaler.run(
             paths,
             output,
@@ -105,7 +104,7 @@ def upscale(
             format=format_,
             overwrite=overwrite,
             quality=quality,
-            progress=bar and bar.update,
+            progress=bar.update,
         )
     for failure in report.failures:
         click.echo(f"error: {failure.error}", err=True)

@@ -113,8 +113,8 @@ class Stage:
     def _colours(self, pixels: np.ndarray, gray: bool, watch: Watch | None) -> np.ndarray:
         """(H, W, 3) -> (scale·H, scale·W, 3); a gray picture stays exactly gray."""
         if self.facts.channels == 3:
-            result = _hwc(self.tensor(_nchw(pixels), watch))
-            return _same_channels(_mean(result)) if gray else result
+            colours = _hwc(self.tensor(_nchw(pixels), watch))
+            return _same_channels(_mean(colours)) if gray else colours
         if self.facts.channels != 1:
             raise UsageError(f"'{self.facts.name}' works on {self.facts.channels} channels, which no picture has")
         # A gray model takes each colour for itself.

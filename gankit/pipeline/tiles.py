@@ -11,22 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gankit.backends.base import Engine
 from gankit.errors import ParityError, UsageError
-
-
-class Runs(Protocol):
-    """The part of an engine that tiling needs."""
-
-    wants: str
-
-    def run(self, batch: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, scale·H, scale·W) of the same dtype."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +113,7 @@ def auto_tile(height: int, width: int, halo: int, max_pixels: int, multiple: int
 
 
 def run_tiled(
-    engine: Runs,
+    engine: Engine,
     picture: Tensor,
     *,
     scale: int,
@@ -194,10 +185,11 @@ def _paste(canvas: Tensor, result: Tensor, box: Box, scale: int) -> None:
     canvas[:, top:bottom, left:right].copy_(result[:, y : y + bottom - top, x : x + right - left])
 
 
-def _checked(result: Tensor, engine: Runs) -> Tensor:
+def _checked(result: Tensor, engine: Engine) -> Tensor:
     if result.is_floating_point() and not bool(result.isfinite().all()):
-        precision = getattr(engine, "precision", "?")
-        raise ParityError(f"the engine gave values that are not finite in {precision}: use a safer precision (fp32)")
+        raise ParityError(
+            f"{engine.backend} gave values that are not finite in {engine.precision}: use a safer precision (fp32)"
+        )
     return result
 
 

@@ -221,9 +221,10 @@ class Upscaler:
                 job_pixels=job_pixels,
                 notify=self.notify,
             )
-            self._stage = Stage(
-                self._selection.engine, self._loaded.facts, halo(self._loaded.generator), self.tile, self.batch
-            )
+            facts = self._loaded.facts
+            # A norm over the whole picture has no halo: such pictures are never cut.
+            reach = 0 if facts.norm == "instance" else halo(self._loaded.generator)
+            self._stage = Stage(self._selection.engine, facts, reach, self.tile, self.batch)
             self._start_seconds = perf_counter() - began
         return self._stage
 

@@ -1,0 +1,297 @@
+"""``gankit upscale``: what it does, prints and returns, and every bad input of its own."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import cli_fakes
+import numpy as np
+import pytest
+from PIL import Image
+
+from gankit import cli, images
+
+FAKE = Path(cli_fakes.__file__)
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """A quick engine in place of the real choice."""
+    cli_fakes.install(monkeypatch.setattr)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three good pictures."""
+    root = tmp_path / "in"
+    (root / "sub").mkdir(parents=True)
+    for name in ("a.png", "b.jpg", "sub/c.webp"):
+        Image.fromarray(noise(16, 20, 3)).save(root / name)
+    return root
+
+
+def noise(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def run(*arguments):
+    return cli.main(["upscale", *map(str, arguments)])
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def one_line(err):
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_a_folder(engine, folder, tmp_path, capsys):
+    out, report = tmp_path / "out", tmp_path / "report.json"
+    assert run(folder, "--output", out, "--suffix", "_x4", "--report", report) == 0
+    assert files(out) == ["a_x4.png", "b_x4.jpg", "sub/c_x4.webp"]
+    assert all(Image.open(out / name).size == (80, 64) for name in files(out))
+    printed = capsys.readouterr()
+    assert printed.err == ""  # no bar where there is no terminal
+    for words in ("srgan ×4 on repeat fp32 (cpu)", "tile auto", "70.0 dB", "3 done", "MP/s", "decode", "encode"):
+        assert words in printed.out
+    assert json.loads(report.read_text())["totals"]["done"] == 3
+
+
+def test_again_skips_and_overwrite_does_again(engine, folder, tmp_path, capsys):
+    assert run(folder, "-o", tmp_path / "out") == 0
+    capsys.readouterr()
+    assert run(folder, "-o", tmp_path / "out") == 0
+    assert "0 done, 3 skipped" in capsys.readouterr().out
+    assert run(folder, "-o", tmp_path / "out", "--overwrite") == 0
+    assert "3 done" in capsys.readouterr().out
+
+
+def test_format_and_pattern(engine, folder, tmp_path):
+    assert run(f"{folder}/**/*.*", "-o", tmp_path / "out", "--format", "png") == 0
+    assert files(tmp_path / "out") == ["a.png", "b.png", "sub/c.png"]
+
+
+def test_quiet_says_nothing_but_errors(engine, folder, tmp_path, capsys):
+    (folder / "bad.png").write_bytes(b"")
+    assert run(folder, "-o", tmp_path / "out", "--quiet") == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "bad.png" in one_line(printed.err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["--fp16"], "fp16"), (["--bf16"], "bf16"), (["--precision", "fp32"], "fp32"), ([], "auto")],
+)
+def test_precisions(folder, tmp_path, monkeypatch, arguments, expected):
+    asked = []
+
+    class Seen(Exception):
+        pass
+
+    def upscaler(*_, **options):
+        asked.append(options["precision"])
+        raise Seen
+
+    monkeypatch.setattr("gankit.cli.upscale.Upscaler", upscaler)
+    with pytest.raises(Seen):
+        run(folder, "-o", tmp_path / "out", *arguments)
+    assert asked == [expected]
+
+
+def test_contradicting_precisions(folder, tmp_path, capsys):
+    assert run(folder, "-o", tmp_path / "out", "--precision", "fp32", "--fp16") == 2
+    assert "contradict" in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--output", "out"],
+        ["a.png"],
+        ["a.png", "-o", "out", "--tile", "0"],
+        ["a.png", "-o", "out", "--tile", "big"],
+        ["a.png", "-o", "out", "--quality", "101"],
+        ["a.png", "-o", "out", "--precision", "fp8"],
+    ],
+)
+def test_wrong_use(arguments, capsys):
+    assert run(*arguments) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def spoil(folder):
+    """Add one picture of each broken kind; returns their names."""
+    good = folder / "a.png"
+    (folder / "truncated.png").write_bytes(good.read_bytes()[:200])
+    (folder / "zero.png").write_bytes(b"")
+    (folder / "text.png").write_text("I am no picture\n" * 20)
+    (folder / "short.jpg").write_bytes((folder / "b.jpg").read_bytes()[:150])
+    header = bytearray(good.read_bytes())
+    header[16:24] = (200_000).to_bytes(4, "big") * 2  # width and height in IHDR
+    header[29:33] = zlib.crc32(bytes(header[12:29])).to_bytes(4, "big")
+    (folder / "bomb.png").write_bytes(bytes(header))
+    return {"truncated.png", "zero.png", "text.png", "short.jpg", "bomb.png"}
+
+
+def test_broken_pictures_are_named_and_the_others_done(engine, folder, tmp_path, capsys):
+    bad = spoil(folder)
+    assert run(folder, "-o", tmp_path / "out") == 1
+    assert files(tmp_path / "out") == ["a.png", "b.jpg", "sub/c.webp"]
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines()
+    assert len(lines) == len(bad)
+    assert {Path(line.removeprefix("error: ").split(":")[0]).name for line in lines} == bad
+    assert "3 done, 5 failed" in printed.out
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.mkdir(), "no pictures found"),
+        (lambda path: None, "no such file or folder"),
+        (lambda path: path.write_text("x"), "not a picture by its name"),
+    ],
+)
+def test_inputs_without_pictures(engine, tmp_path, capsys, make, words):
+    make(tmp_path / "thing")
+    assert run(tmp_path / "thing", "-o", tmp_path / "out") == 2
+    err = one_line(capsys.readouterr().err)
+    assert words in err
+    assert "thing" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_model(folder, tmp_path, capsys):
+    assert run(folder, "-o", tmp_path / "out", "--model", "srgam") == 2
+    assert "did you mean 'srgan'" in one_line(capsys.readouterr().err)
+
+
+def test_missing_weights_file(folder, tmp_path, capsys):
+    assert run(folder, "-o", tmp_path / "out", "--model", tmp_path / "none.safetensors") == 2
+    assert "none.safetensors" in one_line(capsys.readouterr().err)
+
+
+def test_broken_weights_file(folder, tmp_path, capsys):
+    (tmp_path / "bad.safetensors").write_bytes(b"no weights")
+    assert run(folder, "-o", tmp_path / "out", "--model", tmp_path / "bad.safetensors") == 2
+    assert "bad.safetensors" in one_line(capsys.readouterr().err)
+    assert files(tmp_path / "out") == []
+
+
+def test_unknown_backend(folder, tmp_path, capsys):
+    assert run(folder, "-o", tmp_path / "out", "--backend", "openvin") == 2
+    assert "openvino" in one_line(capsys.readouterr().err)
+
+
+def test_unknown_format(engine, folder, tmp_path, capsys):
+    assert run(folder, "-o", tmp_path / "out", "--format", "gif") == 2
+    assert "unknown format 'gif'" in one_line(capsys.readouterr().err)
+
+
+def test_output_is_a_file(engine, folder, tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    assert run(folder, "-o", tmp_path / "out") == 2
+    assert "a file is in its place" in one_line(capsys.readouterr().err)
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_output_without_permission(engine, folder, tmp_path, capsys, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "touch", refuse)  # root may write everywhere, so the system would not refuse
+    assert run(folder, "-o", tmp_path / "out") == 2
+    assert "Permission denied" in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_output_in_a_read_only_folder(engine, folder, tmp_path, capsys):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert run(folder, "-o", tmp_path / "locked" / "out") == 2
+    assert "Permission denied" in one_line(capsys.readouterr().err)
+
+
+def test_a_disk_that_fills_up(engine, folder, tmp_path, capsys, monkeypatch):
+    encode = images.encode
+
+    def fill(picture, target, **options):
+        if target.name == "b.jpg":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        encode(picture, target, **options)
+
+    monkeypatch.setattr(images, "encode", fill)
+    assert run(folder, "-o", tmp_path / "out") == 2
+    assert "b.jpg: cannot be written: No space left on device" in one_line(capsys.readouterr().err)
+    assert files(tmp_path / "out") == ["a.png"]
+    assert Image.open(tmp_path / "out" / "a.png").size == (80, 64)
+
+
+def test_a_disk_that_is_really_full(engine, tmp_path, capsys):
+    out, source = tmp_path / "out", tmp_path / "in"
+    out.mkdir()
+    source.mkdir()
+    for index in range(6):
+        Image.fromarray(noise(64, 64, 3)).save(source / f"{index}.bmp")
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", out], capture_output=True, check=False)
+    if mount.returncode:
+        pytest.skip("no right to mount a small disk")
+    try:
+        assert run(source, "-o", out) == 2
+        assert "No space left" in one_line(capsys.readouterr().err)
+        assert files(out) == ["0.bmp", "1.bmp"]  # 197 kB each
+        assert all(Image.open(out / name).convert("RGB").size == (256, 256) for name in files(out))
+    finally:
+        subprocess.run(["umount", out], check=True)
+
+
+def test_report_into_a_missing_folder(engine, folder, tmp_path, capsys):
+    assert run(folder, "-o", tmp_path / "out", "--report", tmp_path / "no" / "r.json") == 2
+    assert "no such folder" in one_line(capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()  # told before the work, not after it
+
+
+def test_tile_below_the_halo(engine, folder, tmp_path, capsys):
+    Image.fromarray(noise(60, 60, 3)).save(folder / "a.png")
+    assert run(folder / "a.png", "-o", tmp_path / "out", "--tile", "16") == 2
+    assert "tile 16 is too small" in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_leaves_whole_files_and_a_rerun_finishes(tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for index in range(25):
+        Image.fromarray(noise(48, 48, 3)).save(source / f"{index:02}.png")
+    slow = subprocess.Popen(
+        [sys.executable, FAKE, "0.15", "upscale", source, "-o", out], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    limit = time.monotonic() + 60
+    while len(list(out.glob("*.png"))) < 3 and slow.poll() is None:
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    slow.send_signal(signal.SIGINT)
+    _, err = slow.communicate(timeout=30)
+    assert slow.returncode == 130, err.decode()
+    assert err.decode().count("\n") == 1
+    done = files(out)
+    assert 3 <= len(done) < 25
+    assert all(name.endswith(".png") and not name.startswith(".") for name in done)
+    times = {name: (out / name).stat().st_mtime_ns for name in done}
+    again = subprocess.run([sys.executable, FAKE, "0", "upscale", source, "-o", out], capture_output=True, check=True)
+    assert f"{25 - len(done)} done, {len(done)} skipped" in again.stdout.decode()
+    assert {name: (out / name).stat().st_mtime_ns for name in done} == times
+    for name in files(out):
+        with Image.open(out / name) as image:
+            image.load()
+            assert image.size == (192, 192)

@@ -1,0 +1,53 @@
+"""Engines and selections that need no backend."""
+
+from types import SimpleNamespace
+
+import torch
+
+from gankit.backends.base import Engine
+from gankit.backends.parity import Parity
+
+
+class Repeat(Engine):
+    """Repeats every pixel; remembers the shapes that it saw.
+
+    Args:
+        scale: output side over input side.
+        wants: as in :class:`Engine`.
+        change: what is done to each batch.
+    """
+
+    backend, precision, device = "repeat", "fp32", "cpu"
+
+    def __init__(self, scale=4, wants="tiles", change=None):
+        self.scale, self.wants, self.change = scale, wants, change
+        self.shapes, self.dtypes, self.closed = [], [], 0
+
+    def run(self, batch):
+        self.shapes.append(tuple(batch.shape))
+        self.dtypes.append(batch.dtype)
+        if self.change:
+            batch = self.change(batch)
+        wide = batch.to(torch.float32)  # few operations know uint16
+        wide = wide.repeat_interleave(self.scale, dim=2).repeat_interleave(self.scale, dim=3)
+        return wide.to(batch.dtype).contiguous(memory_format=torch.channels_last)
+
+    def close(self):
+        self.closed += 1
+
+
+class NetEngine(Engine):
+    """Runs a module as it is, float32 only."""
+
+    backend, precision, device = "net", "fp32", "cpu"
+
+    def __init__(self, net):
+        self.net = net
+
+    def run(self, batch):
+        return self.net(batch)
+
+
+def selection(engine):
+    """What ``gankit.backends.choose.select`` gives."""
+    return SimpleNamespace(engine=engine, parity=Parity(70.0, 0.001), summary="a fake", measured=())

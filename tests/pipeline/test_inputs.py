@@ -1,0 +1,174 @@
+"""Which pictures are found, and the names of their results."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gankit.errors import UsageError
+from gankit.pipeline.inputs import collect
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """photos/{a.png,b.JPG,notes.txt,.hidden.png,sub/c.png,.git/d.png}"""
+    root = tmp_path / "photos"
+    for name in ("a.png", "b.JPG", "notes.txt", ".hidden.png", "sub/c.png", ".git/d.png"):
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x")
+    return root
+
+
+def names(inputs, output):
+    return [str(job.target.relative_to(output)) for job in inputs.jobs]
+
+
+def test_a_folder_is_mirrored_without_hidden_and_other_files(tree, tmp_path):
+    found = collect([tree], tmp_path / "out")
+    assert names(found, tmp_path / "out") == ["a.png", "b.JPG", "sub/c.png"]
+    assert found.ignored == 2  # notes.txt and .hidden.png; .git is not entered
+
+
+def test_suffix_and_format(tree, tmp_path):
+    found = collect([tree], tmp_path / "out", suffix="_x4", format="webp")
+    assert names(found, tmp_path / "out") == ["a_x4.webp", "b_x4.webp", "sub/c_x4.webp"]
+
+
+def test_several_folders_each_get_their_own(tree, tmp_path):
+    other = tmp_path / "more"
+    other.mkdir()
+    (other / "a.png").touch()
+    found = collect([tree, other], tmp_path / "out")
+    assert names(found, tmp_path / "out") == ["photos/a.png", "photos/b.JPG", "photos/sub/c.png", "more/a.png"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.png", ["a.png"]),
+        ("**/*.png", ["a.png", "sub/c.png"]),
+        ("s*", ["sub/c.png"]),
+        ("**", ["a.png", "b.JPG", "sub/c.png"]),
+    ],
+)
+def test_patterns_are_mirrored_from_their_fixed_part(tree, tmp_path, pattern, expected):
+    found = collect([f"{tree}/{pattern}"], tmp_path / "out")
+    assert sorted(names(found, tmp_path / "out")) == expected
+
+
+def test_a_pattern_that_is_a_file_name_is_the_file(tree, tmp_path):
+    (tree / "[1].png").touch()
+    (tree / "1.png").touch()
+    assert names(collect([tree / "[1].png"], tmp_path / "out"), tmp_path / "out") == ["[1].png"]
+
+
+def test_relative_paths(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(tree)
+    assert names(collect(["."], "../out"), Path("../out")) == ["a.png", "b.JPG", "sub/c.png"]
+    assert names(collect([".", "sub"], "../out"), Path("../out")) == [
+        "photos/a.png",
+        "photos/b.JPG",
+        "photos/sub/c.png",
+    ]
+    assert names(collect(["*.png"], "../out"), Path("../out")) == ["a.png"]
+
+
+def test_sources_that_would_share_a_target_are_all_renamed(tmp_path):
+    for name in ("a.png", "a.jpg", "b.png"):
+        (tmp_path / name).touch()
+    found = collect([tmp_path], tmp_path / "out", format="png", suffix="_x4")
+    assert names(found, tmp_path / "out") == ["a_jpg_x4.png", "a_png_x4.png", "b_x4.png"]
+
+
+def test_without_format_different_extensions_do_not_meet(tmp_path):
+    for name in ("a.png", "a.jpg"):
+        (tmp_path / name).touch()
+    assert names(collect([tmp_path], tmp_path / "out"), tmp_path / "out") == ["a.jpg", "a.png"]
+
+
+def test_equal_names_of_different_folders_are_refused(tmp_path):
+    for name in ("one/a.png", "two/a.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=r"one/a\.png and .*two/a\.png would both become"):
+        collect([tmp_path / "one/a.png", tmp_path / "two/a.png"], tmp_path / "out")
+
+
+def test_a_source_given_twice_is_done_once(tree, tmp_path):
+    assert len(collect([tree, tree / "a.png"], tmp_path / "out").jobs) == 3
+
+
+def test_output_inside_the_input_is_not_read(tree):
+    output = tree / "out"
+    (output / "sub").mkdir(parents=True)
+    for name in ("a.png", "sub/c.png"):
+        (output / name).touch()
+    for given in (tree, f"{tree}/**"):
+        assert sorted(names(collect([given], output), output)) == ["a.png", "b.JPG", "sub/c.png"]
+
+
+def test_own_results_beside_the_sources_are_not_read_again(tree):
+    (tree / "a_x4.png").touch()
+    found = collect([tree], tree, suffix="_x4")
+    assert names(found, tree) == ["a_x4.png", "b_x4.JPG", "sub/c_x4.png"]
+
+
+def test_input_inside_the_output_is_read(tree):
+    output = tree.parent
+    assert names(collect([tree], output), output) == ["a.png", "b.JPG", "sub/c.png"]
+
+
+def test_a_target_that_is_a_source_is_refused(tree):
+    with pytest.raises(UsageError, match=r"a\.png.*would replace it"):
+        collect([tree / "a.png"], tree)
+    link = tree.parent / "link"
+    link.symlink_to(tree)
+    with pytest.raises(UsageError, match="would replace it"):
+        collect([tree / "a.png"], link)
+
+
+def test_a_target_that_is_another_source_is_refused(tmp_path):
+    for name in ("a.jpg", "a_x4.jpg"):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=r"a_x4\.jpg: the result of .*a\.jpg would replace it"):
+        collect([tmp_path / "a.jpg", tmp_path / "a_x4.jpg"], tmp_path, suffix="_x4")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("missing", "no such file or folder"),
+        ("*.gif", "no file matches"),
+        ("notes.txt", "not a picture by its name"),
+        ("empty", "no pictures found"),
+    ],
+)
+def test_finding_nothing_is_wrong_use(tree, tmp_path, given, message):
+    (tree / "empty").mkdir()
+    with pytest.raises(UsageError, match=message) as caught:
+        collect([f"{tree}/{given}"], tmp_path / "out")
+    assert given in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"format": "gif"}, {"suffix": "a/b"}])
+def test_wrong_options(tree, tmp_path, options):
+    with pytest.raises(UsageError, match=r"gif|a/b"):
+        collect([tree], tmp_path / "out", **options)
+    with pytest.raises(UsageError, match="no input"):
+        collect([], tmp_path / "out")
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tree, tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UsageError, match=r"photos: cannot be read: Permission denied"):
+        collect([tree], tmp_path / "out")
+
+
+def test_apng_becomes_png(tmp_path):
+    (tmp_path / "a.apng").touch()
+    assert names(collect([tmp_path], tmp_path / "out"), tmp_path / "out") == ["a.png"]

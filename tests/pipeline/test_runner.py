@@ -1,0 +1,189 @@
+"""The threads: order, bounds, errors, and how a run ends."""
+
+import errno
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from gankit.errors import BackendError, ImageError, OutputError
+from gankit.images import Picture
+from gankit.pipeline.inputs import Job
+from gankit.pipeline.runner import Runner
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) == before
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    return [Job(tmp_path / f"{index}.png", tmp_path / "out" / f"{index}.png") for index in range(12)]
+
+
+def picture(path):
+    return Picture(np.full((4, 5, 3), int(path.stem), np.uint8))
+
+
+def double(item, watch):
+    watch(1.0)
+    return Picture(item.pixels.repeat(2, axis=0).repeat(2, axis=1))
+
+
+def save(item, target):
+    target.write_bytes(item.pixels.tobytes())
+
+
+def runner(**options):
+    return Runner(**{"decode": picture, "work": double, "encode": save, "cost": lambda item: 100} | options)
+
+
+@pytest.mark.parametrize(("decoders", "encoders"), [(1, 1), (3, 4)])
+def test_each_picture_is_done_once(jobs, decoders, encoders):
+    states = []
+    reports = runner(decoders=decoders, encoders=encoders, progress=states.append).run(jobs)
+    assert [report.source for report in reports] == [job.source for job in jobs]
+    assert {report.status for report in reports} == {"done"}
+    assert {(report.input_size, report.output_size) for report in reports} == {((5, 4), (10, 8))}
+    assert [job.target.read_bytes()[0] for job in jobs] == list(range(12))
+    assert states[-1].done == 12
+    assert states[-1].output_mp == pytest.approx(12 * 80 / 1e6)
+    assert runner().run([]) == []
+
+
+def test_a_broken_picture_does_not_stop_the_others(jobs):
+    def decode(path):
+        if path.stem == "3":
+            raise ImageError(path, "truncated")
+        if path.stem == "4":
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+        return picture(path)
+
+    def work(item, watch):
+        if item.pixels[0, 0, 0] == 5:
+            raise MemoryError
+        return double(item, watch)
+
+    def encode(item, target):
+        if target.stem == "6":
+            raise ImageError(target, "too wide for webp")
+        save(item, target)
+
+    reports = runner(decode=decode, work=work, encode=encode, max_bytes=150).run(jobs)
+    failed = {report.source.stem: report.error for report in reports if report.status == "failed"}
+    assert sorted(failed) == ["3", "4", "5", "6"]
+    for stem, error in failed.items():
+        assert f"{stem}.png" in error
+        assert "\n" not in error
+    assert "too large for the memory" in failed["5"]
+    assert sum(report.status == "done" for report in reports) == 8
+
+
+@pytest.mark.parametrize(
+    "error", [OutputError("disk full"), OSError(errno.ENOSPC, "No space left on device"), PermissionError(13, "denied")]
+)
+def test_an_output_that_takes_no_more_stops_the_run(jobs, error):
+    begun = []
+
+    def decode(path):
+        begun.append(path)
+        return picture(path)
+
+    def encode(item, target):
+        if item.pixels[0, 0, 0] == 2:
+            raise error
+        save(item, target)
+
+    with pytest.raises(OutputError):
+        runner(decode=decode, encode=encode, max_bytes=200).run(jobs)
+    assert jobs[0].target.exists()
+    assert jobs[1].target.exists()
+    assert not jobs[2].target.exists()
+    assert len(begun) < len(jobs)
+
+
+@pytest.mark.parametrize("where", ["decode", "work", "encode", "progress"])
+def test_a_fault_of_ours_keeps_its_traceback(jobs, where):
+    def at_fault(*_):
+        raise ZeroDivisionError("ours")
+
+    with pytest.raises(ZeroDivisionError, match="ours") as caught:
+        runner(**{where: at_fault}).run(jobs)
+    assert any(entry.name == "at_fault" for entry in caught.traceback)
+
+
+def test_an_engine_that_gives_up_ends_the_run(jobs):
+    def work(item, watch):
+        raise BackendError("out of memory")
+
+    with pytest.raises(BackendError):
+        runner(work=work).run(jobs)
+
+
+def test_an_interrupt_lets_the_file_being_written_finish(jobs):
+    writing = threading.Event()
+
+    def encode(item, target):
+        writing.set()
+        time.sleep(0.3)
+        save(item, target)
+
+    def work(item, watch):
+        if item.pixels[0, 0, 0] == 1:
+            assert writing.wait(5)
+            raise KeyboardInterrupt
+        return double(item, watch)
+
+    with pytest.raises(KeyboardInterrupt):
+        runner(work=work, encode=encode).run(jobs)
+    assert jobs[0].target.stat().st_size == 240
+    assert not jobs[1].target.exists()
+
+
+def test_a_stop_reaches_the_middle_of_a_picture(jobs):
+    """The engine may need minutes for one picture; a full disk must not wait for it."""
+    steps = []
+
+    def work(item, watch):
+        if item.pixels[0, 0, 0] == 1:
+            for step in range(500):
+                steps.append(step)
+                watch(step / 500)
+                time.sleep(0.01)
+        return double(item, watch)
+
+    def encode(item, target):
+        raise OutputError("disk full")
+
+    with pytest.raises(OutputError, match="disk full"):
+        runner(work=work, encode=encode).run(jobs)
+    assert len(steps) < 400
+
+
+def test_pictures_in_flight_are_bounded(jobs):
+    lock, held, most = threading.Lock(), 0, 0
+
+    def decode(path):
+        nonlocal held, most
+        with lock:
+            held += 1
+            most = max(most, held)
+        return picture(path)
+
+    def encode(item, target):
+        nonlocal held
+        time.sleep(0.01)
+        with lock:
+            held -= 1
+
+    runner(decode=decode, encode=encode, max_bytes=250).run(jobs)
+    assert most <= 3  # two within the bound, and the one that the decoder waits with
+
+
+def test_a_picture_above_the_bound_goes_alone(jobs):
+    reports = runner(max_bytes=10).run(jobs)
+    assert {report.status for report in reports} == {"done"}

@@ -1,0 +1,160 @@
+"""One picture through the engine: gray, transparency, 16 bit, memory."""
+
+import numpy as np
+import pytest
+import torch
+from pipeline_fakes import Repeat
+
+from gankit import models
+from gankit.errors import BackendError, UsageError
+from gankit.images import Picture
+from gankit.pipeline.stages import Stage, memory_pixels
+
+
+def facts(**changes):
+    from dataclasses import replace
+
+    return replace(models.facts("srgan", {"channels": 8, "blocks": 1}), **changes)
+
+
+def stage(engine=None, **options):
+    return Stage(engine or Repeat(4), facts(**options.pop("facts", {})), 3, **options)
+
+
+def noise(*shape, dtype=np.uint8):
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+
+
+def grown(array, scale=4):
+    return array.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("tile", ["auto", 16])
+def test_colours_and_metadata(dtype, tile):
+    pixels = noise(20, 31, 3, dtype=dtype)
+    engine = Repeat(4)
+    result = stage(engine, tile=tile).picture(Picture(pixels, icc_profile=b"p", exif=b"e", dpi=(72, 72)))
+    np.testing.assert_array_equal(result.pixels, grown(pixels))
+    assert result.pixels.dtype == dtype
+    assert result.pixels.flags.c_contiguous
+    assert (result.icc_profile, result.exif, result.dpi) == (b"p", b"e", (72, 72))
+    assert set(engine.dtypes) == {torch.uint8 if dtype == np.uint8 else torch.uint16}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_gray_stays_gray(dtype):
+    plane = noise(9, 8, dtype=dtype)
+    tint = torch.tensor([0, 1, 2]).view(1, 3, 1, 1)  # a generator never treats the channels quite alike
+    engine = Repeat(4, change=lambda batch: (batch.int() // 2 + tint).to(batch.dtype))
+    result = stage(engine).picture(Picture(np.repeat(plane[..., None], 3, axis=2), gray=True))
+    assert result.gray
+    for channel in range(3):
+        np.testing.assert_array_equal(result.pixels[..., channel], grown(plane // 2 + 1))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_alpha_goes_through_the_engine(dtype):
+    pixels, alpha = noise(12, 10, 3, dtype=dtype), noise(12, 10, dtype=dtype)
+    engine = Repeat(4)
+    result = stage(engine).picture(Picture(pixels, alpha))
+    np.testing.assert_array_equal(result.alpha, grown(alpha))
+    assert result.alpha.dtype == dtype
+    assert len(engine.shapes) == 2
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_constant_alpha_is_not_computed(value):
+    engine = Repeat(4)
+    result = stage(engine).picture(Picture(noise(6, 5, 3), np.full((6, 5), value, np.uint8)))
+    assert (result.alpha == value).all()
+    assert result.alpha.shape == (24, 20)
+    assert len(engine.shapes) == 1
+
+
+def test_colours_under_transparency_are_bled_first():
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:, :4] = 200
+    alpha = np.zeros((8, 8), np.uint8)
+    alpha[:, :4] = 255
+    result = stage().picture(Picture(pixels, alpha))
+    assert (result.pixels == 200).all()
+
+
+def test_flat_alpha_stays_exact():
+    alpha = np.zeros((24, 24), np.uint8)
+    alpha[:, :12] = 255
+    dim = Repeat(4, change=lambda batch: batch.clamp(3, 250))
+    result = stage(dim).picture(Picture(noise(24, 24, 3), alpha))
+    assert (result.alpha[:, :36] == 255).all()
+    assert (result.alpha[:, 60:] == 0).all()
+    assert (result.alpha[:, 46:48] == 250).all()  # at the edge, the engine's
+
+
+def test_progress_grows_to_one():
+    for alpha in (None, noise(40, 40)):
+        seen = []
+        stage(tile=16).picture(Picture(noise(40, 40, 3), alpha), seen.append)
+        assert seen == sorted(seen)
+        assert seen[-1] == 1.0
+
+
+@pytest.mark.parametrize("gray", [True, False])
+def test_a_model_of_one_channel(gray):
+    pixels = noise(7, 9, 3)
+    if gray:
+        pixels = np.repeat(pixels[..., :1], 3, axis=2)
+    engine = Repeat(4)
+    result = stage(engine, facts={"channels": 1}).picture(Picture(pixels, gray=gray))
+    np.testing.assert_array_equal(result.pixels, grown(pixels))
+    assert all(shape[1] == 1 for shape in engine.shapes)
+
+
+def test_a_model_of_five_channels_is_refused():
+    with pytest.raises(UsageError, match="5 channels"):
+        stage(facts={"channels": 5}).picture(Picture(noise(7, 9, 3)))
+
+
+def test_whole_picture_norms_are_not_cut():
+    with pytest.raises(UsageError, match="cannot be tiled"):
+        stage(facts={"norm": "instance"}, tile=32)
+    engine = Repeat(4)
+    stage(engine, facts={"norm": "instance"}, max_pixels=100).picture(Picture(noise(90, 90, 3)))
+    assert engine.shapes == [(1, 3, 90, 90)]
+
+
+def test_memory_that_runs_out_makes_tiles_smaller():
+    def greedy(batch):
+        if batch[:, 0].numel() > 6000:
+            raise torch.OutOfMemoryError("no")
+        return batch
+
+    engine = Repeat(4, change=greedy)
+    made = stage(engine, max_pixels=40000)
+    pixels = noise(200, 200, 3)
+    np.testing.assert_array_equal(made.picture(Picture(pixels)).pixels, grown(pixels))
+    assert made.max_pixels < 40000
+    tried = len(engine.shapes)
+    made.picture(Picture(pixels))
+    assert all(shape[0] * shape[2] * shape[3] <= 6000 for shape in engine.shapes[tried:])  # learnt
+
+
+def test_memory_that_is_never_enough_is_an_error():
+    def never(batch):
+        raise torch.OutOfMemoryError("no")
+
+    with pytest.raises(BackendError, match=r"out of memory on cpu.*free some memory"):
+        stage(Repeat(4, change=never)).picture(Picture(noise(200, 200, 3)))
+    with pytest.raises(BackendError, match="smaller --tile"):
+        stage(Repeat(4, change=never), tile=100, batch=1).picture(Picture(noise(200, 200, 3)))
+
+
+def test_read_only_pixels_and_slices():
+    pixels = noise(10, 10, 3)
+    view = pixels[::-1, ::2]
+    view.flags.writeable = False
+    np.testing.assert_array_equal(stage().picture(Picture(view)).pixels, grown(view))
+
+
+def test_memory_bound_is_sensible():
+    assert 128**2 <= memory_pixels(models.facts("srgan"), "cpu") <= 512**2
