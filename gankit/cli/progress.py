@@ -44,8 +44,9 @@ class Bar:
             # Not before: until the first picture the engine is chosen and tells its own lines.
             self._bars.start()
             self._task = self._bars.add_task(name, total=state.total, speed=speed)
-        over = state.done + state.failed
-        self._bars.update(self._task, description=name[:40], completed=over, speed=speed)
+        # Not quite a whole one: it counts as done once it is written.
+        over = state.done + state.failed + 0.99 * state.fraction
+        self._bars.update(self._task, description=name[:40], completed=min(over, state.total), speed=speed)
 
     def __enter__(self) -> Self:
         return self

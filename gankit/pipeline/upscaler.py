@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from gankit import models
+from gankit import backends, models
 from gankit.errors import UsageError
 from gankit.pipeline.inputs import Job, collect
 from gankit.pipeline.output import prepare
@@ -75,9 +75,7 @@ class Upscaler:
             from gankit.checkpoints import open_model
 
             open_model(model)  # raises, naming the nearest model or the file
-        if backend != "auto":
-            from gankit import backends
-
+        if backend != "auto" and backend not in backends.BACKENDS:
             backends.get(backend)  # raises, naming the nearest
         self.model, self.backend, self.precision, self.device = model, backend, precision, device
         self.tile, self.batch, self.threads, self.notify = tile, batch, threads, notify
