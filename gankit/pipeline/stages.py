@@ -59,7 +59,13 @@ class Stage:
         Args:
             picture: any that ``gankit.images`` decodes.
             watch: called with the part that is done, up to 1.
+
+        Raises:
+            MemoryError: the result, and the file made of it, are more than the memory that is free. Told before it is
+                tried: an operating system that overcommits would kill the whole run.
         """
+        if 2 * picture.pixels.nbytes * self.facts.scale**2 > psutil.virtual_memory().available:
+            raise MemoryError
         alpha = picture.alpha
         busy = alpha is not None and bool((alpha != alpha.flat[0]).any())
         colours = picture.pixels if alpha is None else bleed(picture.pixels, alpha)
@@ -94,7 +100,9 @@ class Stage:
                     batch=min(together, max(1, count * math.ceil(height * width / size) * 4)),
                     watch=watch,
                 )
-            except torch.OutOfMemoryError:
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
                 fixed = self.tile != "auto" and together == 1
                 if fixed or self.engine.wants == "pictures" or min(self.max_pixels, size) <= _LEAST_PIXELS:
                     hint = "set a smaller --tile" if fixed else "free some memory or use another --device"
@@ -156,6 +164,11 @@ def memory_pixels(facts: Facts, device: str) -> int:
     else:
         free = min(_MOST_BYTES, psutil.virtual_memory().available // 4)
     return max(_LEAST_PIXELS, free // each)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """CUDA has an exception for it; of the CPU's allocator only the words tell."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _nchw(pixels: np.ndarray) -> Tensor:

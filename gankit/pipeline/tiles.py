@@ -153,11 +153,9 @@ def run_tiled(
         if watch:
             watch(1.0)
         return result[:, :, : height * scale, : width * scale]
-    canvas = torch.empty(
-        (count, channels, full_height * scale, full_width * scale),
-        dtype=picture.dtype,
-        memory_format=torch.channels_last,
-    )
+    # NumPy's: rows of pixels as they are encoded, and a MemoryError where there is no room.
+    shape = (count, full_height * scale, full_width * scale, channels)
+    canvas = torch.from_numpy(np.empty(shape, picture.numpy().dtype)).permute(0, 3, 1, 2)
     pieces = [(index, box) for index in range(count) for box in cut.boxes]
     tall, wide = cut.tile
     for first in range(0, len(pieces), batch):

@@ -123,10 +123,13 @@ def test_whole_picture_norms_are_not_cut():
     assert engine.shapes == [(1, 3, 90, 90)]
 
 
-def test_memory_that_runs_out_makes_tiles_smaller():
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("no"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried …")]
+)
+def test_memory_that_runs_out_makes_tiles_smaller(error):
     def greedy(batch):
         if batch[:, 0].numel() > 6000:
-            raise torch.OutOfMemoryError("no")
+            raise error
         return batch
 
     engine = Repeat(4, change=greedy)
@@ -147,6 +150,22 @@ def test_memory_that_is_never_enough_is_an_error():
         stage(Repeat(4, change=never)).picture(Picture(noise(200, 200, 3)))
     with pytest.raises(BackendError, match="smaller --tile"):
         stage(Repeat(4, change=never), tile=100, batch=1).picture(Picture(noise(200, 200, 3)))
+
+
+def test_other_errors_of_the_engine_are_not_taken_for_memory():
+    def broken(batch):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        stage(Repeat(4, change=broken)).picture(Picture(noise(9, 9, 3)))
+
+
+def test_a_result_above_the_memory_is_told_before_it_is_tried():
+    huge = np.broadcast_to(np.zeros(3, np.uint8), (2_000_000, 2_000_000, 3))  # one pixel of memory
+    engine = Repeat(4)
+    with pytest.raises(MemoryError):
+        stage(engine).picture(Picture(huge))
+    assert engine.shapes == []
 
 
 def test_read_only_pixels_and_slices():

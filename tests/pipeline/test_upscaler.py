@@ -12,6 +12,7 @@ from pipeline_fakes import Repeat, selection
 
 import gankit
 from gankit import models
+from gankit.backends.parity import Parity
 from gankit.errors import ImageError, OutputError, UsageError
 
 
@@ -163,6 +164,17 @@ def test_run_mirrors_and_reports(engine, folder, tmp_path):
     assert content["pictures"][0]["output_size"] == [48, 40]
     assert {"torch", "gankit", "python"} <= set(content["versions"])
     assert content["machine"]["cpu"]
+
+
+def test_equal_pictures_have_a_parity_that_json_can_hold(engine, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "gankit.backends.choose.select",
+        lambda *_, **__: SimpleNamespace(engine=engine, parity=Parity(math.inf, 0.0), summary="", measured=()),
+    )
+    report = gankit.Upscaler().run(folder, tmp_path / "out")
+    assert report.engine.parity_db == math.inf
+    report.write(tmp_path / "report.json")
+    assert json.loads((tmp_path / "report.json").read_text())["engine"]["parity_db"] == "inf"
 
 
 def test_what_is_there_is_skipped_before_it_is_decoded(engine, folder, tmp_path):

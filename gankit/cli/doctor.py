@@ -1,0 +1,59 @@
+"""``gankit doctor``: what this machine offers, what is installed, and why a backend is out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+@click.command()
+def doctor() -> int:
+    """Show what can run here, and why the rest cannot.
+
+    Exit status: 0, or 1 where no backend can run.
+    """
+    from gankit.backends.survey import survey
+
+    found = survey()
+    console = Console(highlight=False)
+    console.print(_pairs("This machine", _mapping(found.system)))
+    console.print()
+    console.print(_pairs("Packages", {name: version or "not installed" for name, version in found.packages.items()}))
+    console.print()
+    console.print(_backends(found.backends))
+    return 0 if any(usable for usable, *_ in found.backends.values()) else 1
+
+
+def _backends(backends: Mapping[str, Any]) -> Table:
+    table = Table(
+        "backend", "here", "precisions", "why", box=None, pad_edge=False, title="Backends", title_justify="left"
+    )
+    for name, (usable, why, precisions) in backends.items():
+        state = Text("yes", style="green") if usable else Text("no", style="red")
+        table.add_row(name, state, Text(_words(precisions)), Text(why or ""))
+    return table
+
+
+def _pairs(title: str, rows: Mapping[str, Any]) -> Table:
+    table = Table("", "", show_header=False, box=None, pad_edge=False, title=title, title_justify="left")
+    for name, value in rows.items():
+        table.add_row(name.replace("_", " "), Text(_words(value)))
+    return table
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(str(item) for item in value) or "none"
+    return str(value)
