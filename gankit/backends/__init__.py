@@ -1,1 +1,56 @@
-"""."""
+"""Ways to run a generator. Importing this package imports no torch.
+
+A new backend needs its own file in this folder, with a :class:`~gankit.backends.base.Backend` subclass, and one line
+in ``BACKENDS``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from gankit.errors import BackendError, UsageError
+
+if TYPE_CHECKING:
+    from gankit.backends.base import Backend
+
+__all__ = ["BACKENDS", "get"]
+
+BACKENDS: Mapping[str, str] = MappingProxyType(
+    {
+        "eager": "gankit.backends.eager:EagerBackend",
+        "compile": "gankit.backends.compiled:CompileBackend",
+        "onnxruntime": "gankit.backends.onnx_runtime:OnnxRuntimeBackend",
+        "openvino": "gankit.backends.open_vino:OpenVinoBackend",
+    }
+)
+
+
+def get(name: str) -> Backend:
+    """The backend of that name; it may still be missing here (:meth:`Backend.missing` says why).
+
+    Raises:
+        BackendError: TensorRT, which this version cannot run.
+        UsageError: an unknown name; the message has the nearest one.
+    """
+    if name == "tensorrt":
+        from importlib.util import find_spec
+
+        if find_spec("tensorrt") is None:
+            raise BackendError(
+                "backend 'tensorrt': TensorRT is not installed; pip install 'gankit[tensorrt]' where NVIDIA's package "
+                "index is reachable, or use --backend auto"
+            )
+        raise BackendError(
+            "backend 'tensorrt': this version of gankit does not run TensorRT engines yet; use --backend auto"
+        )
+    if name not in BACKENDS:
+        near = difflib.get_close_matches(name, BACKENDS, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(BACKENDS)}"
+        raise UsageError(f"unknown backend '{name}': {hint}")
+    module, _, attribute = BACKENDS[name].partition(":")
+    backend: Backend = getattr(import_module(module), attribute)()
+    return backend

@@ -1,0 +1,108 @@
+"""torch, layer by layer. On a CPU it streams whole pictures in bands through oneDNN's fused convolutions."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gankit.backends.base import Backend, Engine, Precision, Request
+from gankit.backends.pixels import check, from_values, to_values
+from gankit.backends.streaming import NotStreamableError, Stream
+from gankit.backends.threads import limited_threads
+from gankit.errors import BackendError
+from gankit_export.rewrites import for_inference
+
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class EagerBackend(Backend):
+    """torch itself; needs nothing else."""
+
+    name: ClassVar[str] = "eager"
+    precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
+
+    def missing(self, device: str = "cpu") -> str | None:
+        """Only a CUDA device can be missing."""
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            return "this torch sees no CUDA GPU; use --device cpu"
+        return None
+
+    def load(self, request: Request) -> Engine:
+        """A streaming engine where the network allows it (CPU), else one that takes tiles."""
+        require(self, request)
+        module = for_inference(request.generator).to(DTYPES[request.precision])
+        if request.device == "cpu":
+            try:
+                return StreamingEngine(request, Stream(module))
+            except NotStreamableError:
+                pass  # whole-picture layers: tiles, in the ordinary way
+        return ModuleEngine(self.name, request, module.to(request.device, memory_format=torch.channels_last))
+
+
+def require(backend: Backend, request: Request) -> None:
+    """Check that a backend can do what is asked.
+
+    Raises:
+        BackendError: with the way out.
+    """
+    why = backend.missing(request.device)
+    if why is not None:
+        raise BackendError(f"backend '{backend.name}': {why}")
+    offered = backend.precisions.get(request.device.partition(":")[0], ())
+    if not offered:
+        raise BackendError(f"backend '{backend.name}' does not run on {request.device}; use another --backend or --device")
+    if request.precision not in offered:
+        raise BackendError(
+            f"backend '{backend.name}' does not run {request.precision} on {request.device}; it offers {', '.join(offered)}"
+        )
+    if request.precision == "bf16" and request.device == "cpu" and not bf16_on_cpu():
+        raise BackendError("this CPU has no AVX-512, which bf16 needs; use --precision fp32")
+
+
+def bf16_on_cpu() -> bool:
+    """Whether oneDNN runs bf16 convolutions on this CPU at all (fast ones need AVX512-BF16 or AMX)."""
+    mkldnn = torch.ops.mkldnn
+    return bool(torch.backends.mkldnn.is_available() and mkldnn._is_mkldnn_bf16_supported())
+
+
+class StreamingEngine(Engine):
+    """Whole pictures, in bands."""
+
+    def __init__(self, request: Request, stream: Stream) -> None:
+        self.backend, self.precision, self.device = EagerBackend.name, request.precision, request.device
+        self.wants = "pictures"
+        self._stream, self._facts, self._threads = stream, request.facts, request.threads
+
+    def run(self, batch: Tensor) -> Tensor:
+        """See :meth:`Engine.run`; the pictures of a batch run one after the other."""
+        check(batch, self._facts)
+        count, channels, height, width = batch.shape
+        scale, dtype = self._facts.scale, DTYPES[self.precision]
+        canvas = torch.empty((count, height * scale, width * scale, channels), dtype=batch.dtype).permute(0, 3, 1, 2)
+        with torch.inference_mode(), limited_threads(self._threads):
+            for picture, target in zip(batch.split(1), canvas.split(1), strict=True):
+
+                def write(rows: Tensor, row: int, target: Tensor = target) -> None:
+                    target[:, :, row : row + rows.shape[2]] = from_values(rows, self._facts, batch.dtype)
+
+                self._stream.run(picture, lambda rows: to_values(rows, self._facts, dtype), write)
+        return canvas
+
+
+class ModuleEngine(Engine):
+    """Tiles through a module, on any device; also what ``compile`` runs."""
+
+    def __init__(self, backend: str, request: Request, module: torch.nn.Module) -> None:
+        self.backend, self.precision, self.device = backend, request.precision, request.device
+        self._module, self._facts, self._threads = module, request.facts, request.threads
+
+    def run(self, batch: Tensor) -> Tensor:
+        """See :meth:`Engine.run`."""
+        check(batch, self._facts)
+        with torch.inference_mode(), limited_threads(self._threads):
+            values = to_values(batch.to(self.device), self._facts, DTYPES[self.precision])
+            result = self._module(values.contiguous(memory_format=torch.channels_last))
+            pixels = from_values(result, self._facts, batch.dtype)
+        return pixels.contiguous(memory_format=torch.channels_last).cpu()

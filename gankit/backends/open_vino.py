@@ -1,0 +1,101 @@
+"""OpenVINO's CPU plugin. The edges (integers, layout, scale, rounding) are part of its graph."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gankit.backends.artefacts import onnx_file
+from gankit.backends.base import Backend, Engine, Precision, Request
+from gankit.backends.eager import require
+from gankit.backends.pixels import FULL_SCALE, check
+from gankit.backends.threads import physical_cores
+from gankit.models.facts import Facts
+
+_HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVinoBackend(Backend):
+    """OpenVINO on the CPU. The precision is always said to it: left alone it takes bf16 wherever the CPU has it."""
+
+    name: ClassVar[str] = "openvino"
+    precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32", "bf16")}
+
+    def missing(self, device: str = "cpu") -> str | None:
+        """The package."""
+        return None if find_spec("openvino") else "not installed: pip install 'gankit[cpu]'"
+
+    def load(self, request: Request) -> Engine:
+        """Exports the generator once; compiles one graph per pixel type, when it first comes."""
+        require(self, request)
+        return OpenVinoEngine(request, onnx_file(request))
+
+
+class OpenVinoEngine(Engine):
+    """Compiled graphs of one generator, by the dtype of their pixels."""
+
+    def __init__(self, request: Request, path: Path) -> None:
+        import openvino
+
+        self.backend, self.precision, self.device = OpenVinoBackend.name, request.precision, request.device
+        self._facts, self._path = request.facts, path
+        self._core = openvino.Core()
+        self._settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS[request.precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": request.threads or physical_cores(),
+        }
+        self._requests: dict[torch.dtype, Any] = {}
+
+    def run(self, batch: Tensor) -> Tensor:
+        """See :meth:`Engine.run`."""
+        check(batch, self._facts)
+        if batch.dtype not in self._requests:
+            self._requests[batch.dtype] = self._compile(batch.dtype)
+        pixels = np.ascontiguousarray(batch.permute(0, 2, 3, 1).numpy())
+        result = self._requests[batch.dtype].infer([pixels], share_inputs=True, share_outputs=False)[0]
+        return torch.from_numpy(result).permute(0, 3, 1, 2)
+
+    def close(self) -> None:
+        """Forget the compiled graphs."""
+        self._requests.clear()
+
+    def _compile(self, dtype: torch.dtype) -> Any:
+        model = with_pixel_edges(self._core.read_model(self._path), self._facts, dtype)
+        return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+
+
+def with_pixel_edges(model: Any, facts: Facts, dtype: torch.dtype) -> Any:
+    """A graph from NHWC pixels to NHWC pixels around an NCHW fp32 one.
+
+    Args:
+        model: OpenVINO model with one input and one output.
+        facts: the value range.
+        dtype: uint8, uint16, or float32 in [0, 1] (not clamped at the end).
+    """
+    import openvino
+    from openvino import opset13 as ops
+
+    kinds = {torch.uint8: np.uint8, torch.uint16: np.uint16, torch.float32: np.float32}
+    low, high = facts.value_range
+    full = FULL_SCALE.get(dtype, 1.0)
+    old_input, old_output = model.input(0), model.output(0)
+    shape = old_input.get_partial_shape()
+    pixels = ops.parameter(openvino.PartialShape([shape[0], shape[2], shape[3], shape[1]]), kinds[dtype], name="pixels")
+    values = ops.convert(pixels, "f32")
+    values = ops.multiply(values, np.float32((high - low) / full))
+    values = ops.add(values, np.float32(low))
+    values = ops.transpose(values, np.array([0, 3, 1, 2]))
+    for target in old_input.get_target_inputs():
+        target.replace_source_output(values.output(0))
+    result = old_output.get_node().input_value(0)
+    scaled = ops.multiply(ops.subtract(result, np.float32(low)), np.float32(full / (high - low)))
+    if dtype != torch.float32:
+        scaled = ops.round(ops.clamp(scaled, 0.0, full), "half_to_even")
+        scaled = ops.convert(scaled, {torch.uint8: "u8", torch.uint16: "u16"}[dtype])
+    return openvino.Model([ops.transpose(scaled, np.array([0, 2, 3, 1]))], [pixels], "pixels")
