@@ -1,4 +1,4 @@
-"""Files that are no pictures, or not whole, and outputs that cannot be written: one clear line each."""
+"""Files that are no pictures, or not whole, or too large: one clear line each."""
 
 import contextlib
 import errno
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from images_making import chunk, pattern, png_by_hand
+from images_making import chunk, pattern, png_by_hand, srgb_profile
 from PIL import Image
 
 from gankit.errors import ImageError
@@ -194,9 +194,34 @@ def test_limit_does_not_depend_on_pillows(tmp_path, monkeypatch):
 
 
 def test_profile_bomb_is_left_out(tmp_path):
-    body = b"x\0\0" + zlib.compress(bytes(100_000_000), 9)
+    body = b"x\0\0" + zlib.compress(srgb_profile() + bytes(100_000_000), 9)
     (tmp_path / "a.png").write_bytes(png_by_hand(pattern(), before=chunk(b"iCCP", body)))
     assert decode(tmp_path / "a.png").icc_profile is None
+
+
+def test_damaged_metadata_is_left_out(tmp_path):
+    """The checksum of a chunk that is not pixels is wrong: the pixels are right, the profile is not to be trusted."""
+    profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(srgb_profile()))
+    for checksum, want in ((profile[-4:], srgb_profile()), (b"\0\0\0\0", None)):
+        (tmp_path / "a.png").write_bytes(png_by_hand(pattern(), before=profile[:-4] + checksum))
+        picture = decode(tmp_path / "a.png")
+        assert np.array_equal(picture.pixels, pattern())
+        assert picture.icc_profile == want
+
+
+@pytest.mark.parametrize("tag", [tifffile.TIFF.TAGS["StripOffsets"], tifffile.TIFF.TAGS["StripByteCounts"]])
+def test_tiff_with_a_strip_missing(tmp_path, tag):
+    """A sparse file: readers fill the strip with zeros, which is not the picture."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(pattern(), photometric="rgb", compression="zlib", rowsperstrip=8)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        place = file.pages[0].tags[tag].valueoffset
+        width = {3: 2, 4: 4}[file.pages[0].tags[tag].dtype]
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[place : place + width] = bytes(width)
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(ImageError, match="truncated"):
+        decode(tmp_path / "a.tif")
 
 
 def test_empty_size(tmp_path):

@@ -1,6 +1,7 @@
 """Every kind of file that must be read, written by independent writers."""
 
 import io
+import struct
 
 import imagecodecs
 import numpy as np
@@ -10,6 +11,7 @@ from images_making import chunk, exif_block, pattern, png_by_hand, profile_of, r
 from PIL import Image, ImageCms, ImageOps
 
 from gankit.images import SUFFIXES, decode
+from gankit.images.metadata import read_exif as split_exif
 
 
 def save(path, image, **options):
@@ -285,6 +287,16 @@ def test_broken_exif_costs_nothing_but_itself(tmp_path):
         (tmp_path / "a.png").write_bytes(png_by_hand(pattern(), before=chunk(b"eXIf", block[6:])))
         for name in ("a.jpg", "a.png"):
             assert decode(tmp_path / name).pixels.shape == (37, 53, 3)
+
+
+def test_exif_that_fails_half_way():
+    class Broken(Image.Exif):
+        def get_ifd(self, tag):
+            raise struct.error("unpack requires a buffer of 12 bytes")
+
+    broken = Broken()
+    broken[0x0112] = 6
+    assert split_exif(broken) == (1, None)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])

@@ -48,6 +48,8 @@ def test_png_metadata_read_by_pillow(tmp_path, dtype, channels):
         assert image.info["icc_profile"] == picture.icc_profile
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.02)
         assert read_exif(image.info["exif"]) == read_exif(picture.exif)
+    data = (tmp_path / "a.png").read_bytes()
+    assert data[data.index(b"eXIf") + 4 :].startswith((b"II*\0", b"MM\0*"))  # as in the specification, no prefix
 
 
 @pytest.mark.parametrize(("dtype", "channels"), KINDS)
@@ -61,6 +63,9 @@ def test_tiff_read_by_tifffile(tmp_path, dtype, channels):
         assert [e.name for e in page.extrasamples] == (["UNASSALPHA"] if channels in (2, 4) else [])
         assert page.iccprofile == picture.icc_profile
         assert page.tags["XResolution"].value == (300, 1)
+        codes = [tag.code for tag in page.tags]
+        assert codes == sorted(codes)  # the specification asks for it
+        assert {34665, 34853} <= set(codes)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
