@@ -81,6 +81,21 @@ def test_other_pillow_modes(mode):
     assert (picture.alpha is not None) == (mode in ("PA", "La", "RGBa"))
 
 
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_pillow_transparent_colour(tmp_path, mode):
+    image = Image.fromarray(pattern(channels=1)) if mode == "L" else Image.fromarray(pattern())
+    image = image.quantize(16) if mode == "P" else image
+    key = image.getpixel((3, 4))
+    image.save(tmp_path / "a.png", transparency=key)
+    with Image.open(tmp_path / "a.png") as opened:
+        assert opened.mode == mode
+        picture = from_pil(opened)
+        want = np.asarray(opened.convert("RGBA"))
+    assert np.array_equal(picture.pixels, want[..., :3])
+    assert np.array_equal(picture.alpha, want[..., 3])
+    assert picture.alpha[4, 3] == 0
+
+
 def test_pillow_numbers_without_a_range():
     with pytest.raises(UsageError, match="floating-point"):
         from_pil(Image.new("F", (4, 4)))
