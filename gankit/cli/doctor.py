@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
-from typing import Any
 
 import click
 from rich.console import Console
@@ -22,7 +20,7 @@ def doctor() -> int:
 
     found = survey()
     console = Console(highlight=False)
-    console.print(_pairs("This machine", _mapping(found.system)))
+    console.print(_pairs("This machine", found.system))
     console.print()
     console.print(_pairs("Packages", {name: version or "not installed" for name, version in found.packages.items()}))
     console.print()
@@ -30,30 +28,18 @@ def doctor() -> int:
     return 0 if any(usable for usable, *_ in found.backends.values()) else 1
 
 
-def _backends(backends: Mapping[str, Any]) -> Table:
+def _backends(backends: Mapping[str, tuple[bool, str, tuple[str, ...]]]) -> Table:
     table = Table(
         "backend", "here", "precisions", "why", box=None, pad_edge=False, title="Backends", title_justify="left"
     )
     for name, (usable, why, precisions) in backends.items():
         state = Text("yes", style="green") if usable else Text("no", style="red")
-        table.add_row(name, state, Text(_words(precisions)), Text(why or ""))
+        table.add_row(name, state, Text(", ".join(precisions)), Text(why))
     return table
 
 
-def _pairs(title: str, rows: Mapping[str, Any]) -> Table:
+def _pairs(title: str, rows: Mapping[str, str]) -> Table:
     table = Table("", "", show_header=False, box=None, pad_edge=False, title=title, title_justify="left")
     for name, value in rows.items():
-        table.add_row(name.replace("_", " "), Text(_words(value)))
+        table.add_row(name, Text(value))
     return table
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-
-
-def _words(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, list | tuple | set | frozenset):
-        return ", ".join(str(item) for item in value) or "none"
-    return str(value)

@@ -122,6 +122,8 @@ class Report:
         seconds: see :class:`Totals`.
         engine: what ran, ``None`` where nothing had to.
         model: likewise.
+        versions: of gankit, Python and the packages that make the pictures.
+        machine: facts of it; empty where nothing had to run.
     """
 
     pictures: tuple[PictureReport, ...]
@@ -190,24 +192,6 @@ def versions() -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
-
-
-def machine() -> dict[str, Any]:
-    """The machine in a few words: system, processor, cores, memory in GiB."""
-    import psutil
-
-    name = platform.processor() or platform.machine()
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    return {
-        "system": platform.platform(terse=True),
-        "cpu": name,
-        "cores": psutil.cpu_count(logical=False),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-    }
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
@@ -16,7 +17,7 @@ from gankit import backends, models
 from gankit.errors import UsageError
 from gankit.pipeline.inputs import Job, collect
 from gankit.pipeline.output import prepare
-from gankit.pipeline.report import EngineReport, ModelReport, PictureReport, Report, machine, versions
+from gankit.pipeline.report import EngineReport, ModelReport, PictureReport, Report, versions
 from gankit.pipeline.runner import Progress, Runner
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class Upscaler:
             engine=self._engine_report(),
             model=self._model_report(),
             versions=versions(),
-            machine=machine(),
+            machine=self._machine(),
         )
 
     def close(self) -> None:
@@ -241,6 +242,13 @@ class Upscaler:
             start_seconds=self._start_seconds,
             summary=self._selection.summary,
         )
+
+    def _machine(self) -> dict[str, Any]:
+        if self._selection is None:
+            return {}
+        from gankit.backends.machine import machine
+
+        return asdict(machine())
 
     def _model_report(self) -> ModelReport | None:
         if self._loaded is None:

@@ -1,0 +1,31 @@
+"""``gankit doctor``."""
+
+from gankit import cli
+from gankit.backends import survey
+
+
+def test_this_machine(capsys):
+    assert cli.main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    for words in ("processor", "memory", "torch", "eager", "openvino", "tensorrt"):
+        assert words in out
+
+
+def test_what_is_missing_is_told_with_the_way_out(capsys, monkeypatch):
+    found = survey.Survey(
+        {"processor": "Abacus [9000]"},
+        {"torch": "2.13.0", "openvino": None},
+        {"eager": (True, "", ("fp32", "bf16")), "openvino": (False, "pip install 'gankit[cpu]'", ())},
+    )
+    monkeypatch.setattr(survey, "survey", lambda: found)
+    assert cli.main(["doctor"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.split()}
+    assert "Abacus [9000]" in lines["processor"]  # brackets are not markup
+    assert "yes" in lines["eager"]
+    assert "fp32, bf16" in lines["eager"]
+    assert "pip install 'gankit[cpu]'" in lines["openvino"]
+
+
+def test_a_machine_without_any_backend_is_a_failure(monkeypatch):
+    monkeypatch.setattr(survey, "survey", lambda: survey.Survey({}, {}, {"eager": (False, "no", ())}))
+    assert cli.main(["doctor"]) == 1
