@@ -62,7 +62,7 @@ def rename(state: Mapping[str, Tensor], rules: list[tuple[str, str]]) -> dict[st
         for pattern, replacement in rules:
             new, hits = re.subn(f"^{pattern}", replacement, name, count=1)
             if hits:
-                name = new  # noqa: PLW2901 - the first rule wins
+                name = new
                 break
         renamed[name] = value
     return renamed

@@ -1,0 +1,143 @@
+"""The manifest that lies beside an exported file: what it is, from what, and how right it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from gankit_export.parity import ShapeParity
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Facts of an artefact.
+
+    Attributes:
+        model: registry name of the generator.
+        weights: file name of the weights.
+        weights_sha256: of the weights file.
+        options: what builds the generator.
+        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``; normalisations are fp32 in all of them.
+        opset: of the ONNX file.
+        input: name, dtype of the input.
+        output: name, dtype of the output.
+        dims: shape of each, a dynamic side by its name.
+        value_range: of both, lowest and highest.
+        scale: output side over input side.
+        multiple: input sides must be a multiple of this.
+        sha256: of the artefact.
+        half_convolutions: convolutions with fp16 or bf16 weights, and all of them.
+        threshold: dB that each parity had to reach.
+        runtime: what ran the file for the parity, on a CPU.
+        parity: against the fp32 generator, for each shape.
+        versions: of the packages that made it.
+    """
+
+    model: str
+    weights: str
+    weights_sha256: str
+    options: Mapping[str, Any]
+    precision: str
+    opset: int
+    input: Mapping[str, str]
+    output: Mapping[str, str]
+    dims: Mapping[str, list[int | str]]
+    value_range: tuple[float, float]
+    scale: int
+    multiple: int
+    sha256: str
+    half_convolutions: tuple[int, int]
+    threshold: float
+    runtime: str
+    parity: tuple[ShapeParity, ...]
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """As text; infinite figures become the strings ``"inf"`` and ``"-inf"``, which JSON has no numbers for."""
+        return json.dumps(_plain({"format": FORMAT, **dataclasses.asdict(self)}), indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """The manifest in a text.
+
+        Raises:
+            ValueError: it is none, or of a newer format.
+        """
+        try:
+            content = json.loads(text)
+            if content.pop("format") != FORMAT:
+                raise ValueError("of another version")
+            content["parity"] = tuple(
+                ShapeParity(
+                    tuple(item["shape"]), float(item["psnr"]), float(item["max_abs"]), float(item["eager_psnr"])
+                )
+                for item in content["parity"]
+            )
+            for name in ("value_range", "half_convolutions"):
+                content[name] = tuple(content[name])
+            return cls(**content)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"not a manifest: {error}") from error
+
+
+def manifest_path(artefact: Path | str) -> Path:
+    """``x.onnx`` -> ``x.onnx.json``."""
+    artefact = Path(artefact)
+    return artefact.with_name(artefact.name + ".json")
+
+
+def write(manifest: Manifest, artefact: Path | str) -> Path:
+    """Write the manifest beside its artefact, whole or not at all, and return its path."""
+    path = manifest_path(artefact)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        temporary = Path(folder) / path.name
+        temporary.write_text(manifest.to_json(), encoding="utf-8")
+        temporary.replace(path)
+    return path
+
+
+def read(artefact: Path | str) -> Manifest:
+    """The manifest beside an artefact.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or the artefact is not the one that it describes.
+    """
+    manifest = Manifest.from_json(manifest_path(artefact).read_text(encoding="utf-8"))
+    if sha256(artefact) != manifest.sha256:
+        raise ValueError(f"{artefact}: differs from the checksum in its manifest")
+    return manifest
+
+
+def sha256(path: Path | str) -> str:
+    """Of a file, hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions; packages that are not installed are left out."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, float) and value in (float("inf"), float("-inf")) else value

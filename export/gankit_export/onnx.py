@@ -1,0 +1,153 @@
+"""nn.Module -> one ONNX file with named dynamic sides."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+from torch.export import Dim
+
+INPUT, OUTPUT = "input", "output"
+DIMS = ("batch", "channels", "height", "width")
+_LARGEST_SIDE = 16384
+_HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+
+
+class ExportError(RuntimeError):
+    """The exporter cannot make a valid file of this module."""
+
+
+def default_opset(precision: str) -> int:
+    """The oldest opset that can say it, which most runtimes read: 18, or 23 for bf16 (bf16 Conv came with 22)."""
+    return 23 if precision == "bf16" else 18
+
+
+def export_onnx(
+    module: nn.Module,
+    path: Path | str,
+    *,
+    example_hw: tuple[int, int] | None = None,
+    channels: int = 3,
+    multiple: int = 1,
+    opset: int = 18,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write ``module`` as ONNX; the file appears whole and checked, or not at all.
+
+    Args:
+        module: one (N, C, H, W) tensor to one, in eval mode, in its final precision (see ``precision.typed``).
+        path: the ``.onnx`` file; replaced if there. All weights are inside.
+        example_hw: height and width that the exporter runs with; ``None`` chooses. They must differ, and exceed 1 at
+            every depth of the network: the exporter takes what is equal or 1 there for a constant.
+        channels: of the input.
+        multiple: input sides must be a multiple of this.
+        opset: see :func:`default_opset`.
+        dtype: of the input.
+
+    Raises:
+        ValueError: ``example_hw`` is no multiple.
+        ExportError: the module has no graph, a side came out fixed, or the checker objects.
+        OSError: the file cannot be written.
+    """
+    unit = -(-16 // multiple) * multiple
+    height, width = example_hw or (3 * unit, 4 * unit)
+    if height % multiple or width % multiple or height == width:
+        raise ValueError(f"example_hw must be two different multiples of {multiple}, not {height} and {width}")
+    path = Path(path)
+    module = module.eval()
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module,
+                (torch.rand(2, channels, height, width).to(dtype),),  # batch 2: an example of 1 fixes it
+                dynamo=True,
+                opset_version=opset,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=(
+                    {0: Dim("batch", min=1, max=1024), 2: _side("height", multiple), 3: _side("width", multiple)},
+                ),
+                external_data=False,
+                optimize=True,
+                verify=False,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises many kinds, each with pages of text
+        raise ExportError(f"{type(module).__name__} cannot be exported: {_first_line(error)}") from error
+    if program is None:
+        raise ExportError(f"{type(module).__name__} cannot be exported: the exporter returned nothing")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        temporary = Path(folder) / path.name
+        program.save(temporary, external_data=False)
+        check(temporary)
+        temporary.replace(path)
+
+
+def check(path: Path) -> None:
+    """Hold a file against the ONNX checker and against what :func:`export_onnx` promises.
+
+    Raises:
+        ExportError: it fails.
+    """
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the ONNX checker objects: {_first_line(error)}") from error
+    graph = onnx.load(str(path), load_external_data=False).graph
+    if any(item.data_location == onnx.TensorProto.EXTERNAL for item in graph.initializer):
+        raise ExportError("weights came out in a second file")
+    for axis in (0, 2, 3):
+        if not graph.input[0].type.tensor_type.shape.dim[axis].dim_param:
+            raise ExportError(f"the {DIMS[axis]} came out fixed; take another example_hw")
+
+
+def half_convolutions(path: Path) -> tuple[int, int]:
+    """How many convolutions of a file have fp16 or bf16 weights, and how many there are: the proof of its precision."""
+    graph = onnx.load(str(path), load_external_data=False).graph
+    types = {item.name: item.data_type for item in graph.initializer}
+    types |= {item.name: item.type.tensor_type.elem_type for item in graph.value_info}
+    convolutions = [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    return sum(types.get(node.input[1]) in _HALF for node in convolutions), len(convolutions)
+
+
+def dims(path: Path) -> dict[str, list[int | str]]:
+    """Shapes of the input and output; a dynamic side is its name or an expression of names, such as ``"4*height"``."""
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output)
+    }
+
+
+def _side(name: str, multiple: int) -> object:
+    largest = _LARGEST_SIDE // multiple
+    return Dim(name, min=1, max=largest) if multiple == 1 else multiple * Dim(name, min=1, max=largest)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's advice to its own developers away from the user."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,159 @@
+"""How far an exported file's pictures are from those of the fp32 module.
+
+Two figures, because one runtime on a CPU does not see everything: ONNX Runtime has no fp16 kernels there and computes
+an fp16 file in fp32, without the casts between layers, so that an activation beyond 65504 passes unseen and is a black
+picture on the first GPU. The typed module, run eagerly, rounds and overflows as the file says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+Runtime = Literal["onnxruntime", "openvino"]
+Batch = NDArray[np.float32]
+
+# Heights and widths at which parity is measured: a whole small picture, a tiny one, odd sides.
+SHAPES = ((192, 256), (32, 32), (97, 131))
+
+
+@dataclass(frozen=True)
+class ShapeParity:
+    """Parity at one input shape, on values scaled to [0, 1] and clamped there.
+
+    Attributes:
+        shape: (N, C, H, W) of the input.
+        psnr: of the file in its runtime, dB; infinite for equal pictures, ``-inf`` for values that are not finite.
+        max_abs: largest absolute difference of the same; 1 is full scale.
+        eager_psnr: of the typed module, run by torch in its own arithmetic, dB.
+    """
+
+    shape: tuple[int, ...]
+    psnr: float
+    max_abs: float
+    eager_psnr: float
+
+    @property
+    def worst(self) -> float:
+        """The lower of both figures, which has to pass."""
+        return min(self.psnr, self.eager_psnr)
+
+
+def runtime_for(precision: str) -> Runtime:
+    """What can run such a file on a CPU: ONNX Runtime has no bf16 convolution there, OpenVINO has."""
+    return "openvino" if precision == "bf16" else "onnxruntime"
+
+
+def samples(
+    pictures: Sequence[NDArray[np.unsignedinteger]],
+    *,
+    channels: int = 3,
+    multiple: int = 1,
+    value_range: tuple[float, float] = (0.0, 1.0),
+) -> list[Batch]:
+    """Cut pictures to the shapes at which parity is measured: each shape once, and each picture at least once.
+
+    Args:
+        pictures: (H, W, 3) RGB, uint8 or uint16, at least one. The middle is cut; small ones are mirrored to size.
+        channels: 3, or 1 for their mean.
+        multiple: sides are rounded up to a multiple of this.
+        value_range: what black and white become.
+
+    Returns:
+        (1, C, H, W) each.
+    """
+    low, high = value_range
+    batches = []
+    for index in range(max(len(SHAPES), len(pictures))):
+        pixels = pictures[index % len(pictures)]
+        height, width = (-(-side // multiple) * multiple for side in SHAPES[index % len(SHAPES)])
+        short = [(0, max(0, want - have)) for want, have in zip((height, width), pixels.shape, strict=False)]
+        pixels = np.pad(pixels, (*short, (0, 0)), mode="symmetric")
+        top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+        values = pixels[top : top + height, left : left + width].astype(np.float32) / np.iinfo(pixels.dtype).max
+        if channels == 1:
+            values = values.mean(axis=2, keepdims=True)
+        batch = (values * (high - low) + low).transpose(2, 0, 1)[None]
+        batches.append(np.ascontiguousarray(batch, dtype=np.float32))
+    return batches
+
+
+def open_file(path: Path | str, runtime: Runtime, *, threads: int | None = None) -> Callable[[Batch], Batch]:
+    """A function that runs an ONNX file on the CPU, exactly as the file says where the runtime can.
+
+    Raises:
+        ImportError: the runtime is not installed.
+    """
+    if runtime == "openvino":
+        import openvino
+
+        core = openvino.Core()
+        # by default OpenVINO takes bf16 for any file on CPUs that have it
+        settings = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+        compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
+        return lambda batch: np.array(compiled(batch)[0])
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda batch: session.run(None, {name: batch})[0]
+
+
+def measure(
+    run: Callable[[Batch], Batch],
+    module: nn.Module,
+    typed: nn.Module,
+    batches: Sequence[Batch],
+    *,
+    value_range: tuple[float, float] = (0.0, 1.0),
+) -> tuple[ShapeParity, ...]:
+    """Compare a file, and the typed module it was made from, with the fp32 module.
+
+    Args:
+        run: the file, from :func:`open_file`.
+        module: the generator as loaded: fp32, eval mode, no rewrite.
+        typed: what was exported; float32 in and out.
+        batches: (N, C, H, W) float32 in ``value_range``.
+        value_range: of the generator's input and output.
+
+    Raises:
+        ValueError: a result has another shape than the module's.
+    """
+    results = []
+    for batch in batches:
+        with torch.inference_mode():
+            wanted = module(torch.from_numpy(batch)).numpy()
+            eager = typed(torch.from_numpy(batch)).numpy()
+        psnr, max_abs = compare(run(batch), wanted, value_range)
+        results.append(ShapeParity(tuple(batch.shape), psnr, max_abs, compare(eager, wanted, value_range)[0]))
+    return tuple(results)
+
+
+def compare(
+    result: NDArray[np.floating], wanted: NDArray[np.floating], value_range: tuple[float, float] = (0.0, 1.0)
+) -> tuple[float, float]:
+    """PSNR in dB and largest difference of two pictures, both scaled to [0, 1] and clamped there.
+
+    Raises:
+        ValueError: their shapes differ.
+    """
+    if result.shape != wanted.shape:
+        raise ValueError(f"the file gives {result.shape}, the module {wanted.shape}")
+    if not np.isfinite(result).all():
+        return -math.inf, math.inf
+    low, high = value_range
+    difference = np.subtract(*(((x.astype(np.float64) - low) / (high - low)).clip(0, 1) for x in (result, wanted)))
+    mse = float(np.square(difference).mean())
+    return math.inf if mse == 0 else -10 * math.log10(mse), float(np.abs(difference).max())
