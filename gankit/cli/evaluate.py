@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.table import Table as RichTable
 
     from gankit.evaluation import Table
@@ -72,6 +72,8 @@ def evaluate(
     """
     import gankit
     from gankit.evaluation import bicubic, evaluate_pairs, find_scale
+    from gankit.images import encode, from_array
+    from gankit.pipeline.output import prepare, write_whole
 
     if comparison is None and (crop or picture):
         raise click.UsageError("--crop and --picture need --comparison")
@@ -79,6 +81,9 @@ def evaluate(
         raise click.UsageError("the same --model twice")
     hr_dir, lr_dir = _folders(data, hr, lr)
     scale = find_scale(hr_dir, lr_dir)
+    for file in (json_file, comparison):
+        if file is not None:
+            prepare(file.parent)
     upscalers: dict[str, Upscale] = {"bicubic": bicubic(scale)}
     for model in models or ("srgan",):
         upscalers[model] = gankit.Upscaler(model, backend=backend, precision=precision)  # type: ignore[arg-type]
@@ -91,10 +96,10 @@ def evaluate(
     if json_file is not None:
         figures = {label: table.as_dict() for label, table in tables.items()}
         report = {"hr": str(hr_dir), "lr": str(lr_dir), "backend": backend, "precision": precision, "results": figures}
-        _write(json_file, (json.dumps(report, indent=2) + "\n").encode())
+        write_whole(json_file, json.dumps(report, indent=2) + "\n")
     if comparison is not None:
         del upscalers["bicubic"]
-        _write(comparison, _compare(upscalers, hr_dir, lr_dir, scale, crop, picture))
+        encode(from_array(_compare(upscalers, hr_dir, lr_dir, scale, crop, picture)), comparison)
         console.print(f"wrote {comparison}")
 
 
@@ -118,7 +123,9 @@ def _compare(
     scale: int,
     crop: tuple[int, int, int, int] | None,
     picture: str | None,
-) -> bytes:
+) -> np.ndarray:
+    import numpy as np
+
     from gankit.errors import UsageError
     from gankit.evaluation import compare_upscalers
     from gankit.evaluation.benchmark import find_pairs, read_pair
@@ -129,12 +136,9 @@ def _compare(
         raise UsageError(f"--picture {name}: not in {hr_dir}; it has {', '.join(pairs)}")
     large, small = read_pair(pairs[name], scale)
     try:
-        sheet = compare_upscalers(small, upscalers, scale, large, crop)
+        return np.asarray(compare_upscalers(small, upscalers, scale, large, crop))
     except ValueError as error:
         raise UsageError(f"--crop: {error}") from error
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _rich_table(tables: dict[str, Table], caption: str) -> RichTable:
@@ -152,17 +156,3 @@ def _rich_table(tables: dict[str, Table], caption: str) -> RichTable:
     means = [table.mean for table in tables.values()]
     sheet.add_row("mean", *(f"{score.psnr_y:.2f} / {score.ssim_y:.4f}" for score in means), style="bold")
     return sheet
-
-
-def _write(path: Path, content: bytes) -> None:
-    """A whole file or none."""
-    from gankit.errors import OutputError
-
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error

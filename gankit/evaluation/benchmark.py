@@ -14,8 +14,7 @@ from PIL import Image
 
 from gankit.errors import ImageError, UsageError
 from gankit.evaluation.metrics import SSIM_SIDE, Picture, psnr, psnr_y, ssim_y
-
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+from gankit.images import SUFFIXES, decode
 
 Upscale = Callable[[Picture], Picture]
 
@@ -113,11 +112,7 @@ def read_rgb(path: Path) -> Picture:
     Raises:
         ImageError: it cannot be read.
     """
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(path, f"cannot be read as a picture ({error})") from error
+    return decode(path).to_8bit().pixels
 
 
 def read_pair(pair: Pair, scale: int) -> tuple[Picture, Picture]:

