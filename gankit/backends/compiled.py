@@ -6,11 +6,11 @@ import shutil
 from typing import ClassVar
 
 import torch
+from gankit_export.rewrites import for_inference
 from torch import Tensor
 
 from gankit.backends.base import Backend, Engine, Precision, Request
-from gankit.backends.eager import DTYPES, ModuleEngine, require
-from gankit_export.rewrites import for_inference
+from gankit.backends.eager import DTYPES, ModuleEngine, channels_last, require
 
 
 class CompileBackend(Backend):
@@ -36,7 +36,7 @@ class CompileBackend(Backend):
         """Traces now, compiles on the first batch; sizes are dynamic, so that one compilation serves all."""
         require(self, request)
         module = for_inference(request.generator).to(DTYPES[request.precision])
-        module = module.to(request.device, memory_format=torch.channels_last)
+        module = channels_last(module, request.device)
         return CompiledEngine(self.name, request, torch.compile(module, dynamic=True, fullgraph=True))  # type: ignore[arg-type]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from gankit_export.rewrites import for_inference
 from torch import Tensor
 
 from gankit.backends.base import Backend, Engine, Precision, Request
@@ -12,7 +13,6 @@ from gankit.backends.pixels import check, from_values, to_values
 from gankit.backends.streaming import NotStreamableError, Stream
 from gankit.backends.threads import limited_threads
 from gankit.errors import BackendError
-from gankit_export.rewrites import for_inference
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -38,7 +38,7 @@ class EagerBackend(Backend):
                 return StreamingEngine(request, Stream(module))
             except NotStreamableError:
                 pass  # whole-picture layers: tiles, in the ordinary way
-        return ModuleEngine(self.name, request, module.to(request.device, memory_format=torch.channels_last))
+        return ModuleEngine(self.name, request, channels_last(module, request.device))
 
 
 def require(backend: Backend, request: Request) -> None:
@@ -52,13 +52,19 @@ def require(backend: Backend, request: Request) -> None:
         raise BackendError(f"backend '{backend.name}': {why}")
     offered = backend.precisions.get(request.device.partition(":")[0], ())
     if not offered:
-        raise BackendError(f"backend '{backend.name}' does not run on {request.device}; use another --backend or --device")
-    if request.precision not in offered:
         raise BackendError(
-            f"backend '{backend.name}' does not run {request.precision} on {request.device}; it offers {', '.join(offered)}"
+            f"backend '{backend.name}' does not run on {request.device}; use another --backend or --device"
         )
+    if request.precision not in offered:
+        words = f"{request.precision} on {request.device}; it offers {', '.join(offered)}"
+        raise BackendError(f"backend '{backend.name}' does not run {words}")
     if request.precision == "bf16" and request.device == "cpu" and not bf16_on_cpu():
         raise BackendError("this CPU has no AVX-512, which bf16 needs; use --precision fp32")
+
+
+def channels_last(module: torch.nn.Module, device: str) -> torch.nn.Module:
+    """The module on a device, its kernels laid out as the fast convolutions want them."""
+    return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def bf16_on_cpu() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from gankit_export.rewrites.graph import is_add
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
@@ -16,7 +17,8 @@ from gankit.backends.streaming import (
     Sink,
     Stage,
 )
-from gankit_export.rewrites.graph import is_add
+
+_ROWWISE = (nn.LeakyReLU, nn.ReLU, nn.PReLU, nn.Tanh, nn.Sigmoid, nn.Identity)
 
 
 def build_stages(module: fx.GraphModule, band_bytes: int) -> tuple[Stage, Sink, list[Stage]]:
@@ -90,10 +92,10 @@ class _Builder:
             stage = ConvStage(FusedConv(module, activation), self._bytes)
         elif isinstance(module, nn.PixelShuffle):
             factor = module.upscale_factor
-            stage = PointwiseStage(lambda rows: F.pixel_shuffle(rows, factor).contiguous(memory_format=torch.channels_last))
-        elif isinstance(module, nn.Upsample) and module.mode == "nearest":
-            stage = PointwiseStage(module)
-        elif isinstance(module, (nn.LeakyReLU, nn.ReLU, nn.PReLU, nn.Tanh, nn.Sigmoid, nn.Identity)):
+            stage = PointwiseStage(
+                lambda rows: F.pixel_shuffle(rows, factor).contiguous(memory_format=torch.channels_last)
+            )
+        elif isinstance(module, _ROWWISE) or (isinstance(module, nn.Upsample) and module.mode == "nearest"):
             stage = PointwiseStage(module)
         else:
             raise NotStreamableError(type(module).__name__)
@@ -135,7 +137,10 @@ class _Builder:
             first, before = self._leaf(first_node, nn.Conv2d)
             if before is not start or act is None or fused_activation(act) is None:
                 continue
-            assert isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d) and act_node and first_node
+            assert isinstance(first, nn.Conv2d)
+            assert isinstance(second, nn.Conv2d)
+            assert act_node is not None
+            assert first_node is not None
             _check(first)
             _check(second)
             return start, {end, act_node, first_node}, (first, act, second)

@@ -57,9 +57,11 @@ class ConvStage(Stage):
         self._kept: Tensor | None = None
 
     def reset(self) -> None:
+        """See :meth:`Stage.reset`."""
         self._kept = None
 
     def push(self, port: int, rows: Tensor, last: bool) -> None:
+        """See :meth:`Stage.push`."""
         row_bytes = max(self._conv.out_channels, self._conv.in_channels) * rows.shape[3] * rows.element_size()
         piece = max(4, self._bytes // row_bytes)
         count = max(1, -(-rows.shape[2] // piece))
@@ -96,6 +98,7 @@ class PointwiseStage(Stage):
         self._function = function
 
     def push(self, port: int, rows: Tensor, last: bool) -> None:
+        """See :meth:`Stage.push`."""
         self.emit(self._function(rows), last)
 
 
@@ -108,10 +111,12 @@ class JoinStage(Stage):
         self.reset()
 
     def reset(self) -> None:
+        """See :meth:`Stage.reset`."""
         self._queues: list[list[Tensor]] = [[] for _ in range(self._ports)]
         self._ended = [False] * self._ports
 
     def push(self, port: int, rows: Tensor, last: bool) -> None:
+        """See :meth:`Stage.push`."""
         waiting = self._queues[port]
         others = [sum(item.shape[2] for item in queue) for index, queue in enumerate(self._queues) if index != port]
         self._ended[port] |= last
@@ -158,10 +163,12 @@ class ResidualChain(Stage):
         self.reset()
 
     def reset(self) -> None:
+        """See :meth:`Stage.reset`."""
         self._kept: list[Tensor | None] = [None] * len(self._blocks)
         self._known = [0] * (len(self._blocks) + 1)  # rows known at each level
 
     def push(self, port: int, rows: Tensor, last: bool) -> None:
+        """See :meth:`Stage.push`."""
         begin = self._known[0]
         base = max(0, begin - sum(self._lags) - 2 * max(self._lags))
         window = self._space(rows, begin + rows.shape[2] - base)
@@ -239,9 +246,11 @@ class Sink(Stage):
         self.row = 0
 
     def reset(self) -> None:
+        """See :meth:`Stage.reset`."""
         self.row = 0
 
     def push(self, port: int, rows: Tensor, last: bool) -> None:
+        """See :meth:`Stage.push`."""
         self.write(rows, self.row)
         self.row += rows.shape[2]
 

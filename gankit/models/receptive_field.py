@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from torch import fx, nn
-
 from gankit_export.rewrites import trace
+from torch import fx, nn
 
 _POINTWISE_FUNCTIONS = {"add", "iadd", "mul", "sub", "truediv", "relu", "tanh", "clamp", "sigmoid", "leaky_relu", "cat"}
 _POINTWISE_METHODS = {"add", "add_", "mul", "mul_", "sub", "div", "clamp", "tanh", "relu", "float", "to", "contiguous"}
@@ -62,7 +61,7 @@ def _step(node: fx.Node, modules: dict[str, nn.Module], seen: Fraction, rate: Fr
             # A pixel at sub-row s reads its whole low-resolution pixel; the ceil at the end covers what is finer.
             return seen, rate * module.upscale_factor
         if isinstance(module, nn.Upsample) and module.mode == "nearest":
-            return seen, rate * Fraction(module.scale_factor)
+            return seen, rate * Fraction(float(module.scale_factor))  # type: ignore[arg-type]
         if isinstance(module, _POINTWISE_MODULES):
             return seen, rate
         raise ValueError(f"{type(module).__name__} has no known receptive field")

@@ -25,6 +25,7 @@ class ResidualBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape."""
         y = self.act(self.bn1(self.conv1(x)))
         return x + self.bn2(self.conv2(y))
 
@@ -39,6 +40,7 @@ class UpsampleBlock(nn.Module):
         self.act = nn.PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, 2H, 2W)."""
         return self.act(self.shuffle(self.conv(x)))
 
 

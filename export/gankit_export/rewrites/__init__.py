@@ -3,7 +3,7 @@
 :func:`for_inference` is all of them in order. Each rewrite traces symbolically and so keeps any input size.
 """
 
-from gankit_export.rewrites.graph import for_inference, fold_batch_norm, shared_prelu_to_leaky, sink_last_shuffle, trace
+from gankit_export.rewrites.graph import fold_batch_norm, for_inference, shared_prelu_to_leaky, sink_last_shuffle, trace
 from gankit_export.rewrites.sink_shuffle import sink, sink_bias, sink_weight
 
 __all__ = [

@@ -47,13 +47,13 @@ def fold_batch_norm(module: nn.Module) -> fx.GraphModule:
         norm = _module(node, modules)
         if not isinstance(norm, nn.BatchNorm2d) or not norm.track_running_stats:
             continue
-        conv_node = node.args[0]
+        conv_node = _input(node)
         conv = _module(conv_node, modules)
         if not isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d)) or len(conv_node.users) != 1:
             continue
         folded = fuse_conv_bn_eval(conv, norm, transpose=isinstance(conv, nn.ConvTranspose2d))
-        _replace(traced, conv_node.target, folded)
-        modules[conv_node.target] = folded
+        _replace(traced, str(conv_node.target), folded)
+        modules[str(conv_node.target)] = folded
         node.replace_all_uses_with(conv_node)
         traced.graph.erase_node(node)
     return _finish(traced)
@@ -83,21 +83,21 @@ def sink_last_shuffle(module: nn.Module, *, always: bool = False) -> fx.GraphMod
     if not isinstance(conv, nn.Conv2d):
         return traced
     chain = []
-    node = conv_node.args[0]
+    node = _input(conv_node)
     while isinstance(_module(node, modules), _POINTWISE) and len(node.users) == 1:
         if getattr(_module(node, modules), "num_parameters", 1) != 1:
             return traced  # a slope per channel means other channels before the shuffle
         chain.append(node)
-        node = node.args[0]
+        node = _input(node)
     shuffle = _module(node, modules)
     if not isinstance(shuffle, nn.PixelShuffle) or len(node.users) != 1 or not sinkable(shuffle, conv):
         return traced
     if not always and not sink_pays(shuffle, conv):
         return traced
     sunk, last = sink(shuffle, conv)
-    _replace(traced, conv_node.target, sunk)
-    _replace(traced, node.target, last)
-    node.replace_all_uses_with(node.args[0])
+    _replace(traced, str(conv_node.target), sunk)
+    _replace(traced, str(node.target), last)
+    node.replace_all_uses_with(_input(node))
     conv_node.replace_all_uses_with(node)
     conv_node.append(node)
     node.args = (conv_node,)
@@ -108,6 +108,14 @@ def _module(node: object, modules: dict[str, nn.Module]) -> nn.Module | None:
     if isinstance(node, fx.Node) and node.op == "call_module":
         return modules[str(node.target)]
     return None
+
+
+def _input(node: fx.Node) -> fx.Node:
+    """The node that a layer's first argument comes from."""
+    first = node.args[0]
+    if not isinstance(first, fx.Node):
+        raise ValueError(f"{node} has no input")
+    return first
 
 
 def _output(traced: fx.GraphModule) -> fx.Node:
