@@ -15,3 +15,9 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip("no data folder: set GANKIT_DATA")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Exported files and remembered choices of the tests, apart from the user's."""
+    os.environ["GANKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))

@@ -220,8 +220,8 @@ def _timed(engine: Engine, tile: Tensor) -> tuple[Tensor, float]:
 
 def _candidates(precision: str, device: str) -> Iterator[tuple[Backend, Precision]]:
     """Installed backends, likely fastest first, each in the fastest precision that may pass the gate."""
-    order = ["openvino", "eager", "onnxruntime"]
-    names = [*order, *(name for name in BACKENDS if name not in order)]
+    likely = ["openvino", "eager", "onnxruntime"]
+    names = sorted(BACKENDS, key=lambda name: likely.index(name) if name in likely else len(likely))
     found = [backend for backend in map(get, names) if backend.missing(device) is None]
     for backend in sorted(found, key=lambda item: item.slow_start):
         try:

@@ -36,8 +36,8 @@ class CompileBackend(Backend):
         """Traces now, compiles on the first batch; sizes are dynamic, so that one compilation serves all."""
         require(self, request)
         module = for_inference(request.generator).to(DTYPES[request.precision])
-        module = channels_last(module, request.device)
-        return CompiledEngine(self.name, request, torch.compile(module, dynamic=True, fullgraph=True))  # type: ignore[arg-type]
+        ready = channels_last(module, request.device)
+        return CompiledEngine(self.name, request, torch.compile(ready, dynamic=True, fullgraph=True))  # type: ignore[arg-type]
 
 
 class CompiledEngine(ModuleEngine):

@@ -1,0 +1,22 @@
+"""Networks for tests: small, with weights and statistics that make every layer count."""
+
+import torch
+from torch import nn
+
+from gankit.models import build
+
+
+def small_srgan(scale=4, channels=16, blocks=2, seed=0):
+    """An SRResNet in eval mode whose BatchNorms are far from the identity and whose output lies in [0, 1]."""
+    torch.manual_seed(seed)
+    net = build("srgan", {"scale": scale, "channels": channels, "blocks": blocks}).eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.1, 0.1)
+        if isinstance(module, nn.PReLU):
+            nn.init.uniform_(module.weight, 0.05, 0.4)
+    nn.init.constant_(net.tail.bias, 0.5)
+    return net.requires_grad_(False)
