@@ -7,40 +7,53 @@ from typing import Any
 
 import click
 
+_COUNT = click.IntRange(1)
+_RATE = click.FloatRange(0, min_open=True)
+_WEIGHT = click.FloatRange(0)
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+
 
 @click.command(
     epilog="""\b
 Minutes on a laptop's CPU:
   gankit train srresnet --data photos/ --validation val/ --output runs/try --steps 300
-  gankit train srgan --data photos/ --validation val/ --output runs/gan --steps 100 --init srresnet
+  gankit train srgan --data photos/ --validation val/ --output runs/gan --steps 300 --init srresnet
 """
 )
 @click.argument("recipe", type=click.Choice(["srresnet", "srgan"]))
-@click.option("--data", "photos", type=click.Path(path_type=Path, exists=True), required=True, help="Training pictures.")
-@click.option("--validation", type=click.Path(path_type=Path, exists=True), required=True, help="Pictures that judge.")
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for checkpoints, log and weights.")
-@click.option("--steps", default=20_000, show_default=True, help="Steps in all.")
-@click.option("--batch", default=16, show_default=True, help="Patches in a step.")
-@click.option("--patch", default=24, show_default=True, help="LR side of a patch.")
-@click.option("--scale", type=click.Choice(["2", "4", "8"]), default="4", show_default=True)
+@click.option("--data", "photos", type=_FOLDER, required=True, help="Training pictures.")
+@click.option("--validation", type=_FOLDER, required=True, help="Pictures that judge.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), required=True, help="Folder for checkpoints, log and weights."
+)
+@click.option("--steps", type=_COUNT, default=20_000, show_default=True, help="Steps in all.")
+@click.option("--batch", type=_COUNT, default=16, show_default=True, help="Patches in a step.")
+@click.option("--patch", type=_COUNT, default=24, show_default=True, help="LR side of a patch.")
+@click.option("--scale", type=click.Choice(["2", "4", "8"]), help="Factor.  [default: 4, or that of --init]")
+@click.option("--blocks", type=_COUNT, help="Residual blocks.  [default: 16, or those of --init]")
+@click.option("--channels", type=_COUNT, help="Width of the body.  [default: 64, or that of --init]")
 @click.option("--init", "initial", help="Weights to begin from: a model's name or a file.")
 @click.option("--norm", type=click.Choice(["frozen", "batch"]), default="frozen", show_default=True, help="BatchNorm.")
-@click.option("--lr", type=float, help="Adam's learning rate (first and last layers, biases).")
-@click.option("--inner-lr", type=float, help="Muon's learning rate (the body).")
+@click.option("--lr", type=_RATE, help="Adam's learning rate (first and last layers, biases).")
+@click.option("--inner-lr", type=_RATE, help="Muon's learning rate (the body).")
 @click.option("--loss", type=click.Choice(["l1", "mse", "charbonnier"]), default="l1", show_default=True)
-@click.option("--adversarial", type=float, help="Weight of the adversarial term.")
-@click.option("--perceptual", type=float, help="Weight of the perceptual term.")
-@click.option("--discriminator-channels", type=int, help="Width of the discriminator.")
+@click.option("--adversarial", type=_WEIGHT, help="Weight of the adversarial term.")
+@click.option("--perceptual", type=_WEIGHT, help="Weight of the perceptual term.")
+@click.option("--consistency", type=_WEIGHT, help="Weight of the distance of the reduced result to the input.")
+@click.option("--head-start", type=click.IntRange(0), help="Steps that the discriminator trains alone.")
+@click.option("--discriminator-channels", type=_COUNT, help="Width of the discriminator.")
 @click.option("--vgg-weights", type=click.Path(path_type=Path), help="VGG19 state dict for the perceptual term.")
-@click.option("--synthetic", default=24, show_default=True, help="Pictures of text, lines and patterns to add.")
-@click.option("--validate-every", default=1000, show_default=True)
-@click.option("--checkpoint-every", default=500, show_default=True)
+@click.option(
+    "--synthetic", type=click.IntRange(0), default=24, show_default=True, help="Pictures of text and lines to add."
+)
+@click.option("--validate-every", type=_COUNT, default=1000, show_default=True)
+@click.option("--checkpoint-every", type=_COUNT, default=500, show_default=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="auto", show_default=True)
-@click.option("--workers", default=0, show_default=True, help="Loader processes.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Loader processes.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint.")
-@click.option("--stop-after", type=float, help="Leave after so many seconds, with a checkpoint.")
+@click.option("--stop-after", type=_WEIGHT, help="Leave after so many seconds, with a checkpoint.")
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 def train(
     recipe: str,
@@ -50,7 +63,9 @@ def train(
     steps: int,
     batch: int,
     patch: int,
-    scale: str,
+    scale: str | None,
+    blocks: int | None,
+    channels: int | None,
     initial: str | None,
     norm: str,
     loss: str,
@@ -73,18 +88,29 @@ def train(
     ``gankit upscale --model FILE`` takes.
     """
     from gankit.cli.progress_train import progress
-    from gankit.training.loop import Plan
+    from gankit.training.loop import Plan, Progress
     from gankit.training.superres import Data, train_super_resolution
 
-    adversarial_only = {"adversarial", "perceptual", "discriminator_channels"}
+    adversarial_only = {"adversarial", "perceptual", "consistency", "head_start", "discriminator_channels"}
     given = {name: value for name, value in weights.items() if value is not None}
     if vgg_weights is not None:
         given["vgg_weights"] = vgg_weights  # type: ignore[assignment]
     if recipe == "srresnet" and (wrong := sorted((adversarial_only | {"vgg_weights"}) & set(given))):
         raise click.UsageError(f"--{wrong[0].replace('_', '-')} belongs to the srgan recipe")
-    options: dict[str, Any] = {"scale": int(scale), "norm": norm, "loss": loss, **given}
+    options: dict[str, Any] = {"norm": norm, "loss": loss, **given}
+    if scale is not None:
+        options["scale"] = int(scale)
+    size = {"blocks": blocks, "channels": channels}
+    options["model"] = {name: value for name, value in size.items() if value is not None}
     plan = Plan(steps, output, validate_every, checkpoint_every, resume=resume, stop_after=stop_after)
     data = Data(photos, validation, patch, batch, synthetic, workers, seed)
+    reached = steps
+
+    def track(state: Progress) -> None:
+        nonlocal reached
+        reached = state.step
+        notify(state)
+
     with progress(steps, quiet=quiet) as notify:
         best = train_super_resolution(
             recipe,  # type: ignore[arg-type]
@@ -92,9 +118,11 @@ def train(
             plan,
             device=device,
             precision=precision,
-            initial=Path(initial) if initial else None,
+            initial=initial,
             options=options,
-            notify=notify,
+            notify=track,
         )
+    if reached < steps:
+        click.echo(f"stopped at step {reached} of {steps}; --resume goes on")
     if best:
         click.echo(f"best {best['score']:.3f} dB at step {best['step']:.0f}: {output / 'best.safetensors'}")

@@ -6,7 +6,9 @@ have seen, with any number of loader workers.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gankit.errors import ImageError, UsageError
 from gankit.images import SUFFIXES, decode
@@ -26,19 +28,28 @@ _log = logging.getLogger(__name__)
 def reduce(picture: np.ndarray, scale: int) -> tuple[np.ndarray, np.ndarray]:
     """The picture cropped to a multiple of ``scale``, and its antialiased bicubic reduction.
 
-    Bicubic with a = -0.5 and a support that grows with the factor, as the super-resolution benchmarks made theirs
-    (MATLAB's imresize), rounded to 8 bit as theirs are.
+    Bicubic with a = -0.5 and a support that grows with the factor, the outermost pixels repeated beyond the border,
+    rounded to 8 bit: as the LR pictures of Set5 and Set14 were made (equal to them to 53 dB and more; where Pillow
+    leaves away what is beyond the border, the outermost two pixels differ by up to 14).
 
     Args:
-        picture: (H, W, 3) uint8.
+        picture: (H, W, 3) uint8, at least ``scale`` wide and high.
         scale: reduction factor.
 
     Returns:
         HR (h·scale, w·scale, 3) and LR (h, w, 3), uint8.
+
+    Raises:
+        ValueError: the picture is smaller than one LR pixel.
     """
     height, width = (side // scale for side in picture.shape[:2])
+    if not height or not width:
+        raise ValueError(f"a picture of {picture.shape[:2]} cannot be reduced {scale} times")
     large = picture[: height * scale, : width * scale]
-    small = Image.fromarray(large).resize((width, height), Image.Resampling.BICUBIC)
+    reach = 2 * scale  # the kernel's
+    wide = np.pad(large, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+    box = (reach, reach, reach + width * scale, reach + height * scale)
+    small = Image.fromarray(wide).resize((width, height), Image.Resampling.BICUBIC, box=box)
     return large, np.asarray(small)
 
 
@@ -55,15 +66,19 @@ def picture_files(folder: Path) -> list[Path]:
 
 
 def read_pictures(folder: Path) -> list[np.ndarray]:
-    """All readable pictures below a folder as (H, W, 3) uint8; broken ones are named in the log and skipped."""
+    """All readable pictures below a folder as (H, W, 3) uint8 RGB; broken ones are named in the log and skipped.
+
+    Gray becomes RGB, 16 bit is rounded to 8, transparency is left away.
+
+    Raises:
+        UsageError: there are none, or none can be read.
+    """
     pictures = []
     for path in picture_files(folder):
         try:
-            pixels = decode(path).pixels
+            pictures.append(decode(path).to_8bit().pixels)
         except ImageError as error:
             _log.warning("skipped %s", error)
-            continue
-        pictures.append((pixels // 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels)
     if not pictures:
         raise UsageError(f"{folder}: none of its pictures can be read")
     return pictures
@@ -80,6 +95,9 @@ class SuperResolutionPatches(Dataset[tuple[Tensor, Tensor]]):
         reductions: every picture is also used at these sizes: a smaller copy is sharper per pixel.
         synthetic: how many pictures of text, lines and patterns to add.
         length: items before the end.
+
+    Raises:
+        UsageError: no picture is as large as one patch.
     """
 
     def __init__(
@@ -95,20 +113,35 @@ class SuperResolutionPatches(Dataset[tuple[Tensor, Tensor]]):
     ) -> None:
         self.patch, self.scale, self.seed, self.length = patch, scale, seed, length
         self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
-        made = [synthetic_picture(seed * 1000 + index) for index in range(synthetic)]
-        for picture in [*pictures, *made]:
-            for factor in reductions:
-                sized = picture
-                if factor != 1.0:
-                    height, width = (max(1, round(side * factor)) for side in picture.shape[:2])
-                    sized = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
-                large, small = reduce(sized, scale)
-                if min(small.shape[:2]) >= patch:
-                    self._pairs.append((large, small))
+        too_small = 0
+        for picture in pictures:
+            pairs = self._cut(picture, reductions)
+            too_small += not pairs
+            self._pairs += pairs
+        smaller = f"smaller than one patch of {patch * scale}×{patch * scale} pixels"
+        if too_small:
+            if not self._pairs:
+                raise UsageError(f"every training picture is {smaller}: give larger ones or a smaller --patch")
+            _log.warning("%d of %d training pictures are left out: %s", too_small, len(pictures), smaller)
+        for index in range(synthetic):
+            self._pairs += self._cut(synthetic_picture(seed * 1000 + index), reductions)
         if not self._pairs:
-            raise UsageError(f"every picture is smaller than one {patch * scale}-pixel patch")
+            raise UsageError(f"there are no training pictures, or all are {smaller}")
         areas = np.array([small.shape[0] * small.shape[1] for _, small in self._pairs], np.float64)
         self._cumulative = np.cumsum(areas / areas.sum())
+
+    def _cut(self, picture: np.ndarray, reductions: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """HR and LR of the picture at each size in which a patch finds room."""
+        pairs = []
+        for factor in reductions:
+            height, width = (max(1, round(side * factor)) for side in picture.shape[:2])
+            if min(height, width) // self.scale < self.patch:
+                continue
+            sized = picture
+            if factor != 1.0:
+                sized = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+            pairs.append(reduce(sized, self.scale))
+        return pairs
 
     def __len__(self) -> int:
         return self.length
@@ -124,7 +157,7 @@ class SuperResolutionPatches(Dataset[tuple[Tensor, Tensor]]):
         pair = [small[y : y + p, x : x + p], large[y * s : (y + p) * s, x * s : (x + p) * s]]
         turns, mirror = int(rng.integers(0, 4)), rng.random() < 0.5
         low, high = (
-            torch.from_numpy(np.ascontiguousarray(np.rot90(item[:, ::-1] if mirror else item, turns))).permute(2, 0, 1)
+            torch.from_numpy(np.rot90(item[:, ::-1] if mirror else item, turns).copy()).permute(2, 0, 1)
             for item in pair
         )
         return low, high
@@ -141,22 +174,28 @@ def batches(
         start: batches to leave out (the steps already done).
         workers: loader processes; 0 reads in this one.
     """
-
-    def indices() -> Iterator[int]:
-        item = start * batch
-        while True:
-            yield item
-            item += 1
-
     loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-        dataset, batch_size=batch, sampler=_Endless(indices), num_workers=workers, persistent_workers=workers > 0
+        dataset,
+        batch_size=batch,
+        sampler=_From(start * batch),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        worker_init_fn=_ignore_interrupt,
+        generator=torch.Generator(),  # else the loader draws from the global one, and a resumed run is another
     )
     yield from loader
 
 
-class _Endless:
-    def __init__(self, make: object) -> None:
-        self._make = make
+class _From(Sampler[int]):
+    """Counts from ``first`` on."""
+
+    def __init__(self, first: int) -> None:
+        self._first = first
 
     def __iter__(self) -> Iterator[int]:
-        return self._make()  # type: ignore[operator, no-any-return]
+        return itertools.count(self._first)
+
+
+def _ignore_interrupt(worker: int) -> None:
+    """Ctrl-C goes to every process of the terminal; the loop decides when the workers end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

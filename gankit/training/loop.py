@@ -2,18 +2,20 @@
 
 A recipe gives a :class:`System`: its networks, its optimisers and what one step does. The loop gives the rest:
 learning rates, the average of the generator's weights, validation, the log, checkpoints that continue exactly, the
-stop on values that are not finite.
+stop on values that are not finite. A step is counted when it is done: the first is step 1.
 """
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
-import os
+import signal
+import tempfile
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gankit.errors import GankitError, UsageError
+from gankit.errors import GankitError, OutputError, UsageError
 from gankit.training.optimisers import Average, Schedule, constant, set_learning_rate
+from gankit.training.state import Log, restore_checkpoint, save_checkpoint
 
 _log = logging.getLogger(__name__)
 
 
 class DivergedError(GankitError):
-    """A loss became NaN or infinite."""
+    """A loss or a weight became NaN or infinite."""
 
     exit_code = 1
 
@@ -115,59 +118,128 @@ def fit(
         The best validation.
 
     Raises:
-        DivergedError: a loss is not finite; names the step and the last good checkpoint.
+        DivergedError: a loss or a weight is not finite; names the step and the last good checkpoint.
         UsageError: the folder holds a run and ``resume`` is off.
+        CheckpointError: the folder's checkpoint is damaged or of another run.
+        OutputError: nothing can be written there.
+        KeyboardInterrupt: Ctrl-C; the step under way was finished and a checkpoint written.
     """
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    last = plan.folder / "last.pt"
+    last = prepare(plan)
     average = Average(system.generator, plan.average) if plan.average else None
     progress = Progress(steps=plan.steps)
     best: dict[str, float] = {}
+    log = Log(plan.folder / "log.csv")
     if last.exists():
-        if not plan.resume:
-            raise UsageError(f"{plan.folder}: holds a run already; continue it with --resume or choose another folder")
-        progress.step, best = _restore(last, system, average)
+        progress.step, best = restore_checkpoint(last, system, average, log)
         _log.info("resumed %s at step %d", last, progress.step)
-    log = _Log(plan.folder / "log.csv", progress.step)
+    log.begin(progress.step)
     stream = batches(progress.step)
     began = time.perf_counter()
     first_step = progress.step
-    while progress.step < plan.steps:
-        for name, optimiser in system.optimisers.items():
-            set_learning_rate(optimiser, system.schedules.get(name, constant())(progress.step))
-        losses = {name: float(value) for name, value in system.step(next(stream), progress.step).items()}
-        bad = [name for name, value in losses.items() if not math.isfinite(value)]
-        if bad:
-            kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was written yet"
-            raise DivergedError(
-                f"{', '.join(bad)} is not finite at step {progress.step}; {kept}; lower the learning rate"
-            )
-        if average:
-            average.update(system.generator)
-        progress.step += 1
-        progress.losses, progress.validation = losses, {}
-        elapsed = time.perf_counter() - began
-        progress.rate = (progress.step - first_step) / elapsed
-        timed_out = plan.stop_after is not None and elapsed > plan.stop_after
-        done = progress.step == plan.steps
-        if progress.step % plan.validate_every == 0 or done:
-            state = average.state if average else system.generator.state_dict()
-            progress.validation = _validate(system, state)
-            if progress.validation["score"] > best.get("score", -math.inf):
-                best = {**progress.validation, "step": float(progress.step)}
-                system.save_generator(plan.folder / "best.safetensors", state, _notes(best))
-            if done:
-                system.save_generator(
-                    plan.folder / "final.safetensors", state, _notes({**progress.validation, "step": progress.step})
-                )
-        log.write(progress)
-        if progress.step % plan.checkpoint_every == 0 or done or timed_out:
-            _checkpoint(last, system, average, progress.step, best)
-        if notify:
-            notify(progress)
-        if timed_out:
-            break
+    with _patient_interrupt() as interrupted:
+        while progress.step < plan.steps:
+            for name, optimiser in system.optimisers.items():
+                set_learning_rate(optimiser, system.schedules.get(name, constant())(progress.step))
+            losses = {name: float(value) for name, value in system.step(next(stream), progress.step).items()}
+            bad = [name for name, value in losses.items() if not math.isfinite(value)]
+            if bad:
+                raise _diverged(f"{', '.join(bad)} is not finite", progress.step + 1, last)
+            if average:
+                average.update(system.generator)
+            progress.step += 1
+            progress.losses, progress.validation = losses, {}
+            elapsed = time.perf_counter() - began
+            progress.rate = (progress.step - first_step) / elapsed
+            done = progress.step == plan.steps
+            leaving = interrupted() or (plan.stop_after is not None and elapsed > plan.stop_after)
+            judging = done or progress.step % plan.validate_every == 0
+            keeping = done or leaving or progress.step % plan.checkpoint_every == 0
+            if judging or keeping:
+                # A finite loss can have a gradient that is not; nothing that came of it may be kept.
+                wrong = _not_finite(system)
+                if wrong:
+                    raise _diverged(f"{wrong} is not finite", progress.step, last)
+            if judging:
+                state = average.state if average else system.generator.state_dict()
+                progress.validation = _validate(system, state)
+                if progress.validation["score"] > best.get("score", -math.inf):
+                    best = {**progress.validation, "step": float(progress.step)}
+                    system.save_generator(plan.folder / "best.safetensors", state, _notes(best))
+                if done:
+                    notes = _notes({**progress.validation, "step": progress.step})
+                    system.save_generator(plan.folder / "final.safetensors", state, notes)
+                leaving = leaving or interrupted()  # it takes long
+            log.write(progress)
+            if keeping or leaving:
+                save_checkpoint(last, system, average, progress.step, best, log)
+            if notify:
+                notify(progress)
+            if leaving:
+                break
+        if interrupted() and progress.step < plan.steps:
+            raise KeyboardInterrupt
     return best
+
+
+def prepare(plan: Plan) -> Path:
+    """Make the folder of a run, and see that it can take one.
+
+    Returns:
+        Where its checkpoint is or will be.
+
+    Raises:
+        OutputError: nothing can be written there.
+        UsageError: it holds a run and ``resume`` is off.
+    """
+    last = plan.folder / "last.pt"
+    try:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=plan.folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"{plan.folder}: cannot be written: {error.strerror or error}") from error
+    if last.exists() and not plan.resume:
+        raise UsageError(f"{plan.folder}: holds a run already; continue it with --resume or choose another folder")
+    return last
+
+
+def _diverged(what: str, step: int, last: Path) -> DivergedError:
+    kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was written yet"
+    return DivergedError(f"{what} at step {step}; {kept}; lower the learning rate")
+
+
+def _not_finite(system: System) -> str:
+    """The first tensor of the networks with NaN or infinity, or nothing."""
+    for network, module in system.modules.items():
+        for name, value in module.state_dict().items():
+            if not bool(torch.isfinite(value).all()):
+                return f"the {network}'s {name}"
+    return ""
+
+
+@contextmanager
+def _patient_interrupt() -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C wait for the end of a step, so that the checkpoint is whole; the second does not wait.
+
+    Only in the main thread and where nobody else has an opinion on Ctrl-C; elsewhere it changes nothing.
+    """
+    asked = False
+
+    def ask(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _validate(system: System, state: Mapping[str, Tensor]) -> dict[str, float]:
@@ -187,65 +259,3 @@ def _validate(system: System, state: Mapping[str, Tensor]) -> dict[str, float]:
 
 def _notes(values: Mapping[str, float]) -> dict[str, str]:
     return {name: f"{value:.6g}" for name, value in values.items()}
-
-
-def _checkpoint(path: Path, system: System, average: Average | None, step: int, best: dict[str, float]) -> None:
-    content = {
-        "step": step,
-        "best": best,
-        "modules": {name: module.state_dict() for name, module in system.modules.items()},
-        "optimisers": {name: optimiser.state_dict() for name, optimiser in system.optimisers.items()},
-        "average": None if average is None else {"state": average.state, "updates": average.updates},
-        "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-    temporary = path.with_name(f".{path.name}.part")
-    torch.save(content, temporary)
-    os.replace(temporary, path)  # noqa: PTH105 - whole or not at all
-
-
-def _restore(path: Path, system: System, average: Average | None) -> tuple[int, dict[str, float]]:
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    for name, module in system.modules.items():
-        module.load_state_dict(content["modules"][name])
-    for name, optimiser in system.optimisers.items():
-        optimiser.load_state_dict(content["optimisers"][name])
-    if average is not None and content["average"] is not None:
-        for name, value in content["average"]["state"].items():
-            average.state[name].copy_(value)
-        average.updates = content["average"]["updates"]
-    torch.set_rng_state(content["rng"])
-    if torch.cuda.is_available() and content["cuda_rng"]:
-        torch.cuda.set_rng_state_all(content["cuda_rng"])
-    return int(content["step"]), dict(content["best"])
-
-
-class _Log:
-    """``log.csv``: one line every ten steps with the mean of the losses since, and one for each validation."""
-
-    def __init__(self, path: Path, step: int, every: int = 10) -> None:
-        self._path, self._every = path, every
-        self._sums: dict[str, float] = {}
-        self._count = 0
-        rows: list[dict[str, str]] = []
-        if path.exists():
-            with path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ("step", "name", "value"))
-            writer.writeheader()
-            writer.writerows(rows)
-
-    def write(self, progress: Progress) -> None:
-        for name, value in progress.losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
-        rows: list[tuple[int, str, str]] = []
-        if progress.step % self._every == 0 or progress.step == progress.steps:
-            rows += [(progress.step, name, f"{total / self._count:.6g}") for name, total in self._sums.items()]
-            rows.append((progress.step, "steps_per_second", f"{progress.rate:.4g}"))
-            self._sums, self._count = {}, 0
-        rows += [(progress.step, f"validation_{name}", f"{value:.6g}") for name, value in progress.validation.items()]
-        if rows:
-            with self._path.open("a", newline="") as file:
-                csv.writer(file).writerows(rows)

@@ -65,11 +65,19 @@ class MuonAdam(Optimizer):
         """One step of both. A closure is not supported, since neither of the two needs one."""
         if closure is not None:
             raise ValueError("MuonAdam takes no closure")
+        self._follow()
         for parameter, view in zip(self._inner, self._views, strict=True):
             view.grad = None if parameter.grad is None else parameter.grad.reshape(view.shape)
         self._muon.step()
         self._adam.step()
         return None
+
+    def _follow(self) -> None:
+        """See that every view is one of its parameter's memory: moving a module to a device gives it new memory."""
+        for parameter, view in zip(self._inner, self._views, strict=True):
+            if view.data_ptr() != parameter.data_ptr() or view.device != parameter.device:
+                view.grad = None
+                view.data = parameter.detach().view(view.shape)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters."""
@@ -82,7 +90,8 @@ class MuonAdam(Optimizer):
         return {"muon": self._muon.state_dict(), "adam": self._adam.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Both states."""
+        """Both states, as :meth:`state_dict` gives them."""
+        self._follow()
         self._muon.load_state_dict(state_dict["muon"])
         self._adam.load_state_dict(state_dict["adam"])
         self.param_groups = [*self._muon.param_groups, *self._adam.param_groups]

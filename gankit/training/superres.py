@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,11 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gankit.errors import GankitError
+from gankit.checkpoints import open_model
+from gankit.errors import GankitError, UsageError
 from gankit.evaluation.metrics import psnr_y
+from gankit.models.srgan import SRResNet
 from gankit.training.data import SuperResolutionPatches, batches, read_pictures, reduce
-from gankit.training.loop import Plan, Progress, System, fit
+from gankit.training.loop import Plan, Progress, System, fit, prepare
 from gankit.training.recipes.srgan import AdversarialOptions, AdversarialSystem, ContentOptions, ContentSystem
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,17 +56,19 @@ def fabric_for(device: str, precision: str) -> Any:
 
     Raises:
         GankitError: Lightning Fabric is not installed.
+        UsageError: CUDA is asked for and there is none.
     """
     try:
         from lightning_fabric import Fabric
     except ImportError:
         raise GankitError("training needs Lightning Fabric: pip install 'gankit[train]'") from None
-    accelerator = {"auto": "auto", "cpu": "cpu", "cuda": "cuda"}[device]
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device can be used here: leave --device away, or install a CUDA build of torch")
     if precision == "auto":
         on_gpu = device != "cpu" and torch.cuda.is_available()
         bf16 = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu._is_avx512_bf16_supported()
         precision = "bf16" if bf16 else "fp32"
-    return Fabric(accelerator=accelerator, devices=1, precision={"bf16": "bf16-mixed", "fp32": "32-true"}[precision])  # type: ignore[arg-type]
+    return Fabric(accelerator=device, devices=1, precision={"bf16": "bf16-mixed", "fp32": "32-true"}[precision])  # type: ignore[arg-type]
 
 
 class KodakJudge:
@@ -71,10 +78,22 @@ class KodakJudge:
         folder: the pictures.
         scale: factor; also the border that is left out, as the papers do.
         fabric: where and how precisely to run.
+
+    Raises:
+        UsageError: the folder has no picture that is large enough.
     """
 
     def __init__(self, folder: Path, scale: int, fabric: Any) -> None:
-        self._pairs = [reduce(picture, scale) for picture in read_pictures(folder)]
+        smallest = 2 * scale + 1  # one pixel inside the border
+        pictures = read_pictures(folder)
+        large_enough = [picture for picture in pictures if min(picture.shape[:2]) // scale * scale >= smallest]
+        if not large_enough:
+            raise UsageError(
+                f"{folder}: every picture is smaller than {3 * scale}×{3 * scale} pixels; give larger ones"
+            )
+        if len(large_enough) < len(pictures):
+            _log.warning("%s: %d pictures are too small to judge by", folder, len(pictures) - len(large_enough))
+        self._pairs = [reduce(picture, scale) for picture in large_enough]
         self._scale, self._fabric = scale, fabric
 
     def __call__(self, generator: nn.Module) -> Mapping[str, float]:
@@ -96,7 +115,7 @@ def train_super_resolution(
     *,
     device: str = "auto",
     precision: str = "auto",
-    initial: Path | None = None,
+    initial: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
     notify: Callable[[Progress], None] | None = None,
 ) -> dict[str, float]:
@@ -108,24 +127,28 @@ def train_super_resolution(
         plan: steps and folder.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         precision: ``"auto"``, ``"bf16"`` or ``"fp32"``.
-        initial: a weights file to begin from (``srgan`` begins from a trained ``srresnet``).
+        initial: a model's name or a weights file to begin from (``srgan`` begins from a trained ``srresnet``).
         options: fields of :class:`ContentOptions` or :class:`AdversarialOptions`.
         notify: called after every step.
 
     Returns:
         The best validation.
-    """
-    torch.manual_seed(data.seed)
-    fabric = fabric_for(device, precision)
-    state: Mapping[str, Tensor] | None = None
-    fields = {"steps": plan.steps, **dict(options or {})}
-    if initial is not None:
-        from gankit.checkpoints import open_model
 
-        loaded = open_model(initial)
-        state = loaded.generator.state_dict()
-        known = dict(loaded.facts.options)
-        fields |= {"scale": known["scale"], "model": {key: known[key] for key in ("channels", "blocks")}}
+    Raises:
+        UsageError: the folders, ``initial`` and the options do not go together.
+        CheckpointError: ``initial`` or the VGG19 weights cannot be used.
+        OutputError: nothing can be written to the plan's folder.
+    """
+    prepare(plan)  # before the pictures are read, which takes long
+    fabric = fabric_for(device, precision)
+    fields = {"steps": plan.steps, **dict(options or {})}
+    state: Mapping[str, Tensor] | None = None
+    if initial is not None:
+        state, known = _begin_from(initial, fields)
+        fields |= known
+    elif recipe == "srgan" and not plan.resume:
+        _log.warning("begins from random weights: --init takes those of a trained srresnet, which srgan is meant for")
+    torch.manual_seed(data.seed)
     system: System
     scale = int(fields.get("scale", 4))
     judge = KodakJudge(data.validation, scale, fabric)
@@ -138,6 +161,22 @@ def train_super_resolution(
     )
     stream = partial(_stream, patches, data)
     return fit(system, stream, plan, notify)
+
+
+def _begin_from(initial: str | Path, fields: Mapping[str, Any]) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    """The state of trained weights, and the options that build their generator."""
+    loaded = open_model(initial)
+    if not isinstance(loaded.generator, SRResNet) or loaded.facts.channels != 3:
+        raise UsageError(f"{initial}: is no SRResNet for RGB, which is all that this recipe trains")
+    has = loaded.facts.options
+    asked = {**dict(fields.get("model", {})), **({"scale": fields["scale"]} if "scale" in fields else {})}
+    for name, value in asked.items():
+        if value != has[name]:
+            raise UsageError(f"{initial}: its {name} is {has[name]}, not {value}: leave --{name} away")
+    return loaded.generator.state_dict(), {
+        "scale": has["scale"],
+        "model": {name: has[name] for name in ("channels", "blocks")},
+    }
 
 
 def _stream(patches: SuperResolutionPatches, data: Data, start: int) -> Any:

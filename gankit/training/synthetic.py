@@ -55,7 +55,11 @@ def _text(rng: np.random.Generator, side: int) -> Image.Image:
         words = ["".join(rng.choice(letters, rng.integers(1, 10))) for _ in range(40)]
         draw.text((rng.uniform(-height, height), y), " ".join(words), fill=ink, font=font)
         y += height * rng.uniform(1.1, 1.7)
-    return picture.rotate(rng.uniform(-12, 12), Image.Resampling.BICUBIC, fillcolor=paper) if rng.random() < 0.3 else picture
+    return (
+        picture.rotate(rng.uniform(-12, 12), Image.Resampling.BICUBIC, fillcolor=paper)
+        if rng.random() < 0.3
+        else picture
+    )
 
 
 def _line_art(rng: np.random.Generator, side: int) -> Image.Image:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gankit.checkpoints import read
 from gankit.errors import CheckpointError
 
 # Convolutions by width, "M" for max pooling (Simonyan & Zisserman 2015, arXiv:1409.1556, table 1, column E).
@@ -55,19 +56,8 @@ class PerceptualLoss(nn.Module):
 
 
 def _read(path: Path, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; --vgg-weights takes a VGG19 state dict") from None
-    except Exception as error:
-        raise CheckpointError(f"{path}: cannot be read as a VGG19 state dict ({type(error).__name__})") from error
-    found = {name.removeprefix("features."): value for name, value in state.items()}
+    found = {name.removeprefix("features."): value for name, value in read(path).tensors.items()}
     wrong = [name for name, value in wanted.items() if name not in found or found[name].shape != value.shape]
     if wrong:
-        raise CheckpointError(f"{path}: is no VGG19: {wrong[0]} is missing or has another shape")
+        raise CheckpointError(f"{path}: is no VGG19: '{wrong[0]}' is missing or has another shape")
     return {name: found[name].float() for name in wanted}

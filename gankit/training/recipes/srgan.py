@@ -17,17 +17,16 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.optim import Optimizer
 
-from gankit.models.srgan import Discriminator, ResidualBlock, SRResNet
+from gankit.errors import UsageError
+from gankit.models.srgan import Discriminator, SRResNet
 from gankit.training import losses
-from gankit.training.activations import shared_prelu
 from gankit.training.loop import System
 from gankit.training.optimisers import MuonAdam, Schedule, warmup_cosine
+from gankit.training.srresnet import Norm, TrainingForward, freeze_norms, initialise
 from gankit.training.vgg import PerceptualLoss
-from gankit_export.rewrites import sink_bias, sink_weight
 
-Norm = Literal["frozen", "batch"]
 Judge = Callable[[nn.Module], Mapping[str, float]]
 
 
@@ -81,56 +80,6 @@ class AdversarialOptions(ContentOptions):
     head_start: int = 100
 
 
-class TrainingForward(nn.Module):
-    """SRResNet's forward pass arranged for training: the same function, about a quarter less time.
-
-    The last PixelShuffle is sunk behind the last convolution (the weights stay those of the published layout; the
-    sunk ones are made from them at each step, and gradients flow back), PReLU with one slope moves before its shuffle.
-    """
-
-    def __init__(self, net: SRResNet, norm: Norm = "frozen") -> None:
-        super().__init__()
-        self.net, self.norm = net, norm
-
-    def _block(self, block: ResidualBlock, x: Tensor) -> Tensor:
-        if self.norm == "batch":
-            y = shared_prelu(block.bn1(block.conv1(x)), block.act)
-            return x + block.bn2(block.conv2(y))
-        y = shared_prelu(F.conv2d(x, block.conv1.weight, block.bn1.bias, padding=1), block.act)
-        return x + F.conv2d(y, block.conv2.weight, block.bn2.bias, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, C, scale·H, scale·W)."""
-        net = self.net
-        conv, act = net.head
-        head = shared_prelu(conv(x), act)  # type: ignore[arg-type]
-        y = head
-        for block in net.body:
-            y = self._block(block, y)  # type: ignore[arg-type]
-        conv, norm = net.neck
-        y = head + (norm(conv(y)) if self.norm == "batch" else F.conv2d(y, conv.weight, norm.bias, padding=1))  # type: ignore[arg-type]
-        *stages, last = net.upsampler
-        for stage in stages:
-            y = stage.shuffle(shared_prelu(stage.conv(y), stage.act))  # type: ignore[operator, arg-type, union-attr]
-        y = shared_prelu(last.conv(y), last.act)  # type: ignore[operator, arg-type, union-attr]
-        weight = sink_weight(net.tail.weight, 2)
-        return F.pixel_shuffle(F.conv2d(y, weight, sink_bias(net.tail.bias, 2), padding=weight.shape[-1] // 2), 2)
-
-
-def initialise(net: SRResNet, norm: Norm) -> None:
-    """He initialisation; residual branches begin at zero, the picture at mid-gray, frozen norms at the identity."""
-    for module in net.modules():
-        if isinstance(module, ResidualBlock):
-            nn.init.kaiming_normal_(module.conv1.weight, a=0.25)
-            nn.init.zeros_(module.conv2.weight)
-        if isinstance(module, nn.BatchNorm2d) and norm == "frozen":
-            assert module.running_var is not None
-            module.running_var.fill_(1 - module.eps)
-            module.weight.requires_grad_(False)
-    assert net.tail.bias is not None
-    nn.init.constant_(net.tail.bias, 0.5)
-
-
 class ContentSystem(System):
     """The ``srresnet`` recipe.
 
@@ -138,7 +87,7 @@ class ContentSystem(System):
         options: see :class:`ContentOptions`.
         fabric: a Lightning Fabric that places and casts.
         judge: generator in eval mode -> ``{"score": …}``.
-        initial: state dict to begin from.
+        initial: state dict to begin from; with ``norm="frozen"`` its BatchNorms move into the convolutions.
     """
 
     name = "srresnet"
@@ -151,13 +100,17 @@ class ContentSystem(System):
         initialise(self.generator, options.norm)
         if initial is not None:
             self.generator.load_state_dict(initial)
+            if options.norm == "frozen":
+                freeze_norms(self.generator)
         self.generator.train()
         inner, rest = _split(self.generator)
         forward = TrainingForward(self.generator, options.norm)
-        self._forward, optimiser = fabric.setup(forward, MuonAdam(inner, rest, inner_lr=options.inner_lr, lr=options.lr))
+        self._forward, optimiser = fabric.setup(
+            forward, MuonAdam(inner, rest, inner_lr=options.inner_lr, lr=options.lr)
+        )
         self._optimiser = optimiser
         self.modules: dict[str, nn.Module] = {"generator": self.generator}  # type: ignore[assignment]
-        self.optimisers = {"generator": optimiser.optimizer}
+        self.optimisers: dict[str, Optimizer] = {"generator": optimiser.optimizer}  # type: ignore[assignment]
         self.schedules: dict[str, Schedule] = {"generator": warmup_cosine(options.steps)}  # type: ignore[assignment]
         self._content = {"l1": losses.l1, "mse": losses.mse, "charbonnier": losses.charbonnier}[options.loss]
 
@@ -184,7 +137,12 @@ class ContentSystem(System):
 
 
 class AdversarialSystem(ContentSystem):
-    """The ``srgan`` recipe; arguments as :class:`ContentSystem`."""
+    """The ``srgan`` recipe; arguments as :class:`ContentSystem`.
+
+    Raises:
+        UsageError: no step is left for the generator.
+        CheckpointError: the VGG19 weights cannot be used.
+    """
 
     name = "srgan"
     options: AdversarialOptions
@@ -192,12 +150,16 @@ class AdversarialSystem(ContentSystem):
     def __init__(
         self, options: AdversarialOptions, fabric: Any, judge: Judge, initial: Mapping[str, Tensor] | None = None
     ) -> None:
+        if options.head_start >= options.steps:
+            raise UsageError(
+                f"{options.steps} steps leave none for the generator: the discriminator trains alone for the first "
+                f"{options.head_start}; give more --steps or a smaller --head-start"
+            )
         super().__init__(options, fabric, judge, initial)
         discriminator = Discriminator(channels=options.discriminator_channels).train()
         optimiser = torch.optim.Adam(discriminator.parameters(), lr=options.discriminator_lr, betas=(0.9, 0.99))
         self._discriminator, self._judge_optimiser = fabric.setup(discriminator, optimiser)
-        self._discriminator.mark_forward_method("forward_features")
-        self._discriminator.mark_forward_method("classify")
+        self._features = discriminator  # without Fabric's wrapper, which does not autocast methods but forward
         self.modules["discriminator"] = discriminator
         self.optimisers["discriminator"] = optimiser
         self.schedules["discriminator"] = warmup_cosine(options.steps, floor=0.1)
@@ -209,7 +171,9 @@ class AdversarialSystem(ContentSystem):
         """One discriminator step, then one generator step, on the same patches."""
         options, fabric = self.options, self._fabric
         low, high = _to_float(fabric, batch)
-        result = self._forward(low).float()
+        alone = index < options.head_start
+        with torch.set_grad_enabled(not alone):
+            result = self._forward(low).float()
 
         real = self._discriminator(high)
         fake = self._discriminator(result.detach())
@@ -218,22 +182,24 @@ class AdversarialSystem(ContentSystem):
         fabric.backward(judge_loss)
         self._judge_optimiser.step()
         reported = {"discriminator": judge_loss.detach()}
-        if index < options.head_start:
+        if alone:
             return reported
 
         content = self._content(result, high)
         consistency = losses.consistency(result, low, options.scale)
-        self._discriminator.requires_grad_(False)
-        ours = self._discriminator.forward_features(result)
-        with torch.no_grad():
-            theirs = self._discriminator.forward_features(high)
-            real = self._discriminator.classify(theirs[-1])
-        adversarial = losses.relativistic_generator(real.float(), self._discriminator.classify(ours[-1]).float())
-        if self._perceptual is not None:
-            with fabric.autocast():
-                perceptual = self._perceptual(result, high)
-        else:
-            perceptual = losses.feature_matching(ours[:-1], theirs[:-1])
+        self._features.requires_grad_(False)
+        with fabric.autocast():
+            ours = self._features.forward_features(result)
+            fake = self._features.classify(ours[-1])
+            with torch.no_grad():
+                theirs = self._features.forward_features(high)
+                real = self._features.classify(theirs[-1])
+            perceptual = (
+                losses.feature_matching(ours[:-1], theirs[:-1])
+                if self._perceptual is None
+                else self._perceptual(result, high)
+            )
+        adversarial = losses.relativistic_generator(real.float(), fake.float())
         loss = (
             options.content * content
             + options.consistency * consistency
@@ -243,7 +209,7 @@ class AdversarialSystem(ContentSystem):
         self._optimiser.zero_grad()
         fabric.backward(loss)
         self._optimiser.step()
-        self._discriminator.requires_grad_(True)
+        self._features.requires_grad_(True)
         return reported | {
             "content": content.detach(),
             "consistency": consistency.detach(),
@@ -254,7 +220,8 @@ class AdversarialSystem(ContentSystem):
 
 def _split(net: SRResNet) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Parameters for Muon (convolutions between the two 9×9 ends) and for Adam (all others that train)."""
-    inner, rest = [], []
+    inner: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in net.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -264,5 +231,7 @@ def _split(net: SRResNet) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
 
 
 def _to_float(fabric: Any, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    low, high = (fabric.to_device(item).float().div_(255).contiguous(memory_format=torch.channels_last) for item in batch)
+    low, high = (
+        fabric.to_device(item).float().div_(255).contiguous(memory_format=torch.channels_last) for item in batch
+    )
     return low, high

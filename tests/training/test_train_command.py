@@ -1,0 +1,174 @@
+"""``gankit train`` from pictures to weights, with small nets."""
+
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from training_making import SMALL
+
+import gankit
+from gankit import cli
+from gankit.training import superres
+from gankit.training.synthetic import synthetic_picture
+
+TINY = ["--steps", "4", "--batch", "2", "--patch", "8", "--synthetic", "0", "--device", "cpu", "--precision", "fp32"]
+NET = ["--blocks", "1", "--channels", "8"]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(2):
+        Image.fromarray(synthetic_picture(seed, size=96)).save(folder / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture
+def train(photos):
+    """Run the command; returns its result, errors of the user raised."""
+
+    def run(*arguments):
+        command = ["train", *arguments[:1], "--data", str(photos), "--validation", str(photos), *TINY, *arguments[1:]]
+        return CliRunner().invoke(cli.gankit, [str(part) for part in command], catch_exceptions=False)
+
+    return run
+
+
+@pytest.fixture
+def refused(photos, tmp_path, capsys):
+    """Run what must be refused; returns the one line."""
+
+    def run(recipe, *arguments, status=2):
+        command = ["train", recipe, "--data", photos, "--validation", photos, "--output", tmp_path / "out", *TINY]
+        assert cli.main([str(part) for part in [*command, *arguments]]) == status
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        return error.strip().splitlines()[-1]
+
+    return run
+
+
+def test_both_stages(train, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    result = train("srresnet", "--output", first, *NET, "--validate-every", "2")
+    assert result.exit_code == 0, result.output
+    assert "dB at step" in result.output
+    assert {path.name for path in first.iterdir()} == {"last.pt", "best.safetensors", "final.safetensors", "log.csv"}
+    result = train(
+        "srgan",
+        "--output",
+        second,
+        "--init",
+        first / "best.safetensors",
+        "--head-start",
+        1,
+        "--discriminator-channels",
+        4,
+    )
+    assert result.exit_code == 0, result.output
+    net = gankit.load(second / "best.safetensors")
+    assert len(net.body) == 1
+    assert net(torch.rand(1, 3, 4, 4)).shape == (1, 3, 16, 16)
+    first_net = gankit.load(first / "best.safetensors")
+    change = (net.tail.weight - first_net.tail.weight).abs().max()
+    assert 0 < change < 0.01
+
+
+def test_resume_and_refusal(train, tmp_path, refused):
+    folder = tmp_path / "out"
+    result = train("srresnet", "--output", folder, *NET, "--stop-after", "0")
+    assert result.exit_code == 0, result.output
+    assert "stopped at step 1" in result.output
+    assert "holds a run already" in refused("srresnet", *NET)
+    assert "of another run" in refused("srresnet", "--blocks", "2", "--channels", "8", "--resume")
+    result = train("srresnet", "--output", folder, *NET, "--resume")
+    assert result.exit_code == 0, result.output
+    assert torch.load(folder / "last.pt", weights_only=True)["step"] == 4
+
+
+def test_init_takes_a_name(train, tmp_path, monkeypatch):
+    """The name goes to the registry as it is; a file of that name is not looked for."""
+    result = train("srresnet", "--output", tmp_path / "a", *NET)
+    asked = []
+
+    def opened(name):
+        asked.append(name)
+        return real(tmp_path / "a" / "best.safetensors")
+
+    real = superres.open_model
+    monkeypatch.setattr(superres, "open_model", opened)
+    result = train("srresnet", "--output", tmp_path / "b", "--init", "srresnet")
+    assert result.exit_code == 0, result.output
+    assert asked == ["srresnet"]
+
+
+def test_inits_that_cannot_be(train, tmp_path, refused):
+    assert "did you mean 'srresnet'" in refused("srgan", "--init", "srresnett", "--head-start", "1")
+    assert "no such file" in refused("srgan", "--init", str(tmp_path / "none.safetensors"), "--head-start", "1")
+    train("srresnet", "--output", tmp_path / "a", *NET)
+    weights = tmp_path / "a" / "best.safetensors"
+    for option, value in (("scale", "2"), ("blocks", "3"), ("channels", "16")):
+        line = refused("srresnet", "--init", weights, f"--{option}", value)
+        assert f"its {option} is" in line
+        assert f"leave --{option} away" in line
+    gray = tmp_path / "gray.safetensors"
+    options = {**SMALL, "in_channels": 1}
+    gankit.checkpoints.save(gray, gankit.models.build("srgan", options).state_dict(), "srgan", options)
+    assert "no SRResNet for RGB" in refused("srresnet", "--init", gray)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["srresnet", "--adversarial", "0.1"], "--adversarial belongs to the srgan recipe"),
+        (["srresnet", "--vgg-weights", "x"], "--vgg-weights belongs to the srgan recipe"),
+        (["srgan"], "leave none for the generator"),
+        (["srgan", "--head-start", "1", "--vgg-weights", "none.pth"], "none.pth: no such file"),
+        (["srresnet", "--steps", "0"], "--steps"),
+        (["srresnet", "--batch", "0"], "--batch"),
+        (["srresnet", "--validate-every", "0"], "--validate-every"),
+        (["srresnet", "--lr", "-1"], "--lr"),
+        (["srresnet", "--seed", "-1"], "--seed"),
+        (["srresnet", "--patch", "25", *NET], "every training picture is smaller than one patch of 100×100"),
+        (["srresnet", "--data", __file__], "--data"),
+    ],
+)
+def test_wrong_use(refused, arguments, words):
+    assert words in refused(*arguments)
+
+
+def test_cuda_without_cuda(refused, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "no CUDA device" in refused("srresnet", "--device", "cuda")
+
+
+def test_validation_pictures_that_are_too_small(train, refused, tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    Image.new("RGB", (3, 11)).save(folder / "tiny.png")
+    assert "every picture is smaller than 12×12" in refused("srresnet", *NET, "--validation", folder)
+    Image.fromarray(synthetic_picture(0, size=12)).save(folder / "enough.png")
+    result = train("srresnet", *NET, "--validation", folder, "--output", tmp_path / "ran")
+    assert result.exit_code == 0, result.output
+
+
+def test_output_that_is_a_file(refused, tmp_path):
+    (tmp_path / "out").write_text("")
+    assert "cannot be written" in refused("srresnet", *NET)
+
+
+@pytest.mark.parametrize(
+    "options", [["--scale", "2"], ["--scale", "8", "--patch", "4"], ["--norm", "batch"], ["--loss", "mse"]]
+)
+def test_variants(train, tmp_path, options):
+    result = train("srresnet", "--output", tmp_path / "run", *NET, *options)
+    assert result.exit_code == 0, result.output
+    scale = int(options[1]) if options[0] == "--scale" else 4
+    assert gankit.load(tmp_path / "run" / "final.safetensors")(torch.rand(1, 3, 4, 4)).shape[-1] == 4 * scale
+
+
+def test_help_has_a_line_for_each_recipe():
+    text = CliRunner().invoke(cli.gankit, ["train", "--help"]).output
+    assert "gankit train srresnet --data" in text
+    assert "gankit train srgan --data" in text

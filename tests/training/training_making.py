@@ -1,0 +1,58 @@
+"""Small things to train with."""
+
+import csv
+
+import torch
+
+from gankit.training.data import SuperResolutionPatches, batches
+from gankit.training.recipes.srgan import AdversarialOptions, AdversarialSystem, ContentOptions, ContentSystem
+from gankit.training.superres import fabric_for
+from gankit.training.synthetic import synthetic_picture
+
+SMALL = {"blocks": 1, "channels": 8}
+
+
+def judge(generator):
+    """A score that is quick and sees every weight."""
+    x = torch.linspace(0, 1, 3 * 6 * 7).view(1, 3, 6, 7)
+    return {"score": -float(generator(x).square().mean())}
+
+
+def system(recipe, steps, precision="fp32", **options):
+    torch.manual_seed(0)
+    fabric = fabric_for("cpu", precision)
+    options = {"steps": steps, "model": SMALL, **options}
+    if recipe == "srresnet":
+        return ContentSystem(ContentOptions(**options), fabric, judge)
+    narrow = {"head_start": 3, "discriminator_channels": 4, **options}
+    return AdversarialSystem(AdversarialOptions(**narrow), fabric, judge)
+
+
+def stream(batch=2, patch=8, scale=4, seed=1):
+    picture = synthetic_picture(seed, size=96)
+    patches = SuperResolutionPatches([picture], scale=scale, patch=patch, synthetic=0, reductions=(1.0,))
+    return lambda start: batches(patches, batch, start)
+
+
+def rows(path):
+    """The log without its times."""
+    with path.open(newline="") as file:
+        return [row for row in csv.reader(file) if row[1] != "steps_per_second"]
+
+
+def flat(tree, name=""):
+    """Every leaf of nested dictionaries and lists, by its path."""
+    if isinstance(tree, dict):
+        return {key: value for part in tree for key, value in flat(tree[part], f"{name}/{part}").items()}
+    if isinstance(tree, list | tuple):
+        return {key: value for part, item in enumerate(tree) for key, value in flat(item, f"{name}/{part}").items()}
+    return {name: tree}
+
+
+def same(first, second):
+    """Whether two trees are equal to the last bit."""
+    first, second = flat(first), flat(second)
+    return first.keys() == second.keys() and all(
+        torch.equal(value, second[name]) if isinstance(value, torch.Tensor) else value == second[name]
+        for name, value in first.items()
+    )
