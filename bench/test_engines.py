@@ -45,7 +45,7 @@ def test_baseline(benchmark, rows, request, loaded, label, side):
 
 
 @pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize(("backend", "precision", "device"), _engines())
+@pytest.mark.parametrize(("backend", "precision", "device"), list(_engines()))
 def test_engine(benchmark, rows, request, loaded, backend, precision, device, side):
     label = f"gankit {backend} {precision}" + ("" if device == "cpu" else f" {device}")
     asked = Request(loaded.generator, loaded.facts, precision, device)

@@ -1,0 +1,59 @@
+"""The picture at the top of the README: ``python -m bench.make_readme_picture`` after its first line has run.
+
+Each row is a part of one example: the input enlarged by repeating pixels, Pillow's bicubic, and the file that
+``gankit upscale examples/ --output upscaled/`` wrote, one pixel to one pixel.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bench.common import ROOT
+from gankit.evaluation import Panel, bicubic, strip
+from gankit.evaluation.comparison import Box
+from gankit.images import decode
+
+SCALE = 4
+CROPS: dict[str, Box] = {
+    "cat.png": (130, 60, 280, 280),
+    "harvesters.jpg": (380, 260, 280, 280),
+    "facade_gray16.png": (180, 120, 280, 280),
+}
+
+
+def rgb(path: Path) -> np.ndarray:
+    """A picture as (H, W, 3) uint8."""
+    return decode(path).to_8bit().pixels
+
+
+def make(upscaled: Path, target: Path) -> None:
+    """Write the picture.
+
+    Args:
+        upscaled: the folder that the README's first line has written.
+        target: the file to write.
+    """
+    strips = []
+    for name, crop in CROPS.items():
+        small = rgb(ROOT / "examples" / name)
+        panels = [
+            Panel("input", small.repeat(SCALE, axis=0).repeat(SCALE, axis=1)),
+            Panel("bicubic", bicubic(SCALE)(small)),
+            Panel("gankit upscale", rgb(upscaled / name)),
+        ]
+        strips.append(strip(panels, crop))
+    sheet = Image.new("RGB", (max(row.width for row in strips), sum(row.height for row in strips)), "white")
+    top = 0
+    for row in strips:
+        sheet.paste(row, (0, top))
+        top += row.height
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(target, optimize=True)
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "upscaled", ROOT / "docs" / "before_after.png")
