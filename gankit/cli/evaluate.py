@@ -37,20 +37,22 @@ class BoxType(click.ParamType):
 
 @click.command()
 @click.option(
-    "--model", "models", multiple=True, metavar="NAME|FILE", help="Model or weights file; repeatable. [srgan]"
+    "--model", "models", multiple=True, metavar="NAME|FILE", help="Model or weights file; repeatable.  [default: srgan]"
 )
 @click.option("--data", type=click.Path(path_type=Path), help="Benchmark folder that holds HR/ and LR/.")
 @click.option("--hr", type=click.Path(path_type=Path), help="Folder of true pictures.")
 @click.option("--lr", type=click.Path(path_type=Path), help="Folder of small pictures with the same names.")
-@click.option("--border", type=click.IntRange(min=0), help="Pixels cut from each side. [the scale]")
+@click.option("--border", type=click.IntRange(min=0), help="Pixels cut from each side.  [default: the scale]")
 @click.option("--backend", default="eager", show_default=True, help="Backend that runs the models.")
 @click.option("--precision", default="fp32", show_default=True, help="Precision of the models.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures there.")
 @click.option(
     "--comparison", type=click.Path(path_type=Path, dir_okay=False), help="Write input | bicubic | … | truth."
 )
-@click.option("--crop", type=BoxType(), help="Part of the comparison, in pixels of the large picture. [the middle]")
-@click.option("--picture", help="Name of the compared picture. [the first]")
+@click.option(
+    "--crop", type=BoxType(), help="Part of the comparison, in pixels of the large picture.  [default: the middle]"
+)
+@click.option("--picture", help="Name of the compared picture.  [default: the first]")
 def evaluate(
     models: tuple[str, ...],
     data: Path | None,
