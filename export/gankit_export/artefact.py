@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +96,13 @@ def make_onnx(
     path = Path(path)
     opset = default_opset(precision) if opset is None else opset
     threshold = THRESHOLDS[precision] if threshold is None else threshold
+    runtime = runtime_for(precision)
+    import_module(runtime)  # before minutes of work
     module = typed(for_inference(generator), precision)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         draft = Path(folder) / path.name
         export_onnx(module, draft, channels=source.channels, multiple=source.multiple, opset=opset)
-        runtime = runtime_for(precision)
         figures = measure(open_file(draft, runtime), generator, module, batches, value_range=source.value_range)
         manifest = Manifest(
             model=source.model,

@@ -105,8 +105,8 @@ def check(path: Path) -> None:
     if any(item.data_location == onnx.TensorProto.EXTERNAL for item in graph.initializer):
         raise ExportError("weights came out in a second file")
     for axis in (0, 2, 3):
-        if not graph.input[0].type.tensor_type.shape.dim[axis].dim_param:
-            raise ExportError(f"the {DIMS[axis]} came out fixed; take another example_hw")
+        if not all(value.type.tensor_type.shape.dim[axis].dim_param for value in (graph.input[0], graph.output[0])):
+            raise ExportError(f"the {DIMS[axis]} came out fixed; take another example_hw, or rewrite the module")
 
 
 def half_convolutions(path: Path) -> tuple[int, int]:

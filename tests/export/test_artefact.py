@@ -1,0 +1,121 @@
+"""Parity, manifest, and that only what is proven is kept."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from gankit_export import manifest as manifests
+from gankit_export.artefact import ParityFailedError, Source, make_onnx
+from gankit_export.onnx import export_onnx
+from gankit_export.parity import SHAPES, compare, measure, open_file, samples
+from gankit_export.precision import typed
+from torch import nn
+
+from tests.export.networks_export import small_srresnet
+
+SOURCE = Source("srgan", "w.safetensors", "ab" * 32, {"blocks": 2}, scale=4, versions={"gankit": "1.2.3"})
+
+
+@pytest.fixture(scope="module")
+def batches():
+    picture = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    whole, tiny, _ = samples([picture])
+    return [tiny, np.ascontiguousarray(whole[:, :, :17, :23])]
+
+
+def test_compare_against_skimage():
+    from skimage.metrics import peak_signal_noise_ratio
+
+    rng = np.random.default_rng(0)
+    a, b = rng.random((1, 3, 9, 9)), rng.random((1, 3, 9, 9))
+    assert compare(a, b)[0] == pytest.approx(peak_signal_noise_ratio(b, a, data_range=1))
+    assert compare(a * 2 - 1, b * 2 - 1, (-1, 1))[0] == pytest.approx(compare(a, b)[0])
+    assert compare(a, a) == (math.inf, 0)
+    assert compare(a + 10, np.ones_like(a))[0] == math.inf, "clamped: it is saved as white"
+    a[0, 0, 0, 0] = np.nan
+    assert compare(a, b) == (-math.inf, math.inf)
+    with pytest.raises(ValueError, match="gives"):
+        compare(a, b[..., 1:])
+
+
+def test_samples():
+    rng = np.random.default_rng(0)
+    small, deep = rng.integers(0, 256, (5, 300, 3), dtype=np.uint8), rng.integers(0, 65536, (200, 300, 3), np.uint16)
+    cut = samples([small, deep])
+    assert [item.shape for item in cut] == [(1, 3, *sides) for sides in SHAPES]
+    assert all(item.dtype == np.float32 and item.min() >= 0 and item.max() <= 1 for item in cut)
+    np.testing.assert_allclose(cut[1][0, :, 0, 0], deep[84, 134] / 65535, rtol=1e-6)
+    assert len(samples([deep] * 5)) == 5
+    (first, *_) = samples([deep], channels=1, multiple=64, value_range=(-1, 1))
+    assert first.shape == (1, 1, 192, 256)
+    assert first.min() < -0.5
+
+
+@pytest.mark.parametrize(("precision", "least", "half"), [("fp32", 110, 0), ("fp16", 60, 9), ("bf16", 45, 9)])
+def test_make(tmp_path, batches, precision, least, half):
+    if precision == "bf16":
+        pytest.importorskip("openvino")
+    path = tmp_path / "new" / "x.onnx"
+    made = make_onnx(small_srresnet(), SOURCE, path, batches, precision=precision)
+    assert sorted(item.name for item in path.parent.iterdir()) == ["x.onnx", "x.onnx.json"]
+    assert manifests.read(path) == made
+    assert all(item.worst > least for item in made.parity)
+    assert [item.shape for item in made.parity] == [batch.shape for batch in batches]
+    assert made.half_convolutions == (half, 9)
+    assert made.versions["torch"] == torch.__version__.partition("+")[0] or "+" in made.versions["torch"]
+    assert made.versions["gankit"] == "1.2.3"
+    content = json.loads((path.parent / "x.onnx.json").read_text())
+    assert content["precision"] == precision
+    assert content["sha256"] == manifests.sha256(path)
+
+
+def test_failed_parity_keeps_nothing_and_harms_nothing(tmp_path, batches):
+    path = tmp_path / "x.onnx"
+    with pytest.raises(ParityFailedError, match=r"fp16 reaches .* dB at .*, 200 dB are needed") as caught:
+        make_onnx(small_srresnet(), SOURCE, path, batches, precision="fp16", threshold=200)
+    assert len(caught.value.manifest.parity) == 2
+    assert not list(tmp_path.iterdir())
+    path.write_text("what was there")
+    with pytest.raises(ParityFailedError):
+        make_onnx(small_srresnet(), SOURCE, path, batches, precision="fp16", threshold=200)
+    assert [item.read_text() for item in tmp_path.iterdir()] == ["what was there"]
+
+
+class _Loud(nn.Module):
+    """Fine in fp32; its inner values do not fit fp16, though all weights and the result do."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Conv2d(3, 3, 1, bias=False), nn.Conv2d(3, 3, 1, bias=False)
+        self.up.weight.data.copy_(torch.eye(3)[..., None, None] * 3e4)
+        self.mid = nn.Conv2d(3, 3, 1, bias=False)
+        self.mid.weight.data.copy_(torch.eye(3)[..., None, None] * 100)
+        self.down.weight.data.copy_(torch.eye(3)[..., None, None] / 3e6)
+
+    def forward(self, x):
+        return self.down(self.mid(self.up(x)))
+
+
+def test_overflow_that_onnx_runtime_does_not_see_is_seen(tmp_path, batches):
+    module, narrow = _Loud().eval(), typed(_Loud(), "fp16")
+    export_onnx(narrow, tmp_path / "x.onnx")
+    (figures, _) = measure(open_file(tmp_path / "x.onnx", "onnxruntime"), module, narrow, batches)
+    assert figures.worst == -math.inf
+    with pytest.raises(ParityFailedError, match="-inf dB"):
+        make_onnx(module, dataclasses.replace(SOURCE, scale=1), tmp_path / "y.onnx", batches, precision="fp16")
+
+
+def test_manifest_round_trip_and_damage(tmp_path, batches):
+    path = tmp_path / "x.onnx"
+    made = make_onnx(small_srresnet(2, 8), SOURCE, path, batches[:1])
+    odd = dataclasses.replace(made, parity=(dataclasses.replace(made.parity[0], psnr=math.inf, eager_psnr=-math.inf),))
+    assert manifests.Manifest.from_json(odd.to_json()) == odd
+    for text in ("", "[]", "{}", made.to_json().replace('"format": 1', '"format": 99')):
+        with pytest.raises(ValueError, match="not a manifest"):
+            manifests.Manifest.from_json(text)
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(ValueError, match="differs from the checksum"):
+        manifests.read(path)
