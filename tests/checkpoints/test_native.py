@@ -47,6 +47,7 @@ def test_what_fp16_cannot_hold_stays_fp32(tmp_path, generator):
     assert (loaded["tail.weight"] == 1e5).all()
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
         assert file.get_tensor("head.0.weight").dtype == torch.float16
+        assert file.get_tensor("body.0.bn1.weight").dtype == torch.float32
         assert "body.0.bn1.num_batches_tracked" not in file.keys()  # noqa: SIM118 - not a mapping
 
 
