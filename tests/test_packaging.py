@@ -1,6 +1,7 @@
 """What the package holds, what its rooms may know of each other, and what the README promises."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -144,6 +145,23 @@ def test_local_links_of_the_readme_lead_somewhere():
     targets = [target for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target]
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+@pytest.mark.parametrize("model", ["srresnet", "srgan"])
+def test_the_readmes_quality_is_that_of_the_cards(model):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "TODO" not in text
+    row = next(line for line in text.splitlines() if line.startswith(f"| `{model}` |"))
+    card = json.loads((ROOT / "gankit" / "weights" / f"{model}.json").read_text(encoding="utf-8"))
+    known = {
+        f"{table['mean']['psnr_y']:.2f} / {table['mean']['ssim_y']:.4f}"
+        for figures in card["figures"].values()
+        for label, table in figures["results"].items()
+        if label != "bicubic"
+    }
+    stated = re.findall(r"\d+\.\d+ / \d\.\d+", row)
+    assert len(stated) == 2
+    assert set(stated) <= known
 
 
 def test_examples_have_a_source_and_a_licence():

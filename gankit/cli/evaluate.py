@@ -97,7 +97,9 @@ def evaluate(
     console.print(_rich_table(tables, f"{hr_dir}, backend {backend}, precision {precision}"))
     if json_file is not None:
         figures = {label: table.as_dict() for label, table in tables.items()}
-        report = {"hr": str(hr_dir), "lr": str(lr_dir), "backend": backend, "precision": precision, "results": figures}
+        # The folders as they were named: where they lie on this machine is nobody's business.
+        named = {"data": str(data)} if data else {"hr": str(hr), "lr": str(lr)}
+        report = {**named, "backend": backend, "precision": precision, "results": figures}
         write_whole(json_file, json.dumps(report, indent=2) + "\n")
     if comparison is not None:
         del upscalers["bicubic"]

@@ -59,7 +59,9 @@ def test_folders_by_hand_and_a_border(run, benchmark_dir, tmp_path):
 
 def test_data_is_looked_for_in_the_data_folder(run, benchmark_dir, monkeypatch):
     monkeypatch.setenv("GANKIT_DATA", str(benchmark_dir.parent))
-    assert run("--data", "set").exit_code == 0
+    file = benchmark_dir.parent / "f.json"
+    assert run("--data", "set", "--json", file).exit_code == 0
+    assert json.loads(file.read_text())["data"] == "set", "the JSON goes into cards: no paths of this machine"
 
 
 def test_comparison_picture(run, benchmark_dir, tmp_path):
