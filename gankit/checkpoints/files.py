@@ -52,10 +52,12 @@ def read(path: Path) -> Stored:
     """
     data = _bytes(path)
     metadata: dict[str, str] = {}
-    if data.startswith((_ZIP, _PICKLE)):
-        found = _read_torch(path, data)
-    elif path.suffix == ".safetensors" or data[8:9] == b"{":
+    found: Mapping[str, object]
+    # safetensors first: its header's length comes first, whose lowest byte may be the one that begins a pickle
+    if _is_safetensors(data) or (path.suffix == ".safetensors" and not data.startswith((_ZIP, _PICKLE))):
         found, metadata = _read_safetensors(path, data)
+    elif data.startswith((_ZIP, _PICKLE)):
+        found = _read_torch(path, data)
     else:
         raise CheckpointError(
             f"{path}: not a weights file (neither safetensors nor PyTorch): give the checkpoint itself"
@@ -64,6 +66,11 @@ def read(path: Path) -> Stored:
     if not tensors:
         raise CheckpointError(f"{path}: holds no tensors: give a file with the generator's state dict")
     return Stored(tensors, metadata, hashlib.sha256(data).hexdigest())
+
+
+def _is_safetensors(data: bytes) -> bool:
+    """Whether a length and as much of a JSON header come first."""
+    return data[8:9] == b"{" and 2 <= int.from_bytes(data[:8], "little") <= len(data) - 8
 
 
 def unwrap(found: Mapping[str, object]) -> Mapping[str, object]:

@@ -132,7 +132,7 @@ def test_failing_precision_is_stepped_up_and_said(loaded, only):
 @pytest.mark.parametrize("fake", [Fake("fake", noise=("bf16", "fp32")), Fake("fake", nan=True)])
 def test_nothing_that_passes_is_refused_with_the_figures(fake, loaded, only):
     only(fake)
-    with pytest.raises(ParityError, match="no engine reaches 45 dB.*fake") as caught:
+    with pytest.raises(ParityError, match=r"no engine reaches 45 dB.*fake") as caught:
         choose.select(loaded)
     assert caught.value.exit_code == 1
 

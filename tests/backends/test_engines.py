@@ -117,9 +117,9 @@ def test_eager_streams_pictures(engines):
 
 
 def test_precisions_that_a_backend_has_not(net):
-    with pytest.raises(BackendError, match="onnxruntime.*does not run bf16.*offers fp32"):
+    with pytest.raises(BackendError, match=r"onnxruntime.*does not run bf16.*offers fp32"):
         backends.get("onnxruntime").load(Request(net, facts("srgan", OPTIONS), "bf16"))
-    with pytest.raises(BackendError, match="eager.*does not run fp16 on cpu"):
+    with pytest.raises(BackendError, match=r"eager.*does not run fp16 on cpu"):
         backends.get("eager").load(Request(net, facts("srgan", OPTIONS), "fp16"))
 
 

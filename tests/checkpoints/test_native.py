@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 from gankit.checkpoints import open_model, save
 from gankit.errors import CheckpointError, OutputError
+from gankit.models import build
 from tests.checkpoints.conftest import OPTIONS
 
 
@@ -90,3 +91,15 @@ def test_header_that_makes_no_sense(tmp_path, generator, changes, text):
     with pytest.raises(CheckpointError, match=text) as caught:
         open_model(path)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_header_whose_length_looks_like_a_pickle_is_read(tmp_path):
+    """The length comes first; one in 32 begins with the byte that begins a pickle."""
+    net = build("srgan", {"channels": 4, "blocks": 1})
+    seen = set()
+    for size in range(0, 520, 8):
+        path = tmp_path / "net.safetensors"
+        save(path, net.state_dict(), "srgan", {"channels": 4, "blocks": 1}, metadata={"note": "x" * size})
+        seen.add(path.read_bytes()[0])
+        open_model(path)
+    assert 0x80 in seen

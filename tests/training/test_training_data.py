@@ -11,7 +11,7 @@ from PIL import Image
 from gankit.errors import UsageError
 from gankit.evaluation.metrics import psnr
 from gankit.images import decode
-from gankit.training.data import SuperResolutionPatches, batches, picture_files, read_pictures, reduce
+from gankit.training.data import SuperResolutionPatches, batches, detail, picture_files, read_pictures, reduce
 from gankit.training.synthetic import synthetic_picture
 
 
@@ -54,12 +54,16 @@ def test_reduction_crops_to_a_multiple_and_refuses_what_is_too_small():
 @pytest.fixture(scope="module")
 def patches():
     pictures = [smooth(150, 130, seed) for seed in range(3)]
-    return SuperResolutionPatches(pictures, patch=10, seed=5, synthetic=0)
+    return SuperResolutionPatches(pictures, patch=10, seed=5, synthetic=0, reductions=(1.0, 0.6))
 
 
 def test_items_depend_on_seed_and_index_alone(patches):
-    again = SuperResolutionPatches([smooth(150, 130, seed) for seed in range(3)], patch=10, seed=5, synthetic=0)
-    other = SuperResolutionPatches([smooth(150, 130, seed) for seed in range(3)], patch=10, seed=6, synthetic=0)
+    again = SuperResolutionPatches(
+        [smooth(150, 130, seed) for seed in range(3)], patch=10, seed=5, synthetic=0, reductions=(1.0, 0.6)
+    )
+    other = SuperResolutionPatches(
+        [smooth(150, 130, seed) for seed in range(3)], patch=10, seed=6, synthetic=0, reductions=(1.0, 0.6)
+    )
     backwards = [patches[index] for index in reversed(range(8))][::-1]
     for index in range(8):
         for item, wanted in zip(again[index], backwards[index], strict=True):
@@ -94,6 +98,26 @@ def test_sizes_and_shares(patches):
     assert areas == {(148, 128), (88, 76)}
     assert patches._cumulative[-1] == pytest.approx(1)
     assert len(patches) > 10**12
+
+
+def test_of_several_places_the_one_with_most_detail_is_taken():
+    """Half of the picture is flat: one candidate lands there half of the time, the best of six hardly ever."""
+    picture = np.full((64, 128, 3), 90, np.uint8)
+    picture[:, 64:] = np.random.default_rng(0).integers(0, 256, (64, 64, 3))
+    flat = []
+    for candidates in (1, 6):
+        patches = SuperResolutionPatches(
+            [picture], scale=2, patch=8, synthetic=0, reductions=(1.0,), candidates=candidates
+        )
+        flat.append(sum(detail(patches[index][0].permute(1, 2, 0).numpy()) < 1 for index in range(100)))
+    assert flat[0] > 25
+    assert flat[1] < 8
+
+
+def test_detail_of_a_ramp():
+    ramp = np.tile(np.arange(0, 60, 3, dtype=np.uint8)[None, :, None], (5, 1, 3))
+    assert detail(ramp) == pytest.approx(3)
+    assert detail(np.zeros((4, 4, 3), np.uint8)) == 0.01
 
 
 def test_pictures_smaller_than_a_patch(caplog):
