@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gankit.backends.base import Engine
+from gankit.backends.base import Engine, Precision
 from gankit.errors import BackendError, UsageError
 from gankit.images import Picture, bleed
 from gankit.models.facts import Facts
@@ -22,7 +22,7 @@ from gankit.pipeline.tiles import auto_tile, run_tiled
 Watch = Callable[[float], None]
 
 _LEAST_PIXELS = 64 * 64
-_MOST_BYTES = 2 << 30
+_MOST_BYTES = 3 << 30
 _FLAT_WINDOW = 5
 
 
@@ -47,7 +47,7 @@ class Stage:
     max_pixels: int = 0
 
     def __post_init__(self) -> None:
-        self.max_pixels = self.max_pixels or memory_pixels(self.facts, self.engine.device)
+        self.max_pixels = self.max_pixels or memory_pixels(self.facts, self.engine.device, self.engine.precision)
         if self.facts.norm == "instance" and self.tile != "auto":
             raise UsageError(
                 f"'{self.facts.name}' normalises over the whole picture and cannot be tiled: leave --tile out"
@@ -145,20 +145,21 @@ class Stage:
         return np.where(flat, _enlarged(alpha, self.facts.scale), grown)
 
 
-def memory_pixels(facts: Facts, device: str) -> int:
+def memory_pixels(facts: Facts, device: str, precision: Precision = "fp32") -> int:
     """How many input pixels an engine can take at once, from the memory that is free.
 
-    The largest activations have the body's width at the output's size; about four of them live at a time.
+    The largest activations have the body's width at the output's size; about three of them live at a time.
 
     Args:
         facts: of the generator.
         device: ``"cpu"``, ``"cuda"``, ….
+        precision: of the activations.
 
     Returns:
         Input pixels, at least 64².
     """
     width = int(facts.options.get("channels", 64))
-    each = 4 * 4 * width * facts.scale**2
+    each = 3 * (4 if precision == "fp32" else 2) * width * facts.scale**2
     if device.startswith("cuda"):
         free = torch.cuda.mem_get_info(device)[0] // 2
     else:
