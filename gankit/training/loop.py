@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gankit.backends.heap import keep_freed_memory
 from gankit.errors import GankitError, OutputError, UsageError
 from gankit.training.optimisers import Average, Schedule, constant, set_learning_rate
 from gankit.training.state import Log, restore_checkpoint, save_checkpoint
@@ -124,6 +125,7 @@ def fit(
         OutputError: nothing can be written there.
         KeyboardInterrupt: Ctrl-C; the step under way was finished and a checkpoint written.
     """
+    keep_freed_memory()
     last = prepare(plan)
     average = Average(system.generator, plan.average) if plan.average else None
     progress = Progress(steps=plan.steps)
