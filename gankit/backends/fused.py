@@ -39,6 +39,11 @@ class FusedConv:
         weight = conv.weight.detach()
         self._bias = None if conv.bias is None else conv.bias.detach()
         self._weight = weight
+        if not self._plain:
+            # Laid out for a band of usual size; oneDNN accepts it for any.
+            self._weight = torch.ops.mkldnn._reorder_convolution_weight(
+                weight, [0, 0], [1, 1], [1, 1], 1, [1, conv.in_channels, 64, 512]
+            )
 
     def __call__(self, x: Tensor, padding: tuple[int, int], add_to: Tensor | None = None) -> Tensor:
         """Convolve.
