@@ -1,7 +1,5 @@
 """Every installed backend runs the same pictures, through every kind of pixel."""
 
-import os
-
 import pytest
 import torch
 
@@ -28,10 +26,6 @@ def engines(net):
     made = {}
 
     def get(name, precision="fp32"):
-        if name == "compile" and not os.environ.get("GANKIT_TEST_COMPILE"):
-            pytest.skip(
-                "set GANKIT_TEST_COMPILE=1: a long suite crashed some time after Inductor had run in its process"
-            )
         backend = backends.get(name)
         if (why := backend.missing()) is not None:
             pytest.skip(f"{name}: {why}")
