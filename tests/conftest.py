@@ -21,8 +21,3 @@ def data() -> Path:
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Exported files and remembered choices of the tests, apart from the user's."""
     os.environ["GANKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Training first: once, after the engines of other packages had run in the process, it ended in a crash."""
-    items.sort(key=lambda item: "training" not in item.path.parts)

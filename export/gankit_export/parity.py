@@ -96,9 +96,9 @@ def open_file(path: Path | str, runtime: Runtime, *, threads: int | None = None)
         ImportError: the runtime is not installed.
     """
     if runtime == "openvino":
-        import openvino
+        from gankit_export.openvino_core import openvino_core
 
-        core = openvino.Core()
+        core = openvino_core()
         # by default OpenVINO takes bf16 for any file on CPUs that have it
         settings = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
         compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)

@@ -16,6 +16,7 @@ from gankit.backends.eager import require
 from gankit.backends.pixels import FULL_SCALE, check
 from gankit.backends.threads import physical_cores
 from gankit.models.facts import Facts
+from gankit_export.openvino_core import openvino_core
 
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 
@@ -40,11 +41,9 @@ class OpenVinoEngine(Engine):
     """Compiled graphs of one generator, by the dtype of their pixels."""
 
     def __init__(self, request: Request, path: Path) -> None:
-        import openvino
-
         self.backend, self.precision, self.device = OpenVinoBackend.name, request.precision, request.device
         self._facts, self._path = request.facts, path
-        self._core = openvino.Core()
+        self._core = openvino_core()
         self._settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[request.precision],
             "PERFORMANCE_HINT": "LATENCY",

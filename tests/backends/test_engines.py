@@ -1,5 +1,8 @@
 """Every installed backend runs the same pictures, through every kind of pixel."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -9,6 +12,7 @@ from gankit.backends.eager import bf16_on_cpu
 from gankit.backends.parity import compare, reference
 from gankit.errors import BackendError, UsageError
 from gankit.models import facts
+from tests.conftest import ROOT
 from tests.networks import small_srgan
 
 NAMES = ["eager", "onnxruntime", "openvino", pytest.param("compile", marks=pytest.mark.slow)]
@@ -110,6 +114,32 @@ def test_threads_are_given_back(name, net):
     with backends.get(name).load(Request(net, facts("srgan", OPTIONS), threads=1)) as engine:
         engine.run(picture(8, 8))
     assert torch.get_num_threads() == before
+
+
+SIGNAL_AFTER_ENGINES = """
+import os, signal
+from gankit import backends
+from gankit.backends.base import Request
+from gankit.models import facts
+from tests.networks import small_srgan
+
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+options = {"scale": 4, "channels": 16, "blocks": 2}
+engines = [backends.get("openvino").load(Request(small_srgan(**options), facts("srgan", options))) for _ in range(2)]
+import torch
+for engine in engines:
+    engine.run(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+while engines:  # the first made is the first to go
+    engines.pop(0).close()
+del engine
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_signals_are_handled_after_openvino_engines_are_gone():
+    pytest.importorskip("openvino")
+    done = subprocess.run([sys.executable, "-c", SIGNAL_AFTER_ENGINES], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_eager_streams_pictures(engines):
