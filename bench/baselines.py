@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gankit_export.openvino_core import openvino_core
 from PIL import Image
 from torch import Tensor, nn
 
@@ -34,6 +35,7 @@ def openvino(generator: nn.Module) -> Run:
     """OpenVINO's own converter and its default settings; on a CPU with bf16 it takes bf16 by itself."""
     import openvino as ov
 
+    core = openvino_core()  # two of them crash at the next signal; nothing is set on it
     compiled: dict[tuple[int, ...], Any] = {}
 
     def run(batch: Tensor) -> Tensor:
@@ -42,7 +44,7 @@ def openvino(generator: nn.Module) -> Run:
         if shape not in compiled:
             sample = values[..., :32, :32]  # traced several times, which takes minutes on a whole picture
             model = ov.convert_model(generator, example_input=sample, input=[list(shape)])
-            compiled[shape] = ov.compile_model(model, "CPU")
+            compiled[shape] = core.compile_model(model, "CPU")
         result = compiled[shape](values.numpy())[0]
         return (torch.from_numpy(result).clamp(0, 1) * 255).round().to(torch.uint8)
 

@@ -19,29 +19,37 @@ from safetensors import safe_open
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = (
-    "65 photographs and paintings, long side up to 1600 px, CC0, public domain, CC BY, Unsplash and BSD licensed, and "
-    "24 generated pictures of text, line art and patterns (gankit.training.synthetic)"
+    "65 photographs and paintings, long side up to 1600 px, CC0, public domain, CC BY, Unsplash and BSD licensed "
+    "(each in docs/training_photos.tsv), and 24 generated pictures of text, line art and patterns (gankit.training.synthetic)"
 )
 
 
 @click.command()
 @click.argument("name")
 @click.argument("weights", type=click.Path(path_type=Path, exists=True))
-@click.option("--log", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--log", "logs", type=click.Path(path_type=Path, exists=True), required=True, multiple=True)
 @click.option("--command", required=True, help="What trained it.")
 @click.option("--figures", type=click.Path(path_type=Path, exists=True), multiple=True)
 @click.option("--note", multiple=True, help="Limits that a user should know.")
-def main(name: str, weights: Path, log: Path, command: str, figures: tuple[Path, ...], note: tuple[str, ...]) -> None:
-    """Copy WEIGHTS to gankit/weights/NAME.safetensors, its log to bench/results, and write the card."""
+def main(
+    name: str, weights: Path, logs: tuple[Path, ...], command: str, figures: tuple[Path, ...], note: tuple[str, ...]
+) -> None:
+    """Copy WEIGHTS to gankit/weights/NAME.safetensors, its logs to bench/results, and write the card.
+
+    Of several logs, one per run in the order of the runs, the steps add up.
+    """
     target = ROOT / "gankit" / "weights" / f"{name}.safetensors"
     shutil.copyfile(weights, target)
-    kept = ROOT / "bench" / "results" / f"train_{name}.csv"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(log, kept)
+    kept, steps = [], 0
+    for index, log in enumerate(logs, 1):
+        kept.append(ROOT / "bench" / "results" / (f"train_{name}.csv" if len(logs) == 1 else f"train_{name}_{index}.csv"))
+        kept[-1].parent.mkdir(parents=True, exist_ok=True)
+        with log.open(newline="") as file:
+            steps += max(int(row["step"]) for row in csv.DictReader(file))
+        if log.resolve() != kept[-1].resolve():
+            shutil.copyfile(log, kept[-1])
     with safe_open(target, "pt") as file:
         header = file.metadata()
-    with log.open(newline="") as file:
-        steps = max(int(row["step"]) for row in csv.DictReader(file))
     card = {
         "model": name,
         "sha256": hashlib.sha256(target.read_bytes()).hexdigest(),
@@ -49,8 +57,8 @@ def main(name: str, weights: Path, log: Path, command: str, figures: tuple[Path,
         "options": json.loads(header["options"]),
         "data": DATA,
         "command": command,
-        "steps": int(float(header.get("step", steps))),
-        "log": str(kept.relative_to(ROOT)),
+        "steps": steps,
+        "logs": [str(path.relative_to(ROOT)) for path in kept],
         "validation_kodak24_psnr_y": float(header["score"]) if "score" in header else None,
         "figures": {path.stem: json.loads(path.read_text()) for path in figures},
         "licence": "Apache-2.0",

@@ -1,35 +1,25 @@
 """Every installed backend and precision on the same tile, beside what the libraries do by themselves.
 
-The clock covers one batch, uint8 to uint8. The first baseline runs again at the end of each size: the difference
-between its two rows is how far the machine drifted meanwhile.
+The clock covers one batch, uint8 to uint8. The first baseline runs again after all engines: the difference between its
+two rows is how far the machine drifted meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-import torch
 from torch import Tensor
 
 from bench.baselines import BASELINES
-from bench.common import EAGER, Row, real_batch
+from bench.common import EAGER, Row, engines, name_of, real_batch
 from gankit import backends
-from gankit.backends.base import Precision, Request
+from gankit.backends.base import Request
 from gankit.backends.parity import compare, reference
 from gankit.checkpoints import Loaded, open_model
 
 SIDES = (128, 256)
-DEVICES = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 AGAIN = f"{EAGER} (again)"
-
-
-def _engines() -> Iterator[tuple[str, Precision, str]]:
-    for name in backends.BACKENDS:
-        backend = backends.get(name)
-        for device in DEVICES:
-            if backend.missing(device) is None:
-                yield from ((name, precision, device) for precision in backend.precisions.get(device, ()))
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +35,11 @@ def test_baseline(benchmark, rows, request, loaded, label, side):
 
 
 @pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize(("backend", "precision", "device"), list(_engines()))
+@pytest.mark.parametrize(("backend", "precision", "device"), list(engines()))
 def test_engine(benchmark, rows, request, loaded, backend, precision, device, side):
-    label = f"gankit {backend} {precision}" + ("" if device == "cpu" else f" {device}")
     asked = Request(loaded.generator, loaded.facts, precision, device)
     with backends.get(backend).load(asked) as engine:
-        _measure(benchmark, rows, request, loaded, label, engine.run, side)
+        _measure(benchmark, rows, request, loaded, name_of(backend, precision, device), engine.run, side)
 
 
 @pytest.mark.parametrize("side", SIDES)

@@ -47,6 +47,12 @@ class BackendError(GankitError):
     """A backend is not installed, or cannot run this generator, device or precision."""
 
 
+class NotFiniteError(BackendError):
+    """One picture left the range of fp16 in the engine, which would make black patches; the others go on."""
+
+    exit_code = 1
+
+
 class ParityError(GankitError):
     """An engine's or an artefact's pictures are too far from the fp32 ones."""
 

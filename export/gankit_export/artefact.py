@@ -74,6 +74,7 @@ def make_onnx(
     precision: Precision = "fp32",
     opset: int | None = None,
     threshold: float | None = None,
+    pictures: Sequence[str] = (),
 ) -> Manifest:
     """Write an ONNX file and its manifest; both are there and proven, or what was there before is untouched.
 
@@ -85,6 +86,7 @@ def make_onnx(
         precision: of everything but normalisations. The file takes and gives float32 in all of them.
         opset: ``None`` for ``onnx.default_opset``.
         threshold: PSNR in dB that each shape has to reach; ``None`` for ``THRESHOLDS``.
+        pictures: names of the pictures that the batches were cut from, for the manifest.
 
     Raises:
         ParityFailedError: it does not.
@@ -123,6 +125,7 @@ def make_onnx(
             runtime=runtime,
             parity=figures,
             versions={**source.versions, **manifests.versions("torch", "onnx", "onnxscript", runtime)},
+            pictures=tuple(pictures),
         )
         if not all(item.worst >= threshold for item in figures):
             raise ParityFailedError(manifest)

@@ -15,6 +15,7 @@ from typing import Any
 from gankit_export.parity import ShapeParity
 
 FORMAT = 1
+_ALSO_AS = {"onnxruntime": ("onnxruntime-gpu",)}
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class Manifest:
         threshold: dB that each parity had to reach.
         runtime: what ran the file for the parity, on a CPU.
         parity: against the fp32 generator, for each shape.
-        versions: of the packages that made it.
+        versions: of the packages that made it and of the runtime.
+        pictures: names of the pictures that the parity was measured on, as the shapes took them in turn; empty where
+            nobody named them.
     """
 
     model: str
@@ -60,6 +63,7 @@ class Manifest:
     runtime: str
     parity: tuple[ShapeParity, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
+    pictures: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """As text; infinite figures become the strings ``"inf"`` and ``"-inf"``, which JSON has no numbers for."""
@@ -82,8 +86,8 @@ class Manifest:
                 )
                 for item in content["parity"]
             )
-            for name in ("value_range", "half_convolutions"):
-                content[name] = tuple(content[name])
+            for name in ("value_range", "half_convolutions", "pictures"):
+                content[name] = tuple(content.get(name, ()))
             return cls(**content)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"not a manifest: {error}") from error
@@ -125,13 +129,18 @@ def sha256(path: Path | str) -> str:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Installed versions; packages that are not installed are left out."""
+    """Installed versions, by the name of the distribution; packages that are not installed are left out.
+
+    Where ``onnxruntime`` is not there, ``onnxruntime-gpu`` is looked for, which is imported by the same name.
+    """
     found = {}
     for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
+        for name in (package, *_ALSO_AS.get(package, ())):
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:
+                continue
+            break
     return found
 
 

@@ -36,7 +36,8 @@ class ShapeParity:
         shape: (N, C, H, W) of the input.
         psnr: of the file in its runtime, dB; infinite for equal pictures, ``-inf`` for values that are not finite.
         max_abs: largest absolute difference of the same; 1 is full scale.
-        eager_psnr: of the typed module, run by torch in its own arithmetic, dB.
+        eager_psnr: of the typed module, run by torch, dB: layers in their own types, the sums of convolutions and
+            matrix products in float32.
     """
 
     shape: tuple[int, ...]

@@ -37,15 +37,9 @@ def get(name: str) -> Backend:
         UsageError: an unknown name; the message has the nearest one.
     """
     if name == "tensorrt":
-        from importlib.util import find_spec
-
-        if find_spec("tensorrt") is None:
-            raise BackendError(
-                "backend 'tensorrt': TensorRT is not installed; pip install 'gankit[tensorrt]' where NVIDIA's package "
-                "index is reachable, or use --backend auto"
-            )
         raise BackendError(
-            "backend 'tensorrt': this version of gankit does not run TensorRT engines yet; use --backend auto"
+            "backend 'tensorrt': this version of gankit does not run TensorRT engines yet, and installing TensorRT "
+            "does not change that; use --backend auto"
         )
     if name not in BACKENDS:
         near = difflib.get_close_matches(name, BACKENDS, n=1, cutoff=0.5)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from platformdirs import user_cache_path
 
 from gankit import __version__
 from gankit.backends.base import Request
+from gankit.errors import BackendError
+
+T = TypeVar("T")
 
 
 def cache_folder() -> Path:
@@ -20,46 +32,105 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else user_cache_path("gankit", appauthor=False)
 
 
+@cache
+def sources(*packages: str) -> str:
+    """Sha256 of the Python files of some packages: it changes with the code, also between two releases."""
+    digest = hashlib.sha256()
+    for package in packages:
+        spec = find_spec(package)
+        for folder in spec.submodule_search_locations or () if spec else ():
+            for path in sorted(Path(folder).rglob("*.py")):
+                digest.update(path.relative_to(folder).as_posix().encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def fingerprint(request: Request) -> str:
-    """What an artefact depends on, as 32 hexadecimal digits: every weight, the graph's facts, the versions."""
+    """What an artefact depends on, as 32 hexadecimal digits: every weight, the facts, the versions and the code.
+
+    The opset is part of the code (``gankit_export.onnx``).
+    """
     digest = hashlib.sha256()
     facts = {"name": request.facts.name, "options": dict(request.facts.options), "torch": torch.__version__}
-    digest.update(json.dumps({**facts, "gankit": __version__}, sort_keys=True, default=str).encode())
+    made_by = {"onnx": _version("onnx"), "onnxscript": _version("onnxscript"), "gankit": __version__}
+    code = sources("gankit_export", "gankit.models")
+    digest.update(json.dumps({**facts, **made_by, "code": code}, sort_keys=True, default=str).encode())
     for name, value in sorted(request.generator.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:32]
 
 
-def onnx_file(request: Request) -> Path:
-    """The generator after its exact rewrites as ONNX, fp32, dynamic sizes; exported once, then found.
+def open_onnx(request: Request, open_file: Callable[[Path], T]) -> T:
+    """What a runtime makes of the generator's ONNX file: after its exact rewrites, fp32, dynamic sizes.
 
-    A cache that cannot be written is no reason to stop: the file then lives in a temporary folder of this process.
+    The file is exported once and found after that. One that cannot be opened is exported again, once. A cache that
+    cannot be used is no reason to stop: the file then lives in a temporary folder of this process.
+
+    Args:
+        request: the generator.
+        open_file: raises whatever it likes where the file is damaged.
+
+    Raises:
+        BackendError: the generator cannot be exported, or the file be written anywhere.
     """
-    from gankit_export.onnx import export_onnx
-    from gankit_export.rewrites import for_inference
+    path = _cached(request)
+    with suppress(OSError):
+        if path.is_file():
+            try:
+                return open_file(path)
+            except (ImportError, MemoryError):
+                raise  # not the file's fault
+            except Exception:  # damaged, or not to be read; each runtime has its own errors
+                with suppress(OSError):
+                    path.unlink()
+    return open_file(_exported(request))
 
-    path = cache_folder() / "onnx" / f"{request.facts.name}-{fingerprint(request)}.onnx"
-    if path.is_file():
-        return path
+
+def _cached(request: Request) -> Path:
+    return cache_folder() / "onnx" / f"{request.facts.name}-{fingerprint(request)}.onnx"
+
+
+def _exported(request: Request) -> Path:
+    """The file, exported into the cache; where that fails, into the temporary folder unless it is there."""
+    path = _cached(request)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(path.parent, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        path = _private_folder() / path.name
-    export_onnx(
-        for_inference(request.generator), path, channels=request.facts.channels, multiple=request.facts.multiple
-    )
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass  # to know before the export, which takes seconds
+        _export(request, path)
+    except OSError as error:
+        try:
+            path = _private_folder() / path.name
+            if not path.is_file():
+                _export(request, path)
+        except OSError:
+            why = f"cannot be written ({error.strerror}); set GANKIT_CACHE to a folder with room"
+            raise BackendError(f"{path.parent}: the exported model {why}") from error
     return path
 
 
-def _private_folder() -> Path:
-    import atexit
-    import shutil
-    import tempfile
+def _export(request: Request, path: Path) -> None:
+    from gankit_export.onnx import ExportError, export_onnx
+    from gankit_export.rewrites import for_inference
 
+    facts = request.facts
+    try:
+        export_onnx(for_inference(request.generator), path, channels=facts.channels, multiple=facts.multiple)
+    except ExportError as error:
+        raise BackendError(f"'{facts.name}': {error}") from error
+
+
+@cache
+def _private_folder() -> Path:
+    """One for the process, removed with it."""
     folder = Path(tempfile.mkdtemp(prefix="gankit-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -7,11 +7,14 @@ precision. The pipeline, the benchmarks and the parity check see nothing but the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
+from gankit.errors import BackendError
 from gankit.models.facts import Facts
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -27,7 +30,7 @@ class Request:
         facts: its facts.
         precision: arithmetic of the convolutions. Sums of normalisations are fp32 in all of them.
         device: ``"cpu"`` or ``"cuda"``, ``"cuda:1"``, …
-        threads: CPU threads, or ``None`` for the number of physical cores.
+        threads: CPU threads, or ``None`` for the physical cores that this process may use.
     """
 
     generator: nn.Module
@@ -35,6 +38,28 @@ class Request:
     precision: Precision = "fp32"
     device: str = "cpu"
     threads: int | None = None
+
+
+class EngineMemoryError(BackendError, MemoryError):
+    """The engine found no memory for a batch; a smaller one may do."""
+
+
+@contextmanager
+def memory_errors(*words: str) -> Iterator[None]:
+    """Turn a runtime's own exception for memory that runs out into the one that the pipeline knows.
+
+    Args:
+        words: what the runtime's message has in it then. (torch's exceptions the pipeline knows by itself.)
+
+    Raises:
+        EngineMemoryError: instead of a :class:`MemoryError`, or of an exception with these words.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, MemoryError) or any(word in str(error) for word in words):
+            raise EngineMemoryError("the engine is out of memory") from error
+        raise
 
 
 class Engine(ABC):
@@ -64,6 +89,11 @@ class Engine(ABC):
         Returns:
             (N, C, scale·H, scale·W) on the CPU, in the dtype of ``batch``: integers clamped and rounded half to even,
             float32 in nominally [0, 1] and not clamped. Channels_last in memory where ``batch`` was.
+
+        Raises:
+            EngineMemoryError: too little memory (or torch's own exception for it). The engine stays usable.
+            NotFiniteError: integers were asked for, and fp16 made values that are not finite. In a float32 result
+                they stand as they are.
         """
 
     def close(self) -> None:  # noqa: B027 - most engines hold nothing

@@ -1,51 +1,24 @@
-"""The measured choice between backends, and the gate that every engine passes."""
+"""The measured choice between backends, and its memory."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import as_file, files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-
-from gankit.backends import BACKENDS, get
-from gankit.backends.base import Backend, Engine, Precision, Request
-from gankit.backends.machine import machine
-from gankit.backends.parity import GATE_DB, Parity, compare, reference
+from gankit.backends import get
+from gankit.backends.base import Engine, Request
+from gankit.backends.candidates import Candidate, candidates, parse_device
+from gankit.backends.parity import GATE_DB, Parity
+from gankit.backends.race import Measured, Race, psnr
 from gankit.backends.remembered import Choice, forget, recall, remember
-from gankit.errors import BackendError, ParityError, UsageError
+from gankit.errors import BackendError, ParityError
 
 if TYPE_CHECKING:
     from gankit.checkpoints import Loaded
 
 BUDGET_SECONDS = 7.0  # for measuring; loading the last candidate may take it a little further
 LONG_JOB_SECONDS = 600.0  # from here on a compilation of a minute or two can be repaid
-_TILE = (160, 192)
-_SAFER: dict[Precision, Precision] = {"fp16": "bf16", "bf16": "fp32"}
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One candidate.
-
-    Attributes:
-        backend: its name.
-        precision: what it ran in.
-        megapixels_per_second: input pixels; 0 where it did not run.
-        parity: with fp32; ``None`` where it did not run.
-        remark: why it is out, or nothing.
-    """
-
-    backend: str
-    precision: Precision
-    megapixels_per_second: float
-    parity: Parity | None
-    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +38,25 @@ class Selection:
     measured: tuple[Measured, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Question:
+    """What a choice is for."""
+
+    loaded: Loaded
+    threads: int | None
+    job_pixels: int | None
+    words: tuple[Any, ...]
+
+    @property
+    def patient(self) -> tuple[Any, ...]:
+        """The words under which the choice for a long job is kept."""
+        return (*self.words, "long job")
+
+    def is_long(self, megapixels_per_second: float) -> bool:
+        """Whether the job takes so long at that speed that a backend that compiles for minutes is worth a try."""
+        return self.job_pixels is not None and self.job_pixels / 1e6 / megapixels_per_second > LONG_JOB_SECONDS
+
+
 def select(
     loaded: Loaded,
     *,
@@ -77,206 +69,130 @@ def select(
 ) -> Selection:
     """Find the engine.
 
-    With ``"auto"`` the candidates run on one tile of a real picture; those below 45 dB are out, the fastest stays and
-    is remembered per model, machine, versions and question.
+    The candidates run on one tile of a real picture; those below 45 dB are out, the fastest stays and is remembered
+    per model, machine, versions and question. Where the time was up before all had run, the next call measures the
+    rest. A backend that compiles for minutes enters only where the job is long, at the speed of the best other one.
 
     Args:
         loaded: generator, facts, sha256.
         backend: name or ``"auto"``.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``. One that fails the gate is stepped up
             (fp16 -> bf16 -> fp32), and that is said.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …; ``"auto"`` takes a GPU, and the CPU where none is or nothing
+            runs on it.
         threads: CPU threads; ``None`` for the physical cores.
-        job_pixels: input pixels of the whole job, if known; a backend that compiles for minutes enters only where
-            the job is long.
+        job_pixels: input pixels of the whole job, if known.
         notify: called with lines for the user.
 
     Raises:
-        UsageError: an unknown backend.
-        BackendError: the backend is missing or does not offer the precision.
+        UsageError: an unknown backend or device.
+        BackendError: no backend can run this; the line says why for each.
         ParityError: nothing passes the gate.
     """
-    say = notify or (lambda line: None)
-    device = _device(device)
-    generator = loaded.generator
-    chosen = None if backend == "auto" else get(backend)
-    if chosen is not None and (why := chosen.missing(device)):
-        raise BackendError(f"backend '{backend}': {why}")
-
-    def request(wanted: Precision) -> Request:
-        return Request(generator, loaded.facts, wanted, device, threads)
-
-    candidates = [(chosen, item) for item in _precisions(chosen, precision, device)] if chosen else None
-    if candidates is None:
-        candidates = list(_candidates(precision, device))
-    question = (loaded.sha256, backend, precision, device, threads, sorted(loaded.facts.options.items()))
-    known = recall(question)
-    if known is not None:
+    device = parse_device(device)
+    groups = candidates(backend, precision, device)
+    words = (loaded.sha256, backend, precision, device, threads, sorted(loaded.facts.options.items()))
+    question = _Question(loaded, threads, job_pixels, words)
+    known = recall(words)
+    final = recall(question.patient) if known and _has_long_rivals(question, known, groups) else known
+    if final is not None and not final.unmeasured:
         try:
-            engine = get(known.backend).load(request(known.precision))
-        except BackendError:
-            forget(question)  # a package went away without its version showing
-        else:
-            parity = Parity(known.psnr, known.max_abs)
-            line = f"{_words(known.backend, known.precision, parity)}, remembered from an earlier measurement"
-            return Selection(engine, parity, line)
-
-    began = time.perf_counter()
-    tile = real_tile(loaded.facts.channels, loaded.facts.multiple)
-    wanted = reference(generator, tile)
-    best: tuple[Engine, Measured] | None = None
-    measured: list[Measured] = []
-    queue = list(candidates)
-    while queue:
-        candidate, precise = queue.pop(0)
-        spent = time.perf_counter() - began
-        if best is not None and spent > BUDGET_SECONDS:
-            measured.append(Measured(candidate.name, precise, 0.0, None, "not measured: the others took the time"))
-            continue
-        if candidate.slow_start and best is not None and not _repays(best[1], job_pixels):
-            measured.append(Measured(candidate.name, precise, 0.0, None, "compiles for minutes: for long jobs only"))
-            continue
-        result, ready = _measure(candidate, request(precise), tile, wanted, best[1] if best else None)
-        measured.append(result)
-        failed = result.parity is not None and not result.parity.passes()
-        if failed and precise in _SAFER:
-            safer = _SAFER[precise]
-            if safer in candidate.precisions.get(device.partition(":")[0], ()) and (candidate, safer) not in queue:
-                said = f"{candidate.name} {precise} is {_psnr(result.parity)} from fp32, below {GATE_DB:.0f} dB"
-                say(f"{said}: {safer} instead")
-                queue.insert(0, (candidate, safer))
-        if ready is None:
-            continue
-        if best is None or result.megapixels_per_second > best[1].megapixels_per_second:
-            if best is not None:
-                best[0].close()
-            best = (ready, result)
-        else:
-            ready.close()
-    if best is None:
-        _refuse(measured)
-        raise AssertionError("unreachable")
-    engine, result = best
-    assert result.parity is not None
-    remember(question, Choice(result.backend, result.precision, result.parity.psnr, result.parity.max_abs))
-    others = ", ".join(
-        f"{item.backend} {item.precision} {item.megapixels_per_second:.3f}"
-        for item in measured
-        if item is not result and item.megapixels_per_second
-    )
-    line = f"{_words(result.backend, result.precision, result.parity)}, {result.megapixels_per_second:.3f} MP/s in"
-    summary = f"{line} (fastest of {len(measured)}: {others})" if others else line
-    if backend == "auto":
-        say(f"chose {summary}")
-    return Selection(engine, result.parity, summary, tuple(measured))
+            return _reopen(question, final)
+        except Exception:  # a package went away without its version showing, a driver, a full memory: measured again
+            forget(words)
+            forget(question.patient)
+            known = None
+    race = Race(loaded, threads)
+    for group in sorted(groups, key=lambda group: known is not None and group[0].device != known.device):
+        _measure(race, question, group, known)
+        if race.best is not None:
+            break
+    return _conclude(race, backend, notify or (lambda line: None))
 
 
-def real_tile(channels: int = 3, multiple: int = 1) -> Tensor:
-    """The middle of the picture that ships for this purpose, (1, C, 160, 192) float32 in [0, 1]."""
-    with as_file(files("gankit") / "weights" / "parity.png") as path, Image.open(path) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
-    height, width = (min(side, size // multiple * multiple) for side, size in zip(_TILE, pixels.shape[:2], strict=True))
-    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-    tile = torch.from_numpy(pixels[top : top + height, left : left + width].copy()).permute(2, 0, 1)[None].float() / 255
-    if channels == 1:
-        tile = tile.mean(1, keepdim=True)
-    return tile.contiguous(memory_format=torch.channels_last)
+def _reopen(question: _Question, choice: Choice) -> Selection:
+    """The engine of an earlier choice."""
+    facts = question.loaded.facts
+    request = Request(question.loaded.generator, facts, choice.precision, choice.device, question.threads)
+    engine = get(choice.backend).load(request)
+    parity = Parity(choice.psnr, choice.max_abs)
+    line = f"{choice.backend} {choice.precision}, {psnr(parity)} from fp32, remembered from an earlier measurement"
+    return Selection(engine, parity, line)
 
 
-def check_engine(engine: Engine, loaded: Loaded) -> Parity:
-    """The parity of any engine on the picture that ships."""
-    tile = real_tile(loaded.facts.channels, loaded.facts.multiple)
-    return compare(engine.run(tile), reference(loaded.generator, tile))
+def _measure(race: Race, question: _Question, group: Sequence[Candidate], known: Choice | None) -> None:
+    """Race the candidates of one device, and remember what comes of it.
+
+    Args:
+        race: takes them.
+        question: what to remember it for.
+        group: all of the device.
+        known: an earlier choice; it and the candidates that it could not be compared with run, and no others.
+    """
+    quick = [item for item in group if not item.backend.slow_start] or list(group)
+    slow = [item for item in group if item not in quick]
+    first = _still_to_run(known, group[0].device) or quick
+    # The earlier choice and one more run in any case, so that the measuring comes to an end.
+    left = race.run(first, budget=BUDGET_SECONDS, least=1 if known is None else 2)
+    if race.best is None and known is not None:
+        left = race.run(quick, budget=BUDGET_SECONDS)
+    if race.best is not None:
+        remember(question.words, _choice(race.best[1], left))
+    if slow and (race.best is None or question.is_long(race.best[1].megapixels_per_second)):
+        nothing_quick = race.best is None
+        race.run(slow)
+        if race.best is not None:
+            remember(question.patient, _choice(race.best[1]))
+        if race.best is not None and nothing_quick:
+            remember(question.words, _choice(race.best[1]))
 
 
-def _measure(
-    backend: Backend, request: Request, tile: Tensor, wanted: Tensor, best: Measured | None
-) -> tuple[Measured, Engine | None]:
-    """Load, check, time: the engine is ``None`` if it is out. One run that is far behind the best is enough."""
-    try:
-        engine = backend.load(request)
-    except BackendError as error:
-        return Measured(backend.name, request.precision, 0.0, None, str(error)), None
-    pixels = tile.shape[2] * tile.shape[3] / 1e6
-    parity = compare(engine.run(tile), wanted)
-    integers = (tile * 255).round().to(torch.uint8)
-    result, seconds = _timed(engine, integers)
-    if not (through_bytes := compare(result.float() / 255, wanted)).passes():
-        parity = through_bytes  # pictures come as bytes: that way has to be right, too
-    if not parity.passes():
-        engine.close()
-        remark = f"{_psnr(parity)}, below {GATE_DB:.0f} dB"
-        return Measured(backend.name, request.precision, pixels / seconds, parity, remark), None
-    if best is None or pixels / seconds > best.megapixels_per_second / 2:  # else it cannot win
-        seconds = min(seconds, *(_timed(engine, integers)[1] for _ in range(2)))
-    return Measured(backend.name, request.precision, pixels / seconds, parity), engine
+def _still_to_run(known: Choice | None, device: str) -> list[Candidate]:
+    """An earlier choice that is not final, and those that it has still to be compared with."""
+    if known is None or known.device != device:
+        return []
+    pairs = [(known.backend, known.precision), *known.unmeasured]
+    return [Candidate(get(name), precision, device) for name, precision in pairs]
 
 
-def _timed(engine: Engine, tile: Tensor) -> tuple[Tensor, float]:
-    began = time.perf_counter()
-    result = engine.run(tile)
-    return result, time.perf_counter() - began
+def _choice(best: Measured, left: Sequence[Candidate] = ()) -> Choice:
+    assert best.parity is not None
+    figures = best.parity.psnr, best.parity.max_abs, best.megapixels_per_second
+    rest = tuple((item.backend.name, item.precision) for item in left)
+    return Choice(best.backend, best.precision, best.device, *figures, rest)
 
 
-def _candidates(precision: str, device: str) -> Iterator[tuple[Backend, Precision]]:
-    """Installed backends, likely fastest first, each in the fastest precision that may pass the gate."""
-    likely = ["openvino", "eager", "onnxruntime"]
-    names = sorted(BACKENDS, key=lambda name: likely.index(name) if name in likely else len(likely))
-    found = [backend for backend in map(get, names) if backend.missing(device) is None]
-    for backend in sorted(found, key=lambda item: item.slow_start):
-        try:
-            wanted = _precisions(backend, precision, device)
-        except BackendError:
-            continue
-        yield from ((backend, item) for item in wanted[:1])
+def _has_long_rivals(question: _Question, known: Choice, groups: Sequence[Sequence[Candidate]]) -> bool:
+    """Whether the job is so long that another choice may hold for it."""
+    slow = [item for group in groups for item in group if item.backend.slow_start and item.device == known.device]
+    others = [item for item in slow if item.backend.name != known.backend]
+    return bool(others) and question.is_long(known.megapixels_per_second)
 
 
-def _precisions(backend: Backend, precision: str, device: str) -> list[Precision]:
-    """What to try of a backend, fastest first.
+def _conclude(race: Race, backend: str, say: Callable[[str], None]) -> Selection:
+    """Tell what came of the race.
 
     Raises:
-        BackendError: the precision, or the device, is not offered.
+        ParityError: engines ran, and none passes the gate.
+        BackendError: no engine ran.
     """
-    kind = device.partition(":")[0]
-    offered = backend.precisions.get(kind, ())
-    if not offered:
-        raise BackendError(f"backend '{backend.name}' does not run on {device}; use another --backend or --device")
-    if precision != "auto":
-        found: list[Precision] = [item for item in offered if item == precision]
-        if not found:
-            raise BackendError(
-                f"backend '{backend.name}' does not run {precision} on {device}; it offers {', '.join(offered)}"
-            )
-        return found
-    if kind == "cpu":
-        return ["bf16"] if "bf16" in offered and machine().fast_bf16 else ["fp32"]
-    return [offered[-1]]
+    if race.best is None:
+        _refuse(race.remarks, any(item.parity is not None for item in race.measured))
+    for line in race.remarks:
+        say(line)
+    engine, best = race.best
+    summary = f"{best}, {psnr(best.parity)} from fp32, {best.megapixels_per_second:.3f} MP/s in"
+    others = [item for item in race.measured if item is not best and not item.remark]
+    if others:
+        speeds = ", ".join(f"{item} {item.megapixels_per_second:.3f}" for item in others)
+        summary = f"{summary} (fastest of {1 + len(others)}: {speeds})"
+    if backend == "auto":
+        say(f"chose {summary}")
+    return Selection(engine, best.parity, summary, tuple(race.measured))
 
 
-def _device(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.partition(":")[0] not in ("cpu", "cuda"):
-        raise UsageError(f"unknown device '{device}': known are cpu, cuda and cuda:N")
-    return device
-
-
-def _repays(best: Measured, job_pixels: int | None) -> bool:
-    return job_pixels is not None and job_pixels / 1e6 / best.megapixels_per_second > LONG_JOB_SECONDS
-
-
-def _refuse(measured: list[Measured]) -> None:
-    out = "; ".join(
-        f"{item.backend} {item.precision}: {_psnr(item.parity) if item.parity else item.remark}" for item in measured
-    )
-    if any(item.parity is not None for item in measured):
+def _refuse(remarks: Sequence[str], ran: bool) -> NoReturn:
+    out = "; ".join(remarks)
+    if ran:
         raise ParityError(f"no engine reaches {GATE_DB:.0f} dB against fp32 on a real picture: {out}")
-    raise BackendError(f"no backend can run this: {out or 'none is installed for this device and precision'}")
-
-
-def _psnr(parity: Parity | None) -> str:
-    return "not finite" if parity is None or parity.psnr == -np.inf else f"{parity.psnr:.1f} dB"
-
-
-def _words(backend: str, precision: Precision, parity: Parity) -> str:
-    return f"{backend} {precision}, {_psnr(parity)} from fp32"
+    raise BackendError(f"no backend can run this: {out}")

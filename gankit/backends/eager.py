@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
+from gankit_export.precision import DTYPES, RangeError, typed
 from gankit_export.rewrites import for_inference
-from torch import Tensor
+from torch import Tensor, fx
 
 from gankit.backends.base import Backend, Engine, Precision, Request
 from gankit.backends.pixels import check, from_values, to_values
 from gankit.backends.streaming import NotStreamableError, Stream
-from gankit.backends.threads import limited_threads
-from gankit.errors import BackendError
-
-DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from gankit.backends.threads import default_threads, limited_threads
+from gankit.errors import BackendError, NotFiniteError
 
 
 class EagerBackend(Backend):
@@ -32,7 +33,7 @@ class EagerBackend(Backend):
     def load(self, request: Request) -> Engine:
         """A streaming engine where the network allows it (CPU), else one that takes tiles."""
         require(self, request)
-        module = for_inference(request.generator).to(DTYPES[request.precision])
+        module = typed_module(request)
         if request.device == "cpu":
             try:
                 return StreamingEngine(request, Stream(module))
@@ -62,6 +63,45 @@ def require(backend: Backend, request: Request) -> None:
         raise BackendError("this CPU has no AVX-512, which bf16 needs; use --precision fp32")
 
 
+def typed_module(request: Request) -> fx.GraphModule:
+    """The generator after its exact rewrites, in the precision asked for; normalisations that are left stay float32.
+
+    Raises:
+        BackendError: a weight is too large for the precision.
+    """
+    try:
+        module = typed(for_inference(request.generator), request.precision, float32_edges=False)
+    except RangeError as error:
+        raise BackendError(f"'{request.facts.name}' cannot run in {request.precision}: {error}") from error
+    assert isinstance(module, fx.GraphModule)  # as it was before
+    return module
+
+
+@contextmanager
+def exact_fp32(device: str, precision: Precision) -> Iterator[None]:
+    """Convolutions and matrix products in true float32 inside, and as before outside.
+
+    On a GPU torch rounds the inputs of fp32 convolutions to TF32, 11 bits, unless it is told not to. The setting is
+    the process's; its older form, ``torch.backends.cudnn.allow_tf32``, cannot be read inside. Does nothing for other
+    precisions and on a CPU.
+
+    Args:
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …
+        precision: of the engine.
+    """
+    operations = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    narrow = [item for item in operations if item.fp32_precision == "tf32"]
+    if precision != "fp32" or not device.startswith("cuda"):
+        narrow = []
+    for item in narrow:
+        item.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for item in narrow:
+            item.fp32_precision = "tf32"
+
+
 def channels_last(module: torch.nn.Module, device: str) -> torch.nn.Module:
     """The module on a device, its kernels laid out as the fast convolutions want them."""
     return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
@@ -79,7 +119,7 @@ class StreamingEngine(Engine):
     def __init__(self, request: Request, stream: Stream) -> None:
         self.backend, self.precision, self.device = EagerBackend.name, request.precision, request.device
         self.wants = "pictures"
-        self._stream, self._facts, self._threads = stream, request.facts, request.threads
+        self._stream, self._facts, self._threads = stream, request.facts, request.threads or default_threads()
 
     def run(self, batch: Tensor) -> Tensor:
         """See :meth:`Engine.run`; the pictures of a batch run one after the other."""
@@ -102,13 +142,16 @@ class ModuleEngine(Engine):
 
     def __init__(self, backend: str, request: Request, module: torch.nn.Module) -> None:
         self.backend, self.precision, self.device = backend, request.precision, request.device
-        self._module, self._facts, self._threads = module, request.facts, request.threads
+        self._module, self._facts, self._threads = module, request.facts, request.threads or default_threads()
 
     def run(self, batch: Tensor) -> Tensor:
         """See :meth:`Engine.run`."""
         check(batch, self._facts)
-        with torch.inference_mode(), limited_threads(self._threads):
+        exact = exact_fp32(self.device, self.precision)
+        with torch.inference_mode(), limited_threads(self._threads), exact:
             values = to_values(batch.to(self.device), self._facts, DTYPES[self.precision])
             result = self._module(values.contiguous(memory_format=torch.channels_last))
+            if self.precision == "fp16" and batch.dtype != torch.float32 and not bool(result.isfinite().all()):
+                raise NotFiniteError("values beyond the range of fp16: take bf16 or fp32")
             pixels = from_values(result, self._facts, batch.dtype)
         return pixels.contiguous(memory_format=torch.channels_last).cpu()

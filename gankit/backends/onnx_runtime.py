@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gankit.backends.artefacts import onnx_file
-from gankit.backends.base import Backend, Engine, Precision, Request
+from gankit.backends.artefacts import open_onnx
+from gankit.backends.base import Backend, Engine, Precision, Request, memory_errors
 from gankit.backends.eager import require
 from gankit.backends.pixels import check, from_values, to_values
 from gankit.backends.threads import physical_cores
@@ -24,12 +24,12 @@ class OnnxRuntimeBackend(Backend):
 
     def missing(self, device: str = "cpu") -> str | None:
         """The package."""
-        return None if find_spec("onnxruntime") else "not installed: pip install 'gankit[cpu]'"
+        return None if find_spec("onnxruntime") else "not installed: pip install onnxruntime"
 
     def load(self, request: Request) -> Engine:
         """Exports the generator once, and opens it."""
         require(self, request)
-        return OnnxRuntimeEngine(request, onnx_file(request))
+        return open_onnx(request, lambda path: OnnxRuntimeEngine(request, path))
 
 
 class OnnxRuntimeEngine(Engine):
@@ -46,7 +46,7 @@ class OnnxRuntimeEngine(Engine):
         self._facts = request.facts
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = request.threads or physical_cores()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors come as exceptions; their lines on stderr would be a second message
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         if self._session.get_providers()[0] != "CPUExecutionProvider":
             raise RuntimeError(f"ONNX Runtime chose {self._session.get_providers()[0]}")
@@ -56,6 +56,8 @@ class OnnxRuntimeEngine(Engine):
         """See :meth:`Engine.run`."""
         check(batch, self._facts)
         values = to_values(batch, self._facts).contiguous()
-        (result,) = self._session.run(None, {self._input: values.numpy()})
+        # Its exceptions derive from nothing but Exception.
+        with memory_errors("Failed to allocate memory", "bad_alloc", "bad allocation"):
+            (result,) = self._session.run(None, {self._input: values.numpy()})
         pixels = from_values(torch.from_numpy(result), self._facts, batch.dtype)
         return pixels.contiguous(memory_format=torch.channels_last)

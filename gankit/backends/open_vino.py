@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from gankit_export.openvino_core import openvino_core
 from torch import Tensor
 
-from gankit.backends.artefacts import onnx_file
-from gankit.backends.base import Backend, Engine, Precision, Request
+from gankit.backends.artefacts import open_onnx
+from gankit.backends.base import Backend, Engine, EngineMemoryError, Precision, Request, memory_errors
 from gankit.backends.eager import require
 from gankit.backends.pixels import FULL_SCALE, check
 from gankit.backends.threads import physical_cores
 from gankit.models.facts import Facts
-from gankit_export.openvino_core import openvino_core
 
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 
@@ -29,12 +29,12 @@ class OpenVinoBackend(Backend):
 
     def missing(self, device: str = "cpu") -> str | None:
         """The package."""
-        return None if find_spec("openvino") else "not installed: pip install 'gankit[cpu]'"
+        return None if find_spec("openvino") else "not installed: pip install openvino"
 
     def load(self, request: Request) -> Engine:
         """Exports the generator once; compiles one graph per pixel type, when it first comes."""
         require(self, request)
-        return OpenVinoEngine(request, onnx_file(request))
+        return open_onnx(request, lambda path: OpenVinoEngine(request, path))
 
 
 class OpenVinoEngine(Engine):
@@ -44,6 +44,7 @@ class OpenVinoEngine(Engine):
         self.backend, self.precision, self.device = OpenVinoBackend.name, request.precision, request.device
         self._facts, self._path = request.facts, path
         self._core = openvino_core()
+        self._core.read_model(path)  # a damaged file shows here, where it can be made again
         self._settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[request.precision],
             "PERFORMANCE_HINT": "LATENCY",
@@ -54,10 +55,16 @@ class OpenVinoEngine(Engine):
     def run(self, batch: Tensor) -> Tensor:
         """See :meth:`Engine.run`."""
         check(batch, self._facts)
-        if batch.dtype not in self._requests:
-            self._requests[batch.dtype] = self._compile(batch.dtype)
         pixels = np.ascontiguousarray(batch.permute(0, 2, 3, 1).numpy())
-        result = self._requests[batch.dtype].infer([pixels], share_inputs=True, share_outputs=False)[0]
+        try:
+            with memory_errors("Failed to allocate", "bad_alloc", "bad allocation"):
+                if batch.dtype not in self._requests:
+                    self._requests[batch.dtype] = self._compile(batch.dtype)
+                result = self._requests[batch.dtype].infer([pixels], share_inputs=True, share_outputs=False)[0]
+        except EngineMemoryError:
+            # A request that stopped half-way keeps the shapes of that batch, and fails with every later one.
+            self._requests.pop(batch.dtype, None)
+            raise
         return torch.from_numpy(result).permute(0, 3, 1, 2)
 
     def close(self) -> None:

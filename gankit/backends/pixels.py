@@ -49,7 +49,7 @@ def from_values(values: Tensor, facts: Facts, dtype: torch.dtype) -> Tensor:
     Args:
         values: (N, C, H, W) floating point.
         facts: the value range.
-        dtype: uint8, uint16 or float32.
+        dtype: uint8, uint16 or float32. Integers of values that are not finite are of no use.
     """
     low, high = facts.value_range
     full = FULL_SCALE.get(dtype, 1.0)
@@ -60,7 +60,7 @@ def from_values(values: Tensor, facts: Facts, dtype: torch.dtype) -> Tensor:
         result = result * factor
     if dtype == torch.float32:
         return result
-    # NaN would become 0, a black pixel that looks like a result: the caller's parity check must see it.
+    # NaN would become 0, a black pixel that looks like a result: an engine that can overflow looks before.
     result = result.clamp_(0, full).round_()
     if dtype == torch.uint16:
         return result.to(torch.int32).to(torch.uint16)

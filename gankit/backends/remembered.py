@@ -6,53 +6,100 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from gankit import __version__
-from gankit.backends.artefacts import cache_folder
+from gankit.backends.artefacts import cache_folder, sources
 from gankit.backends.base import Precision
 from gankit.backends.machine import machine
 from gankit.backends.survey import installed
+from gankit.errors import OutputError
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend and precision that passed the gate, with the figures of then."""
+    """A backend, precision and device that passed the gate, with the figures of then.
+
+    Attributes:
+        backend: its name.
+        precision: what it runs in.
+        device: where.
+        psnr: parity with fp32 in dB.
+        max_abs: parity with fp32, largest absolute difference (1 is full scale).
+        megapixels_per_second: input pixels.
+        unmeasured: candidates (backend, precision) for which there was no time; a choice with any is not final.
+    """
 
     backend: str
     precision: Precision
+    device: str
     psnr: float
     max_abs: float
+    megapixels_per_second: float
+    unmeasured: tuple[tuple[str, Precision], ...] = ()
+
+
+_KINDS = {"psnr": float, "max_abs": float, "megapixels_per_second": float, "unmeasured": list}
 
 
 def recall(question: Sequence[Any]) -> Choice | None:
     """The choice made for the same question on the same machine with the same versions."""
     try:
-        return Choice(**json.loads(_file(question).read_text()))
-    except (OSError, ValueError, TypeError):
+        found = json.loads(_file(question).read_text())
+        if not all(isinstance(found[field.name], _KINDS.get(field.name, str)) for field in fields(Choice)):
+            return None
+        rest = tuple((backend, precision) for backend, precision in found.pop("unmeasured"))
+        return Choice(**found, unmeasured=rest)
+    except (OSError, ValueError, TypeError, KeyError):
         return None  # none yet, or not ours to read: it is measured again
 
 
 def remember(question: Sequence[Any], choice: Choice) -> None:
     """Keep a choice. A cache that cannot be written costs a measurement next time, and nothing else."""
     path = _file(question)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         temporary.write_text(json.dumps(asdict(choice)))
         temporary.replace(path)
     except OSError:
-        return
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def forget(question: Sequence[Any]) -> None:
-    """Drop a choice."""
-    _file(question).unlink(missing_ok=True)
+    """Drop a choice, where it can be."""
+    with suppress(OSError):
+        _file(question).unlink()
+
+
+def forget_all() -> int:
+    """Drop every choice of this user, so that the next run measures anew.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        OutputError: one cannot be removed.
+    """
+    try:
+        found = [path for path in _folder().glob("*.json") if path.is_file()]
+        for path in found:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{_folder()}: cannot be emptied ({error.strerror}); delete it yourself") from error
+    return len(found)
+
+
+def _folder() -> Path:
+    return cache_folder() / "choices"
 
 
 def _file(question: Sequence[Any]) -> Path:
-    key = [question, asdict(machine()), installed(), __version__]
+    code = sources("gankit.backends", "gankit.models", "gankit_export")
+    key = [question, asdict(machine()), installed(), __version__, code]
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
-    return cache_folder() / "choices" / f"{digest[:32]}.json"
+    return _folder() / f"{digest[:32]}.json"

@@ -127,7 +127,7 @@ class _Builder:
         self, node: fx.Node
     ) -> tuple[fx.Node, set[fx.Node], tuple[nn.Conv2d, nn.Module, nn.Conv2d]] | None:
         """Whether a node is x + conv2(act(conv1(x))), with nothing inside used elsewhere."""
-        if not is_add(node) or len(node.args) != 2:
+        if not is_add(node):
             return None
         for start, end in (node.args, node.args[::-1]):
             if not (isinstance(start, fx.Node) and isinstance(end, fx.Node)):

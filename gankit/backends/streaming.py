@@ -237,12 +237,16 @@ def _stack(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
+def _nowhere(rows: Tensor, row: int) -> None:
+    """Between two pictures."""
+
+
 class Sink(Stage):
     """The end: writes rows into the canvas."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.write: Callable[[Tensor, int], None] = lambda rows, row: None
+        self.write: Callable[[Tensor, int], None] = _nowhere
         self.row = 0
 
     def reset(self) -> None:
@@ -281,9 +285,15 @@ class Stream:
             prepare: a band of the picture to values in the engine's precision, channels_last.
             write: called with (1, C, rows, width) results from the top on and the index of their first row.
         """
-        for stage in self._stages:
-            stage.reset()
         self._sink.write = write
+        try:
+            self._push(picture, prepare)
+        finally:  # also for a picture that failed: the next must not see its rows, nor its result stay alive
+            self._sink.write = _nowhere
+            for stage in self._stages:
+                stage.reset()
+
+    def _push(self, picture: Tensor, prepare: Callable[[Tensor], Tensor]) -> None:
         height, width = picture.shape[2:]
         row_bytes = self._first.out_channels * width * self._first.weight.element_size()
         band = min(height, max(16, self._bytes // row_bytes))

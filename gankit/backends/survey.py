@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from gankit.backends import BACKENDS, get
+from gankit.backends.base import Backend
+from gankit.backends.candidates import devices, offered
 from gankit.backends.machine import machine
 from gankit.errors import GankitError
 
@@ -22,7 +24,8 @@ class Survey:
     Attributes:
         system: facts of the machine in words.
         packages: versions of the packages that engines and training use; ``None`` where one is not installed.
-        backends: for each backend whether it can run here, a remark or why not and the way out, and its precisions.
+        backends: for each backend whether it can run here, a remark or why not and the way out, and its precisions;
+            one that only the GPU or only the CPU of the machine offers says so.
     """
 
     system: Mapping[str, str]
@@ -47,7 +50,6 @@ def installed() -> dict[str, str | None]:
 def survey() -> Survey:
     """Look at this machine."""
     here = machine()
-    device = "cuda" if here.gpu else "cpu"
     bf16 = "in hardware" if here.fast_bf16 else "no hardware for it: fp32 is the fast precision here"
     system = {
         "system": here.system,
@@ -66,8 +68,21 @@ def survey() -> Survey:
         except GankitError as error:
             backends[name] = (False, str(error).partition(": ")[2] or str(error), ())
             continue
-        here_on = device if device in backend.precisions else "cpu"
-        why = backend.missing(here_on)
-        remark = "takes minutes to compile: used by auto for long jobs only" if backend.slow_start else ""
-        backends[name] = (why is None, why or remark, tuple(backend.precisions.get(here_on, ())))
+        backends[name] = _backend(backend)
     return Survey(system, installed(), backends)
+
+
+def _backend(backend: Backend) -> tuple[bool, str, tuple[str, ...]]:
+    """Whether it can run here, a remark, and its precisions, on all devices of the machine."""
+    by_device = {device: offered(backend, device) for device in devices()}
+    reasons = {device: backend.missing(device) for device, found in by_device.items() if found}
+    usable = [device for device, why in reasons.items() if why is None]
+    remarks = [f"{device}: {why}" if len(reasons) > 1 else why for device, why in reasons.items() if why is not None]
+    if usable and backend.slow_start:
+        remarks.append("takes minutes to compile: used by auto for long jobs only")
+    shown: dict[str, list[str]] = {}
+    for device in usable or reasons:
+        for precision in by_device[device]:
+            shown.setdefault(precision, []).append(device)
+    words = [name if len(on) == len(by_device) else f"{name} ({on[0]} only)" for name, on in shown.items()]
+    return bool(usable), "; ".join(remarks), tuple(words)

@@ -29,7 +29,7 @@ def save(
     dtype: torch.dtype = torch.float16,
     metadata: Mapping[str, str] | None = None,
 ) -> str:
-    """Write a generator's weights; the file appears whole or not at all.
+    """Write a generator's weights; the file appears whole or not at all, and equal weights make equal files.
 
     Args:
         path: the file to write; replaced if there.
@@ -48,13 +48,14 @@ def save(
         OutputError: the file cannot be written.
     """
     path = Path(path)
-    header = {**(metadata or {}), "format": FORMAT, "model": model, "options": json.dumps(dict(options))}
+    built_by = json.dumps(dict(options), sort_keys=True)
+    header = {**(metadata or {}), "format": FORMAT, "model": model, "options": built_by}
     tensors = {
         name: _stored(path, name, value, dtype)
         for name, value in generator_state.items()
         if not name.endswith("num_batches_tracked")  # counts training steps; inference never reads it
     }
-    data = to_safetensors(tensors, header)
+    data = _ordered(to_safetensors(tensors, header))
     _write(path, data)
     return hashlib.sha256(data).hexdigest()
 
@@ -87,6 +88,15 @@ def _stored(path: Path, name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
         return value.float().clone()
     small = value.to(dtype, copy=True)
     return small if bool(torch.isfinite(small).all()) else value.float().clone()
+
+
+def _ordered(data: bytes) -> bytes:
+    """The same safetensors file with sorted metadata: the library writes them in an order that changes by the call."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    text = json.dumps(header | {"__metadata__": dict(sorted(header["__metadata__"].items()))}).encode()
+    text += b" " * (-len(text) % 8)  # the tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + data[start:]
 
 
 def _write(path: Path, data: bytes) -> None:

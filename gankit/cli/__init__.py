@@ -15,6 +15,7 @@ from types import MappingProxyType
 import click
 
 from gankit import __version__
+from gankit.cli.process import ended_as_by_ctrl_c, one_line, quiet_libraries
 from gankit.errors import GankitError
 
 INTERRUPTED = 130
@@ -74,9 +75,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; ``None`` for those of the process.
 
     Returns:
-        The exit status: 0 all done, 1 some pictures failed, 2 wrong use, 130 interrupted. Errors that a user can
-        cause are told in one line on stderr; anything else keeps its traceback.
+        The exit status: 0 all done, 1 some pictures failed, 2 wrong use, 130 interrupted, 143 and 129 ended by
+        SIGTERM and SIGHUP. Errors that a user can cause are told in one line on stderr; anything else keeps its
+        traceback.
     """
+    with ended_as_by_ctrl_c() as signals, quiet_libraries():
+        try:
+            status = _main(arguments)
+        except (KeyboardInterrupt, OSError):  # SIGHUP comes once the terminal to tell it on is gone
+            if not signals:
+                raise
+        return 128 + signals[0] if signals else status
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     try:
         status = gankit.main(args=arguments, standalone_mode=False)
     except GankitError as error:
@@ -96,4 +108,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tell(message: str) -> None:
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+    click.echo(f"error: {one_line(message)}", err=True)

@@ -11,11 +11,18 @@ from rich.text import Text
 
 
 @click.command()
-def doctor() -> int:
+@click.option("--forget", is_flag=True, help="Forget what auto has chosen: the next run measures anew.")
+def doctor(forget: bool) -> int:
     """Show what can run here, and why the rest cannot.
 
     Exit status: 0, or 1 where no backend can run.
     """
+    if forget:
+        from gankit.backends.remembered import forget_all
+
+        count = forget_all()
+        click.echo(f"{count} remembered choice{'' if count == 1 else 's'} forgotten: the next run measures anew")
+        return 0
     from gankit.backends.survey import survey
 
     found = survey()

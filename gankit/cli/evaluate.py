@@ -45,6 +45,7 @@ class BoxType(click.ParamType):
 @click.option("--border", type=click.IntRange(min=0), help="Pixels cut from each side.  [default: the scale]")
 @click.option("--backend", default="eager", show_default=True, help="Backend that runs the models.")
 @click.option("--precision", default="fp32", show_default=True, help="Precision of the models.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures there.")
 @click.option(
     "--comparison", type=click.Path(path_type=Path, dir_okay=False), help="Write input | bicubic | … | truth."
@@ -61,6 +62,7 @@ def evaluate(
     border: int | None,
     backend: str,
     precision: str,
+    device: str,
     json_file: Path | None,
     comparison: Path | None,
     crop: tuple[int, int, int, int] | None,
@@ -88,7 +90,7 @@ def evaluate(
             prepare(file.parent)
     upscalers: dict[str, Upscale] = {"bicubic": bicubic(scale)}
     for model in models or ("srgan",):
-        upscalers[model] = gankit.Upscaler(model, backend=backend, precision=precision)  # type: ignore[arg-type]
+        upscalers[model] = gankit.Upscaler(model, backend=backend, precision=precision, device=device)  # type: ignore[arg-type]
     tables = {label: evaluate_pairs(upscale, hr_dir, lr_dir, scale, border) for label, upscale in upscalers.items()}
 
     from rich.console import Console

@@ -10,11 +10,9 @@ import click
 from gankit.errors import BackendError, CheckpointError, OutputError, ParityError, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     from gankit_export.manifest import Manifest
-    from gankit_export.parity import Batch
     from gankit_export.precision import Precision
-
-    from gankit.models.facts import Facts
 
 _LOWEST = 45.0  # dB; below it pictures differ visibly, so nobody may ask for less
 _INSTALL = {"onnxruntime": "pip install 'gankit[cpu]'", "openvino": "pip install 'gankit[cpu]'"}
@@ -52,6 +50,7 @@ def export(
         raise UsageError(f"--opset {opset}: bf16 convolutions need opset 22 or more")
     from gankit_export.artefact import ParityFailedError, Source, make_onnx
     from gankit_export.onnx import ExportError
+    from gankit_export.parity import samples
     from gankit_export.precision import RangeError
 
     from gankit import __version__
@@ -63,7 +62,13 @@ def export(
     path = _output_path(output, f"{name}_x{facts.scale}_{chosen}.onnx")
     if path.exists() and not overwrite:
         raise UsageError(f"{path}: is already there; --overwrite replaces it")
-    batches = _batches(parity_images, facts)
+    pictures = _pictures(parity_images)
+    batches = samples(
+        [pixels for _, pixels in pictures],
+        channels=facts.channels,
+        multiple=facts.multiple,
+        value_range=facts.value_range,
+    )
     source = Source(
         model=facts.name,
         weights=loaded.path.name,
@@ -77,7 +82,14 @@ def export(
     )
     try:
         manifest = make_onnx(
-            loaded.generator, source, path, batches, precision=chosen, opset=opset, threshold=threshold
+            loaded.generator,
+            source,
+            path,
+            batches,
+            precision=chosen,
+            opset=opset,
+            threshold=threshold,
+            pictures=[name for name, _ in pictures],
         )
     except ParityFailedError as error:
         _show(error.manifest)
@@ -116,22 +128,18 @@ def _output_path(output: str | None, default_name: str) -> Path:
     return path
 
 
-def _batches(paths: tuple[str, ...], facts: Facts) -> list[Batch]:
-    """The user's pictures, or the one that ships."""
+def _pictures(paths: tuple[str, ...]) -> list[tuple[str, np.ndarray]]:
+    """File name and pixels of the user's pictures, or of the one that ships."""
     from importlib.resources import as_file, files
-
-    from gankit_export.parity import samples
 
     from gankit.images import decode
 
     if paths:
-        pictures = [decode(Path(path)).pixels for path in paths]
-    else:
-        with as_file(files("gankit.weights") / "parity.png") as shipped:
-            if not shipped.is_file():
-                raise CheckpointError(f"{shipped}: is missing: reinstall gankit, or give --parity-images")
-            pictures = [decode(shipped).pixels]
-    return samples(pictures, channels=facts.channels, multiple=facts.multiple, value_range=facts.value_range)
+        return [(Path(path).name, decode(Path(path)).pixels) for path in paths]
+    with as_file(files("gankit.weights") / "parity.png") as shipped:
+        if not shipped.is_file():
+            raise CheckpointError(f"{shipped}: is missing: reinstall gankit, or give --parity-images")
+        return [(shipped.name, decode(shipped).pixels)]
 
 
 def _show(manifest: Manifest) -> None:

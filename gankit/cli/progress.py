@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+
+from gankit.cli.process import one_line
 
 if TYPE_CHECKING:
     from gankit.pipeline.runner import Progress
@@ -47,6 +50,13 @@ class Bar:
         # Not quite a whole one: it counts as done once it is written.
         over = state.done + state.failed + 0.99 * state.fraction
         self._bars.update(self._task, description=name[:40], completed=min(over, state.total), speed=speed)
+
+    def tell(self, line: str) -> None:
+        """Print a line on stderr, above the bar where there is one."""
+        if self._task is None:
+            click.echo(one_line(line), err=True)
+        else:
+            self._bars.console.out(one_line(line), highlight=False)
 
     def __enter__(self) -> Self:
         return self

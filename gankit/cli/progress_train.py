@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress(steps: int, *, quiet: bool) -> Iterator[Callable[[State], None]]:
-    """A bar with losses, steps a second and the time left; a line for each validation."""
+    """A bar with losses, steps a second and the time left; a line for each validation, and for a resumed run."""
     console = Console(stderr=True)
     bar = Progress(
         TextColumn("step"),
@@ -30,7 +30,13 @@ def progress(steps: int, *, quiet: bool) -> Iterator[Callable[[State], None]]:
     with bar:
         task = bar.add_task("", total=steps, text="")
 
+        told = False
+
         def notify(state: State) -> None:
+            nonlocal told
+            if state.began and not told and not quiet:
+                bar.console.print(f"resumed at step {state.began}")
+            told = True
             losses = " ".join(f"{name} {value:.4f}" for name, value in state.losses.items())
             bar.update(task, completed=state.step, text=f"{losses}  {state.rate:.2f} step/s")
             if state.validation and not quiet:

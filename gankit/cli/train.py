@@ -7,10 +7,20 @@ from typing import Any
 
 import click
 
+from gankit.cli import INTERRUPTED
+from gankit.errors import GankitError
+
+_GO_ON = "--resume goes on from the last checkpoint"
 _COUNT = click.IntRange(1)
 _RATE = click.FloatRange(0, min_open=True)
 _WEIGHT = click.FloatRange(0)
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+
+
+class _InterruptedError(GankitError):
+    """Ctrl-C; what was kept."""
+
+    exit_code = INTERRUPTED
 
 
 @click.command(
@@ -37,11 +47,18 @@ Minutes on a laptop's CPU:
 @click.option("--lr", type=_RATE, help="Adam's learning rate (first and last layers, biases).")
 @click.option("--inner-lr", type=_RATE, help="Muon's learning rate (the body).")
 @click.option("--loss", type=click.Choice(["l1", "mse", "charbonnier"]), default="l1", show_default=True)
+@click.option("--content", type=_WEIGHT, help="Weight of the content term.  [default: 1]")
 @click.option("--adversarial", type=_WEIGHT, help="Weight of the adversarial term.")
 @click.option("--perceptual", type=_WEIGHT, help="Weight of the perceptual term.")
 @click.option("--consistency", type=_WEIGHT, help="Weight of the distance of the reduced result to the input.")
 @click.option("--head-start", type=click.IntRange(0), help="Steps that the discriminator trains alone.")
 @click.option("--discriminator-channels", type=_COUNT, help="Width of the discriminator.")
+@click.option(
+    "--discriminator-norm",
+    type=click.Choice(["spectral", "batch"]),
+    help="Its normalisation: spectral holds it back, batch is as published.  [default: spectral]",
+)
+@click.option("--discriminator-lr", type=_RATE, help="Its learning rate.  [default: 0.0001]")
 @click.option("--vgg-weights", type=click.Path(path_type=Path), help="VGG19 state dict for the perceptual term.")
 @click.option(
     "--synthetic", type=click.IntRange(0), default=24, show_default=True, help="Pictures of text and lines to add."
@@ -80,18 +97,20 @@ def train(
     resume: bool,
     stop_after: float | None,
     quiet: bool,
-    **weights: float | None,
+    **weights: float | str | None,
 ) -> None:
     """Train RECIPE: srresnet (content loss), then srgan (adversarial) from its weights.
 
-    The folder gets log.csv, last.pt (to go on with --resume), best.safetensors and final.safetensors, which
-    ``gankit upscale --model FILE`` takes.
+    The folder gets log.csv, last.pt (to go on with --resume) and final.safetensors, which ``gankit upscale --model
+    FILE`` takes. srresnet also keeps best.safetensors, of the highest PSNR; srgan does not, since PSNR falls as
+    pictures get sharper.
     """
     from gankit.cli.progress_train import progress
     from gankit.training.loop import Plan, Progress
     from gankit.training.superres import Data, train_super_resolution
 
-    adversarial_only = {"adversarial", "perceptual", "consistency", "head_start", "discriminator_channels"}
+    adversarial_only = {"content", "adversarial", "perceptual", "consistency", "head_start"}
+    adversarial_only |= {f"discriminator_{what}" for what in ("channels", "norm", "lr")}
     given = {name: value for name, value in weights.items() if value is not None}
     if vgg_weights is not None:
         given["vgg_weights"] = vgg_weights  # type: ignore[assignment]
@@ -111,18 +130,24 @@ def train(
         reached = state.step
         notify(state)
 
-    with progress(steps, quiet=quiet) as notify:
-        best = train_super_resolution(
-            recipe,  # type: ignore[arg-type]
-            data,
-            plan,
-            device=device,
-            precision=precision,
-            initial=initial,
-            options=options,
-            notify=track,
-        )
+    try:
+        with progress(steps, quiet=quiet) as notify:
+            best = train_super_resolution(
+                recipe,  # type: ignore[arg-type]
+                data,
+                plan,
+                device=device,
+                precision=precision,
+                initial=initial,
+                options=options,
+                notify=track,
+            )
+    except KeyboardInterrupt:
+        kept = (output / "last.pt").exists()
+        raise _InterruptedError(f"interrupted; {_GO_ON if kept else 'no checkpoint was written yet'}") from None
     if reached < steps:
-        click.echo(f"stopped at step {reached} of {steps}; --resume goes on")
+        click.echo(f"stopped at step {reached} of {steps}; {_GO_ON}")
     if best:
         click.echo(f"best {best['score']:.3f} dB at step {best['step']:.0f}: {output / 'best.safetensors'}")
+    elif reached == steps:
+        click.echo(f"weights of step {steps}: {output / 'final.safetensors'}")

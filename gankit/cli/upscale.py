@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gankit.errors import UsageError
+from gankit.errors import OutputError, UsageError
+from gankit.pipeline.output import prepare
+from gankit.pipeline.paths import is_folder
 from gankit.pipeline.upscaler import PRECISIONS, Upscaler
 
 if TYPE_CHECKING:
@@ -29,7 +33,7 @@ class _Auto(click.ParamType):
 
 @click.command()
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
+@click.option("-o", "--output", required=True, metavar="DIR", help="Folder for the results.")
 @click.option("-m", "--model", default="srgan", show_default=True, help="A name of `gankit models`, or a weights file.")
 @click.option(
     "-b",
@@ -49,11 +53,13 @@ class _Auto(click.ParamType):
 @click.option("--suffix", default="", help="Added to each name, before the extension.")
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG and WebP.")
 @click.option("--overwrite", is_flag=True, help="Do again what is there already.")
-@click.option("--report", "report_file", type=click.Path(path_type=Path), help="Write what was done as JSON.")
+@click.option(
+    "--report", "report_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write what was done as JSON."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def upscale(
     paths: tuple[str, ...],
-    output: Path,
+    output: str,
     model: str,
     backend: str,
     precision: str | None,
@@ -66,7 +72,7 @@ def upscale(
     suffix: str,
     quality: int,
     overwrite: bool,
-    report_file: Path | None,
+    report_file: str | None,
     quiet: bool,
 ) -> int:
     """Upscale pictures into a folder.
@@ -78,14 +84,11 @@ def upscale(
     """
     if precision and shorthand and precision != shorthand:
         raise UsageError(f"--precision {precision} and --{shorthand} contradict each other: give one")
-    if report_file and not report_file.parent.is_dir():
-        raise UsageError(f"{report_file.parent}: no such folder for the report")
+    if report_file is not None:
+        _check_report(report_file, output)
     from gankit.cli.progress import Bar
 
-    def notify(line: str) -> None:
-        if not quiet:
-            click.echo(line, err=True)
-
+    bar = Bar(shown=not quiet)
     upscaler = Upscaler(
         model,
         backend=backend,
@@ -94,25 +97,46 @@ def upscale(
         tile=tile,
         batch=batch,
         threads=threads,
-        notify=notify,
+        notify=None if quiet else bar.tell,
     )
-    with upscaler, Bar(shown=not quiet) as bar:
-        report = upscaler.run(
-            paths,
-            output,
-            suffix=suffix,
-            format=format_,
-            overwrite=overwrite,
-            quality=quality,
-            progress=bar.update,
-        )
-    for failure in report.failures:
-        click.echo(f"error: {failure.error}", err=True)
-    if report_file:
-        report.write(report_file)
+    with upscaler, bar:
+        try:
+            report = upscaler.run(
+                paths,
+                output,
+                suffix=suffix,
+                format=format_,
+                overwrite=overwrite,
+                quality=quality,
+                progress=bar.update,
+                failed=lambda picture: bar.tell(f"error: {picture.error}"),
+            )
+        except BaseException:
+            if report_file is not None and upscaler.report is not None:
+                with suppress(OutputError):  # what ended the run is the one to tell
+                    _write_report(upscaler.report, report_file)
+            raise
+    if report_file is not None:
+        _write_report(report, report_file)
     if not quiet:
         click.echo(_summary(report))
     return 1 if report.failures else 0
+
+
+def _check_report(file: str, output: str) -> None:
+    """Before the work, see that the report can be written. Its folder may be the output, which is yet to be made."""
+    folder = Path(file).parent
+    if not file:
+        raise UsageError("--report: the name of the file is empty")
+    if is_folder(folder):
+        prepare(folder, "--report")
+    elif not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(output)):
+        raise UsageError(f"{folder}: no such folder for the report")
+
+
+def _write_report(report: Report, file: str) -> None:
+    prepare(Path(file).parent, "--report")
+    report.write(file)
 
 
 def _summary(report: Report) -> str:
@@ -126,6 +150,8 @@ def _summary(report: Report) -> str:
             f"{report.model.name} ×{report.model.scale} on {engine.backend} {engine.precision} ({engine.device}), "
             f"tile {engine.tile}, parity with fp32 {parity}"
         )
+        if report.fp32_engine:
+            lines.append(f"16-bit pictures (and values out of range) on {report.fp32_engine.backend} fp32")
     counts = [f"{totals.done} done"]
     counts += [f"{totals.skipped} skipped (there already)"] if totals.skipped else []
     counts += [f"{totals.failed} failed"] if totals.failed else []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gankit.images.strips import by_strips
+
 
 def bleed(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Spread the visible colours under the fully transparent pixels.
@@ -68,9 +70,14 @@ def flatten(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         (H, W, 3), the same dtype, rounded to nearest.
     """
     top = int(np.iinfo(alpha.dtype).max)
-    part = alpha[..., None].astype(np.uint32)
-    # At most 65535 * 65535 + 32767, which uint32 still holds.
-    return ((pixels * part + (top - part) * top + top // 2) // top).astype(pixels.dtype)
+
+    def on_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+        part = alpha[..., None].astype(np.uint32)
+        # At most 65535 * 65535 + 32767, which uint32 still holds.
+        mixed: np.ndarray = (colour * part + (top - part) * top + top // 2) // top
+        return mixed
+
+    return by_strips(on_white, np.empty_like(pixels), pixels, alpha)
 
 
 def unmultiply(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:

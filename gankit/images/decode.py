@@ -10,9 +10,9 @@ from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, WebPImagePlug
 
 from gankit.errors import GankitError, ImageError
 from gankit.images import png
-from gankit.images.metadata import read_exif, upright
+from gankit.images.metadata import read_xmp, upright
 from gankit.images.picture import Picture, from_channels
-from gankit.images.pillow import exif_of, samples_of, valid_dpi
+from gankit.images.pillow import exif_of, from_pil
 from gankit.images.tiff import check_size, decode_tiff
 
 MAX_PIXELS = 250_000_000
@@ -75,24 +75,16 @@ def _decode(data: bytes, max_pixels: int) -> Picture:
     image: ImageFile.ImageFile
     # The plug-ins directly, not Image.open: its own limit on pixels is a process-wide setting of the host program.
     if data.startswith(b"\xff\xd8\xff"):
-        image, name = JpegImagePlugin.JpegImageFile(io.BytesIO(data)), "JPEG"
+        image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        image, name = WebPImagePlugin.WebPImageFile(io.BytesIO(data)), "WEBP"
+        image = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
     elif data.startswith(b"BM"):
-        image, name = BmpImagePlugin.BmpImageFile(io.BytesIO(data)), "BMP"
+        image = BmpImagePlugin.BmpImageFile(io.BytesIO(data))
     else:
         raise ValueError("not a PNG, JPEG, WebP, TIFF or BMP picture")
     check_size(*image.size, max_pixels)
     image.load()
-    samples, icc_profile = samples_of(image)
-    orientation, exif = read_exif(image.getexif())
-    return from_channels(
-        upright(samples, orientation),
-        icc_profile=icc_profile,
-        exif=exif,
-        dpi=valid_dpi(image.info.get("dpi")),
-        format=name,
-    )
+    return from_pil(image)
 
 
 def _decode_png(data: bytes, max_pixels: int) -> Picture:
@@ -100,7 +92,15 @@ def _decode_png(data: bytes, max_pixels: int) -> Picture:
     check_size(info.width, info.height, max_pixels)
     orientation, exif = exif_of(info.exif)
     samples = upright(png.decode_pixels(data), orientation)
-    return from_channels(samples, icc_profile=info.icc_profile, exif=exif, dpi=info.dpi, format="PNG")
+    return from_channels(
+        samples,
+        icc_profile=info.icc_profile,
+        exif=exif,
+        dpi=info.dpi,
+        format="PNG",
+        xmp=read_xmp(info.xmp),
+        png_colour=info.colour,
+    )
 
 
 def _reason(error: Exception) -> str:

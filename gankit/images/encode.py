@@ -38,6 +38,7 @@ _WRITERS: Mapping[str, str] = MappingProxyType(
 )
 _LARGEST_SIDE = {"jpeg": 65500, "webp": 16383}
 _LARGEST_EXIF = 65533  # a JPEG segment's length is 16 bits
+_LARGEST_XMP = 65533 - len(b"http://ns.adobe.com/xap/1.0/\0")
 # Errors that concern this one name; any other concerns the whole output.
 _OF_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ, errno.EINVAL, errno.ENOTEMPTY})
 
@@ -45,9 +46,10 @@ _OF_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ, errno.
 def encode(picture: Picture, path: Path, *, quality: int = 95) -> None:
     """Write a picture in the format of the path's suffix.
 
-    PNG and TIFF keep everything. JPEG and BMP hold no transparency: the picture is laid on white. JPEG, WebP and
-    BMP hold 8 bits: 16-bit values are rounded to the nearest. JPEG keeps full colour resolution (4:4:4) from
-    quality 90 on. BMP holds no EXIF and no profile.
+    PNG keeps everything. TIFF keeps all but fractions among the EXIF entries of its first directory, and a PNG's
+    colour chunks, as all other formats. JPEG and BMP hold no transparency: the picture is laid on white. JPEG, WebP
+    and BMP hold 8 bits: 16-bit values are rounded to the nearest. JPEG keeps full colour resolution (4:4:4) from
+    quality 90 on, and neither EXIF nor XMP above 64 kB. BMP holds no EXIF, XMP or profile.
 
     Args:
         picture: what to write.
@@ -93,8 +95,10 @@ def encode_bytes(picture: Picture, writer: str, path: Path, *, quality: int = 95
         return _encode_with_pillow(picture, writer, quality)
     except MemoryError:
         raise ImageError(path, "not enough memory to encode it") from None
-    except (OSError, ValueError, OverflowError, SystemError) as error:
-        raise ImageError(path, f"cannot be written as {writer}: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        # Encoders raise whatever comes to hand at odd metadata: struct.error, TypeError, SystemError, …
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(path, f"cannot be written as {writer}: {reason}") from error
 
 
 def _encode_with_pillow(picture: Picture, writer: str, quality: int) -> bytes:
@@ -112,6 +116,8 @@ def _encode_with_pillow(picture: Picture, writer: str, quality: int) -> bytes:
             options["icc_profile"] = picture.icc_profile
         if picture.exif and (writer == "webp" or len(picture.exif) <= _LARGEST_EXIF):
             options["exif"] = picture.exif
+        if picture.xmp and (writer == "webp" or len(picture.xmp) <= _LARGEST_XMP):
+            options["xmp"] = picture.xmp
     if writer == "jpeg":
         options["subsampling"] = 0 if quality >= 90 else 2
     if writer == "webp":

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gankit.errors import UsageError
+from gankit.images.strips import by_strips
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Picture:
         exif: an EXIF block beginning with ``b"Exif\0\0"``, orientation 1, no thumbnail, no pixel dimensions.
         dpi: horizontal and vertical pixels per inch.
         format: the format it was read from: "PNG", "JPEG", "WEBP", "TIFF" or "BMP".
+        xmp: an XMP packet in UTF-8, without orientation and pixel dimensions.
+        png_colour: the chunks of a PNG that say what its values mean, as (name, body); only a PNG can hold them.
     """
 
     pixels: np.ndarray
@@ -30,6 +33,8 @@ class Picture:
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
     format: str = "PNG"
+    xmp: bytes | None = None
+    png_colour: tuple[tuple[bytes, bytes], ...] = ()
 
     def channels(self) -> np.ndarray:
         """The samples as a file holds them: (H, W) gray, (H, W, 2) with alpha, (H, W, 3) or (H, W, 4)."""
@@ -57,7 +62,7 @@ def to_uint8(samples: np.ndarray) -> np.ndarray:
     if samples.dtype == np.uint8:
         return samples
     # 65535 = 255 * 257, so v / 257 is the exact scale; + 128 rounds to nearest (257 is odd, there are no ties).
-    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return by_strips(lambda part: (part.astype(np.uint32) + 128) // 257, np.empty(samples.shape, np.uint8), samples)
 
 
 def from_channels(
@@ -67,6 +72,8 @@ def from_channels(
     exif: bytes | None = None,
     dpi: tuple[float, float] | None = None,
     format: str = "PNG",
+    xmp: bytes | None = None,
+    png_colour: tuple[tuple[bytes, bytes], ...] = (),
 ) -> Picture:
     """Make a Picture of samples laid out as in a file.
 
@@ -76,6 +83,8 @@ def from_channels(
         exif: as in :class:`Picture`.
         dpi: as in :class:`Picture`.
         format: as in :class:`Picture`.
+        xmp: as in :class:`Picture`.
+        png_colour: as in :class:`Picture`.
 
     Returns:
         The picture; ``pixels`` may share memory with ``samples``.
@@ -94,7 +103,7 @@ def from_channels(
     gray = count <= 2
     pixels = np.repeat(samples[..., :1], 3, axis=2) if gray else np.ascontiguousarray(samples[..., :3])
     alpha = np.ascontiguousarray(samples[..., -1]) if count in (2, 4) else None
-    return Picture(pixels, alpha, gray, fitting_profile(icc_profile, gray), exif, dpi, format)
+    return Picture(pixels, alpha, gray, fitting_profile(icc_profile, gray), exif, dpi, format, xmp, png_colour)
 
 
 def fitting_profile(icc_profile: bytes | None, gray: bool) -> bytes | None:

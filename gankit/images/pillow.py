@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from gankit.errors import UsageError
-from gankit.images.metadata import parse_exif, read_exif, upright
+from gankit.images.metadata import parse_exif, read_exif, read_xmp, upright
 from gankit.images.picture import Picture, from_channels
 
 # Modes whose array is what a Picture wants, and the mode to convert the others to.
@@ -39,11 +39,12 @@ def from_pil(image: Image.Image) -> Picture:
         exif=exif,
         dpi=valid_dpi(image.info.get("dpi")),
         format=image.format if image.format in _FORMATS else "PNG",
+        xmp=read_xmp(image.info.get("xmp")),
     )
 
 
 def to_pil(picture: Picture) -> Image.Image:
-    """Picture -> Pillow, with profile, EXIF and resolution in ``info``, where ``save`` finds most of them.
+    """Picture -> Pillow, with profile, EXIF, XMP and resolution in ``info``, where ``save`` finds most of them.
 
     Args:
         picture: any; Pillow has no 16-bit colour and no 16-bit alpha, so such pictures become 8 bit.
@@ -60,6 +61,8 @@ def to_pil(picture: Picture) -> Image.Image:
         image.info["exif"] = picture.exif
     if picture.dpi:
         image.info["dpi"] = picture.dpi
+    if picture.xmp:
+        image.info["xmp"] = picture.xmp
     return image
 
 

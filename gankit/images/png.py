@@ -24,8 +24,11 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _STRIP = 64  # rows filtered at once: small enough for the cache, large enough that Python's overhead vanishes
 _UP = 2  # the filter type
 _LEVEL = 2  # ISA-L's 1 is 3 % faster and 1 % larger, its 3 is slower and often larger
-_MAX_PROFILE = 16 << 20  # real colour profiles reach about 4 MB; more is a decompression bomb
+_MAX_INFLATED = 16 << 20  # real colour profiles reach about 4 MB; more is a decompression bomb
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+_COLOUR_SIZES = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
+_XMP_KEYWORD = b"XML:com.adobe.xmp\0"
+_METADATA = frozenset({b"iCCP", b"eXIf", b"pHYs", b"iTXt", *_COLOUR_SIZES})
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class PngInfo:
         icc_profile: of the iCCP chunk, inflated.
         exif: of the eXIf chunk, raw.
         dpi: of the pHYs chunk.
+        xmp: of the iTXt chunk that has it, inflated.
+        colour: the cICP, sRGB, gAMA and cHRM chunks, as (name, body).
     """
 
     width: int
@@ -45,6 +50,8 @@ class PngInfo:
     icc_profile: bytes | None
     exif: bytes | None
     dpi: tuple[float, float] | None
+    xmp: bytes | None
+    colour: tuple[tuple[bytes, bytes], ...]
 
 
 def read_info(data: bytes) -> PngInfo:
@@ -62,7 +69,8 @@ def read_info(data: bytes) -> PngInfo:
     if len(data) < 33 or data[12:16] != b"IHDR" or _crc(data[12:29]) != int.from_bytes(data[29:33], "big"):
         raise ValueError("the PNG header is damaged")
     width, height = struct.unpack(">II", data[16:24])
-    icc_profile = exif = dpi = None
+    icc_profile = exif = dpi = xmp = None
+    colour: dict[bytes, bytes] = {}
     for name, body in _chunks(data):
         if name == b"iCCP":
             icc_profile = _inflate_profile(body)
@@ -71,7 +79,11 @@ def read_info(data: bytes) -> PngInfo:
         elif name == b"pHYs" and len(body) == 9 and body[8] == 1:
             x, y = struct.unpack(">II", body[:8])
             dpi = (x * 0.0254, y * 0.0254) if x and y else None
-    return PngInfo(width, height, icc_profile, exif, dpi)
+        elif name == b"iTXt" and body.startswith(_XMP_KEYWORD):
+            xmp = _text(body[len(_XMP_KEYWORD) :])
+        elif len(body) == _COLOUR_SIZES.get(name):
+            colour.setdefault(name, body)
+    return PngInfo(width, height, icc_profile, exif, dpi, xmp, tuple(colour.items()))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -80,7 +92,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     while at + 12 <= len(data):
         size = int.from_bytes(data[at : at + 4], "big")
         name = data[at + 4 : at + 8]
-        if name in (b"iCCP", b"eXIf", b"pHYs"):
+        if name in _METADATA:
             body = data[at + 8 : at + 8 + size]
             if _crc(name + body) == int.from_bytes(data[at + 8 + size : at + 12 + size], "big"):
                 yield name, body
@@ -89,14 +101,24 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _inflate_profile(body: bytes) -> bytes | None:
     end = body.find(b"\0")
-    if not 0 < end < 80:
+    return _inflate(body[end + 2 :]) if 0 < end < 80 else None
+
+
+def _text(body: bytes) -> bytes | None:
+    """The text of an iTXt chunk behind its keyword: two flags, language, translated keyword, text."""
+    parts = body[2:].split(b"\0", 2)
+    if len(parts) < 3:
         return None
+    return _inflate(parts[2]) if body[0] else parts[2]
+
+
+def _inflate(data: bytes) -> bytes | None:
     try:
         inflater = zlib.decompressobj()
-        profile = inflater.decompress(body[end + 2 :], _MAX_PROFILE)
+        content = inflater.decompress(data, _MAX_INFLATED)
     except zlib.error:
         return None
-    return profile if inflater.eof else None
+    return content if inflater.eof else None
 
 
 def decode_pixels(data: bytes) -> np.ndarray:
@@ -129,10 +151,9 @@ def encode_png(picture: Picture) -> bytes:
     height, width = samples.shape[:2]
     count = 1 if samples.ndim == 2 else samples.shape[2]
     rows = samples.reshape(height, width * count)
-    if samples.dtype == np.uint16:
-        rows = rows.astype(">u2").view(np.uint8)
     header = struct.pack(">IIBBBBB", width, height, samples.itemsize * 8, _COLOUR_TYPES[count], 0, 0, 0)
     parts = [SIGNATURE, _chunk(b"IHDR", header)]
+    parts += [_chunk(name, body) for name, body in picture.png_colour]
     if picture.icc_profile:
         parts.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc_profile)))
     if picture.dpi:
@@ -140,6 +161,8 @@ def encode_png(picture: Picture) -> bytes:
         parts.append(_chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))
     if picture.exif:
         parts.append(_chunk(b"eXIf", picture.exif.removeprefix(b"Exif\0\0")))
+    if picture.xmp:
+        parts.append(_chunk(b"iTXt", _XMP_KEYWORD + bytes(4) + picture.xmp))
     parts += [_chunk(b"IDAT", part) for part in _deflate(rows)]
     parts.append(_chunk(b"IEND", b""))
     return b"".join(parts)
@@ -158,23 +181,25 @@ def _deflate(rows: np.ndarray) -> Iterator[bytes]:
     """Filter and compress strip by strip.
 
     Args:
-        rows: (H, B) uint8, each row's samples in big-endian order.
+        rows: (H, B) uint8 or uint16, each row's samples.
 
     Yields:
         Pieces of one zlib stream, none empty.
     """
-    height, width = rows.shape
+    height, width = len(rows), rows.shape[1] * rows.itemsize
     deflater = isal_zlib.compressobj(level=_LEVEL)
     out = np.empty((min(_STRIP, height), width + 1), np.uint8)
     out[:, 0] = _UP
     for top in range(0, height, _STRIP):
         strip = out[: min(_STRIP, height - top)]
         residual = strip[:, 1:]
-        if top:
-            np.subtract(rows[top : top + _STRIP], rows[top - 1 : top + len(strip) - 1], out=residual)
-        else:
-            residual[0] = rows[0]
-            np.subtract(rows[1 : len(strip)], rows[: len(strip) - 1], out=residual[1:])
+        before = 1 if top else 0
+        data = rows[top - before : top + _STRIP]
+        if data.dtype == np.uint16:
+            data = data.astype(">u2").view(np.uint8)
+        if not top:
+            residual[0] = data[0]
+        np.subtract(data[1:], data[:-1], out=residual[1 - before :])
         if piece := deflater.compress(strip):
             yield piece
     yield deflater.flush()

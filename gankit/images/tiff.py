@@ -8,18 +8,28 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from PIL import ExifTags, TiffImagePlugin
+from PIL import TiffImagePlugin
 
 from gankit.images.alpha import unmultiply
-from gankit.images.metadata import parse_exif, read_exif, upright
+from gankit.images.metadata import (
+    SUB_DIRECTORIES,
+    pack_directory,
+    parse_exif,
+    read_exif,
+    read_xmp,
+    sub_directories,
+    upright,
+    valid_orientation,
+)
 from gankit.images.picture import Picture, from_channels
 from gankit.images.pillow import samples_of, valid_dpi
 
 _SIMPLE = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
 _JPEG = (tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG)
 _ICC_TAG = 34675
-_SUB_DIRECTORIES = (int(ExifTags.IFD.Exif), int(ExifTags.IFD.GPSInfo))
+_XMP_TAG = 700
 _ROWS_PER_STRIP = 64
+_Tag = tuple[int, int, int, Any, bool]  # code, type, count, value, in the first page only
 _CLASSIC_LIMIT = 1 << 31  # above it tifffile may write BigTIFF, whose directory has another form
 
 
@@ -51,7 +61,7 @@ def decode_tiff(data: bytes, max_pixels: int) -> Picture:
         icc_profile = page.tags.valueof(_ICC_TAG)
         if bits > 8 or (bits == 8 and page.photometric in _SIMPLE and page.compression not in _JPEG):
             samples = _plain_samples(page, bits)
-            orientation = int(page.tags.valueof("Orientation", default=1))
+            orientation = valid_orientation(page.tags.valueof("Orientation", default=1))
             _, exif = read_exif(parse_exif(None if file.is_bigtiff else data))
         else:
             # Palettes, single bits, CMYK, YCbCr and Lab: Pillow knows them all.
@@ -61,8 +71,11 @@ def decode_tiff(data: bytes, max_pixels: int) -> Picture:
             # Read after load(), where Pillow turns a TIFF upright by itself and drops the tag.
             orientation, exif = read_exif(image.getexif())
         dpi = _resolution(page)
+        xmp = read_xmp(page.tags.valueof(_XMP_TAG))
     profile = bytes(icc_profile) if icc_profile else None
-    return from_channels(upright(samples, orientation), icc_profile=profile, exif=exif, dpi=dpi, format="TIFF")
+    return from_channels(
+        upright(samples, orientation), icc_profile=profile, exif=exif, dpi=dpi, format="TIFF", xmp=xmp
+    )
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
@@ -140,14 +153,10 @@ def encode_tiff(picture: Picture) -> bytes:
     """
     samples = picture.channels()
     exif = parse_exif(picture.exif)
-    patch = samples.nbytes < _CLASSIC_LIMIT
-    directories = {tag: exif.get_ifd(tag) for tag in _SUB_DIRECTORIES} if patch else {}
-    directories = {tag: entries for tag, entries in directories.items() if entries}
-    extra: list[tuple[int, int, int, Any, bool]] = []
-    for tag, value in exif.items():
-        if isinstance(value, str):
-            text = value.encode("utf-8") + b"\0"
-            extra.append((tag, 2, len(text), text, True))  # 2: ASCII, in which everybody writes UTF-8
+    directories = sub_directories(exif) if samples.nbytes < _CLASSIC_LIMIT else {}
+    extra = [_extra_tag(tag, value) for tag, value in exif.items() if tag not in SUB_DIRECTORIES]
+    if picture.xmp:
+        extra.append((_XMP_TAG, 1, len(picture.xmp), picture.xmp, True))
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,
@@ -162,7 +171,7 @@ def encode_tiff(picture: Picture) -> bytes:
         resolution=picture.dpi,
         resolutionunit="INCH" if picture.dpi else None,
         iccprofile=picture.icc_profile,
-        extratags=extra,
+        extratags=[tag for tag in extra if tag],
         metadata=None,
         software=False,
         maxworkers=1,
@@ -171,6 +180,18 @@ def encode_tiff(picture: Picture) -> bytes:
     if directories:
         _add_directories(buffer, directories)
     return buffer.getvalue()
+
+
+def _extra_tag(tag: int, value: Any) -> _Tag | None:
+    """An entry of the first directory as tifffile takes it; ``None`` where it is neither text, bytes nor a count."""
+    if isinstance(value, str):
+        value = value.encode("utf-8") + b"\0"
+        return tag, 2, len(value), value, True  # 2: ASCII, in which everybody writes UTF-8
+    if isinstance(value, bytes) and value:
+        return tag, 1, len(value), value, True
+    if isinstance(value, int) and 0 <= value < 1 << 32:
+        return tag, 3 if value < 1 << 16 else 4, 1, value, True
+    return None
 
 
 def _add_directories(buffer: io.BytesIO, directories: dict[int, dict[int, Any]]) -> None:
@@ -185,12 +206,8 @@ def _add_directories(buffer: io.BytesIO, directories: dict[int, dict[int, Any]])
     (count,) = struct.unpack_from("<H", old, start)
     fields = [old[at : at + 12] for at in range(start + 2, start + 2 + 12 * count, 12)]
     for tag, entries in directories.items():
-        directory = TiffImagePlugin.ImageFileDirectory_v2(ifh=b"II\x2a\x00\x00\x00\x00\x00")
-        for key, value in entries.items():
-            if not isinstance(value, dict):
-                directory[key] = value
         place = _even_end(buffer)
-        buffer.write(directory.tobytes(place))
+        buffer.write(pack_directory(entries, tag, place))
         fields.append(struct.pack("<HHII", tag, 4, 1, place))
     fields.sort(key=lambda field: struct.unpack_from("<H", field))
     place = _even_end(buffer)

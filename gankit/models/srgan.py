@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from gankit.models.facts import Facts
 
+_SCALES = (2, 4, 8)
+_MOST = {"channels": 4096, "blocks": 1024, "in_channels": 4096}  # beyond them a weights file is damaged
+
 
 class ResidualBlock(nn.Module):
     """Conv3x3, BatchNorm, PReLU, Conv3x3, BatchNorm, and the skip around them."""
@@ -58,7 +61,7 @@ class SRResNet(nn.Module):
     """
 
     def __init__(self, scale: int = 4, channels: int = 64, blocks: int = 16, in_channels: int = 3) -> None:
-        if scale not in (2, 4, 8):
+        if scale not in _SCALES:
             raise ValueError(f"scale must be 2, 4 or 8, not {scale}")
         super().__init__()
         self.scale = scale
@@ -132,7 +135,16 @@ class Discriminator(nn.Module):
 
 
 def facts(name: str = "srgan", scale: int = 4, channels: int = 64, blocks: int = 16, in_channels: int = 3) -> Facts:
-    """What a user of the generator must know before running it."""
+    """What a user of the generator must know before running it.
+
+    Raises:
+        ValueError: an option is not a whole number, or is one that no network of ours has.
+    """
+    if type(scale) is not int or scale not in _SCALES:
+        raise ValueError(f"scale must be 2, 4 or 8, not {scale!r}")
+    for option, value in (("channels", channels), ("blocks", blocks), ("in_channels", in_channels)):
+        if type(value) is not int or not 1 <= value <= _MOST[option]:
+            raise ValueError(f"{option} must be a whole number from 1 to {_MOST[option]}, not {value!r}")
     return Facts(
         name=name,
         paper="Ledig et al. 2017, arXiv:1609.04802",

@@ -39,13 +39,17 @@ class Stop:
             self.set = True
             self.condition.notify_all()
 
+    def check(self) -> None:
+        """Raises :class:`Stopped` once the run ends."""
+        if self.set:
+            raise Stopped
+
     def wait_for(self, ready: Callable[[], bool]) -> None:
         """Wait, holding the condition, until ``ready``; raises :class:`Stopped` once the run ends."""
         # The timeout lets Ctrl-C through on systems whose untimed waits cannot be interrupted.
         while not self.set and not ready():
             self.condition.wait(0.5)
-        if self.set:
-            raise Stopped
+        self.check()
 
 
 class Channel(Generic[T]):

@@ -8,6 +8,7 @@ The rules for targets, in full:
 * Sources of one stem that would share a target (``a.png`` and ``a.jpg`` with ``format="png"``) all carry their
   own extension in the name: ``a_png.png`` and ``a_jpg.png``. All of them, so that a later run with one more
   source never takes the result of one for that of the other.
+* What is met in a folder or pattern and is itself the target of another source is that one's result: it is left out.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
-from gankit.errors import UsageError
+from gankit.errors import ImageError, UsageError
+from gankit.pipeline.paths import exists, is_folder, place
 
 _READ_ONLY = frozenset({".apng"})  # read as a PNG's first frame, written as a PNG
 
@@ -38,79 +41,119 @@ class Inputs:
 
     Attributes:
         jobs: one for each picture, in the order of the arguments, folders sorted.
-        ignored: files in folders and patterns that are hidden or no pictures.
+        ignored: files that are hidden or no pictures, and links to folders, which are not followed.
+        unreadable: folders below the named ones that could not be listed.
     """
 
     jobs: tuple[Job, ...]
     ignored: int
+    unreadable: tuple[ImageError, ...]
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A source, and the folder under the output that its result goes to."""
+    """A source, the folder under the output that its result goes to, and whether the user named the very file."""
 
     source: Path
     folder: Path
+    named: bool = False
 
 
 class _Finder:
-    """Walks files, folders and patterns once; keeps count of what it passes over."""
+    """Walks folders and patterns; remembers what it passes over and which folders it cannot list."""
 
-    def __init__(self, output: Path, suffix: str, readable: frozenset[str]) -> None:
-        self.output = output.resolve()
-        self.suffix = suffix
+    def __init__(self, output: str | Path, readable: frozenset[str]) -> None:
+        self.output = os.path.realpath(output)
         self.readable = readable
-        self.ignored = 0
+        self.ignored: set[str] = set()
+        self.unreadable: dict[str, ImageError] = {}
 
     def is_picture(self, path: Path) -> bool:
         return path.suffix.lower() in self.readable
 
-    def wanted(self, path: Path, root: Path) -> bool:
-        """Whether a file met in a folder or pattern is taken; counts it where not."""
-        # A result of an earlier run into the same folder is known by its suffix only.
-        own_result = bool(self.suffix) and path.stem.endswith(self.suffix) and path.parent.resolve() == self.output
-        if own_result:
-            return False
-        take = self.is_picture(path) and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        self.ignored += not take
+    def ignore(self, path: Path) -> None:
+        self.ignored.add(place(path))
+
+    def wanted(self, path: Path) -> bool:
+        """Whether a file met in a folder or pattern is taken; remembers it where not."""
+        take = self.is_picture(path) and not path.name.startswith(".")
+        if not take:
+            self.ignore(path)
         return take
 
-    def is_output(self, folder: Path, root: Path) -> bool:
-        """Whether ``folder`` is the output folder, lying inside the folder that is read."""
-        return folder != root and folder.resolve() == self.output
+    def listing(self, folder: Path, root: Path) -> tuple[list[str], list[str]]:
+        """Names of the folders to enter and of the files, sorted. Hidden folders and the output are left out.
 
-    def walk(self, root: Path, prefix: Path) -> Iterator[_Found]:
-        for here, folders, names in os.walk(root, onerror=_unreadable):
-            folder = Path(here)
-            folders[:] = sorted(
-                name for name in folders if not name.startswith(".") and not self.is_output(folder / name, root)
-            )
-            for name in sorted(names):
-                path = folder / name
-                if self.wanted(path, root):
-                    yield _Found(path, prefix / folder.relative_to(root))
+        A link to a folder is among the files, and no picture: to follow it may lead in circles.
+        """
+        try:
+            with os.scandir(folder) as entries:
+                real = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror}"
+            if folder == root:
+                raise UsageError(f"{folder}: {reason}") from None
+            self.unreadable.setdefault(place(folder), ImageError(folder, reason))
+            return [], []
+        folders = [name for name in sorted(real) if real[name] and not name.startswith(".")]
+        files = [name for name in sorted(real) if not real[name]]
+        return [name for name in folders if os.path.realpath(folder / name) != self.output], files
+
+    def walk(self, top: Path, root: Path, prefix: Path) -> Iterator[_Found]:
+        """The pictures in ``top`` and below; ``root`` is what the user named, ``prefix`` mirrors ``top``."""
+        waiting = [(top, prefix)]
+        while waiting:
+            folder, mirrored = waiting.pop()
+            folders, files = self.listing(folder, root)
+            for name in files:
+                if self.wanted(folder / name):
+                    yield _Found(folder / name, mirrored)
+            waiting += [(folder / name, mirrored / name) for name in reversed(folders)]
 
     def match(self, pattern: str) -> Iterator[_Found]:
+        """The pictures that a pattern finds, and those in the folders that it finds."""
         root = _fixed_part(pattern)
-        matches = sorted(Path(name) for name in glob.iglob(pattern, recursive=True))  # noqa: PTH207 - of any root
-        if not matches:
+        paths = sorted(self.expand(root, Path(pattern).parts[len(root.parts) :])) if is_folder(root) else []
+        if not paths and not self.unreadable:
             raise UsageError(f"{pattern}: no file matches")
-        for path in matches:
-            inside = [root, *(root / part for part in _parents_below(path, root))]
-            if any(self.is_output(folder, root) for folder in inside):
-                continue
-            if path.is_dir():
-                if not self.is_output(path, root):
-                    yield from self.walk(path, path.relative_to(root))
-            elif self.wanted(path, root):
+        for path, whole in paths:
+            if whole:
+                yield from self.walk(path, root, path.relative_to(root))
+            elif self.wanted(path):
                 yield _Found(path, path.parent.relative_to(root))
+
+    def expand(self, root: Path, parts: Sequence[str]) -> set[tuple[Path, bool]]:
+        """What matches below ``root``, folders marked. Unlike ``glob`` it follows no links."""
+        found: set[tuple[Path, bool]] = set()
+        seen: set[tuple[Path, tuple[str, ...]]] = set()
+        waiting = [(root, tuple(parts))]
+        while waiting:
+            folder, left = waiting.pop()
+            if (folder, left) in seen:
+                continue
+            seen.add((folder, left))
+            head, rest = left[0], left[1:]
+            if left == ("**",):
+                found.add((folder, True))
+                continue
+            folders, files = self.listing(folder, root)
+            if head == "**":
+                waiting += [(folder, rest), *((folder / name, left) for name in folders)]
+            elif rest:
+                waiting += [(folder / name, rest) for name in folders if fnmatch(name, head)]
+            else:
+                shown = [name for name in files if not name.startswith(".") or head.startswith(".")]
+                found |= {(folder / name, True) for name in folders if fnmatch(name, head)}
+                found |= {(folder / name, False) for name in shown if fnmatch(name, head)}
+        return found
 
 
 def collect(inputs: Sequence[str | Path], output: str | Path, *, suffix: str = "", format: str | None = None) -> Inputs:
     """Find the pictures and give each its target.
 
     Args:
-        inputs: files, folders (recursive) and patterns (``**`` goes through folders).
+        inputs: files, folders (recursive) and patterns (``**`` goes through folders). Links to folders are followed
+            only where they are named.
         output: folder of the results; need not exist. Where it lies inside an input folder it is not read.
         suffix: added to each name, before the extension.
         format: name of the format of all results; ``None`` keeps each source's own.
@@ -119,54 +162,83 @@ def collect(inputs: Sequence[str | Path], output: str | Path, *, suffix: str = "
         The jobs, at least one.
 
     Raises:
-        UsageError: a path or pattern that finds nothing, a named file that is no picture, nothing to do at all, an
-            unknown format, two sources with one target, or a target that is one of the sources.
+        UsageError: an empty name, a path or pattern that finds nothing, a named folder that cannot be listed, a file
+            that is no picture named alone, nothing to do at all, an unknown format, two sources with one target, or a
+            target that is one of the sources.
     """
-    from gankit.images import FORMATS, SUFFIXES
+    from gankit.images import SUFFIXES
 
     if not inputs:
         raise UsageError("no input: give files, folders or patterns")
-    extension = None
-    if format is not None:
-        if format.lower() not in FORMATS:
-            raise UsageError(f"unknown format '{format}': known are {', '.join(sorted(FORMATS))}")
-        extension = FORMATS[format.lower()]
+    if "" in inputs or output == "":
+        raise UsageError("an input or the output is an empty name: the current folder is '.'")
     if "/" in suffix or os.sep in suffix or "\0" in suffix:
         raise UsageError(f"suffix '{suffix}' must not name a folder")
-    output = Path(output)
-    finder = _Finder(output, suffix, SUFFIXES)
+    extension = _extension(format)
+    finder = _Finder(output, SUFFIXES)
     found = _unique(_find(finder, inputs))
+    unreadable = tuple(finder.unreadable.values())
     if not found:
+        if unreadable:
+            raise UsageError(str(unreadable[0]))
         places = ", ".join(str(path) for path in inputs)
         raise UsageError(f"{places}: no pictures found (read are {', '.join(sorted(SUFFIXES))})")
-    jobs = _targets(found, output, suffix, extension)
+    jobs = _without_results(_targets(found, Path(output), suffix, extension), found)
     _refuse_overwriting_sources(jobs)
-    return Inputs(tuple(jobs), finder.ignored)
+    return Inputs(tuple(jobs), len(finder.ignored), unreadable)
+
+
+def _extension(format: str | None) -> str | None:
+    from gankit.images import FORMATS
+
+    if format is None:
+        return None
+    known = {**FORMATS, "tif": ".tif"}
+    if format.lower() not in known:
+        raise UsageError(f"unknown format '{format}': known are {', '.join(sorted(known))}")
+    return known[format.lower()]
 
 
 def _find(finder: _Finder, inputs: Sequence[str | Path]) -> Iterator[_Found]:
-    folders = sum(Path(path).is_dir() for path in inputs)
+    folders = sum(is_folder(path) for path in inputs)
     for given in inputs:
         path = Path(given)
-        if path.is_dir():
+        if is_folder(path):
             # "." and ".." have a name only when resolved
-            yield from finder.walk(path, Path(path.resolve().name) if folders > 1 else Path())
-        elif path.exists():
-            if not finder.is_picture(path):
+            prefix = Path(Path(os.path.realpath(path)).name) if folders > 1 else Path()
+            yield from finder.walk(path, path, prefix)
+        elif exists(path):
+            if finder.is_picture(path):
+                yield _Found(path, Path(), named=True)
+            elif len(inputs) > 1:
+                finder.ignore(path)  # as the shell hands over photos/*
+            else:
                 known = ", ".join(sorted(finder.readable))
                 raise UsageError(f"{path}: not a picture by its name (read are {known})")
-            yield _Found(path, Path())
         elif glob.has_magic(str(given)):
             yield from finder.match(os.path.expanduser(str(given)))  # noqa: PTH111 - a pattern is no path
         else:
-            raise UsageError(f"{path}: no such file or folder")
+            raise UsageError(f"{path}: {_why_not(path)}")
+
+
+def _why_not(path: Path) -> str:
+    """Why there is nothing to read at ``path``."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        pass
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "no such file or folder"
 
 
 def _unique(found: Iterable[_Found]) -> list[_Found]:
-    """Each source once, as it was met first."""
-    seen: dict[Path, _Found] = {}
+    """Each source once, as it was met first; named where it was named at all."""
+    seen: dict[str, _Found] = {}
     for item in found:
-        seen.setdefault(item.source.resolve(), item)
+        first = seen.setdefault(place(item.source), item)
+        if item.named and not first.named:
+            seen[place(item.source)] = _Found(first.source, first.folder, named=True)
     return list(seen.values())
 
 
@@ -186,17 +258,24 @@ def _targets(found: Sequence[_Found], output: Path, suffix: str, extension: str 
             if place in jobs:
                 raise UsageError(
                     f"{jobs[place].source} and {item.source} would both become {place}: "
-                    "give their common folder, or run them with different outputs"
+                    "rename one, or run them with different outputs"
                 )
             jobs[place] = Job(item.source, place)
     order = {item.source: index for index, item in enumerate(found)}
     return sorted(jobs.values(), key=lambda job: order[job.source])
 
 
+def _without_results(jobs: Sequence[Job], found: Sequence[_Found]) -> list[Job]:
+    """Leave out what an earlier run has made of another source, unless the user named it."""
+    named = {item.source for item in found if item.named}
+    makers = {place(job.target): job for job in jobs}
+    return [job for job in jobs if job.source in named or makers.get(place(job.source), job) is job]
+
+
 def _refuse_overwriting_sources(jobs: Sequence[Job]) -> None:
-    sources = {job.source.resolve(): job.source for job in jobs}
+    sources = {os.path.realpath(job.source): job.source for job in jobs}
     for job in jobs:
-        hit = sources.get(job.target.resolve())
+        hit = sources.get(os.path.realpath(job.target))
         if hit is not None:
             raise UsageError(f"{hit}: the result of {job.source} would replace it: give another output, or a suffix")
 
@@ -209,12 +288,3 @@ def _fixed_part(pattern: str) -> Path:
             break
         fixed.append(part)
     return Path(*fixed)
-
-
-def _parents_below(path: Path, root: Path) -> list[Path]:
-    """The folders between ``root`` and ``path``, relative to ``root``."""
-    return [parent for parent in path.relative_to(root).parents if parent != Path()]
-
-
-def _unreadable(error: OSError) -> None:
-    raise UsageError(f"{error.filename}: cannot be read: {error.strerror}")

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from gankit.errors import OutputError
 
+_PART = re.compile(r"\.gankit-[0-9a-f]{16}\.part")
+_STALE_SECONDS = 86400.0
 
-def prepare(folder: Path) -> None:
+
+def prepare(folder: Path, option: str = "--output") -> None:
     """Make the output folder and see that it can be written, before any work is done.
+
+    Args:
+        folder: made with its parents where it is missing.
+        option: what the user can give instead, named in the error.
 
     Raises:
         OutputError: it cannot be made or written.
@@ -22,7 +32,17 @@ def prepare(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         reason = "a file is in its place" if isinstance(error, FileExistsError) else error.strerror
-        raise OutputError(f"{folder}: the output folder cannot be written: {reason}; give another --output") from error
+        raise OutputError(f"{folder}: the output folder cannot be written: {reason}; give another {option}") from error
+
+
+def remove_stale(folder: Path) -> None:
+    """Delete the unfinished files that a killed or crashed run has left in ``folder``: those older than a day."""
+    with suppress(OSError):  # not there yet, or not ours to read
+        for path in folder.iterdir():
+            if _PART.fullmatch(path.name):
+                with suppress(OSError):  # another run may be doing the same
+                    if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                        path.unlink()
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -35,6 +55,8 @@ def write_whole(path: Path, text: str) -> None:
     try:
         with temporary.open("x", encoding="utf-8") as file:
             file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # the name must not reach the disk before the text does
         temporary.replace(path)
     except BaseException as error:
         with suppress(OSError):  # the first error is the one to tell

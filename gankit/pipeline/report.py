@@ -14,18 +14,18 @@ from typing import Any, Literal
 
 from gankit.pipeline.output import write_whole
 
-Status = Literal["done", "skipped", "failed"]
+Status = Literal["done", "skipped", "failed", "left"]
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class PictureReport:
-    """One picture.
+    """One picture, or a folder that could not be listed.
 
     Attributes:
         source: the file read.
-        target: the file written, or that would have been.
-        status: ``"skipped"`` where the target was there before.
+        target: the file written, or that would have been; the output folder for what is no picture.
+        status: ``"skipped"`` where the target was there before, ``"left"`` where the run ended early.
         error: why it failed, in one line with the file's name.
         input_size: width and height, where it was decoded.
         output_size: width and height of the result.
@@ -87,12 +87,14 @@ class Totals:
     """Sums over the pictures that were done; MP is a million pixels.
 
     Attributes:
+        left: pictures that were not done when the run ended early.
         seconds: wall-clock time from the first decode to the last file written, without starting the engine.
     """
 
     done: int
     skipped: int
     failed: int
+    left: int
     ignored: int
     seconds: float
     decode_seconds: float
@@ -117,10 +119,12 @@ class Report:
     """A whole run.
 
     Attributes:
-        pictures: in the order of the inputs.
-        ignored: files in the folders that are no pictures.
+        pictures: in the order of the inputs, folders that could not be listed last.
+        ignored: see ``gankit.pipeline.inputs.Inputs``.
         seconds: see :class:`Totals`.
         engine: what ran, ``None`` where nothing had to.
+        fp32_engine: what ran the 16-bit pictures, and those whose values left the range of ``engine``, where that was
+            another engine.
         model: likewise.
         versions: of gankit, Python and the packages that make the pictures.
         machine: facts of it; empty where nothing had to run.
@@ -131,6 +135,7 @@ class Report:
     seconds: float
     engine: EngineReport | None
     model: ModelReport | None
+    fp32_engine: EngineReport | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
 
@@ -142,6 +147,7 @@ class Report:
             done=len(done),
             skipped=sum(item.status == "skipped" for item in self.pictures),
             failed=len(self.failures),
+            left=sum(item.status == "left" for item in self.pictures),
             ignored=self.ignored,
             seconds=self.seconds,
             decode_seconds=sum(item.decode_seconds for item in self.pictures),
@@ -153,7 +159,7 @@ class Report:
 
     @property
     def failures(self) -> tuple[PictureReport, ...]:
-        """The pictures that failed."""
+        """The pictures that failed, and the folders that could not be listed."""
         return tuple(item for item in self.pictures if item.status == "failed")
 
     def to_dict(self) -> dict[str, Any]:
@@ -167,6 +173,7 @@ class Report:
             "format": FORMAT,
             "totals": sums,
             "engine": asdict(self.engine) if self.engine else None,
+            "fp32_engine": asdict(self.fp32_engine) if self.fp32_engine else None,
             "model": asdict(self.model) if self.model else None,
             "versions": dict(self.versions),
             "machine": dict(self.machine),
@@ -181,7 +188,8 @@ class Report:
         Raises:
             OutputError: the file cannot be written.
         """
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        # In ASCII: a file's name need not be text, and what is not cannot be written as UTF-8.
+        text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
         write_whole(Path(path), text)
 
 

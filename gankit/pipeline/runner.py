@@ -16,7 +16,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from gankit.errors import ImageError, OutputError
+from gankit.errors import GankitError, ImageError, NotFiniteError, OutputError
 from gankit.pipeline.flow import Budget, Channel, Stop, Stopped
 from gankit.pipeline.inputs import Job
 from gankit.pipeline.report import PictureReport
@@ -120,7 +120,7 @@ class Runner:
         budget = Budget(self.max_bytes, stop)
         queue = iter(enumerate(jobs))
         readers = [
-            threading.Thread(target=self._guard, args=(stop, self._read, queue, decoded, budget), name=f"decode-{n}")
+            threading.Thread(target=self._guard, args=(stop, self._read, queue, decoded, budget, stop), name=f"decode-{n}")
             for n in range(self.decoders)
         ]
         writers = [
@@ -158,8 +158,11 @@ class Runner:
         except BaseException as error:
             stop(error)
 
-    def _read(self, queue: Iterator[tuple[int, Job]], decoded: Channel[_Item], budget: Budget) -> None:
+    def _read(
+        self, queue: Iterator[tuple[int, Job]], decoded: Channel[_Item], budget: Budget, stop: Stop
+    ) -> None:
         while True:
+            stop.check()  # broken pictures wait for nothing that would notice the end
             with self._lock:
                 entry = next(queue, None)
             if entry is None:
@@ -176,6 +179,7 @@ class Runner:
             cost = self.cost(picture)
             budget.take(cost)
             decoded.put(_Item(index, job, picture, cost, seconds, _size(picture)))
+            del picture  # while this thread waits it must keep nothing alive that the budget no longer counts
 
     def _work(self, decoded: Channel[_Item], finished: Channel[_Item], budget: Budget, stop: Stop) -> None:
         for item in decoded:
@@ -189,13 +193,16 @@ class Runner:
             self._tell(current=item.job.source, fraction=0.0)
             try:
                 item.picture = self.work(item.picture, watch)
-            except (ImageError, MemoryError) as error:
+            except (ImageError, NotFiniteError, MemoryError) as error:
                 seconds = perf_counter() - began
                 self._fail(item.index, item.job, error, item, engine_seconds=seconds)
-                budget.give(item.cost)
+                cost = item.cost
+                del item  # likewise
+                budget.give(cost)
                 continue
             item.engine_seconds = perf_counter() - began
             finished.put(item)
+            del item
 
     def _write(self, finished: Channel[_Item], budget: Budget) -> None:
         for item in finished:
@@ -223,7 +230,9 @@ class Runner:
                         encode_seconds=perf_counter() - began,
                     ),
                 )
-            budget.give(item.cost)
+            cost = item.cost
+            del item
+            budget.give(cost)
 
     def _fail(
         self,
@@ -279,7 +288,7 @@ def _size(picture: Picture) -> tuple[int, int]:
 
 def _words(job: Job, error: Exception) -> str:
     """One line that begins with the picture's name."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) and not isinstance(error, GankitError):
         reason = "too large for the memory of this machine: close other programs, or upscale parts of it"
         return f"{job.source}: {reason}"
     if isinstance(error, OSError):

@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gankit.backends.base import Engine, Precision
-from gankit.errors import BackendError, UsageError
+from gankit.backends.base import Engine, EngineMemoryError, Precision
+from gankit.errors import UsageError
 from gankit.images import Picture, bleed
+from gankit.images.strips import by_strips
 from gankit.models.facts import Facts
+from gankit.pipeline.memory import available_memory
 from gankit.pipeline.tiles import auto_tile, run_tiled
 
 Watch = Callable[[float], None]
@@ -24,6 +25,8 @@ Watch = Callable[[float], None]
 _LEAST_PIXELS = 64 * 64
 _MOST_BYTES = 3 << 30
 _FLAT_WINDOW = 5
+# The second is the CPU allocator's on Windows, the next are CUDA's own and its libraries'.
+_OUT_OF_MEMORY = ("can't allocate memory", "DefaultCPUAllocator", "out of memory", "ALLOC_FAILED", "bad_alloc")
 
 
 @dataclass
@@ -36,7 +39,7 @@ class Stage:
         halo: of its generator, in input pixels.
         tile: side in input pixels, or ``"auto"``: the whole picture or the least wasteful cut within ``max_pixels``.
         batch: tiles in one call, or ``"auto"``: as many as ``max_pixels`` allow.
-        max_pixels: input pixels in one call. Halved, for good, each time that memory runs out.
+        max_pixels: input pixels in one call. Halved each time that memory runs out, for good if the picture then fits.
     """
 
     engine: Engine
@@ -63,8 +66,9 @@ class Stage:
         Raises:
             MemoryError: the result, and the file made of it, are more than the memory that is free. Told before it is
                 tried: an operating system that overcommits would kill the whole run.
+            EngineMemoryError: see :meth:`tensor`.
         """
-        if 2 * picture.pixels.nbytes * self.facts.scale**2 > psutil.virtual_memory().available:
+        if _peak_bytes(picture, self.facts.scale) > available_memory():
             raise MemoryError
         alpha = picture.alpha
         busy = alpha is not None and bool((alpha != alpha.flat[0]).any())
@@ -82,8 +86,10 @@ class Stage:
         """Upscale (N, C, H, W) uint8, uint16 or float32 on the CPU, in tiles, backing off where memory runs out.
 
         Raises:
-            BackendError: memory runs out even for the least tile, or for the tile that the user set.
+            EngineMemoryError: memory runs out even for the least tile, for the tile that the user set, or for an
+                engine that wants whole pictures. What was learnt on the way is forgotten: the next picture may fit.
         """
+        before = self.max_pixels
         while True:
             count, _, height, width = batch.shape
             tile = self._tile(height, width)
@@ -100,16 +106,20 @@ class Stage:
                     batch=min(together, max(1, count * math.ceil(height * width / size) * 4)),
                     watch=watch,
                 )
-            except RuntimeError as error:
+            except (RuntimeError, EngineMemoryError) as error:
                 if not _out_of_memory(error):
                     raise
-                fixed = self.tile != "auto" and together == 1
-                if fixed or self.engine.wants == "pictures" or min(self.max_pixels, size) <= _LEAST_PIXELS:
-                    hint = "set a smaller --tile" if fixed else "free some memory or use another --device"
-                    raise BackendError(f"out of memory on {self.engine.device} with tile {tile}: {hint}") from None
-                self.max_pixels = max(_LEAST_PIXELS, min(self.max_pixels, size * together) // 2)
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+            # Outside of the handler, so that the error no longer keeps what the engine had.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            fixed = self.tile != "auto" and (self.batch != "auto" or together == 1)
+            whole = self.engine.wants == "pictures" or (self.facts.norm == "instance" and min(count, together) == 1)
+            if fixed or whole or min(self.max_pixels, size) <= _LEAST_PIXELS:
+                self.max_pixels = before
+                place = "" if whole else f" with tile {tile[1]}×{tile[0]}"
+                hint = "set a smaller --tile" if fixed else "free some memory or use another --device"
+                raise EngineMemoryError(f"out of memory on {self.engine.device}{place}: {hint}")
+            self.max_pixels = max(_LEAST_PIXELS, min(self.max_pixels, size * together) // 2)
 
     def _tile(self, height: int, width: int) -> tuple[int, int]:
         if self.facts.norm == "instance":
@@ -120,29 +130,39 @@ class Stage:
 
     def _colours(self, pixels: np.ndarray, gray: bool, watch: Watch | None) -> np.ndarray:
         """(H, W, 3) -> (scale·H, scale·W, 3); a gray picture stays exactly gray."""
+        if gray:
+            return _same_channels(self._plane(pixels[..., 0], watch))
         if self.facts.channels == 3:
-            colours = _hwc(self.tensor(_nchw(pixels), watch))
-            return _same_channels(_mean(colours)) if gray else colours
+            return _hwc(self.tensor(_nchw(pixels), watch))
+        return np.ascontiguousarray(self._planes(pixels.transpose(2, 0, 1), watch).transpose(1, 2, 0))
+
+    def _plane(self, plane: np.ndarray, watch: Watch | None) -> np.ndarray:
+        """(H, W) -> (scale·H, scale·W): a gray picture, to a model of colours with three equal channels."""
+        if self.facts.channels == 3:
+            return _mean(_hwc(self.tensor(_nchw(_same_channels(plane)), watch)))
+        return np.ascontiguousarray(self._planes(plane[None], watch)[0])
+
+    def _planes(self, planes: np.ndarray, watch: Watch | None) -> np.ndarray:
+        """(N, H, W) -> (N, scale·H, scale·W): a gray model takes each colour for itself."""
         if self.facts.channels != 1:
             raise UsageError(f"'{self.facts.name}' works on {self.facts.channels} channels, which no picture has")
-        # A gray model takes each colour for itself.
-        planes = pixels[..., :1] if gray else pixels
-        result = self.tensor(torch.from_numpy(np.ascontiguousarray(planes.transpose(2, 0, 1)[:, None])), watch)
-        stacked = np.ascontiguousarray(result.numpy()[:, 0].transpose(1, 2, 0))
-        return _same_channels(stacked[..., 0]) if gray else stacked
+        return self.tensor(torch.from_numpy(np.array(planes[:, None], order="C")), watch).numpy()[:, 0]
 
     def _alpha(self, alpha: np.ndarray, watch: Watch | None) -> np.ndarray:
         """Transparency as a gray picture, so that its edges are as sharp as those of the colours.
 
         Where it is flat it stays exactly as it is: a generator makes 253 of 255 and a sheet of glass of a solid.
         """
-        grown = self._colours(_same_channels(alpha), True, watch)[..., 0]
+        scale, grown = self.facts.scale, self._plane(alpha, watch)
         values = torch.from_numpy(alpha.astype(np.float32))[None, None]
         pad = _FLAT_WINDOW // 2
         highest = functional.max_pool2d(values, _FLAT_WINDOW, stride=1, padding=pad)
         lowest = -functional.max_pool2d(-values, _FLAT_WINDOW, stride=1, padding=pad)
-        flat = _enlarged((highest == lowest)[0, 0].numpy(), self.facts.scale)
-        return np.where(flat, _enlarged(alpha, self.facts.scale), grown)
+        flat = (highest == lowest)[0, 0].numpy()
+        for row in range(len(alpha)):
+            target = grown[row * scale : (row + 1) * scale]
+            np.copyto(target, alpha[row].repeat(scale), where=flat[row].repeat(scale))
+        return grown
 
 
 def memory_pixels(facts: Facts, device: str, precision: Precision = "fp32") -> int:
@@ -163,13 +183,26 @@ def memory_pixels(facts: Facts, device: str, precision: Precision = "fp32") -> i
     if device.startswith("cuda"):
         free = torch.cuda.mem_get_info(device)[0] // 2
     else:
-        free = min(_MOST_BYTES, psutil.virtual_memory().available // 4)
+        free = min(_MOST_BYTES, available_memory() // 4)
     return max(_LEAST_PIXELS, free // each)
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    """CUDA has an exception for it; of the CPU's allocator only the words tell."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def _peak_bytes(picture: Picture, scale: int) -> int:
+    """Memory that the result and its file take at most, if the file is as large as the result.
+
+    A gray result is made from one of three channels; a transparent one is copied to bring its channels together.
+    """
+    alpha = 0 if picture.alpha is None else picture.alpha.nbytes
+    own = picture.pixels.nbytes + alpha
+    return (3 if alpha else 2) * own * scale**2
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """torch has an exception for CUDA's allocator; for the CPU's, and for CUDA's libraries, only the words tell."""
+    if isinstance(error, EngineMemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return any(word in text for word in _OUT_OF_MEMORY)
 
 
 def _nchw(pixels: np.ndarray) -> Tensor:
@@ -187,15 +220,15 @@ def _hwc(batch: Tensor) -> np.ndarray:
 
 def _mean(pixels: np.ndarray) -> np.ndarray:
     """(H, W, 3) -> (H, W), the mean of the channels rounded to nearest, in the same integer type."""
-    total = pixels[..., 0].astype(np.uint32) + pixels[..., 1] + pixels[..., 2]
-    return ((total + 1) // 3).astype(pixels.dtype)
+
+    def mean(part: np.ndarray) -> np.ndarray:
+        total = part[..., 0].astype(np.uint32) + part[..., 1] + part[..., 2]
+        rounded: np.ndarray = (total + 1) // 3
+        return rounded
+
+    return by_strips(mean, np.empty(pixels.shape[:2], pixels.dtype), pixels)
 
 
 def _same_channels(plane: np.ndarray) -> np.ndarray:
     """(H, W) -> (H, W, 3)."""
     return np.repeat(plane[..., None], 3, axis=2)
-
-
-def _enlarged(plane: np.ndarray, scale: int) -> np.ndarray:
-    """(H, W) -> (scale·H, scale·W), each pixel repeated."""
-    return plane.repeat(scale, axis=0).repeat(scale, axis=1)

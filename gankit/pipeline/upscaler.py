@@ -8,29 +8,27 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from gankit import backends, models
 from gankit.errors import UsageError
+from gankit.pipeline.engines import Auto, Engines
 from gankit.pipeline.inputs import Job, collect
-from gankit.pipeline.output import prepare
-from gankit.pipeline.report import EngineReport, ModelReport, PictureReport, Report, versions
-from gankit.pipeline.runner import Progress, Runner
+from gankit.pipeline.output import prepare, remove_stale
+from gankit.pipeline.paths import exists, is_file
+from gankit.pipeline.records import RecordingRunner, Records
+from gankit.pipeline.report import PictureReport, Report, versions
+from gankit.pipeline.runner import Progress
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
     from torch import Tensor
 
-    from gankit.backends.choose import Selection
-    from gankit.checkpoints import Loaded
     from gankit.images import Picture
-    from gankit.pipeline.stages import Stage
 
-Auto = Literal["auto"]
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _SAMPLED_HEADERS = 32
 
@@ -38,17 +36,23 @@ _SAMPLED_HEADERS = 32
 class Upscaler:
     """Upscales pictures with one generator and one engine, which is chosen and loaded at the first picture.
 
+    Under ``precision="auto"`` a second engine in fp32 joins it at the first picture of more than 8 bits.
+
     Safe to call from several threads: the engine takes one picture at a time.
 
     Args:
         model: registry name, or a weights file.
         backend: name of a backend, or ``"auto"`` for the fastest that is installed and passes the parity gate.
-        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``: the fastest for 8-bit pictures; fp32 for 16-bit
+            ones and tensors, whose levels the others do not keep.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"``.
         tile: side of a tile in input pixels, halo included, or ``"auto"``.
         batch: tiles in one call of the engine, or ``"auto"``.
         threads: CPU threads of the engine; ``None`` for the number of cores.
         notify: called with a line when something worth telling happens while the engine is chosen.
+
+    Attributes:
+        report: what the last :meth:`run` did, also where it was cut short; ``None`` where it did not come to pictures.
 
     Raises:
         UsageError: an unknown model, backend or precision, a tile, batch or thread count below 1.
@@ -72,7 +76,7 @@ class Upscaler:
             allowed = value is None if name == "threads" else value == "auto"
             if not allowed and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise UsageError(f"{name} must be a whole number above 0, not {value!r}")
-        if str(model) not in models.MODELS and not Path(model).exists():
+        if str(model) not in models.MODELS and not exists(model):
             from gankit.checkpoints import open_model
 
             open_model(model)  # raises, naming the nearest model or the file
@@ -80,12 +84,9 @@ class Upscaler:
             backends.get(backend)  # raises, naming the nearest
         self.model, self.backend, self.precision, self.device = model, backend, precision, device
         self.tile, self.batch, self.threads, self.notify = tile, batch, threads, notify
+        self.report: Report | None = None
         self._lock = threading.RLock()
-        self._loaded: Loaded | None = None
-        self._selection: Selection | None = None
-        self._stage: Stage | None = None
-        self._start_seconds = 0.0
-        self._closed = False
+        self._engines = Engines(model, backend, precision, device, tile, batch, threads, notify)
 
     @overload
     def __call__(self, image: Image.Image) -> Image.Image: ...
@@ -112,11 +113,11 @@ class Upscaler:
 
         picture = as_picture(image)
         with self._lock:
-            stage = self._ready(job_pixels=None)
+            facts = self._engines.fast().facts
             if picture is not None:
-                return back(stage.picture(picture), image)
-            batch = as_tensor(image, stage.facts.channels)
-            return back(stage.tensor(batch) if batch.shape[0] else batch, image, stage.facts.scale)
+                return back(self._engines.picture(picture), image)
+            batch = as_tensor(image, facts.channels)
+            return back(self._engines.exact().tensor(batch) if batch.shape[0] else batch, image, facts.scale)
 
     def run(
         self,
@@ -128,6 +129,7 @@ class Upscaler:
         overwrite: bool = False,
         quality: int = 95,
         progress: Callable[[Progress], None] | None = None,
+        failed: Callable[[PictureReport], None] | None = None,
     ) -> Report:
         """Upscale files and folders into a folder.
 
@@ -139,9 +141,11 @@ class Upscaler:
             overwrite: do again what is there; else it is skipped before it is decoded.
             quality: of JPEG and WebP, 1 to 100.
             progress: called now and then, from any thread, one call at a time.
+            failed: called likewise with each picture that fails, as it fails.
 
         Returns:
-            What happened to each picture. Broken pictures are in it; they raise nothing.
+            What happened to each picture. Broken pictures are in it; they raise nothing. Where an error or Ctrl-C
+            ends the run, :attr:`report` has what was done.
 
         Raises:
             UsageError: wrong inputs or options.
@@ -154,107 +158,57 @@ class Upscaler:
             raise UsageError(f"quality must be from 1 to 100, not {quality}")
         if isinstance(inputs, str | Path):
             inputs = [inputs]
+        self.report = None
         found = collect(inputs, output, suffix=suffix, format=format)
-        todo = [job for job in found.jobs if overwrite or not job.target.exists()]
-        reports = {
-            job.target: PictureReport(job.source, job.target, "skipped") for job in set(found.jobs).difference(todo)
-        }
-        seconds = 0.0
-        if todo:
-            prepare(Path(output))
-            with self._lock:
-                stage = self._ready(job_pixels=_job_pixels(todo))
-                began = perf_counter()
-                runner = Runner(
+        records = Records(found, Path(output), failed)
+        todo = [job for job in found.jobs if overwrite or not exists(job.target)]
+        for job in set(found.jobs).difference(todo):
+            records.add(PictureReport(job.source, job.target, "skipped"))
+        if not todo:
+            self.report = self._report(records, found.ignored, 0.0)
+            return self.report
+        prepare(Path(output))
+        for folder in {Path(output), *(job.target.parent for job in todo)}:
+            remove_stale(folder)
+        with self._lock:
+            scale = self._engines.fast(_job_pixels(todo)).facts.scale
+            began = perf_counter()
+            try:
+                RecordingRunner(
                     decode=images.decode,
-                    work=stage.picture,
+                    work=self._engines.picture,
                     encode=lambda picture, target: images.encode(picture, target, quality=quality),
-                    cost=lambda picture: _bytes(picture, stage.facts.scale),
+                    cost=lambda picture: _bytes(picture, scale),
                     progress=progress,
+                    record=records.add,
                     **_hands(),
-                )
-                reports |= {report.target: report for report in runner.run(todo)}
-                seconds = perf_counter() - began
+                ).run(todo)
+            finally:
+                self.report = self._report(records, found.ignored, perf_counter() - began)
+        return self.report
+
+    def _report(self, records: Records, ignored: int, seconds: float) -> Report:
         return Report(
-            pictures=tuple(reports[job.target] for job in found.jobs),
-            ignored=found.ignored,
+            pictures=records.pictures(),
+            ignored=ignored,
             seconds=seconds,
-            engine=self._engine_report(),
-            model=self._model_report(),
+            engine=self._engines.report(),
+            fp32_engine=self._engines.exact_report(),
+            model=self._engines.model_report(),
             versions=versions(),
-            machine=self._machine(),
+            machine=self._engines.machine(),
         )
 
     def close(self) -> None:
         """Give back the engine. A closed upscaler cannot be used again; closing twice is fine."""
         with self._lock:
-            if self._selection is not None:
-                self._selection.engine.close()
-            self._selection = self._stage = self._loaded = None
-            self._closed = True
+            self._engines.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-    def _ready(self, job_pixels: int | None) -> Stage:
-        """The stage; loads the model and the engine at the first call."""
-        if self._closed:
-            raise UsageError("this upscaler is closed: make a new one")
-        if self._stage is None:
-            began = perf_counter()
-            from gankit.backends.choose import select
-            from gankit.checkpoints import open_model
-            from gankit.models.receptive_field import halo
-            from gankit.pipeline.stages import Stage
-
-            self._loaded = open_model(self.model)
-            self._selection = select(
-                self._loaded,
-                backend=self.backend,
-                precision=self.precision,
-                device=self.device,
-                threads=self.threads,
-                job_pixels=job_pixels,
-                notify=self.notify,
-            )
-            facts = self._loaded.facts
-            # A norm over the whole picture has no halo: such pictures are never cut.
-            reach = 0 if facts.norm == "instance" else halo(self._loaded.generator)
-            self._stage = Stage(self._selection.engine, facts, reach, self.tile, self.batch)
-            self._start_seconds = perf_counter() - began
-        return self._stage
-
-    def _engine_report(self) -> EngineReport | None:
-        if self._selection is None:
-            return None
-        engine, parity = self._selection.engine, self._selection.parity
-        return EngineReport(
-            backend=engine.backend,
-            precision=engine.precision,
-            device=engine.device,
-            tile="streamed" if engine.wants == "pictures" else self.tile,
-            batch=self.batch,
-            parity_db=parity.psnr if parity else None,
-            parity_max_abs=parity.max_abs if parity else None,
-            start_seconds=self._start_seconds,
-            summary=self._selection.summary,
-        )
-
-    def _machine(self) -> dict[str, Any]:
-        if self._selection is None:
-            return {}
-        from gankit.backends.machine import machine
-
-        return asdict(machine())
-
-    def _model_report(self) -> ModelReport | None:
-        if self._loaded is None:
-            return None
-        facts = self._loaded.facts
-        return ModelReport(facts.name, facts.scale, str(self._loaded.path), self._loaded.sha256)
 
 
 def _bytes(picture: Picture, scale: int) -> int:
@@ -282,6 +236,8 @@ def _job_pixels(jobs: Sequence[Job]) -> int | None:
     step = max(1, len(jobs) // _SAMPLED_HEADERS)
     sizes: list[int] = []
     for job in jobs[::step]:
+        if not is_file(job.source):  # to open a pipe would wait for its writer
+            continue
         try:
             with Image.open(job.source) as header:
                 sizes.append(math.prod(header.size))

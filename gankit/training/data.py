@@ -6,10 +6,11 @@ have seen, with any number of loader workers.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import logging
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,23 +66,36 @@ def picture_files(folder: Path) -> list[Path]:
     return files
 
 
-def read_pictures(folder: Path) -> list[np.ndarray]:
-    """All readable pictures below a folder as (H, W, 3) uint8 RGB; broken ones are named in the log and skipped.
+def read_pictures(folder: Path) -> Iterator[np.ndarray]:
+    """All readable pictures below a folder as (H, W, 3) uint8 RGB, one at a time; broken ones are named in the log.
 
     Gray becomes RGB, 16 bit is rounded to 8, transparency is left away.
 
     Raises:
         UsageError: there are none, or none can be read.
     """
-    pictures = []
+    readable = 0
     for path in picture_files(folder):
         try:
-            pictures.append(decode(path).to_8bit().pixels)
+            picture = decode(path).to_8bit().pixels
         except ImageError as error:
             _log.warning("skipped %s", error)
-    if not pictures:
+            continue
+        readable += 1
+        yield picture
+    if not readable:
         raise UsageError(f"{folder}: none of its pictures can be read")
-    return pictures
+
+
+def fingerprint(folder: Path) -> str:
+    """What tells the pictures of one folder from another's, wherever it lies: their names and sizes in bytes.
+
+    Raises:
+        UsageError: there are none.
+    """
+    files = picture_files(folder)
+    text = "\n".join(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}" for path in files)
+    return f"{len(files)} pictures ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
 def detail(pixels: np.ndarray) -> float:
@@ -94,11 +108,12 @@ class SuperResolutionPatches(Dataset[tuple[Tensor, Tensor]]):
     """An endless set of (LR, HR) patches with flips and quarter turns.
 
     Args:
-        pictures: (H, W, 3) uint8 each.
+        pictures: (H, W, 3) uint8 each; taken one at a time, and only the reductions kept.
         scale: HR side over LR side.
         patch: LR side of a patch in pixels.
         seed: of the choice of patches.
-        reductions: every picture is also used at these sizes: a smaller copy is sharper per pixel.
+        reductions: every picture is used at these sizes: a smaller copy is sharper per pixel. One in which a patch
+            finds no room at any of them is used as it is.
         synthetic: how many pictures of text, lines and patterns to add.
         candidates: of so many places in a picture the one with the most detail is taken. Half of all places in
             photographs are sky, blur and wall, which teach nothing.
@@ -110,7 +125,7 @@ class SuperResolutionPatches(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(
         self,
-        pictures: Sequence[np.ndarray],
+        pictures: Iterable[np.ndarray],
         *,
         scale: int = 4,
         patch: int = 24,
@@ -123,16 +138,17 @@ class SuperResolutionPatches(Dataset[tuple[Tensor, Tensor]]):
         self.patch, self.scale, self.seed, self.length = patch, scale, seed, length
         self.candidates = candidates
         self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
-        too_small = 0
+        count = too_small = 0
         for picture in pictures:
             pairs = self._cut(picture, reductions)
+            count += 1
             too_small += not pairs
             self._pairs += pairs
         smaller = f"smaller than one patch of {patch * scale}×{patch * scale} pixels"
         if too_small:
             if not self._pairs:
                 raise UsageError(f"every training picture is {smaller}: give larger ones or a smaller --patch")
-            _log.warning("%d of %d training pictures are left out: %s", too_small, len(pictures), smaller)
+            _log.warning("%d of %d training pictures are left out: %s", too_small, count, smaller)
         for index in range(synthetic):
             self._pairs += self._cut(synthetic_picture(seed * 1000 + index), reductions)
         if not self._pairs:
@@ -141,12 +157,17 @@ class SuperResolutionPatches(Dataset[tuple[Tensor, Tensor]]):
         self._cumulative = np.cumsum(weights / weights.sum())
 
     def _cut(self, picture: np.ndarray, reductions: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """HR and LR of the picture at each size in which a patch finds room."""
+        """HR and LR of the picture at each size in which a patch finds room; at its own size where there is none."""
+
+        def sides(factor: float) -> tuple[int, int]:
+            return round(picture.shape[0] * factor), round(picture.shape[1] * factor)
+
+        def fits(factor: float) -> bool:
+            return min(sides(factor)) // self.scale >= self.patch
+
         pairs = []
-        for factor in reductions:
-            height, width = (max(1, round(side * factor)) for side in picture.shape[:2])
-            if min(height, width) // self.scale < self.patch:
-                continue
+        for factor in [each for each in reductions if fits(each)] or [each for each in (1.0,) if fits(each)]:
+            height, width = sides(factor)
             sized = picture
             if factor != 1.0:
                 sized = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))

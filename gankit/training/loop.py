@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import tempfile
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +21,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gankit.backends.heap import keep_freed_memory
-from gankit.errors import GankitError, OutputError, UsageError
+from gankit.errors import GankitError
+from gankit.training.interrupts import patient_interrupt
 from gankit.training.optimisers import Average, Schedule, constant, set_learning_rate
-from gankit.training.state import Log, restore_checkpoint, save_checkpoint
+from gankit.training.state import Log, RunState, Settings, prepare, restore_checkpoint, save_checkpoint
 
 _log = logging.getLogger(__name__)
 
@@ -46,12 +43,17 @@ class System(ABC):
         modules: every network by name, the generator among them.
         optimisers: every optimiser by name.
         schedules: factor of the learning rate by step, for the optimisers that have one.
+        keeps_best: whether a larger score means better weights. Not where an adversary teaches: PSNR falls as the
+            pictures get sharper.
+        head_start: steps that leave the generator as it was; they are not judged.
     """
 
     generator: nn.Module
     modules: Mapping[str, nn.Module]
     optimisers: Mapping[str, Optimizer]
     schedules: Mapping[str, Schedule]
+    keeps_best: bool = True
+    head_start: int = 0
 
     @abstractmethod
     def step(self, batch: Any, index: int) -> Mapping[str, Tensor]:
@@ -59,7 +61,7 @@ class System(ABC):
 
     @abstractmethod
     def validate(self, generator: nn.Module) -> Mapping[str, float]:
-        """Judge a generator in eval mode. The entry ``"score"`` decides which weights are best (larger is better)."""
+        """Judge a generator in eval mode. The entry ``"score"`` (larger is better) decides which weights are best."""
 
     @abstractmethod
     def save_generator(self, path: Path, state: Mapping[str, Tensor], extra: Mapping[str, str]) -> None:
@@ -76,7 +78,7 @@ class Plan:
         validate_every: steps between validations; also the last step.
         checkpoint_every: steps between checkpoints; also the last step.
         average: decay of the generator's moving average; 0 for none.
-        resume: continue from the folder's checkpoint if there is one.
+        resume: continue from the folder's checkpoint.
         stop_after: leave after this many seconds, with a checkpoint, to be resumed later.
     """
 
@@ -91,13 +93,23 @@ class Plan:
 
 @dataclass
 class Progress:
-    """Where a run is; given to the callback after every step."""
+    """Where a run is; given to the callback after every step.
+
+    Attributes:
+        step: the steps done.
+        steps: the last step.
+        losses: of this step.
+        rate: steps a second, in this call.
+        validation: if the step was judged.
+        began: the steps that were done before this call: 0, or where it was resumed.
+    """
 
     step: int = 0
     steps: int = 0
     losses: dict[str, float] = field(default_factory=dict)
     rate: float = 0.0
     validation: dict[str, float] = field(default_factory=dict)
+    began: int = 0
 
 
 def fit(
@@ -105,6 +117,7 @@ def fit(
     batches: Callable[[int], Iterator[Any]],
     plan: Plan,
     notify: Callable[[Progress], None] | None = None,
+    settings: Settings | None = None,
 ) -> dict[str, float]:
     """Train.
 
@@ -112,97 +125,127 @@ def fit(
         system: the recipe.
         batches: given the number of steps already done, the batches that follow.
         plan: how long and what to keep. The folder gets ``last.pt`` (everything needed to go on), ``best.safetensors``
-            (the averaged generator with the best score), ``final.safetensors`` and ``log.csv``.
+            (the averaged generator with the best score, where the system keeps one), ``final.safetensors`` and
+            ``log.csv``.
         notify: called after every step.
+        settings: what the run was made with, by name; kept in the checkpoint. A run that is resumed must have the same
+            but for the number of steps, the learning rates and the validation pictures.
 
     Returns:
-        The best validation.
+        The best validation; empty where the system keeps none.
 
     Raises:
         DivergedError: a loss or a weight is not finite; names the step and the last good checkpoint.
-        UsageError: the folder holds a run and ``resume`` is off.
+        UsageError: the folder holds a run and ``resume`` is off, or none and it is on.
         CheckpointError: the folder's checkpoint is damaged or of another run.
         OutputError: nothing can be written there.
-        KeyboardInterrupt: Ctrl-C; the step under way was finished and a checkpoint written.
+        KeyboardInterrupt: Ctrl-C; the step under way was finished and a checkpoint written. A second one does not
+            wait for that.
     """
     keep_freed_memory()
-    last = prepare(plan)
-    average = Average(system.generator, plan.average) if plan.average else None
-    progress = Progress(steps=plan.steps)
-    best: dict[str, float] = {}
-    log = Log(plan.folder / "log.csv")
-    if last.exists():
-        progress.step, best = restore_checkpoint(last, system, average, log)
-        _log.info("resumed %s at step %d", last, progress.step)
-    log.begin(progress.step)
+    run = _Run(system, plan, settings or {})
+    progress = run.progress
     stream = batches(progress.step)
-    began = time.perf_counter()
-    first_step = progress.step
-    with _patient_interrupt() as interrupted:
-        while progress.step < plan.steps:
-            for name, optimiser in system.optimisers.items():
-                set_learning_rate(optimiser, system.schedules.get(name, constant())(progress.step))
-            losses = {name: float(value) for name, value in system.step(next(stream), progress.step).items()}
-            bad = [name for name, value in losses.items() if not math.isfinite(value)]
-            if bad:
-                raise _diverged(f"{', '.join(bad)} is not finite", progress.step + 1, last)
-            if average:
-                average.update(system.generator)
-            progress.step += 1
-            progress.losses, progress.validation = losses, {}
-            elapsed = time.perf_counter() - began
-            progress.rate = (progress.step - first_step) / elapsed
-            done = progress.step == plan.steps
-            leaving = interrupted() or (plan.stop_after is not None and elapsed > plan.stop_after)
-            judging = done or progress.step % plan.validate_every == 0
-            keeping = done or leaving or progress.step % plan.checkpoint_every == 0
-            if judging or keeping:
-                # A finite loss can have a gradient that is not; nothing that came of it may be kept.
-                wrong = _not_finite(system)
-                if wrong:
-                    raise _diverged(f"{wrong} is not finite", progress.step, last)
-            if judging:
-                state = average.state if average else system.generator.state_dict()
-                progress.validation = _validate(system, state)
-                if progress.validation["score"] > best.get("score", -math.inf):
-                    best = {**progress.validation, "step": float(progress.step)}
-                    system.save_generator(plan.folder / "best.safetensors", state, _notes(best))
-                if done:
-                    notes = _notes({**progress.validation, "step": progress.step})
-                    system.save_generator(plan.folder / "final.safetensors", state, notes)
-                leaving = leaving or interrupted()  # it takes long
-            log.write(progress)
-            if keeping or leaving:
-                save_checkpoint(last, system, average, progress.step, best, log)
+    late = leaving = False
+    with patient_interrupt() as interrupted:
+        while not leaving and (run.due or progress.step < plan.steps):
+            if not run.due:
+                run.advance(next(stream))
+                late = plan.stop_after is not None and run.elapsed() > plan.stop_after
+                run.keep(leaving=late or interrupted())
+            if run.due and not interrupted():
+                run.judge()
             if notify:
                 notify(progress)
-            if leaving:
-                break
-        if interrupted() and progress.step < plan.steps:
+            leaving = late or (interrupted() and run.saved == progress.step)
+        if interrupted() and (run.due or progress.step < plan.steps):
             raise KeyboardInterrupt
-    return best
+    return run.best
 
 
-def prepare(plan: Plan) -> Path:
-    """Make the folder of a run, and see that it can take one.
+class _Run:
+    """One call of :func:`fit`: where it is, and what it does at each step."""
 
-    Returns:
-        Where its checkpoint is or will be.
+    def __init__(self, system: System, plan: Plan, settings: Settings) -> None:
+        self.system, self.plan, self.settings = system, plan, settings
+        self.last = prepare(plan.folder, resume=plan.resume)
+        self.average = Average(system.generator, plan.average) if plan.average else None
+        self.log = Log(plan.folder / "log.csv")
+        state = RunState(settings=settings)
+        if plan.resume:
+            state = restore_checkpoint(self.last, system, self.average, self.log, settings)
+            _log.info("resumed %s at step %d", self.last, state.step)
+        self.progress = Progress(state.step, plan.steps, began=state.step)
+        self.best, self.due, self.saved = state.best, state.due, state.step
+        self.log.begin(state.step, judged=not state.due)
+        self._began = time.perf_counter()
 
-    Raises:
-        OutputError: nothing can be written there.
-        UsageError: it holds a run and ``resume`` is off.
-    """
-    last = plan.folder / "last.pt"
-    try:
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=plan.folder):
-            pass
-    except OSError as error:
-        raise OutputError(f"{plan.folder}: cannot be written: {error.strerror or error}") from error
-    if last.exists() and not plan.resume:
-        raise UsageError(f"{plan.folder}: holds a run already; continue it with --resume or choose another folder")
-    return last
+    def elapsed(self) -> float:
+        """Seconds since the first step of this call."""
+        return time.perf_counter() - self._began
+
+    def advance(self, batch: Any) -> None:
+        """One step.
+
+        Raises:
+            DivergedError: a loss is not finite.
+        """
+        system, progress = self.system, self.progress
+        for name, optimiser in system.optimisers.items():
+            set_learning_rate(optimiser, system.schedules.get(name, constant())(progress.step))
+        losses = {name: float(value) for name, value in system.step(batch, progress.step).items()}
+        bad = [name for name, value in losses.items() if not math.isfinite(value)]
+        if bad:
+            raise _diverged(f"{', '.join(bad)} is not finite", progress.step + 1, self.last)
+        if self.average:
+            self.average.update(system.generator)
+        progress.step += 1
+        progress.losses, progress.validation = losses, {}
+        progress.rate = (progress.step - progress.began) / self.elapsed()
+
+    def keep(self, *, leaving: bool) -> None:
+        """Log the step; write a checkpoint if it is time for one, or for the judge, or to leave.
+
+        The checkpoint comes before the judge, who takes long and much memory: whatever happens there, the run goes on
+        with what was ``due``.
+
+        Raises:
+            DivergedError: a weight is not finite.
+            OutputError: log or checkpoint cannot be written.
+        """
+        step, plan = self.progress.step, self.plan
+        self.due = step == plan.steps or (step % plan.validate_every == 0 and step > self.system.head_start)
+        keeping = self.due or leaving or step % plan.checkpoint_every == 0
+        # A finite loss can have a gradient that is not; nothing that came of it may be kept.
+        if keeping and (wrong := _not_finite(self.system)):
+            raise _diverged(f"{wrong} is not finite", step, self.last)
+        self.log.write(self.progress)
+        if keeping:
+            self._save()
+
+    def judge(self) -> None:
+        """Validate; keep the best weights, and the last.
+
+        Raises:
+            OutputError: log, weights or checkpoint cannot be written.
+        """
+        system, folder, progress = self.system, self.plan.folder, self.progress
+        state = self.average.state if self.average else system.generator.state_dict()
+        progress.validation = _validate(system, state)
+        found = {**progress.validation, "step": float(progress.step)}
+        if system.keeps_best and found["score"] > self.best.get("score", -math.inf):
+            self.best = found
+            system.save_generator(folder / "best.safetensors", state, _notes(found))
+        if progress.step == self.plan.steps:
+            system.save_generator(folder / "final.safetensors", state, _notes(found))
+        self.log.write_validation(progress)
+        self.due = False
+        self._save()
+
+    def _save(self) -> None:
+        state = RunState(self.progress.step, self.best, self.due, self.settings)
+        save_checkpoint(self.last, self.system, self.average, self.log, state)
+        self.saved = self.progress.step
 
 
 def _diverged(what: str, step: int, last: Path) -> DivergedError:
@@ -217,31 +260,6 @@ def _not_finite(system: System) -> str:
             if not bool(torch.isfinite(value).all()):
                 return f"the {network}'s {name}"
     return ""
-
-
-@contextmanager
-def _patient_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let the first Ctrl-C wait for the end of a step, so that the checkpoint is whole; the second does not wait.
-
-    Only in the main thread and where nobody else has an opinion on Ctrl-C; elsewhere it changes nothing.
-    """
-    asked = False
-
-    def ask(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
-        yield lambda: False
-        return
-    signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _validate(system: System, state: Mapping[str, Tensor]) -> dict[str, float]:

@@ -24,23 +24,6 @@ def charbonnier(result: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor
     return torch.sqrt((result - target).square() + epsilon**2).mean()
 
 
-def discriminator_bce(real: Tensor, fake: Tensor, smooth: float = 0.0) -> Tensor:
-    """-log D(real) - log(1 - D(fake)) (Goodfellow et al. 2014, eq. 1), each a mean over the batch.
-
-    Args:
-        real: logits of real pictures.
-        fake: logits of generated ones.
-        smooth: one-sided label smoothing: real pictures are asked for 1 - smooth (Salimans et al. 2016).
-    """
-    wanted = torch.full_like(real, 1 - smooth)
-    return F.binary_cross_entropy_with_logits(real, wanted) + F.softplus(fake).mean()
-
-
-def generator_bce(fake: Tensor) -> Tensor:
-    """-log D(fake), the non-saturating loss (Goodfellow et al. 2014, section 3; Ledig et al. 2017, eq. 6)."""
-    return F.softplus(-fake).mean()
-
-
 def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """Relativistic average loss of the discriminator (Jolicoeur-Martineau 2018, arXiv:1807.00734).
 

@@ -29,6 +29,11 @@ def constant() -> Schedule:
     return lambda step: 1.0
 
 
+def delayed(schedule: Schedule, steps: int) -> Schedule:
+    """``schedule``, begun after ``steps`` steps; before them its first factor."""
+    return lambda step: schedule(max(0, step - steps))
+
+
 class MuonAdam(Optimizer):
     """Muon for the inner convolutions, Adam for the rest.
 
@@ -102,6 +107,18 @@ def set_learning_rate(optimiser: Optimizer, factor: float) -> None:
     for group in optimiser.param_groups:
         group.setdefault("initial_lr", group["lr"])
         group["lr"] = group["initial_lr"] * factor
+
+
+def restore_optimiser(optimiser: Optimizer, state: dict[str, Any]) -> None:
+    """Take up a state, but keep the learning rates that the optimiser was made with.
+
+    Raises:
+        ValueError: the state is of other parameters.
+    """
+    rates = [group.get("initial_lr", group["lr"]) for group in optimiser.param_groups]
+    optimiser.load_state_dict(state)
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        group["initial_lr"] = rate
 
 
 class Average:

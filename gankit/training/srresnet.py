@@ -77,6 +77,19 @@ def freeze_norms(net: SRResNet) -> None:
         norm.weight.requires_grad_(False)
 
 
+def has_frozen_norms(net: SRResNet) -> bool:
+    """Whether every BatchNorm of ``net`` is the identity with a bias, as :func:`freeze_norms` leaves it."""
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    return all(
+        norm.running_mean is not None
+        and norm.running_var is not None
+        and not norm.running_mean.any()
+        and bool((norm.weight == 1).all())
+        and torch.allclose(norm.running_var, torch.full_like(norm.running_var, 1 - norm.eps), rtol=0, atol=1e-6)
+        for norm in norms
+    )
+
+
 def initialise(net: SRResNet, norm: Norm) -> None:
     """He initialisation; residual branches begin at zero, the picture at mid-gray, frozen norms at the identity."""
     for module in net.modules():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +17,14 @@ from gankit.checkpoints import open_model
 from gankit.errors import GankitError, UsageError
 from gankit.evaluation.metrics import psnr_y
 from gankit.models.srgan import SRResNet
-from gankit.training.data import SuperResolutionPatches, batches, read_pictures, reduce
-from gankit.training.loop import Plan, Progress, System, fit, prepare
+from gankit.training.data import SuperResolutionPatches, batches, fingerprint, read_pictures, reduce
+from gankit.training.loop import Plan, Progress, fit
 from gankit.training.recipes.srgan import AdversarialOptions, AdversarialSystem, ContentOptions, ContentSystem
+from gankit.training.srresnet import has_frozen_norms
+from gankit.training.state import Settings, prepare
 
 _log = logging.getLogger(__name__)
+_JUDGED_SIDE = 768
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Data:
 
     Attributes:
         photos: folder of training pictures, read recursively.
-        validation: folder of pictures that decide which weights are best.
+        validation: folder of pictures to judge by.
         patch: LR side of a patch.
         batch: patches in a step.
         synthetic: pictures of text, line art and patterns to add.
@@ -65,14 +68,21 @@ def fabric_for(device: str, precision: str) -> Any:
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("no CUDA device can be used here: leave --device away, or install a CUDA build of torch")
     if precision == "auto":
-        on_gpu = device != "cpu" and torch.cuda.is_available()
-        bf16 = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu._is_avx512_bf16_supported()
-        precision = "bf16" if bf16 else "fp32"
+        precision = "bf16" if _has_bf16(device) else "fp32"
     return Fabric(accelerator=device, devices=1, precision={"bf16": "bf16-mixed", "fp32": "32-true"}[precision])  # type: ignore[arg-type]
 
 
+def _has_bf16(device: str) -> bool:
+    """Whether the hardware itself computes in bf16: emulated, it is slower than fp32."""
+    if device != "cpu" and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
 class KodakJudge:
-    """PSNR on Y of a folder's pictures, reduced by bicubic and upscaled again.
+    """PSNR on Y of the middle of a folder's pictures, reduced by bicubic and upscaled again.
+
+    The middle is at most 768×768 pixels, which holds all of a Kodak picture.
 
     Args:
         folder: the pictures.
@@ -85,15 +95,19 @@ class KodakJudge:
 
     def __init__(self, folder: Path, scale: int, fabric: Any) -> None:
         smallest = 2 * scale + 1  # one pixel inside the border
-        pictures = read_pictures(folder)
-        large_enough = [picture for picture in pictures if min(picture.shape[:2]) // scale * scale >= smallest]
-        if not large_enough:
+        self._pairs = []
+        too_small = 0
+        for picture in read_pictures(folder):
+            if min(picture.shape[:2]) // scale * scale < smallest:
+                too_small += 1
+            else:
+                self._pairs.append(reduce(_middle(picture, _JUDGED_SIDE), scale))
+        if not self._pairs:
             raise UsageError(
                 f"{folder}: every picture is smaller than {3 * scale}×{3 * scale} pixels; give larger ones"
             )
-        if len(large_enough) < len(pictures):
-            _log.warning("%s: %d pictures are too small to judge by", folder, len(pictures) - len(large_enough))
-        self._pairs = [reduce(picture, scale) for picture in large_enough]
+        if too_small:
+            _log.warning("%s: %d pictures are too small to judge by", folder, too_small)
         self._scale, self._fabric = scale, fabric
 
     def __call__(self, generator: nn.Module) -> Mapping[str, float]:
@@ -106,6 +120,12 @@ class KodakJudge:
             pixels = (result[0].float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
             values.append(psnr_y(pixels, large, self._scale))
         return {"score": float(np.mean(values))}
+
+
+def _middle(picture: np.ndarray, side: int) -> np.ndarray:
+    """The middle of (H, W, 3), at most ``side`` high and wide; a copy, so that the rest can be forgotten."""
+    top, left = (max(0, length - side) // 2 for length in picture.shape[:2])
+    return picture[top : top + side, left : left + side].copy()
 
 
 def train_super_resolution(
@@ -132,14 +152,14 @@ def train_super_resolution(
         notify: called after every step.
 
     Returns:
-        The best validation.
+        The best validation; empty for ``srgan``, which keeps no best weights: PSNR falls as its pictures get sharper.
 
     Raises:
         UsageError: the folders, ``initial`` and the options do not go together.
-        CheckpointError: ``initial`` or the VGG19 weights cannot be used.
+        CheckpointError: ``initial`` or the VGG19 weights cannot be used, or the run to resume is another.
         OutputError: nothing can be written to the plan's folder.
     """
-    prepare(plan)  # before the pictures are read, which takes long
+    prepare(plan.folder, resume=plan.resume)  # before the pictures are read, which takes long
     fabric = fabric_for(device, precision)
     fields = {"steps": plan.steps, **dict(options or {})}
     state: Mapping[str, Tensor] | None = None
@@ -149,7 +169,7 @@ def train_super_resolution(
     elif recipe == "srgan" and not plan.resume:
         _log.warning("begins from random weights: --init takes those of a trained srresnet, which srgan is meant for")
     torch.manual_seed(data.seed)
-    system: System
+    system: ContentSystem
     scale = int(fields.get("scale", 4))
     judge = KodakJudge(data.validation, scale, fabric)
     if recipe == "srgan":
@@ -160,7 +180,22 @@ def train_super_resolution(
         read_pictures(data.photos), scale=scale, patch=data.patch, seed=data.seed, synthetic=data.synthetic
     )
     stream = partial(_stream, patches, data)
-    return fit(system, stream, plan, notify)
+    return fit(system, stream, plan, notify, _settings(system, data))
+
+
+def _settings(system: ContentSystem, data: Data) -> Settings:
+    """What decides the result of a run."""
+    options = asdict(system.options)
+    net, vgg = system.generator, options.get("vgg_weights")
+    return {
+        **{name: value for name, value in options.items() if name not in ("model", "vgg_weights")},
+        "blocks": len(net.body),
+        "channels": net.head[0].out_channels,
+        "vgg_weights": vgg.name if vgg else None,
+        "data": fingerprint(data.photos),
+        "validation": fingerprint(data.validation),
+        **{name: getattr(data, name) for name in ("patch", "batch", "synthetic", "seed")},
+    }
 
 
 def _begin_from(initial: str | Path, fields: Mapping[str, Any]) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
@@ -173,6 +208,10 @@ def _begin_from(initial: str | Path, fields: Mapping[str, Any]) -> tuple[Mapping
     for name, value in asked.items():
         if value != has[name]:
             raise UsageError(f"{initial}: its {name} is {has[name]}, not {value}: leave --{name} away")
+    if fields.get("norm") == "batch" and has_frozen_norms(loaded.generator):
+        raise UsageError(
+            f"{initial}: was trained with frozen norms, and the batch's statistics would spoil it: leave --norm away"
+        )
     return loaded.generator.state_dict(), {
         "scale": has["scale"],
         "model": {name: has[name] for name in ("channels", "blocks")},

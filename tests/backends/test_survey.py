@@ -3,7 +3,12 @@
 import psutil
 import torch
 
+from gankit.backends import candidates
+from gankit.backends import survey as survey_module
+from gankit.backends.compiled import CompileBackend
+from gankit.backends.eager import EagerBackend
 from gankit.backends.machine import machine
+from gankit.backends.onnx_runtime import OnnxRuntimeBackend
 from gankit.backends.survey import installed, survey
 
 
@@ -24,3 +29,23 @@ def test_machine_is_this_one():
     assert 1 <= here.cores <= psutil.cpu_count()
     assert ("AVX-512" in here.features) == (torch.backends.cpu.get_cpu_capability() == "AVX512")
     assert (here.gpu is None) == (not torch.cuda.is_available())
+
+
+def test_precisions_are_those_that_run_here(monkeypatch):
+    monkeypatch.setattr(candidates, "bf16_on_cpu", lambda: False)
+    monkeypatch.setattr(survey_module, "devices", lambda: ("cpu",))
+    assert survey().backends["eager"][2] == ("fp32",)
+
+
+def test_a_machine_with_a_gpu_shows_both_devices(monkeypatch):
+    monkeypatch.setattr(candidates, "bf16_on_cpu", lambda: True)
+    monkeypatch.setattr(survey_module, "devices", lambda: ("cuda", "cpu"))
+    monkeypatch.setattr(EagerBackend, "missing", lambda self, device="cpu": None)
+    monkeypatch.setattr(CompileBackend, "missing", lambda self, device="cpu": "needs it" if device == "cuda" else None)
+    monkeypatch.setattr(OnnxRuntimeBackend, "missing", lambda self, device="cpu": None)
+    found = survey().backends
+    assert found["eager"] == (True, "", ("fp32", "bf16", "fp16 (cuda only)"))
+    assert found["onnxruntime"] == (True, "", ("fp32 (cpu only)",))
+    usable, why, precisions = found["compile"]
+    assert (usable, precisions) == (True, ("fp32 (cpu only)", "bf16 (cpu only)"))
+    assert why == "cuda: needs it; takes minutes to compile: used by auto for long jobs only"

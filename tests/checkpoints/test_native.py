@@ -38,6 +38,21 @@ def test_fp32_storage_is_exact_and_channels_last_is_taken(tmp_path, generator, b
         torch.testing.assert_close(value, generator.state_dict()[name], atol=0, rtol=0)
 
 
+def test_equal_weights_make_equal_files(tmp_path, generator, batch):
+    """safetensors alone writes the header in another order each time."""
+    path, sums = tmp_path / "a.safetensors", set()
+    notes = {name: "1" * size for size, name in enumerate("hgfedcba")}
+    for again in range(8):
+        order = dict(sorted(notes.items(), reverse=bool(again % 2)))
+        options = dict(sorted(OPTIONS.items(), reverse=bool(again % 2)))
+        sums.add(save(path, generator.state_dict(), "srgan", options, metadata=order))
+    assert len(sums) == 1
+    with safe_open(path, "pt") as file:
+        assert notes.items() <= file.metadata().items()
+    assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0
+    torch.testing.assert_close(open_model(path).generator(batch), generator(batch), atol=2e-3, rtol=0)
+
+
 def test_what_fp16_cannot_hold_stays_fp32(tmp_path, generator):
     state = generator.state_dict()
     state["body.0.bn1.running_var"][:] = 1e6
@@ -74,6 +89,12 @@ def test_folder_that_is_a_file(tmp_path, generator):
         ({"options": "[1]"}, "damaged header"),
         ({"options": '{"depth": 3}'}, "depth"),
         ({"options": '{"scale": 3}'}, "scale must be"),
+        ({"options": '{"scale": 4.0}'}, "scale must be"),
+        ({"options": '{"channels": -1}'}, "channels must be"),
+        ({"options": '{"channels": 1e300}'}, "channels must be"),
+        ({"options": '{"blocks": 1000000000}'}, "blocks must be"),
+        ({"options": '{"blocks": true}'}, "blocks must be"),
+        ({"options": '{"in_channels": 0}'}, "in_channels must be"),
         ({"options": '{"blocks": 3}'}, "missing"),
         ({"options": '{"scale": 2, "channels": 4, "blocks": 2}'}, "should be"),
     ],

@@ -13,6 +13,7 @@ from pathlib import Path
 import cli_fakes
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from gankit import cli, images
@@ -75,6 +76,18 @@ def test_again_skips_and_overwrite_does_again(engine, folder, tmp_path, capsys):
     assert "3 done" in capsys.readouterr().out
 
 
+def test_what_a_killed_run_left_is_removed(engine, folder, tmp_path):
+    part = f".gankit-{'0' * 16}.part"
+    for place in (tmp_path / "out", tmp_path / "out" / "sub"):
+        place.mkdir()
+        (place / part).touch()
+        os.utime(place / part, (0, 0))
+    assert run(folder / "sub", "-o", tmp_path / "out" / "sub") == 0
+    assert files(tmp_path / "out") == [part, "sub/c.webp"]
+    assert run(folder, "-o", tmp_path / "out") == 0
+    assert files(tmp_path / "out") == ["a.png", "b.jpg", "sub/c.webp"]
+
+
 def test_format_and_pattern(engine, folder, tmp_path):
     assert run(f"{folder}/**/*.*", "-o", tmp_path / "out", "--format", "png") == 0
     assert files(tmp_path / "out") == ["a.png", "b.png", "sub/c.png"]
@@ -130,6 +143,11 @@ def test_wrong_use(arguments, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def chunk(name, body, check):
+    """A PNG chunk with this CRC."""
+    return len(body).to_bytes(4, "big") + name + body + check.to_bytes(4, "big")
+
+
 def spoil(folder):
     """Add one picture of each broken kind; returns their names."""
     good = folder / "a.png"
@@ -141,7 +159,24 @@ def spoil(folder):
     header[16:24] = (200_000).to_bytes(4, "big") * 2  # width and height in IHDR
     header[29:33] = zlib.crc32(bytes(header[12:29])).to_bytes(4, "big")
     (folder / "bomb.png").write_bytes(bytes(header))
-    return {"truncated.png", "zero.png", "text.png", "short.jpg", "bomb.png"}
+    tifffile.imwrite(folder / "cut.tif", noise(16, 20, 3))
+    (folder / "cut.tif").write_bytes((folder / "cut.tif").read_bytes()[:200])  # among its tags
+    return {"truncated.png", "zero.png", "text.png", "short.jpg", "bomb.png", "cut.tif"}
+
+
+def scratch(folder):
+    """Add pictures whose pixels are good and whose metadata are not; returns their names."""
+    exif = Image.Exif()
+    exif[270] = "a description"
+    Image.fromarray(noise(16, 20, 3)).save(folder / "exif.jpg", exif=exif.tobytes()[:-5])
+    whole = (folder / "a.png").read_bytes()
+    (folder / "chunk.png").write_bytes(whole[:33] + chunk(b"tEXt", b"a\0b", 7) + whole[33:])
+    tifffile.imwrite(folder / "tag.tif", noise(16, 20, 3), software="gankit's own test")
+    tags = bytearray((folder / "tag.tif").read_bytes())
+    at = tags.index((305).to_bytes(2, "little") + (2).to_bytes(2, "little"))
+    tags[at + 8 : at + 12] = (10**8).to_bytes(4, "little")  # where the name of the software is said to be
+    (folder / "tag.tif").write_bytes(bytes(tags))
+    return ["chunk.png", "exif.jpg", "tag.tif"]
 
 
 def test_broken_pictures_are_named_and_the_others_done(engine, folder, tmp_path, capsys):
@@ -152,7 +187,68 @@ def test_broken_pictures_are_named_and_the_others_done(engine, folder, tmp_path,
     lines = printed.err.splitlines()
     assert len(lines) == len(bad)
     assert {Path(line.removeprefix("error: ").split(":")[0]).name for line in lines} == bad
-    assert "3 done, 5 failed" in printed.out
+    assert "3 done, 6 failed" in printed.out
+
+
+def test_only_our_own_lines_are_seen(folder, tmp_path):
+    """In a process of its own: within pytest, warnings and logs go elsewhere."""
+    bad = spoil(folder)
+    fine = scratch(folder)
+    large = Image.new("1", (10_000, 9_500))  # Pillow warns from 89 million pixels on
+    large.save(tmp_path / "large.png")
+    (folder / "sized.png").write_bytes((tmp_path / "large.png").read_bytes()[:60])
+    command = [sys.executable, FAKE, "0", "upscale", folder, "-o", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert files(tmp_path / "out") == sorted(["a.png", "b.jpg", "sub/c.webp", *fine])
+    lines = done.stderr.splitlines()
+    assert {Path(line.removeprefix("error: ").split(":")[0]).name for line in lines} == bad | {"sized.png"}
+    assert len(lines) == len(bad) + 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_is_no_picture(engine, folder, tmp_path, capsys):
+    os.mkfifo(folder / "a_pipe.png")
+    assert run(folder, "-o", tmp_path / "out") == 1
+    assert "a_pipe.png: is not a regular file" in one_line(capsys.readouterr().err)
+
+
+def test_a_name_too_long_for_its_suffix_fails_alone(engine, folder, tmp_path, capsys):
+    (folder / ("x" * 250 + ".png")).write_bytes((folder / "a.png").read_bytes())
+    (tmp_path / "out").mkdir()
+    assert run(folder, "-o", tmp_path / "out", "--suffix", "_x4") == 1
+    assert "xxx.png" in one_line(capsys.readouterr().err)
+    assert files(tmp_path / "out") == ["a_x4.png", "b_x4.jpg", "sub/c_x4.webp"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take only text as names")
+def test_a_name_that_is_no_text(engine, tmp_path, capsys):
+    source, report = tmp_path / "in", tmp_path / "r.json"
+    source.mkdir()
+    for name in (b"caf\xe9.png", b"bad\xe9.png"):
+        Path(os.fsdecode(bytes(source) + b"/" + name)).touch()
+    Image.fromarray(noise(16, 20, 3)).save(os.fsdecode(bytes(source) + b"/caf\xe9.png"))
+    assert run(source, "-o", tmp_path / "out", "--report", report) == 1
+    assert "bad\\udce9.png: the file is empty" in one_line(capsys.readouterr().err)
+    assert files(tmp_path / "out") == [os.fsdecode(b"caf\xe9.png")]
+    content = json.loads(report.read_text())
+    assert sorted(os.fsencode(item["source"])[-8:] for item in content["pictures"]) == [b"bad\xe9.png", b"caf\xe9.png"]
+
+
+def test_a_folder_that_cannot_be_listed_fails_alone(engine, folder, tmp_path, capsys, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "sub":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for status in ("2 done, 1 failed", "0 done, 2 skipped (there already), 1 failed"):
+        assert run(folder, "-o", tmp_path / "out") == 1
+        printed = capsys.readouterr()
+        assert "sub: cannot be read: Permission denied" in one_line(printed.err)
+        assert status in printed.out
 
 
 @pytest.mark.parametrize(
@@ -269,10 +365,78 @@ def test_report_into_a_missing_folder(engine, folder, tmp_path, capsys):
     assert not (tmp_path / "out").exists()  # told before the work, not after it
 
 
+def test_report_into_the_output_that_is_yet_to_be_made(engine, folder, tmp_path):
+    out = tmp_path / "out"
+    for place in (out / "r.json", out / "more" / "r.json"):
+        assert run(folder, "-o", out, "--report", place) == 0
+        assert json.loads(place.read_text())["totals"]["left"] == 0
+
+
+def test_report_where_none_can_be_is_told_before_the_work(engine, folder, tmp_path, capsys):
+    (tmp_path / "reports").mkdir()
+    for place, words in ((tmp_path / "reports", "is a directory"), ("", "empty")):
+        assert run(folder, "-o", tmp_path / "out", "--report", place) == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_report_in_a_locked_folder_is_told_before_the_work(engine, folder, tmp_path, capsys, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    assert run(folder, "-o", tmp_path / "out", "--report", tmp_path / "r.json") == 2
+    assert "give another --report" in one_line(capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_ends_early_tells_what_was_done(engine, folder, tmp_path, capsys, monkeypatch):
+    (folder / "0.png").write_bytes(b"")
+    for name in ("d.png", "e.png", "f.png", "g.png", "h.png", "i.png"):
+        Image.fromarray(noise(16, 20, 3)).save(folder / name)
+    encode, report = images.encode, tmp_path / "r.json"
+
+    def fill(picture, target, **options):
+        if target.name == "b.jpg":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        encode(picture, target, **options)
+
+    monkeypatch.setattr(images, "encode", fill)
+    assert run(folder, "-o", tmp_path / "out", "--report", report) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "0.png: the file is empty" in lines[0]
+    assert "No space left" in lines[1]
+    content = json.loads(report.read_text())
+    status = {Path(item["source"]).name: item["status"] for item in content["pictures"]}
+    assert len(status) == 10
+    assert (status["0.png"], status["b.jpg"]) == ("failed", "left")
+    done = {name for name, word in status.items() if word == "done"}
+    assert done == set(files(tmp_path / "out"))
+    assert content["totals"]["left"] == 9 - len(done)
+
+
 def test_tile_below_the_halo(engine, folder, tmp_path, capsys):
-    Image.fromarray(noise(60, 60, 3)).save(folder / "a.png")
-    assert run(folder / "a.png", "-o", tmp_path / "out", "--tile", "16") == 2
+    """Whatever the size of the pictures: told before the first of them, not at the first large one."""
+    assert run(folder, "-o", tmp_path / "out", "--tile", "16") == 2
     assert "tile 16 is too small" in one_line(capsys.readouterr().err)
+    assert files(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("wants", ["tiles", "pictures"])
+def test_tile_and_batch_that_are_not_used_are_said_to_be(engine, folder, tmp_path, capsys, monkeypatch, wants):
+    monkeypatch.setattr(cli_fakes.Slow, "wants", wants)
+    assert run(folder, "-o", tmp_path / "out", "--tile", "256", "--batch", "2") == 0
+    expected = "repeat takes whole pictures here: no use for --tile and --batch\n" if wants == "pictures" else ""
+    assert capsys.readouterr().err == expected
+
+
+def test_empty_names(engine, folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    for arguments in (["", "-o", tmp_path / "out"], ["a.png", "-o", ""]):
+        assert run(*arguments) == 2
+        assert "empty name" in one_line(capsys.readouterr().err)
+    assert files(folder) == ["a.png", "b.jpg", "sub/c.webp"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminal")
@@ -286,6 +450,7 @@ def test_a_terminal_sees_a_bar_that_goes_away(folder, tmp_path):
         return data
 
     main, terminal = pty.openpty()
+    (folder / "sub" / "b.png").write_bytes(b"")
     command = [sys.executable, FAKE, "0.3", "upscale", folder, "-o", tmp_path / "out"]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=terminal, env=os.environ | {"TERM": "xterm"}
@@ -297,32 +462,37 @@ def test_a_terminal_sees_a_bar_that_goes_away(folder, tmp_path):
                 pass
         except OSError:  # how Linux says that the other side has left
             pass
-        assert run.wait(30) == 0
+        assert run.wait(30) == 1
     os.close(main)
-    assert b"2/3" in seen
+    assert b"3/4" in seen
     assert b"MP/s" in seen
+    assert b"b.png: the file is empty (0 bytes)\r\n" in seen.split(b"error: ", 1)[1]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_ctrl_c_leaves_whole_files_and_a_rerun_finishes(tmp_path):
-    source, out = tmp_path / "in", tmp_path / "out"
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (getattr(signal, "SIGHUP", None), 129)]
+)
+def test_signals_leave_whole_files_and_a_rerun_finishes(tmp_path, number, status):
+    source, out, report = tmp_path / "in", tmp_path / "out", tmp_path / "r.json"
     source.mkdir()
     for index in range(25):
         Image.fromarray(noise(48, 48, 3)).save(source / f"{index:02}.png")
-    slow = subprocess.Popen(
-        [sys.executable, FAKE, "0.15", "upscale", source, "-o", out], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    command = [sys.executable, FAKE, "0.15", "upscale", source, "-o", out, "--report", report]
+    slow = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     limit = time.monotonic() + 60
     while len(list(out.glob("*.png"))) < 3 and slow.poll() is None:
         assert time.monotonic() < limit
         time.sleep(0.01)
-    slow.send_signal(signal.SIGINT)
+    slow.send_signal(number)
     _, err = slow.communicate(timeout=30)
-    assert slow.returncode == 130, err.decode()
+    assert slow.returncode == status, err.decode()
     one_line(err.decode().lstrip("\n"))  # click ends the line that has ^C
     done = files(out)
     assert 3 <= len(done) < 25
     assert all(name.endswith(".png") and not name.startswith(".") for name in done)
+    totals = json.loads(report.read_text())["totals"]
+    assert (totals["done"], totals["left"]) == (len(done), 25 - len(done))
     times = {name: (out / name).stat().st_mtime_ns for name in done}
     again = subprocess.run([sys.executable, FAKE, "0", "upscale", source, "-o", out], capture_output=True, check=True)
     assert f"{25 - len(done)} done, {len(done)} skipped" in again.stdout.decode()

@@ -25,17 +25,24 @@ def benchmark_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(monkeypatch):
-    """The command, with an upscaler that repeats pixels in the place of every model."""
+    """The command, with an upscaler that repeats pixels in the place of every model; it notes its devices."""
+    asked = []
 
     class Nearest:
-        def __init__(self, model: str, backend: str, precision: str) -> None:
+        def __init__(self, model: str, backend: str, precision: str, device: str) -> None:
+            asked.append(device)
             self.scale = 2 if model == "twice" else 4
 
         def __call__(self, picture: np.ndarray) -> np.ndarray:
             return picture.repeat(self.scale, 0).repeat(self.scale, 1)
 
     monkeypatch.setitem(vars(gankit), "Upscaler", Nearest)
-    return lambda *words: CliRunner().invoke(evaluate, [str(word) for word in words])
+
+    def invoke(*words):
+        return CliRunner().invoke(evaluate, [str(word) for word in words])
+
+    invoke.devices = asked
+    return invoke
 
 
 def test_table_and_json(run, benchmark_dir, tmp_path):
@@ -48,6 +55,12 @@ def test_table_and_json(run, benchmark_dir, tmp_path):
     assert f"{report['results']['srgan']['mean']['psnr_y']:.2f}" in result.output
     assert report["results"]["srgan"] == report["results"]["srresnet"] != report["results"]["bicubic"]
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+
+
+def test_device(run, benchmark_dir):
+    for words in ((), ("--device", "cuda:1")):
+        assert run("--data", benchmark_dir, *words).exit_code == 0
+    assert run.devices == ["auto", "cuda:1"]
 
 
 def test_folders_by_hand_and_a_border(run, benchmark_dir, tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_make(tmp_path, batches, precision, least, half):
     if precision == "bf16":
         pytest.importorskip("openvino")
     path = tmp_path / "new" / "x.onnx"
-    made = make_onnx(small_srresnet(), SOURCE, path, batches, precision=precision)
+    made = make_onnx(small_srresnet(), SOURCE, path, batches, precision=precision, pictures=["cat.png"])
     assert sorted(item.name for item in path.parent.iterdir()) == ["x.onnx", "x.onnx.json"]
     assert manifests.read(path) == made
     assert all(item.worst > least for item in made.parity)
@@ -69,6 +70,7 @@ def test_make(tmp_path, batches, precision, least, half):
     assert made.versions["gankit"] == "1.2.3"
     content = json.loads((path.parent / "x.onnx.json").read_text())
     assert content["precision"] == precision
+    assert content["pictures"] == ["cat.png"]
     assert content["sha256"] == manifests.sha256(path)
 
 
@@ -106,6 +108,24 @@ def test_overflow_that_onnx_runtime_does_not_see_is_seen(tmp_path, batches):
     assert figures.worst == -math.inf
     with pytest.raises(ParityFailedError, match="-inf dB"):
         make_onnx(module, dataclasses.replace(SOURCE, scale=1), tmp_path / "y.onnx", batches, precision="fp16")
+
+
+def test_the_version_of_the_runtime_whatever_its_package_is_called(monkeypatch):
+    def version(name):
+        if name in ("onnxruntime-gpu", "torch"):
+            return "1.2"
+        raise PackageNotFoundError
+
+    monkeypatch.setattr(manifests, "version", version)
+    found = manifests.versions("torch", "onnx", "onnxruntime", "openvino")
+    assert found == {"torch": "1.2", "onnxruntime-gpu": "1.2"}
+
+
+def test_a_manifest_of_before_pictures_were_named(tmp_path, batches):
+    made = make_onnx(small_srresnet(2, 8), SOURCE, tmp_path / "x.onnx", batches[:1])
+    content = json.loads(made.to_json())
+    del content["pictures"]
+    assert manifests.Manifest.from_json(json.dumps(content)) == made
 
 
 def test_manifest_round_trip_and_damage(tmp_path, batches):

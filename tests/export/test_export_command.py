@@ -35,6 +35,7 @@ def test_default_file_table_and_manifest(weights, tmp_path, capsys):
     assert shapes == [[1, 3, 192, 256], [1, 3, 32, 32], [1, 3, 97, 131]]
     assert min(item["psnr"] for item in content["parity"]) > 50
     assert content["half_convolutions"] == [9, 9]
+    assert content["pictures"] == ["parity.png"]
     text = capsys.readouterr().out
     for word in ("256×192", "32×32", "131×97", "9 of 9 convolutions in half", "mine_x4_fp16.onnx"):
         assert word in text

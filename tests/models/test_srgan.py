@@ -70,6 +70,15 @@ def test_unknown_model_suggests_the_nearest():
         models.build("srgna")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"scale": 3}, {"scale": 4.0}, {"channels": 0}, {"blocks": 1025}, {"blocks": "4"}, {"in_channels": True}],
+)
+def test_options_that_no_network_has_are_refused(options):
+    with pytest.raises(ValueError, match=f"^{next(iter(options))} must be .*, not {next(iter(options.values()))!r}"):
+        models.facts("srgan", options)
+
+
 def test_facts_say_what_was_built():
     facts = models.facts("srgan", {"scale": 2})
     assert (facts.scale, facts.channels, facts.task, facts.options["scale"]) == (2, 3, "upscale", 2)

@@ -1,6 +1,8 @@
 """Which pictures are found, and the names of their results."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,7 +93,7 @@ def test_equal_names_of_different_folders_are_refused(tmp_path):
     for name in ("one/a.png", "two/a.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    with pytest.raises(UsageError, match=r"one/a\.png and .*two/a\.png would both become"):
+    with pytest.raises(UsageError, match=r"one/a\.png and .*two/a\.png would both become .*rename one"):
         collect([tmp_path / "one/a.png", tmp_path / "two/a.png"], tmp_path / "out")
 
 
@@ -112,6 +114,19 @@ def test_own_results_beside_the_sources_are_not_read_again(tree):
     (tree / "a_x4.png").touch()
     found = collect([tree], tree, suffix="_x4")
     assert names(found, tree) == ["a_x4.png", "b_x4.JPG", "sub/c_x4.png"]
+
+
+def test_results_among_their_sources_are_not_read_again(tree):
+    (tree / "d_x4.png").touch()  # of no d.png: a picture like others
+    first = collect([tree], tree, suffix="_x4")
+    assert names(first, tree) == ["a_x4.png", "b_x4.JPG", "d_x4_x4.png", "sub/c_x4.png"]
+    for job in first.jobs:
+        job.target.touch()
+    for given in (tree, f"{tree}/**", f"{tree}/**/*.*"):
+        again = collect([given], tree, suffix="_x4")
+        assert sorted(again.jobs, key=str) == sorted(first.jobs, key=str)
+    one_more = collect([tree, tree / "a_x4.png"], tree.parent / "out", suffix="_x4")
+    assert tree / "a_x4.png" in [job.source for job in one_more.jobs]
 
 
 def test_input_inside_the_output_is_read(tree):
@@ -142,10 +157,12 @@ def test_a_target_that_is_another_source_is_refused(tmp_path):
         ("*.gif", "no file matches"),
         ("notes.txt", "not a picture by its name"),
         ("empty", "no pictures found"),
+        ("loop.png", "Too many levels of symbolic links"),
     ],
 )
 def test_finding_nothing_is_wrong_use(tree, tmp_path, given, message):
     (tree / "empty").mkdir()
+    (tree / "loop.png").symlink_to("loop.png")
     with pytest.raises(UsageError, match=message) as caught:
         collect([f"{tree}/{given}"], tmp_path / "out")
     assert given in str(caught.value)
@@ -167,6 +184,112 @@ def test_a_folder_that_cannot_be_listed_is_named(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UsageError, match=r"photos: cannot be read: Permission denied"):
         collect([tree], tmp_path / "out")
+
+
+def test_a_folder_below_that_cannot_be_listed_is_told(tree, tmp_path, monkeypatch):
+    (tree / "locked").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for given in (tree, f"{tree}/**/*.*", f"{tree}/*"):
+        found = collect([given], tmp_path / "out")
+        assert sorted(names(found, tmp_path / "out")) == ["a.png", "b.JPG", "sub/c.png"]
+        assert [str(error) for error in found.unreadable] == [f"{tree}/locked: cannot be read: Permission denied"]
+    with pytest.raises(UsageError, match="locked: cannot be read"):
+        collect([tree / "loc*"], tmp_path / "out")
+
+
+LOCKED = """
+import os, sys, tempfile
+from pathlib import Path
+import PIL.Image, gankit.images  # before the rights to read them may be gone
+from gankit.errors import GankitError
+from gankit.pipeline.inputs import collect
+from gankit.pipeline.upscaler import Upscaler
+
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)
+    Path("a.png").touch()
+    Path("locked").mkdir(0)
+    upscaler = Upscaler()
+    for attempt in (
+        lambda: collect(["locked/a.png"], "out"),
+        lambda: collect(["locked/in"], "out"),
+        lambda: collect(["locked/*.png"], "out"),
+        lambda: upscaler.run("a.png", "locked/out"),
+        lambda: upscaler.run("a.png", "locked"),
+    ):
+        try:
+            attempt()
+        except GankitError as error:
+            print(error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "setuid"), reason="no users")
+def test_folders_of_somebody_else():
+    done = subprocess.run([sys.executable, "-c", LOCKED], capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 5, done.stderr
+    for line in lines:
+        assert line.startswith("locked")
+        assert "Permission denied" in line
+
+
+def test_links_to_folders_are_not_followed(tree, tmp_path):
+    """``l -> .`` would give each picture 40 times, and two of them never end."""
+    for name in ("l", "m", "sub/up"):
+        (tree / name).symlink_to(tree)
+    expected = ["a.png", "b.JPG", "sub/c.png"]
+    for given in (tree, f"{tree}/**", f"{tree}/**/*"):
+        found = collect([given], tmp_path / "out")
+        assert sorted(names(found, tmp_path / "out")) == expected
+        assert found.ignored == (4 if given == f"{tree}/**/*" else 5)  # notes.txt, links; * leaves .hidden.png alone
+    assert names(collect([f"{tree}/*/c.png"], tmp_path / "out"), tmp_path / "out") == ["sub/c.png"]
+    assert names(collect([f"{tree}/l/*.png"], tmp_path / "out"), tmp_path / "out") == ["a.png"]  # named: followed
+    assert names(collect([tree / "l"], tmp_path / "out"), tmp_path / "out") == expected
+
+
+def test_links_to_files_are_pictures_of_their_own(tree, tmp_path):
+    (tree / "z.png").symlink_to("a.png")
+    assert names(collect([tree], tmp_path / "out"), tmp_path / "out") == ["a.png", "b.JPG", "z.png", "sub/c.png"]
+    (tmp_path / "link").symlink_to(tree)
+    assert len(collect([tree, tmp_path / "link"], tmp_path / "out").jobs) == 4  # one folder by two names
+
+
+def test_ignored_files_count_once(tree, tmp_path):
+    assert collect([f"{tree}/**/*", f"{tree}/**", tree], tmp_path / "out").ignored == 2
+
+
+def test_other_files_among_several_are_ignored(tree, tmp_path):
+    """As the shell hands over ``photos/*``; alone, such a file is an error."""
+    given = [tree / "a.png", tree / "b.JPG", tree / "notes.txt"]
+    found = collect(given, tmp_path / "out")
+    assert names(found, tmp_path / "out") == ["a.png", "b.JPG"]
+    assert found.ignored == 1
+    with pytest.raises(UsageError, match="no pictures found"):
+        collect([tree / "notes.txt", tree / "notes.txt"], tmp_path / "out")
+    with pytest.raises(UsageError, match="no such file"):
+        collect([tree / "a.png", tree / "missing.txt"], tmp_path / "out")
+
+
+@pytest.mark.parametrize(("given", "output"), [("", "out"), ("a.png", "")])
+def test_empty_names(tree, monkeypatch, given, output):
+    monkeypatch.chdir(tree)
+    with pytest.raises(UsageError, match="empty name"):
+        collect([given], output)
+
+
+def test_tif_is_a_format(tree, tmp_path):
+    assert names(collect([tree / "a.png"], tmp_path / "out", format="TIF"), tmp_path / "out") == ["a.tif"]
 
 
 def test_apng_becomes_png(tmp_path):

@@ -1,12 +1,15 @@
 """The threads: order, bounds, errors, and how a run ends."""
 
 import errno
+import gc
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
 
+from gankit.backends.base import EngineMemoryError
 from gankit.errors import BackendError, ImageError, OutputError
 from gankit.images import Picture
 from gankit.pipeline.inputs import Job
@@ -116,6 +119,17 @@ def test_a_fault_of_ours_keeps_its_traceback(jobs, where):
     assert any(entry.name == "at_fault" for entry in caught.traceback)
 
 
+def test_memory_that_the_engine_has_not_fails_one_picture(jobs):
+    def work(item, watch):
+        if item.pixels[0, 0, 0] == 2:
+            raise EngineMemoryError("out of memory on cuda with tile 512×512: set a smaller --tile")
+        return double(item, watch)
+
+    reports = runner(work=work).run(jobs)
+    (failed,) = [report for report in reports if report.status == "failed"]
+    assert failed.error == f"{jobs[2].source}: out of memory on cuda with tile 512×512: set a smaller --tile"
+
+
 def test_an_engine_that_gives_up_ends_the_run(jobs):
     def work(item, watch):
         raise BackendError("out of memory")
@@ -182,6 +196,51 @@ def test_pictures_in_flight_are_bounded(jobs):
 
     runner(decode=decode, encode=encode, max_bytes=250).run(jobs)
     assert most <= 3  # two within the bound, and the one that the decoder waits with
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_threads_that_wait_keep_no_picture(jobs, fails):
+    """The last picture waits for the decoder; until it is there, all others have to be gone."""
+    made, left = [], []
+
+    def remembered(item):
+        made.append(weakref.ref(item))
+        return item
+
+    def decode(path):
+        if path.stem == "11":
+            until = time.monotonic() + 5
+            while any(one() for one in made) and time.monotonic() < until:
+                gc.collect()
+                time.sleep(0.005)
+            left.append(sum(one() is not None for one in made))
+        return remembered(picture(path))
+
+    def work(item, watch):
+        if fails:
+            raise ImageError("x.png", "no")
+        return remembered(double(item, watch))
+
+    runner(decode=decode, work=work, encoders=3).run(jobs)
+    assert left == [0]
+
+
+def test_a_stop_does_not_wait_for_broken_pictures(jobs):
+    begun = []
+
+    def decode(path):
+        begun.append(path)
+        if len(begun) > 1:
+            time.sleep(0.02)
+            raise ImageError(path, "broken")
+        return picture(path)
+
+    def work(item, watch):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runner(decode=decode, work=work).run(jobs)
+    assert len(begun) < len(jobs) // 2
 
 
 def test_a_picture_above_the_bound_goes_alone(jobs):

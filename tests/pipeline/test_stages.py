@@ -1,14 +1,17 @@
 """One picture through the engine: gray, transparency, 16 bit, memory."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from pipeline_fakes import Repeat
 
 from gankit import models
-from gankit.errors import BackendError, UsageError
+from gankit.backends.base import Engine, EngineMemoryError, memory_errors
+from gankit.errors import UsageError
 from gankit.images import Picture
-from gankit.pipeline.stages import Stage, memory_pixels
+from gankit.pipeline.stages import Stage, _mean, memory_pixels
 
 
 def facts(**changes):
@@ -19,6 +22,20 @@ def facts(**changes):
 
 def stage(engine=None, **options):
     return Stage(engine or Repeat(4), facts(**options.pop("facts", {})), 3, **options)
+
+
+class Ready(Engine):
+    """Takes no memory but that of its results, which is NumPy's, so that tracemalloc sees it."""
+
+    backend, precision, device = "ready", "fp32", "cpu"
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def run(self, batch):
+        count, channels, height, width = batch.shape
+        result = np.zeros((count, height * self.scale, width * self.scale, channels), np.uint8)
+        return torch.from_numpy(result).permute(0, 3, 1, 2)
 
 
 def noise(*shape, dtype=np.uint8):
@@ -124,7 +141,13 @@ def test_whole_picture_norms_are_not_cut():
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("no"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried …")]
+    "error",
+    [
+        torch.OutOfMemoryError("no"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried …"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        EngineMemoryError("the engine is out of memory"),
+    ],
 )
 def test_memory_that_runs_out_makes_tiles_smaller(error):
     def greedy(batch):
@@ -146,10 +169,31 @@ def test_memory_that_is_never_enough_is_an_error():
     def never(batch):
         raise torch.OutOfMemoryError("no")
 
-    with pytest.raises(BackendError, match=r"out of memory on cpu.*free some memory"):
-        stage(Repeat(4, change=never)).picture(Picture(noise(200, 200, 3)))
-    with pytest.raises(BackendError, match="smaller --tile"):
-        stage(Repeat(4, change=never), tile=100, batch=1).picture(Picture(noise(200, 200, 3)))
+    pixels = Picture(noise(200, 200, 3))
+    made = stage(Repeat(4, change=never), max_pixels=40000)
+    with pytest.raises(EngineMemoryError, match=r"out of memory on cpu.*free some memory"):
+        made.picture(pixels)
+    assert made.max_pixels == 40000  # other pictures are not to suffer
+    assert len(made.engine.shapes) > 1
+    for batch in (1, 4):
+        made = stage(Repeat(4, change=never), tile=100, batch=batch)
+        with pytest.raises(EngineMemoryError, match="smaller --tile"):
+            made.picture(pixels)
+        assert len(made.engine.shapes) == 1  # nothing that could be tried
+    for made in (stage(Repeat(4, "pictures", never)), stage(Repeat(4, change=never), facts={"norm": "instance"})):
+        with pytest.raises(EngineMemoryError, match="on cpu: free some memory"):
+            made.picture(pixels)
+        assert made.engine.shapes == [(1, 3, 200, 200)]
+
+
+def test_what_runtimes_say_of_memory():
+    for error in (MemoryError(), RuntimeError("Check 'ptr' failed\nFailed to allocate 150994944 bytes of memory\n")):
+        with pytest.raises(EngineMemoryError), memory_errors("Failed to allocate"):
+            raise error
+    for error in (RuntimeError("shape mismatch"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as caught, memory_errors("Failed to allocate"):
+            raise error
+        assert caught.value is error
 
 
 def test_other_errors_of_the_engine_are_not_taken_for_memory():
@@ -166,6 +210,32 @@ def test_a_result_above_the_memory_is_told_before_it_is_tried():
     with pytest.raises(MemoryError):
         stage(engine).picture(Picture(huge))
     assert engine.shapes == []
+
+
+@pytest.mark.parametrize(("kind", "times"), [("colour", 2), ("gray", 2), ("alpha", 3)])
+def test_memory_is_taken_as_told(monkeypatch, kind, times):
+    """Whatever the kind of picture, the stage needs no more than it asked for, and asks before it begins."""
+    pixels = noise(256, 256, 3)
+    picture = Picture(pixels, noise(256, 256) if kind == "alpha" else None, gray=kind == "gray")
+    needed = times * 16 * (pixels.nbytes + (256 * 256 if kind == "alpha" else 0))
+    tracemalloc.start()
+    try:
+        stage(Ready(4)).picture(picture)
+        assert tracemalloc.get_traced_memory()[1] < needed * 0.9  # the rest is for the file
+    finally:
+        tracemalloc.stop()
+    monkeypatch.setattr("gankit.pipeline.stages.available_memory", lambda: needed)
+    made = stage(max_pixels=1 << 20)
+    made.picture(picture)
+    monkeypatch.setattr("gankit.pipeline.stages.available_memory", lambda: needed - 1)
+    with pytest.raises(MemoryError):
+        made.picture(picture)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_mean_of_large_pictures(dtype):
+    pixels = noise(700, 333, 3, dtype=dtype)
+    np.testing.assert_array_equal(_mean(pixels), np.rint(pixels.astype(np.float64).mean(axis=2)))
 
 
 def test_read_only_pixels_and_slices():

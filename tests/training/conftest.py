@@ -1,7 +1,10 @@
-"""One thread: nets this small only wait for each other on more."""
+"""One thread: nets this small only wait for each other on more. And pictures to train with."""
 
 import pytest
 import torch
+from PIL import Image
+
+from gankit.training.synthetic import synthetic_picture
 
 
 @pytest.fixture(autouse=True, scope="package")
@@ -10,3 +13,13 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of two pictures."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(2):
+        Image.fromarray(synthetic_picture(seed, size=96)).save(folder / f"{seed}.png")
+    return folder

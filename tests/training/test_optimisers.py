@@ -5,8 +5,17 @@ import copy
 import pytest
 import torch
 from torch import nn
+from training_making import same
 
-from gankit.training.optimisers import Average, MuonAdam, constant, set_learning_rate, warmup_cosine
+from gankit.training.optimisers import (
+    Average,
+    MuonAdam,
+    constant,
+    delayed,
+    restore_optimiser,
+    set_learning_rate,
+    warmup_cosine,
+)
 
 
 @pytest.fixture
@@ -101,9 +110,26 @@ def test_state_dict_continues_exactly_and_learning_rates_follow(net):
             third = optimiser_of(resumed, inner_lr=123.0, lr=456.0)
             third.load_state_dict(copy.deepcopy(second.state_dict()))
             parts, second = resumed, third
+            assert [group["initial_lr"] for group in second.param_groups] == [5e-3, 1e-3]
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
     assert [group["lr"] for group in second.param_groups] == [group["lr"] for group in first.param_groups]
-    assert [group["initial_lr"] for group in second.param_groups] == [5e-3, 1e-3]
+
+
+def test_a_restored_optimiser_keeps_its_own_learning_rates(net):
+    """And everything else is the state's."""
+    first = optimiser_of(net, inner_lr=0.02, lr=0.01)
+    set_learning_rate(first, 0.5)
+    backward(net)
+    first.step()
+    lower = optimiser_of(net, inner_lr=0.002, lr=0.001)
+    restore_optimiser(lower, copy.deepcopy(first.state_dict()))
+    set_learning_rate(lower, 0.5)
+    assert [group["lr"] for group in lower.param_groups] == pytest.approx([0.001, 0.0005])
+    for part in ("muon", "adam"):
+        assert same(lower.state_dict()[part]["state"], first.state_dict()[part]["state"])
+    other = MuonAdam([net[0].weight, net[1].weight], [net[0].bias])
+    with pytest.raises(ValueError, match="group"):
+        restore_optimiser(other, first.state_dict())
 
 
 def test_zero_grad_and_closure(net):
@@ -138,6 +164,12 @@ def test_warmup_cosine():
     assert floored(500) == pytest.approx(0.55)
     assert floored(1000) == pytest.approx(0.1)
     assert constant()(123) == 1
+
+
+def test_delayed():
+    schedule = warmup_cosine(1000, warmup=100)
+    late = delayed(schedule, 50)
+    assert [late(step) for step in (0, 50, 149, 1050)] == [schedule(step) for step in (0, 0, 99, 1000)]
 
 
 def test_average_closed_form():

@@ -1,27 +1,16 @@
 """``gankit train`` from pictures to weights, with small nets."""
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from training_making import SMALL
+from training_making import NET, SMALL, TINY
 
 import gankit
 from gankit import cli
 from gankit.training import superres
 from gankit.training.synthetic import synthetic_picture
-
-TINY = ["--steps", "4", "--batch", "2", "--patch", "8", "--synthetic", "0", "--device", "cpu", "--precision", "fp32"]
-NET = ["--blocks", "1", "--channels", "8"]
-
-
-@pytest.fixture
-def photos(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for seed in range(2):
-        Image.fromarray(synthetic_picture(seed, size=96)).save(folder / f"{seed}.png")
-    return folder
 
 
 @pytest.fixture
@@ -67,7 +56,10 @@ def test_both_stages(train, tmp_path):
         4,
     )
     assert result.exit_code == 0, result.output
-    net = gankit.load(second / "best.safetensors")
+    assert {path.name for path in second.iterdir()} == {"last.pt", "final.safetensors", "log.csv"}
+    assert f"weights of step 4: {second / 'final.safetensors'}" in result.output
+    assert "dB at step" not in result.output
+    net = gankit.load(second / "final.safetensors")
     assert len(net.body) == 1
     assert net(torch.rand(1, 3, 4, 4)).shape == (1, 3, 16, 16)
     first_net = gankit.load(first / "best.safetensors")
@@ -84,6 +76,7 @@ def test_resume_and_refusal(train, tmp_path, refused):
     assert "of another run" in refused("srresnet", "--blocks", "2", "--channels", "8", "--resume")
     result = train("srresnet", "--output", folder, *NET, "--resume")
     assert result.exit_code == 0, result.output
+    assert "resumed at step 1" in result.stderr
     assert torch.load(folder / "last.pt", weights_only=True)["step"] == 4
 
 
@@ -122,6 +115,9 @@ def test_inits_that_cannot_be(train, tmp_path, refused):
     ("arguments", "words"),
     [
         (["srresnet", "--adversarial", "0.1"], "--adversarial belongs to the srgan recipe"),
+        (["srresnet", "--content", "2"], "--content belongs to the srgan recipe"),
+        (["srresnet", "--discriminator-lr", "1"], "--discriminator-lr belongs to the srgan recipe"),
+        (["srresnet", "--resume"], "holds no last.pt to resume from: leave --resume away"),
         (["srresnet", "--vgg-weights", "x"], "--vgg-weights belongs to the srgan recipe"),
         (["srgan"], "leave none for the generator"),
         (["srgan", "--head-start", "1", "--vgg-weights", "none.pth"], "none.pth: no such file"),
@@ -172,3 +168,45 @@ def test_help_has_a_line_for_each_recipe():
     text = CliRunner().invoke(cli.gankit, ["train", "--help"]).output
     assert "gankit train srresnet --data" in text
     assert "gankit train srgan --data" in text
+
+
+def test_batch_norm_is_not_begun_from_frozen_norms(train, refused, tmp_path):
+    """Their statistics say nothing of the pictures: the batch's would be another function at once."""
+    assert "trained with frozen norms" in refused("srresnet", "--init", "srresnet", "--norm", "batch")
+    train("srresnet", "--output", tmp_path / "a", *NET, "--norm", "batch")
+    weights = tmp_path / "a" / "final.safetensors"
+    for norm in ("batch", "frozen"):
+        result = train("srresnet", "--output", tmp_path / norm, "--init", weights, "--norm", norm)
+        assert result.exit_code == 0, result.output
+
+
+def test_options_reach_the_recipe(train, tmp_path):
+    given = ["--content", "2", "--discriminator-lr", "3e-4", "--discriminator-norm", "batch", "--head-start", "1"]
+    result = train("srgan", "--output", tmp_path / "a", *NET, *given, "--discriminator-channels", 4)
+    assert result.exit_code == 0, result.output
+    settings = torch.load(tmp_path / "a/last.pt", weights_only=True)["settings"]
+    assert (settings["content"], settings["discriminator_lr"], settings["discriminator_norm"]) == (2, 3e-4, "batch")
+
+
+def test_large_validation_pictures_are_judged_by_their_middle(tmp_path):
+    from gankit.training.superres import KodakJudge, fabric_for
+
+    rng = np.random.default_rng(0)
+    for name, shape in (("kodak", (512, 768, 3)), ("tall", (768, 512, 3)), ("large", (801, 1000, 3))):
+        Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(tmp_path / f"{name}.png")
+    judge = KodakJudge(tmp_path, 4, fabric_for("cpu", "fp32"))
+    assert [large.shape[:2] for large, _ in judge._pairs] == [(512, 768), (768, 768), (768, 512)]
+    whole = np.asarray(Image.open(tmp_path / "large.png"))
+    assert np.array_equal(judge._pairs[1][0], whole[16:784, 116:884])
+
+
+def test_emulated_bf16_is_not_chosen(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: asked.append(1) or including_emulation
+    )
+    assert not superres._has_bf16("auto")
+    assert not superres._has_bf16("cuda")
+    superres._has_bf16("cpu")
+    assert len(asked) == 2

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import weakref
 
 import numpy as np
 import pytest
@@ -11,7 +12,15 @@ from PIL import Image
 from gankit.errors import UsageError
 from gankit.evaluation.metrics import psnr
 from gankit.images import decode
-from gankit.training.data import SuperResolutionPatches, batches, detail, picture_files, read_pictures, reduce
+from gankit.training.data import (
+    SuperResolutionPatches,
+    batches,
+    detail,
+    fingerprint,
+    picture_files,
+    read_pictures,
+    reduce,
+)
 from gankit.training.synthetic import synthetic_picture
 
 
@@ -130,6 +139,40 @@ def test_pictures_smaller_than_a_patch(caplog):
         SuperResolutionPatches([], synthetic=0)
 
 
+def test_a_picture_with_room_for_no_reduced_patch_is_used_as_it_is(caplog):
+    with caplog.at_level(logging.WARNING):
+        patches = SuperResolutionPatches([smooth(100, 96), smooth(200, 150)], synthetic=0)
+    assert not caplog.text
+    assert {large.shape[:2] for large, _ in patches._pairs} == {(100, 96), (148, 112), (100, 72)} - {(100, 72)}
+    with pytest.raises(UsageError, match="smaller than one patch of 96×96"):
+        SuperResolutionPatches([smooth(100, 95)], synthetic=0)
+
+
+def test_pictures_are_taken_one_at_a_time_and_forgotten():
+    taken = []
+
+    def pictures():
+        for seed in range(3):
+            assert all(reference() is None for reference in taken[:-1])
+            picture = smooth(150, 130, seed).copy()
+            taken.append(weakref.ref(picture))
+            yield picture
+            del picture
+
+    assert len(SuperResolutionPatches(pictures(), patch=10, synthetic=0, reductions=(0.6,))._pairs) == 3
+
+
+def test_fingerprint_knows_the_pictures_wherever_they_lie(tmp_path):
+    for name in ("here", "there"):
+        (tmp_path / name / "sub").mkdir(parents=True)
+        Image.fromarray(smooth(20, 24)).save(tmp_path / name / "sub" / "a.png")
+    first = fingerprint(tmp_path / "here")
+    assert first == fingerprint(tmp_path / "there")
+    assert first.startswith("1 pictures (")
+    Image.fromarray(smooth(20, 25)).save(tmp_path / "there" / "sub" / "a.png")
+    assert first != fingerprint(tmp_path / "there")
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_begin_where_asked_and_leave_the_random_state(patches, workers):
     state = torch.get_rng_state()
@@ -152,7 +195,7 @@ def test_reading_a_folder(tmp_path, caplog):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xffnothing")
     (tmp_path / "notes.txt").write_text("no picture")
     with caplog.at_level(logging.WARNING):
-        pictures = read_pictures(tmp_path)
+        pictures = list(read_pictures(tmp_path))
     assert len(pictures) == 4
     assert all(picture.shape == (20, 24, 3) and picture.dtype == np.uint8 for picture in pictures)
     assert "broken.jpg" in caplog.text
@@ -161,10 +204,10 @@ def test_reading_a_folder(tmp_path, caplog):
 
 def test_folders_without_pictures(tmp_path):
     with pytest.raises(UsageError, match="no pictures there"):
-        read_pictures(tmp_path)
+        list(read_pictures(tmp_path))
     (tmp_path / "broken.png").write_bytes(b"")
     with pytest.raises(UsageError, match="none of its pictures can be read"):
-        read_pictures(tmp_path)
+        list(read_pictures(tmp_path))
 
 
 @pytest.mark.parametrize("seed", range(6))

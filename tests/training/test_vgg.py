@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
+from training_making import stream, system
 
 from gankit.errors import CheckpointError
 from gankit.training.vgg import PerceptualLoss
@@ -87,3 +88,19 @@ def test_files_that_are_no_vgg19(state, tmp_path):
             PerceptualLoss(path)
         assert str(path) in str(error.value)
         assert "\n" not in str(error.value)
+
+
+def test_a_training_step_with_vgg19(state, tmp_path):
+    """Its features are the perceptual term, the generator learns from them, and no checkpoint carries them."""
+    path = tmp_path / "vgg19.pth"
+    torch.save(state, path)
+    terms = {"content": 0.0, "consistency": 0.0, "adversarial": 0.0, "perceptual": 1.0}
+    made = system("srgan", 20, head_start=0, vgg_weights=path, **terms)
+    low, high = next(stream(batch=1)(0))
+    with torch.no_grad():
+        wanted = made._perceptual(made.generator.train(False)(low / 255), high / 255)
+    made.generator.train()
+    reported = made.step((low, high), 0)
+    assert reported["perceptual"].item() == pytest.approx(wanted.item(), rel=1e-3)
+    assert made.generator.tail.bias.grad.abs().sum() > 0
+    assert set(made.modules) == {"generator", "discriminator"}

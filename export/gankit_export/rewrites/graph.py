@@ -154,7 +154,9 @@ def _finish(traced: fx.GraphModule) -> fx.GraphModule:
 
 
 def is_add(node: fx.Node) -> bool:
-    """Whether a traced node adds two tensors."""
+    """Whether a traced node is a + b and nothing more (``torch.add(a, b, alpha=2)`` is more)."""
+    if len(node.args) != 2 or node.kwargs:
+        return False
     return (node.op == "call_function" and node.target in (operator.add, operator.iadd, torch.add)) or (
         node.op == "call_method" and node.target in ("add", "add_")
     )

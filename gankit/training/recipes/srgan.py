@@ -5,7 +5,9 @@ Two stages: ``srresnet`` learns the content loss; ``srgan`` goes on from its wei
 What differs from the paper, and why: L1 in place of the squared error and BatchNorm left as the identity with a
 trainable bias (both Lim et al. 2017, arXiv:1707.02921: better PSNR for the same work; ``norm="batch"`` trains it as
 published), Muon for the body (reaches in hundreds of steps what takes Adam thousands), the relativistic loss (ESRGAN),
-and the discriminator's own features as the perceptual term where no VGG19 is at hand.
+the discriminator's own features as the perceptual term where no VGG19 is at hand, and spectral normalisation in place
+of the discriminator's BatchNorm: with BatchNorm it soon tells the batches apart without a doubt, and from then on
+teaches nothing (``discriminator_norm="batch"`` trains it as published).
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from gankit.errors import UsageError
 from gankit.models.srgan import Discriminator, SRResNet
 from gankit.training import losses
 from gankit.training.loop import System
-from gankit.training.optimisers import MuonAdam, Schedule, warmup_cosine
+from gankit.training.optimisers import MuonAdam, Schedule, delayed, warmup_cosine
+from gankit.training.spectral import add_spectral_norm, weights_once
 from gankit.training.srresnet import Norm, TrainingForward, freeze_norms, initialise
 from gankit.training.vgg import PerceptualLoss
 
@@ -64,6 +67,7 @@ class AdversarialOptions(ContentOptions):
         consistency: weight of the distance between the reduced result and the input.
         vgg_weights: a VGG19 state dict, or ``None`` for feature matching.
         discriminator_channels: width of the discriminator's first stage (64 in the paper).
+        discriminator_norm: ``"spectral"``: spectral normalisation, no BatchNorm; ``"batch"``: BatchNorm, as published.
         discriminator_lr: its learning rate.
         head_start: steps that the discriminator trains alone.
     """
@@ -76,7 +80,8 @@ class AdversarialOptions(ContentOptions):
     consistency: float = 1.0
     vgg_weights: Path | None = None
     discriminator_channels: int = 64
-    discriminator_lr: float = 2e-4
+    discriminator_norm: Literal["spectral", "batch"] = "spectral"
+    discriminator_lr: float = 1e-4
     head_start: int = 100
 
 
@@ -145,6 +150,7 @@ class AdversarialSystem(ContentSystem):
     """
 
     name = "srgan"
+    keeps_best = False
     options: AdversarialOptions
 
     def __init__(
@@ -156,13 +162,18 @@ class AdversarialSystem(ContentSystem):
                 f"{options.head_start}; give more --steps or a smaller --head-start"
             )
         super().__init__(options, fabric, judge, initial)
-        discriminator = Discriminator(channels=options.discriminator_channels).train()
+        self.head_start = options.head_start
+        spectral = options.discriminator_norm == "spectral"
+        discriminator = Discriminator(channels=options.discriminator_channels, norm=not spectral).train()
+        if spectral:
+            add_spectral_norm(discriminator)
         optimiser = torch.optim.Adam(discriminator.parameters(), lr=options.discriminator_lr, betas=(0.9, 0.99))
         self._discriminator, self._judge_optimiser = fabric.setup(discriminator, optimiser)
         self._features = discriminator  # without Fabric's wrapper, which does not autocast methods but forward
         self.modules["discriminator"] = discriminator
         self.optimisers["discriminator"] = optimiser
-        self.schedules["discriminator"] = warmup_cosine(options.steps, floor=0.1)
+        self.schedules["generator"] = delayed(warmup_cosine(options.steps - options.head_start), options.head_start)
+        self.schedules["discriminator"] = warmup_cosine(options.steps)
         self._perceptual = None
         if options.vgg_weights is not None:
             self._perceptual = PerceptualLoss(options.vgg_weights).to(fabric.device)
@@ -175,8 +186,9 @@ class AdversarialSystem(ContentSystem):
         with torch.set_grad_enabled(not alone):
             result = self._forward(low).float()
 
-        real = self._discriminator(high)
-        fake = self._discriminator(result.detach())
+        with weights_once(self._features):
+            real = self._discriminator(high)
+            fake = self._discriminator(result.detach())
         judge_loss = losses.relativistic_discriminator(real.float(), fake.float())
         self._judge_optimiser.zero_grad()
         fabric.backward(judge_loss)
@@ -188,7 +200,7 @@ class AdversarialSystem(ContentSystem):
         content = self._content(result, high)
         consistency = losses.consistency(result, low, options.scale)
         self._features.requires_grad_(False)
-        with fabric.autocast():
+        with weights_once(self._features), fabric.autocast():
             ours = self._features.forward_features(result)
             fake = self._features.classify(ours[-1])
             with torch.no_grad():

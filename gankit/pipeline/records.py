@@ -1,0 +1,58 @@
+"""What is known of each picture at any moment, so that a run that is cut short can tell it too. Imports no torch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gankit.pipeline.inputs import Inputs
+from gankit.pipeline.report import PictureReport
+from gankit.pipeline.runner import Runner
+
+
+class Records:
+    """The reports of one run, from any thread.
+
+    Args:
+        found: the run's jobs, and the folders that could not be listed: they have failed already.
+        output: folder of the results.
+        failed: called with each report of a failure, one call at a time.
+    """
+
+    def __init__(self, found: Inputs, output: Path, failed: Callable[[PictureReport], None] | None) -> None:
+        self._found = found
+        self._failed = failed
+        self._known: dict[Path, PictureReport] = {}
+        self._lock = threading.Lock()
+        for error in found.unreadable:
+            self.add(PictureReport(error.path, output, "failed", error=str(error)))
+
+    def add(self, report: PictureReport) -> None:
+        """Take a report in."""
+        with self._lock:
+            self._known[report.source] = report
+            if self._failed and report.status == "failed":
+                self._failed(report)
+
+    def pictures(self) -> tuple[PictureReport, ...]:
+        """A report for each job, ``"left"`` where there is none yet, then one for each folder."""
+        jobs, folders = self._found.jobs, self._found.unreadable
+        known = [self._known.get(job.source) or PictureReport(job.source, job.target, "left") for job in jobs]
+        return (*known, *(self._known[error.path] for error in folders))
+
+
+@dataclass
+class RecordingRunner(Runner):
+    """Passes each picture's report on as soon as it is known.
+
+    Attributes:
+        record: called with it, from any thread.
+    """
+
+    record: Callable[[PictureReport], None] = lambda report: None
+
+    def _record(self, index: int, report: PictureReport) -> None:
+        super()._record(index, report)
+        self.record(report)

@@ -1,0 +1,82 @@
+"""Choices on disk, and forgetting them."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from gankit import cli
+from gankit.backends import remembered
+from gankit.backends.remembered import Choice, forget, forget_all, recall, remember
+
+CHOICE = Choice("eager", "bf16", "cpu", math.inf, 0.0, 1.25, (("openvino", "bf16"), ("onnxruntime", "fp32")))
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("GANKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "choices"
+
+
+def test_a_choice_comes_back_whole(folder):
+    assert recall(["q"]) is None
+    remember(["q"], CHOICE)
+    assert recall(["q"]) == CHOICE
+    assert recall(["other"]) is None
+    assert len(list(folder.iterdir())) == 1
+    forget(["q"])
+    forget(["q"])
+    assert recall(["q"]) is None
+
+
+@pytest.mark.parametrize("name", ["write_text", "replace"])
+def test_nothing_half_is_left_where_a_choice_cannot_be_kept(name, folder, monkeypatch):
+    real = getattr(Path, name)
+
+    def full(self, *args, **kwargs):
+        if name == "write_text":
+            real(self, "half", **kwargs)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, name, full)
+    remember(["q"], CHOICE)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_choice_that_cannot_be_removed_does_no_harm(monkeypatch):
+    remember(["q"], CHOICE)
+
+    def refuse(self, missing_ok=False):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    forget(["q"])
+
+
+def test_doctor_forgets_all(capsys):
+    remember(["q"], CHOICE)
+    remember(["r"], CHOICE)
+    assert cli.main(["doctor", "--forget"]) == 0
+    assert "2 remembered choices forgotten" in capsys.readouterr().out
+    assert recall(["q"]) is None
+    assert forget_all() == 0
+
+
+def test_doctor_says_what_cannot_be_forgotten(capsys, monkeypatch):
+    remember(["q"], CHOICE)
+
+    def refuse(self, missing_ok=False):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert cli.main(["doctor", "--forget"]) == 2
+    assert f"{remembered.cache_folder() / 'choices'}: cannot be emptied (Permission denied)" in capsys.readouterr().err
+
+
+def test_the_key_is_quick_to_make():
+    import time
+
+    remembered._file(["q"])
+    began = time.perf_counter()
+    remembered._file(["q"])
+    assert time.perf_counter() - began < 0.5

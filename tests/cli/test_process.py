@@ -1,0 +1,79 @@
+"""Signals and the talk of libraries."""
+
+import logging
+import signal
+import sys
+import threading
+import warnings
+
+import pytest
+
+from gankit.cli.process import ended_as_by_ctrl_c, one_line, quiet_libraries
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
+
+
+@pytest.fixture
+def handlers():
+    """Tests may set any; what was there comes back."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", None)])
+@pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_signal_is_ctrl_c(handlers, number, ctrl_c):
+    """Also where Ctrl-C itself is ignored, as in a shell's background job."""
+    signal.signal(signal.SIGINT, ctrl_c)
+    signal.signal(number, signal.SIG_DFL)
+    with pytest.raises(KeyboardInterrupt), ended_as_by_ctrl_c() as received:
+        signal.raise_signal(number)
+    assert received == [number]
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_command_that_stops_by_itself_at_ctrl_c_does_so(handlers):
+    """As training does, which writes a checkpoint first."""
+    asked = []
+    signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with ended_as_by_ctrl_c() as received:
+        signal.raise_signal(signal.SIGTERM)
+    assert asked == [signal.SIGINT]
+    assert received == [signal.SIGTERM]
+
+
+def test_ignored_signals_stay_ignored(handlers):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    with ended_as_by_ctrl_c() as received:
+        signal.raise_signal(signal.SIGHUP)
+    assert received == []
+
+
+def test_other_threads_leave_the_signals_alone():
+    def body():
+        with ended_as_by_ctrl_c():
+            done.append(True)
+
+    done = []
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert done == [True]
+
+
+def test_libraries_are_heard_again_afterwards():
+    logger = logging.getLogger("tifffile")
+    before, filters = (logger.propagate, list(logger.handlers)), list(warnings.filters)
+    with quiet_libraries():
+        assert not logger.propagate
+        assert warnings.filters != filters
+    assert (logger.propagate, logger.handlers) == before
+    assert warnings.filters == filters
+
+
+def test_one_line():
+    assert one_line("a\nb\udce9 ä.png") == "a b\\udce9 ä.png"

@@ -1,0 +1,39 @@
+"""Folders and text files of results."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from gankit.errors import OutputError
+from gankit.pipeline.output import prepare, remove_stale, write_whole
+
+
+def test_prepare_makes_the_folder_and_leaves_nothing_in_it(tmp_path):
+    prepare(tmp_path / "a" / "b")
+    assert not list((tmp_path / "a" / "b").iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"a file is in its place; give another --report"):
+        prepare(tmp_path / "file", "--report")
+
+
+def test_stale_parts_are_removed(tmp_path):
+    old, new = tmp_path / f".gankit-{'0' * 16}.part", tmp_path / f".gankit-{'1' * 16}.part"
+    mine = [tmp_path / name for name in ("a.part", ".gankit-notes.part", f".gankit-{'0' * 16}.png")]
+    for path in (old, new, *mine):
+        path.touch()
+        if path != new:
+            os.utime(path, (time.time() - 90_000,) * 2)
+    remove_stale(tmp_path)
+    assert set(tmp_path.iterdir()) == {new, *mine}
+    remove_stale(tmp_path / "missing")
+
+
+def test_text_is_on_the_disk_before_its_name(tmp_path, monkeypatch):
+    steps, fsync, replace = [], os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (steps.append(os.fstat(file).st_size), fsync(file)))
+    monkeypatch.setattr(Path, "replace", lambda self, to: (steps.append("rename"), replace(self, to)))
+    write_whole(tmp_path / "a.txt", "four")
+    assert steps == [4, "rename"]
+    assert (tmp_path / "a.txt").read_text() == "four"

@@ -1,0 +1,76 @@
+"""How the adversarial stage is paced, judged and kept; Toy nets, real loop."""
+
+import pytest
+import torch
+from torch import nn
+from training_making import SMALL, Toy, ones, rows, stream, system
+
+from gankit.models.srgan import SRResNet
+from gankit.training.loop import Plan, fit
+from gankit.training.srresnet import freeze_norms, has_frozen_norms, initialise
+from gankit.training.superres import Data, train_super_resolution
+
+
+def test_generator_warms_up_after_the_head_start_and_both_end_at_nothing():
+    made = system("srgan", 1100, head_start=100)
+    generator, discriminator = made.schedules["generator"], made.schedules["discriminator"]
+    assert generator(100) == pytest.approx(0.01)
+    assert generator(149) == pytest.approx(0.5, rel=0.01)
+    assert generator(600) == pytest.approx(0.5)
+    assert discriminator(99) > 0.9
+    assert generator(1100) == pytest.approx(0, abs=1e-12)
+    assert discriminator(1100) == pytest.approx(0, abs=1e-12)
+
+
+def test_adversarial_training_keeps_no_best_and_judges_after_the_head_start(tmp_path):
+    best = fit(system("srgan", 12, head_start=8), stream(), Plan(12, tmp_path, validate_every=4))
+    assert best == {}
+    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "log.csv", "final.safetensors"}
+    assert [row[0] for row in rows(tmp_path / "log.csv") if row[1] == "validation_score"] == ["12"]
+
+
+def test_steps_after_the_head_start_are_judged(tmp_path):
+    toy = Toy()
+    toy.head_start = 4
+    fit(toy, ones, Plan(8, tmp_path, validate_every=2))
+    assert len(toy.judged) == 2
+
+
+def test_frozen_norms_are_told():
+    net = SRResNet(scale=2, **SMALL)
+    initialise(net, "frozen")
+    nn.init.normal_(net.neck[1].bias)
+    assert has_frozen_norms(net)
+    net.neck[1].running_mean[0] = 1e-3
+    assert not has_frozen_norms(net)
+    freeze_norms(net)
+    assert has_frozen_norms(net)
+    initialise(other := SRResNet(scale=2, **SMALL), "batch")
+    assert not has_frozen_norms(other)
+
+
+@pytest.mark.parametrize("recipe", ["srresnet", "srgan"])
+def test_workers_give_the_same_weights(tmp_path, recipe):
+    states = []
+    for workers in (0, 2):
+        made = system(recipe, 6)
+        fit(made, stream(workers=workers), Plan(6, tmp_path / str(workers), validate_every=100))
+        states.append(made.generator.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("recipe", ["srresnet", "srgan"])
+def test_trains_and_resumes_on_cuda(tmp_path, photos, recipe):
+    options = {"model": SMALL}
+    if recipe == "srgan":
+        options |= {"head_start": 1, "discriminator_channels": 4}
+    for steps, resume in ((3, False), (6, True)):
+        plan = Plan(steps, tmp_path / "run", validate_every=2, resume=resume)
+        data = Data(photos, photos, patch=8, batch=2, synthetic=0)
+        train_super_resolution(recipe, data, plan, device="cuda", options=options)
+    content = torch.load(tmp_path / "run/last.pt", weights_only=True)
+    assert content["step"] == 6
+    values = content["modules"]["generator"].values()
+    assert all(bool(torch.isfinite(value).all()) for value in values)
+    assert (tmp_path / "run/final.safetensors").exists()
