@@ -42,7 +42,9 @@ def main(
     shutil.copyfile(weights, target)
     kept, steps = [], 0
     for index, log in enumerate(logs, 1):
-        kept.append(ROOT / "bench" / "results" / (f"train_{name}.csv" if len(logs) == 1 else f"train_{name}_{index}.csv"))
+        kept.append(
+            ROOT / "bench" / "results" / (f"train_{name}.csv" if len(logs) == 1 else f"train_{name}_{index}.csv")
+        )
         kept[-1].parent.mkdir(parents=True, exist_ok=True)
         with log.open(newline="") as file:
             steps += max(int(row["step"]) for row in csv.DictReader(file))

@@ -73,9 +73,7 @@ def decode_tiff(data: bytes, max_pixels: int) -> Picture:
         dpi = _resolution(page)
         xmp = read_xmp(page.tags.valueof(_XMP_TAG))
     profile = bytes(icc_profile) if icc_profile else None
-    return from_channels(
-        upright(samples, orientation), icc_profile=profile, exif=exif, dpi=dpi, format="TIFF", xmp=xmp
-    )
+    return from_channels(upright(samples, orientation), icc_profile=profile, exif=exif, dpi=dpi, format="TIFF", xmp=xmp)
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:

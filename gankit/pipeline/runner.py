@@ -120,7 +120,9 @@ class Runner:
         budget = Budget(self.max_bytes, stop)
         queue = iter(enumerate(jobs))
         readers = [
-            threading.Thread(target=self._guard, args=(stop, self._read, queue, decoded, budget, stop), name=f"decode-{n}")
+            threading.Thread(
+                target=self._guard, args=(stop, self._read, queue, decoded, budget, stop), name=f"decode-{n}"
+            )
             for n in range(self.decoders)
         ]
         writers = [
@@ -158,9 +160,7 @@ class Runner:
         except BaseException as error:
             stop(error)
 
-    def _read(
-        self, queue: Iterator[tuple[int, Job]], decoded: Channel[_Item], budget: Budget, stop: Stop
-    ) -> None:
+    def _read(self, queue: Iterator[tuple[int, Job]], decoded: Channel[_Item], budget: Budget, stop: Stop) -> None:
         while True:
             stop.check()  # broken pictures wait for nothing that would notice the end
             with self._lock:

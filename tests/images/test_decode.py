@@ -291,6 +291,7 @@ def test_broken_exif_costs_nothing_but_itself(tmp_path):
 
 def test_exif_that_fails_half_way():
     """A picture that lies on its side is worse than one without EXIF."""
+
     class Broken(Image.Exif):
         def get_ifd(self, tag):
             raise struct.error("unpack requires a buffer of 12 bytes")

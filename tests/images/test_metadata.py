@@ -61,31 +61,25 @@ MAKER = (0x010F, 2, 6, b"Maker\0")
 SIDE = (0x0112, 3, 1, b"\6\0")
 DATE = (0x9003, 2, 20, b"2024:05:06 07:08:09\0")
 ODD_MAIN = (0x0107, 4, 1, struct.pack("<I", 70000))  # a SHORT by its name
-ODD_SUB = (0xC000, 12, 1, struct.pack("<d", 1.5))
+ODD_SUB = (0x9209, 16, 1, b"\xff" * 8)  # of BigTIFF; Pillow writes it as a LONG, which it is too large for
 
 
 @pytest.mark.parametrize("source", [".png", ".jpg", ".webp"])
 @pytest.mark.parametrize("target", ALL)
-@pytest.mark.parametrize("odd", [{"main": ODD_MAIN}, {"sub": "ODD"}])
-def test_entries_that_cannot_be_written_are_left_out(tmp_path, source, target, odd):
-    main, sub = [MAKER, SIDE], [DATE]
-    if "main" in odd:
-        main.append(odd["main"])
-    else:
-        sub.append((0x9000, 5, 1, struct.pack("<II", 1, 0)))
-    save_turned(tmp_path / f"a{source}", raw_block(main, sub))
+def test_entries_that_cannot_be_written_are_left_out(tmp_path, source, target):
+    save_turned(tmp_path / f"a{source}", raw_block([MAKER, SIDE, ODD_MAIN], [DATE, ODD_SUB]))
     picture = decode(tmp_path / f"a{source}")
     assert picture.pixels.shape == TURNED
     encode(picture, tmp_path / f"b{target}")
     exif = parse_exif(decode(tmp_path / f"b{target}").exif)
     assert exif[0x010F] == "Maker"
-    assert exif.get_ifd(0x8769)[0x9003] == "2024:05:06 07:08:09"
+    assert dict(exif.get_ifd(0x8769)) == {0x9003: "2024:05:06 07:08:09"}
     assert 0x0107 not in exif
 
 
 def test_exif_given_by_hand_may_be_odd_too(tmp_path):
     """encode() takes any Picture, not only decode()'s."""
-    block = raw_block([MAKER, ODD_MAIN], [DATE, (0x9000, 5, 1, struct.pack("<II", 1, 0))])
+    block = raw_block([MAKER, ODD_MAIN], [DATE, ODD_SUB])
     for suffix in ALL:
         encode(replace(from_array(pattern()), exif=block), tmp_path / f"a{suffix}")
         assert decode(tmp_path / f"a{suffix}").pixels.shape == (37, 53, 3)
@@ -204,7 +198,9 @@ def test_xmp_too_long_for_jpeg(tmp_path):
         assert decode(tmp_path / f"a{suffix}").xmp == (None if suffix == ".jpg" else long)
 
 
-@pytest.mark.parametrize("body", [b"", b"\0", b"\1\0\0\0junk", b"\1\0\0\0" + zlib.compress(b"x" * 100)[:-6], b"\0\0no end"])
+@pytest.mark.parametrize(
+    "body", [b"", b"\0", b"\1\0\0\0junk", b"\1\0\0\0" + zlib.compress(b"x" * 100)[:-6], b"\0\0no end"]
+)
 def test_broken_xmp_in_a_png(tmp_path, body):
     (tmp_path / "a.png").write_bytes(png_by_hand(pattern(), before=chunk(b"iTXt", b"XML:com.adobe.xmp\0" + body)))
     picture = decode(tmp_path / "a.png")

@@ -84,6 +84,41 @@ def test_disk_really_full(monkeypatch):
         encode(PICTURE, Path("/dev/shm/a.png"))
 
 
+def test_pixels_are_on_the_disk_before_the_name(tmp_path, monkeypatch):
+    """A loss of power between the two must not leave an empty file that the next run skips."""
+    calls = []
+    real_replace = Path.replace
+
+    def fsync(descriptor):
+        calls.append(os.fstat(descriptor).st_size)
+
+    def replace(self, target):
+        calls.append("rename")
+        return real_replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    encode(PICTURE, tmp_path / "a.png")
+    assert calls == [(tmp_path / "a.png").stat().st_size, "rename"]
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [(errno.ENOSPC, OutputError), (errno.EIO, OutputError), (errno.EINVAL, None)]
+)
+def test_a_disk_that_answers_late(tmp_path, monkeypatch, code, error):
+    def fsync(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if error is None:  # a file system that has no such thing
+        encode(PICTURE, tmp_path / "a.png")
+        assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+        return
+    with pytest.raises(error, match=r"a\.png: cannot be written"):
+        encode(PICTURE, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
 def test_folder_is_gone(tmp_path):
     with pytest.raises(OutputError, match="the output folder is gone"):
         encode(PICTURE, tmp_path / "gone" / "a.png")
