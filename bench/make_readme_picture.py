@@ -20,8 +20,8 @@ from gankit.images import decode
 SCALE = 4
 CROPS: dict[str, Box] = {
     "cat.png": (130, 60, 280, 280),
-    "harvesters.jpg": (380, 260, 280, 280),
-    "facade_gray16.png": (180, 120, 280, 280),
+    "coffee.jpg": (400, 200, 280, 280),
+    "astronaut_alpha.png": (100, 100, 280, 280),
 }
 
 

@@ -198,7 +198,7 @@ def _peak_bytes(picture: Picture, scale: int) -> int:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """torch has an exception for CUDA's allocator; for the CPU's, and for CUDA's libraries, only the words tell."""
+    """Torch has an exception for CUDA's allocator; for the CPU's, and for CUDA's libraries, only the words tell."""
     if isinstance(error, EngineMemoryError | torch.OutOfMemoryError):
         return True
     text = str(error)

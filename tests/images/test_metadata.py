@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tifffile
-from images_making import chunk, exif_block, pattern, png_by_hand, srgb_profile
+from images_making import chunk, pattern, png_by_hand, srgb_profile
 from PIL import Image
 
 from gankit.errors import ImageError
