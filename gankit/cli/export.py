@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from gankit_export.precision import Precision
 
 _LOWEST = 45.0  # dB; below it pictures differ visibly, so nobody may ask for less
-_INSTALL = {"onnxruntime": "pip install 'gankit[cpu]'", "openvino": "pip install 'gankit[cpu]'"}
 
 
 @click.command()
@@ -98,8 +97,7 @@ def export(
         raise BackendError(f"{model}: {error}") from error
     except ImportError as error:
         package = error.name or "onnxruntime"
-        way_out = _INSTALL.get(package, f"pip install {package}")
-        raise BackendError(f"{package} measures the file and is not installed: {way_out}") from error
+        raise BackendError(f"{package} is needed and not installed: pip install {package}") from error
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     _show(manifest)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from gankit.pipeline.inputs import Inputs
 from gankit.pipeline.report import PictureReport
-from gankit.pipeline.runner import Runner
 
 
 class Records:
@@ -41,18 +39,3 @@ class Records:
         jobs, folders = self._found.jobs, self._found.unreadable
         known = [self._known.get(job.source) or PictureReport(job.source, job.target, "left") for job in jobs]
         return (*known, *(self._known[error.path] for error in folders))
-
-
-@dataclass
-class RecordingRunner(Runner):
-    """Passes each picture's report on as soon as it is known.
-
-    Attributes:
-        record: called with it, from any thread.
-    """
-
-    record: Callable[[PictureReport], None] = lambda report: None
-
-    def _record(self, index: int, report: PictureReport) -> None:
-        super()._record(index, report)
-        self.record(report)

@@ -83,6 +83,7 @@ class Runner:
         decoders: threads that read.
         encoders: threads that write.
         progress: called after each step of the engine and each picture, one call at a time, from any thread.
+        record: called with each picture's report as soon as it is known, from any thread.
     """
 
     decode: Decode
@@ -93,6 +94,7 @@ class Runner:
     decoders: int = 1
     encoders: int = 1
     progress: Callable[[Progress], None] | None = None
+    record: Callable[[PictureReport], None] | None = None
     _reports: dict[int, PictureReport] = field(default_factory=dict, init=False)
     _state: Progress = field(default=Progress(0), init=False)
     _began: float = field(default=0.0, init=False)
@@ -270,6 +272,8 @@ class Runner:
                     self._state, done=self._state.done + 1, output_mp=self._state.output_mp + pixels / 1e6
                 )
         self._tell()
+        if self.record is not None:
+            self.record(report)
 
     def _tell(self, **changes: Any) -> None:
         """Pass the state on, one call at a time."""

@@ -181,10 +181,11 @@ def memory_pixels(facts: Facts, device: str, precision: Precision = "fp32") -> i
     width = int(facts.options.get("channels", 64))
     each = 3 * (4 if precision == "fp32" else 2) * width * facts.scale**2
     if device.startswith("cuda"):
-        free = torch.cuda.mem_get_info(device)[0] // 2
+        indexable = (2**31 - 1) // (width * facts.scale**2)  # beyond it cuDNN's kernels count in 64 bit, or not at all
+        most = min(torch.cuda.mem_get_info(device)[0] // 2 // each, indexable)
     else:
-        free = min(_MOST_BYTES, available_memory() // 4)
-    return max(_LEAST_PIXELS, free // each)
+        most = min(_MOST_BYTES, available_memory() // 4) // each
+    return max(_LEAST_PIXELS, most)
 
 
 def _peak_bytes(picture: Picture, scale: int) -> int:

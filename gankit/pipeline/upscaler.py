@@ -16,11 +16,12 @@ from gankit import backends, models
 from gankit.errors import UsageError
 from gankit.pipeline.engines import Auto, Engines
 from gankit.pipeline.inputs import Job, collect
+from gankit.pipeline.memory import available_memory
 from gankit.pipeline.output import prepare, remove_stale
 from gankit.pipeline.paths import exists, is_file
-from gankit.pipeline.records import RecordingRunner, Records
+from gankit.pipeline.records import Records
 from gankit.pipeline.report import PictureReport, Report, versions
-from gankit.pipeline.runner import Progress
+from gankit.pipeline.runner import Progress, Runner
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,7 +175,7 @@ class Upscaler:
             scale = self._engines.fast(_job_pixels(todo)).facts.scale
             began = perf_counter()
             try:
-                RecordingRunner(
+                Runner(
                     decode=images.decode,
                     work=self._engines.picture,
                     encode=lambda picture, target: images.encode(picture, target, quality=quality),
@@ -225,7 +226,7 @@ def _hands() -> dict[str, int]:
     return {
         "decoders": 1 if cores < 8 else 2,
         "encoders": max(1, min(8, cores - 1)),
-        "max_bytes": max(256 << 20, min(4 << 30, psutil.virtual_memory().available // 8)),
+        "max_bytes": max(256 << 20, min(4 << 30, available_memory() // 8)),
     }
 
 
