@@ -19,9 +19,9 @@ from safetensors import safe_open
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = (
-    "65 photographs and paintings, long side up to 1600 px, CC0, public domain, CC BY, Unsplash and BSD licensed "
-    "(each in docs/training_photos.tsv), and 24 generated pictures of text, line art and patterns "
-    "(gankit.training.synthetic)"
+    "127 photographs and paintings, long side up to 1600 px, under free licences (each with its source and licence in "
+    "docs/training_photos.tsv; python -m bench.fetch_photos brings them together), and 24 generated pictures of text, "
+    "line art and patterns (gankit.training.synthetic)"
 )
 
 
