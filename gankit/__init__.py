@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gankit.checkpoints import load
+    from gankit.pipeline.sampler import Sampler
+    from gankit.pipeline.translator import Translator
     from gankit.pipeline.upscaler import Upscaler
 
-__all__ = ["Upscaler", "__version__", "load"]
+__all__ = ["Sampler", "Translator", "Upscaler", "__version__", "load"]
 __version__ = "0.1.0"
 
 
@@ -27,6 +29,14 @@ def __getattr__(name: str) -> Any:
         from gankit.checkpoints import load
 
         return load
+    if name == "Sampler":
+        from gankit.pipeline.sampler import Sampler
+
+        return Sampler
+    if name == "Translator":
+        from gankit.pipeline.translator import Translator
+
+        return Translator
     if name == "Upscaler":
         from gankit.pipeline.upscaler import Upscaler
 

@@ -111,11 +111,15 @@ def _exported(request: Request) -> Path:
 
 
 def _export(request: Request, path: Path) -> None:
+    from gankit_export.latent import export_latent_onnx
     from gankit_export.onnx import ExportError, export_onnx
     from gankit_export.rewrites import for_inference
 
     facts = request.facts
     try:
+        if facts.task == "generate":
+            export_latent_onnx(request.generator, path, latent=facts.latent, classes=facts.classes)
+            return
         export_onnx(for_inference(request.generator), path, channels=facts.channels, multiple=facts.multiple)
     except ExportError as error:
         raise BackendError(f"'{facts.name}': {error}") from error

@@ -12,6 +12,7 @@ from gankit_export.rewrites import for_inference
 from torch import Tensor, fx
 
 from gankit.backends.base import Backend, Engine, Precision, Request
+from gankit.backends.lockstep import Lockstep
 from gankit.backends.pixels import check, from_values, to_values
 from gankit.backends.streaming import NotStreamableError, Stream
 from gankit.backends.threads import default_threads, limited_threads
@@ -125,6 +126,7 @@ class StreamingEngine(Engine):
         """See :meth:`Engine.run`; the pictures of a batch run one after the other."""
         check(batch, self._facts)
         count, channels, height, width = batch.shape
+        channels = self._facts.out_channels or channels
         scale, dtype = self._facts.scale, DTYPES[self.precision]
         canvas = torch.empty((count, height * scale, width * scale, channels), dtype=batch.dtype).permute(0, 3, 1, 2)
         with torch.inference_mode(), limited_threads(self._threads):
@@ -155,3 +157,40 @@ class ModuleEngine(Engine):
                 raise NotFiniteError("values beyond the range of fp16: take bf16 or fp32")
             pixels = from_values(result, self._facts, batch.dtype)
         return pixels.contiguous(memory_format=torch.channels_last).cpu()
+
+
+class LockstepEngine(Engine):
+    """Whole pictures of a network with whole-picture norms, in a bounded memory, on the CPU.
+
+    Args:
+        request: what to run.
+        max_bytes: what the layers' outputs may take in memory.
+
+    Raises:
+        BackendError: not for the CPU, or not in this precision.
+    """
+
+    def __init__(self, request: Request, max_bytes: int) -> None:
+        require(EagerBackend(), request)
+        if request.device != "cpu":
+            raise BackendError(f"bands in lock-step run on the CPU, not on {request.device}: use --device cpu")
+        self.backend, self.precision, self.device = EagerBackend.name, request.precision, request.device
+        self.wants = "pictures"
+        self._plan = Lockstep(typed_module(request), max_bytes)
+        self._facts, self._threads = request.facts, request.threads or default_threads()
+
+    def run(self, batch: Tensor) -> Tensor:
+        """See :meth:`Engine.run`; the pictures of a batch run one after the other."""
+        check(batch, self._facts)
+        count, channels, height, width = batch.shape
+        scale, dtype = self._facts.scale, DTYPES[self.precision]
+        channels = self._facts.out_channels or channels
+        canvas = torch.empty((count, height * scale, width * scale, channels), dtype=batch.dtype).permute(0, 3, 1, 2)
+        with torch.inference_mode(), limited_threads(self._threads):
+            for picture, target in zip(batch.split(1), canvas.split(1), strict=True):
+
+                def write(rows: Tensor, row: int, target: Tensor = target) -> None:
+                    target[:, :, row : row + rows.shape[2]] = from_values(rows, self._facts, batch.dtype)
+
+                self._plan.run(to_values(picture, self._facts, dtype), write)
+        return canvas

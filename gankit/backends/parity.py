@@ -52,7 +52,7 @@ def reference(generator: nn.Module, batch: Tensor) -> Tensor:
 
     Args:
         generator: eval-mode module in fp32.
-        batch: (N, C, H, W) float32 in [0, 1].
+        batch: (N, C, H, W) float32 in the generator's value range.
     """
     with torch.inference_mode():
         return generator(batch.contiguous())

@@ -17,6 +17,7 @@ from torch import Tensor
 from gankit.backends.base import Engine, Precision, Request
 from gankit.backends.candidates import Candidate, offered
 from gankit.backends.parity import GATE_DB, Parity, compare, reference
+from gankit.backends.pixels import from_values, to_values
 
 if TYPE_CHECKING:
     from gankit.checkpoints import Loaded
@@ -69,7 +70,8 @@ class Race:
         self._loaded, self._threads = loaded, threads
         self._began = time.perf_counter()
         self._tile = real_tile(loaded.facts.channels, loaded.facts.multiple)
-        self._wanted = reference(loaded.generator, self._tile)
+        values = to_values(self._tile, loaded.facts)
+        self._wanted = from_values(reference(loaded.generator, values), loaded.facts, torch.float32)
 
     def run(self, entrants: Iterable[Candidate], *, budget: float = math.inf, least: int = 1) -> list[Candidate]:
         """Measure candidates; one that fails in a narrow precision is tried in the next safer one.
@@ -147,11 +149,14 @@ def real_tile(channels: int = 3, multiple: int = 1) -> Tensor:
 
     Args:
         channels: 1 for gray, 3 for RGB; for any other number the three colours repeat.
-        multiple: the sides are cut to multiples of it.
+        multiple: the sides are cut to multiples of it, or mirrored up to it where it is larger than they are.
     """
     with as_file(files("gankit") / "weights" / "parity.png") as path, Image.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB"))
-    height, width = (min(side, size) // multiple * multiple for side, size in zip(_TILE, pixels.shape[:2], strict=True))
+    missing = [(0, max(0, multiple - size)) for size in pixels.shape[:2]]
+    pixels = np.pad(pixels, (*missing, (0, 0)), mode="reflect")
+    sides = (max(side, multiple) for side in _TILE)
+    height, width = (min(side, size) // multiple * multiple for side, size in zip(sides, pixels.shape[:2], strict=True))
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     tile = torch.from_numpy(pixels[top : top + height, left : left + width].copy()).permute(2, 0, 1)[None].float() / 255
     tile = tile.mean(1, keepdim=True) if channels == 1 else tile[:, torch.arange(channels) % 3]

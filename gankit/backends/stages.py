@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
+from gankit_export.precision import Float32Norm
 from gankit_export.rewrites.graph import is_add
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from gankit.backends.fused import FusedConv, fused_activation
+from gankit.backends.resampling import BilinearStage, UnshuffleStage
 from gankit.backends.streaming import (
     ConvStage,
     JoinStage,
@@ -72,6 +76,8 @@ class _Builder:
             if dim != 1:
                 raise NotStreamableError(f"concatenation along dimension {dim}")
             self._made[node] = self._connect(JoinStage(len(parts), _concatenate), list(parts))  # type: ignore[arg-type]
+        elif (factor := _factor(node)) is not None:
+            self._made[node] = self._connect(PointwiseStage(lambda rows: rows * factor), [node.args[0]])
         elif node.op == "call_module":
             self._module(node)
         else:
@@ -95,7 +101,11 @@ class _Builder:
             stage = PointwiseStage(
                 lambda rows: F.pixel_shuffle(rows, factor).contiguous(memory_format=torch.channels_last)
             )
-        elif isinstance(module, _ROWWISE) or (isinstance(module, nn.Upsample) and module.mode == "nearest"):
+        elif isinstance(module, nn.PixelUnshuffle):
+            stage = UnshuffleStage(module.downscale_factor)
+        elif isinstance(module, nn.Upsample) and module.mode == "bilinear" and not module.align_corners:
+            stage = BilinearStage(module)
+        elif _rowwise(module):
             stage = PointwiseStage(module)
         else:
             raise NotStreamableError(type(module).__name__)
@@ -154,6 +164,24 @@ class _Builder:
         if not isinstance(module, kind) or not isinstance(before, fx.Node):
             return None, None
         return module, before
+
+
+def _rowwise(module: nn.Module) -> bool:
+    """Whether a layer's row needs no other row; a BatchNorm's does not where its statistics are fixed."""
+    if isinstance(module, nn.Upsample):
+        return module.mode == "nearest"
+    norm = module.norm if isinstance(module, Float32Norm) else module
+    fixed = isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats and not norm.training
+    return fixed or isinstance(module, _ROWWISE)
+
+
+def _factor(node: fx.Node) -> float | None:
+    """The number of a traced node that multiplies one value by a number."""
+    function = node.op == "call_function" and node.target in (operator.mul, torch.mul)
+    if not (function or (node.op == "call_method" and node.target == "mul")) or len(node.args) != 2 or node.kwargs:
+        return None
+    value, factor = node.args
+    return factor if isinstance(value, fx.Node) and isinstance(factor, (int, float)) else None
 
 
 def _check(conv: nn.Conv2d) -> None:

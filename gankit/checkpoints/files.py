@@ -17,7 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
+from gankit.checkpoints.directions import file_for, holds_pair, pick
 from gankit.errors import CheckpointError
+from gankit.models.facts import Direction
 
 _LARGEST = 4 << 30  # bytes; no generator comes near, and the file is read into memory
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
@@ -41,11 +43,12 @@ class Stored:
     sha256: str = ""
 
 
-def read(path: Path) -> Stored:
+def read(path: Path, direction: Direction | None = None) -> Stored:
     """Read a ``.safetensors`` file or a PyTorch one (zip or older pickle), told apart by content, not by name.
 
     Args:
         path: the weights file. PyTorch files go through ``torch.load(weights_only=True)`` and nothing else.
+        direction: of a pair of generators, the one to read; in two files, the one of this name or that beside it.
 
     Raises:
         CheckpointError: the file is missing, empty, truncated, no weights file, or wants code to be run.
@@ -62,6 +65,12 @@ def read(path: Path) -> Stored:
         raise CheckpointError(
             f"{path}: not a weights file (neither safetensors nor PyTorch): give the checkpoint itself"
         )
+    found = unwrap(found)
+    if direction is not None and not holds_pair(found):
+        own = file_for(path, direction)
+        if own != path:
+            return read(own)
+    found = pick(path, found, direction if holds_pair(found) else None)
     tensors = strip_prefixes({name: value for name, value in unwrap(found).items() if isinstance(value, Tensor)})
     if not tensors:
         raise CheckpointError(f"{path}: holds no tensors: give a file with the generator's state dict")

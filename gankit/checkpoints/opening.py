@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from gankit.checkpoints.native import declared
 from gankit.checkpoints.shipped import card, weights_path
 from gankit.checkpoints.types import Loaded
 from gankit.errors import CheckpointError, UsageError
+from gankit.models.facts import AtTest, Direction
 
 
 def load(name_or_path: str | Path) -> nn.Module:
@@ -23,12 +25,16 @@ def load(name_or_path: str | Path) -> nn.Module:
     return open_model(name_or_path).generator
 
 
-def open_model(name_or_path: str | Path) -> Loaded:
+def open_model(name_or_path: str | Path, *, direction: Direction | None = None, norm: AtTest | None = None) -> Loaded:
     """Load a generator.
 
     Args:
         name_or_path: a registry name, for the weights that ship with gankit, or a weights file: our own, or one of the
             layouts in ``checkpoints/layouts``.
+        direction: of CycleGAN's two generators, the one from A to B or from B to A: told by the keys of a file that
+            holds both, or by the names of two files (``…_G_A.pth`` and ``…_G_B.pth``), either of which may be given.
+        norm: what a BatchNorm goes by: ``"instance"``, the picture's own statistics, or ``"eval"``, the running ones;
+            ``None`` for the model's default, which is its paper's.
 
     Returns:
         The generator in fp32 and eval mode, on the CPU, with its facts and the file's sha256.
@@ -38,31 +44,34 @@ def open_model(name_or_path: str | Path) -> Loaded:
         CheckpointError: the file is missing, broken, unsafe or of an unknown architecture.
     """
     if isinstance(name_or_path, str) and name_or_path in models.MODELS:
-        return _open_shipped(name_or_path)
+        if direction is not None:
+            raise UsageError(f"'{name_or_path}' has one direction: leave --direction out")
+        return _open_shipped(name_or_path, norm)
     path = Path(name_or_path)
     looks_like_name = isinstance(name_or_path, str) and not path.suffix and len(path.parts) == 1
     if looks_like_name and os.sep not in str(name_or_path) and not path.exists():
         models.entry(str(name_or_path))  # raises with the nearest name
-    return _open_file(path)
+    return _open_file(path, direction, norm)
 
 
-def _open_shipped(name: str) -> Loaded:
+def _open_shipped(name: str, norm: AtTest | None) -> Loaded:
     path = weights_path(name)
     if not path.is_file():
         raise CheckpointError(
             f"{path}: the weights of '{name}' are not installed: reinstall gankit, or give a weights file"
         )
-    loaded = _open_file(path)
+    loaded = _open_file(path, norm=norm)
     if loaded.sha256 != card(name)["sha256"]:
         raise CheckpointError(f"{path}: differs from the checksum in its card: reinstall gankit")
     return loaded
 
 
-def _open_file(path: Path) -> Loaded:
-    stored = read(path)
+def _open_file(path: Path, direction: Direction | None = None, norm: AtTest | None = None) -> Loaded:
+    stored = read(path, direction)
     found = declared(path, stored.tensors, stored.metadata)
     try:
         found = found or recognise(stored.tensors)
+        found = _with_norm(found, norm)
         facts = models.facts(found.model, found.options)
         with torch.device("meta"):  # shapes first: no memory, no random numbers
             generator = models.build(found.model, found.options)
@@ -72,10 +81,21 @@ def _open_file(path: Path) -> Loaded:
     return Loaded(generator.eval().requires_grad_(False), facts, stored.sha256, path)
 
 
+def _with_norm(found: Match, norm: AtTest | None) -> Match:
+    """The same weights in a generator whose BatchNorms go by other statistics."""
+    options = dict(models.facts(found.model, found.options).options)
+    if norm is None or norm == options.get("norm_at_test"):
+        return found
+    if options.get("norm") != "batch" or "norm_at_test" not in options:
+        raise UsageError(f"'{found.model}' has no BatchNorm that runs at test time: leave --norm out")
+    return replace(found, options={**options, "norm_at_test": norm})
+
+
 def _fill(path: Path, generator: nn.Module, found: Match) -> None:
     """Put checked float32 copies of the weights into a generator that was built on the meta device."""
     state = {name: value for name, value in found.state.items() if not name.endswith("num_batches_tracked")}
     wanted = generator.state_dict()
+    state = {name: value for name, value in state.items() if name in wanted or not _idle(name, wanted)}
     counters = {name: torch.zeros((), dtype=torch.int64) for name in wanted if name.endswith("num_batches_tracked")}
     _check(path, found.model, state, {name: value for name, value in wanted.items() if name not in counters})
     # contiguous copies of our own: the file's tensors may be views of each other
@@ -84,6 +104,12 @@ def _fill(path: Path, generator: nn.Module, found: Match) -> None:
         for name, value in state.items()
     }
     generator.load_state_dict({**weights, **counters}, assign=True)
+
+
+def _idle(name: str, wanted: Mapping[str, Tensor]) -> bool:
+    """Whether a weight is a running statistic of a layer that goes by the picture's own."""
+    layer, _, last = name.rpartition(".")
+    return last in ("running_mean", "running_var") and f"{layer}.weight" in wanted
 
 
 def _check(path: Path, model: str, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

@@ -32,7 +32,10 @@ class _Entry:
 COMMANDS: Mapping[str, _Entry] = MappingProxyType(
     {
         "upscale": _Entry("gankit.cli.upscale:upscale", "Upscale pictures and folders of pictures."),
+        "translate": _Entry("gankit.cli.translate:translate", "Translate pictures by an image-to-image generator."),
+        "generate": _Entry("gankit.cli.generate:generate", "Generate pictures from noise."),
         "export": _Entry("gankit.cli.export:export", "Write a model as ONNX, with a manifest and proven parity."),
+        "convert": _Entry("gankit.cli.convert:convert", "Turn anybody's weights file into safetensors."),
         "doctor": _Entry("gankit.cli.doctor:doctor", "Show what can run here, and why the rest cannot."),
         "models": _Entry("gankit.cli.models:models", "List the models, or show one."),
         "train": _Entry("gankit.cli.train:train", "Train a model by its recipe."),

@@ -57,6 +57,8 @@ def export(
 
     loaded = open_model(model)
     facts = loaded.facts
+    if facts.task == "generate":
+        raise UsageError(f"'{model}' generates from noise: this version exports models that take pictures")
     name = Path(model).stem if Path(model).is_file() and model != facts.name else facts.name
     path = _output_path(output, f"{name}_x{facts.scale}_{chosen}.onnx")
     if path.exists() and not overwrite:

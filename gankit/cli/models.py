@@ -9,6 +9,8 @@ from rich.table import Table
 from gankit import models as registry
 from gankit.errors import CheckpointError
 
+_SIDE = 256
+
 
 @click.command()
 @click.argument("name", required=False)
@@ -23,20 +25,8 @@ def models(name: str | None) -> None:
         return
     line = registry.entry(name)
     from gankit.checkpoints import card
-    from gankit.models.receptive_field import halo
 
-    generator = registry.build(name).eval()
-    facts = registry.facts(name)
-    rows: dict[str, object] = {
-        "model": f"{name}: {line.summary}",
-        "paper": facts.paper,
-        "task": facts.task,
-        "scale": f"×{facts.scale}",
-        "channels": facts.channels,
-        "normalisation": facts.norm,
-        "parameters": f"{sum(parameter.numel() for parameter in generator.parameters()):,}",
-        "halo": f"{halo(generator)} input pixels",
-    }
+    rows = {"model": f"{name}: {line.summary}", **_facts(name)}
     try:
         rows |= {f"weights: {key}": value for key, value in card(name).items()}
     except CheckpointError as error:
@@ -45,6 +35,46 @@ def models(name: str | None) -> None:
     for key, value in rows.items():
         table.add_row(key, _words(value))
     console.print(table, markup=False, highlight=False)
+
+
+def _facts(name: str) -> dict[str, object]:
+    """What is known of a model as its paper has it."""
+    from gankit.models.cost import cost
+    from gankit.models.receptive_field import halo
+
+    generator = registry.build(name).eval()
+    facts = registry.facts(name)
+    low, high = facts.value_range
+    rows: dict[str, object] = {"paper": facts.paper, "task": facts.task}
+    if facts.task == "generate":
+        count = cost(generator, (facts.latent,), conditional=facts.classes > 0)
+        height, width = facts.output_size or (0, 0)
+        rows |= {
+            "latent": f"{facts.latent} numbers" + (f", one of {facts.classes} classes" if facts.classes else ""),
+            "picture": f"{width}×{height}, {facts.out_channels or facts.channels} channels",
+            "multiply-accumulates": f"{count.macs / 1e9:.3g} G a picture",
+        }
+    else:
+        side = max(_SIDE, facts.multiple)
+        count = cost(generator, side, channels=facts.channels)
+        try:
+            field = f"{halo(generator)} input pixels on each side"
+        except ValueError:
+            field = "the whole picture"
+        rows |= {
+            "scale": f"×{facts.scale}",
+            "channels": f"{facts.channels} -> {facts.out_channels or facts.channels}",
+            "sizes": f"any; inside it works on multiples of {facts.multiple}" if facts.multiple > 1 else "any",
+            "multiply-accumulates": f"{count.macs / 1e9:.3g} G for {side}×{side} input "
+            "(transposed convolutions by their input)",
+            "receptive field": field,
+        }
+    return {
+        **rows,
+        "value range": f"{low:g} to {high:g}",
+        "normalisation": facts.norm,
+        "parameters": f"{count.parameters:,}",
+    }
 
 
 def _weights(name: str) -> str:

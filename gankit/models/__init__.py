@@ -35,6 +35,21 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
     {
         "srgan": Entry("gankit.models.srgan", "SRResNet", "×2/×4/×8 upscaling, sharp texture (adversarial)"),
         "srresnet": Entry("gankit.models.srgan", "SRResNet", "×2/×4/×8 upscaling, faithful (content loss)"),
+        "esrgan": Entry("gankit.models.esrgan", "RRDBNet", "×1…×16 upscaling, deep (ESRGAN, Real-ESRGAN)"),
+        "srvgg": Entry("gankit.models.srvgg", "SRVGGNet", "×1…×16 upscaling, small and fast (Real-ESRGAN compact)"),
+        "msrresnet": Entry(
+            "gankit.models.msrresnet", "MSRResNet", "×2…×8 upscaling without norms (BasicSR, mmagic, KAIR)"
+        ),
+        "msrresnet0": Entry("gankit.models.msrresnet", "MSRResNet0", "×2…×8 upscaling without norms (KAIR's first)"),
+        "fast_srgan": Entry("gankit.models.fast_srgan", "FastSRGAN", "×2/×4/×8 upscaling, small kernels (Fast-SRGAN)"),
+        "cyclegan": Entry("gankit.models.cyclegan", "ResNetGenerator", "unpaired translation (CycleGAN, CUT)"),
+        "pix2pix": Entry("gankit.models.pix2pix", "UNetGenerator", "paired translation and segmentation (U-Net)"),
+        "animegan": Entry("gankit.models.animegan", "AnimeGenerator", "photo to anime (AnimeGANv2)"),
+        "cartoongan": Entry("gankit.models.cartoongan", "CartoonGenerator", "photo to cartoon"),
+        "gan": Entry("gankit.models.gan", "Generator", "pictures from noise, dense layers"),
+        "cgan": Entry("gankit.models.cgan", "Generator", "pictures from noise and a class, dense or convolutional"),
+        "dcgan": Entry("gankit.models.dcgan", "Generator", "pictures from noise, transposed convolutions"),
+        "vae": Entry("gankit.models.vae", "VAE", "pictures from noise, and reconstruction (variational autoencoder)"),
     }
 )
 

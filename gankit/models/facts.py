@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 Task = Literal["upscale", "translate", "generate"]
 Norm = Literal["none", "batch", "instance"]
+Direction = Literal["AtoB", "BtoA"]
+AtTest = Literal["instance", "eval"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,11 @@ class Facts:
         multiple: input sides must be a multiple of this many pixels.
         norm: the kind of normalisation; ``"instance"`` looks at the whole picture, so that plain tiles are wrong.
         options: the arguments that build the generator again.
+        out_channels: colour channels of the output; ``None`` for those of the input.
+        latent: numbers in one latent, of a model that generates; 0 for one that takes pictures.
+        classes: that a conditional one was trained on; 0 for one without.
+        output_size: height and width of what it generates.
+        minimum: input sides must be at least this many pixels.
     """
 
     name: str
@@ -35,3 +42,8 @@ class Facts:
     multiple: int
     norm: Norm
     options: Mapping[str, Any] = field(default_factory=dict)
+    out_channels: int | None = None
+    latent: int = 0
+    classes: int = 0
+    output_size: tuple[int, int] | None = None
+    minimum: int = 1

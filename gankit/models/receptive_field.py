@@ -29,7 +29,7 @@ def halo(generator: nn.Module) -> int:
     d·(k - 1) / 2r; the longest path counts. 4 + 33 + 1 + 1/2 + 1 = 39.5, so 40, for SRGAN ×4.
 
     Args:
-        generator: a network of convolutions, pointwise layers and PixelShuffle.
+        generator: a network of convolutions, pointwise layers, PixelShuffle and the like.
 
     Raises:
         ValueError: a layer looks at the whole picture (InstanceNorm) or is not known.
@@ -60,7 +60,11 @@ def _step(node: fx.Node, modules: dict[str, nn.Module], seen: Fraction, rate: Fr
         if isinstance(module, nn.PixelShuffle):
             # A pixel at sub-row s reads its whole low-resolution pixel; the ceil at the end covers what is finer.
             return seen, rate * module.upscale_factor
-        if isinstance(module, nn.Upsample) and module.mode == "nearest":
+        if isinstance(module, nn.PixelUnshuffle):
+            # All pixels of a folded one are seen: from the first to the last of them in the worst place.
+            return seen + (module.downscale_factor - 1) / rate, rate / module.downscale_factor
+        if isinstance(module, nn.Upsample) and module.mode in ("nearest", "bilinear"):
+            seen += Fraction(module.mode == "bilinear") / rate  # between a pixel and the next
             return seen, rate * Fraction(float(module.scale_factor))  # type: ignore[arg-type]
         if isinstance(module, _POINTWISE_MODULES):
             return seen, rate

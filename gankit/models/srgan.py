@@ -6,11 +6,17 @@ SRResNet and SRGAN share one generator: they differ in how it was trained.
 from __future__ import annotations
 
 import math
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from gankit.models import values
+from gankit.models.checks import one_of, whole
 from gankit.models.facts import Facts
+
+Neck = Literal["norm", "prelu"]
+Slopes = Literal["shared", "channel"]
 
 _SCALES = (2, 4, 8)
 _MOST = {"channels": 4096, "blocks": 1024, "in_channels": 4096}  # beyond them a weights file is damaged
@@ -19,13 +25,13 @@ _MOST = {"channels": 4096, "blocks": 1024, "in_channels": 4096}  # beyond them a
 class ResidualBlock(nn.Module):
     """Conv3x3, BatchNorm, PReLU, Conv3x3, BatchNorm, and the skip around them."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, slopes: int = 1, bn_eps: float = 1e-5) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.act = nn.PReLU()
+        self.bn1 = nn.BatchNorm2d(channels, eps=bn_eps)
+        self.act = nn.PReLU(slopes)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = nn.BatchNorm2d(channels, eps=bn_eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
@@ -36,11 +42,11 @@ class ResidualBlock(nn.Module):
 class UpsampleBlock(nn.Module):
     """Sub-pixel convolution ×2: Conv3x3 to four times the channels, PixelShuffle, PReLU."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, slopes: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels * 4, 3, padding=1)
         self.shuffle = nn.PixelShuffle(2)
-        self.act = nn.PReLU()
+        self.act = nn.PReLU(slopes)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, 2H, 2W)."""
@@ -55,21 +61,42 @@ class SRResNet(nn.Module):
         channels: width of the body (64 in the paper).
         blocks: residual blocks (16 in the paper).
         in_channels: colour channels of input and output.
+        neck: what follows the convolution that ends the body: BatchNorm as in the paper, or PReLU.
+        slopes: of a PReLU: one, or one for every channel.
+        bn_eps: what BatchNorm adds to the variance.
+        values_in: what the first convolution was trained on (see :func:`gankit.models.values.entrance`).
+        output: what follows the last convolution (see :func:`gankit.models.values.exit_layer`).
 
-    The values are RGB in [0, 1] on both sides; the output is not clamped. The paper's last layer has no
+    The values are RGB in [0, 1] on both sides; a linear output is not clamped. The paper's last layer has no
     activation either (its figure 4), but works in [-1, 1]; the difference is an affine one.
     """
 
-    def __init__(self, scale: int = 4, channels: int = 64, blocks: int = 16, in_channels: int = 3) -> None:
+    def __init__(
+        self,
+        scale: int = 4,
+        channels: int = 64,
+        blocks: int = 16,
+        in_channels: int = 3,
+        *,
+        neck: Neck = "norm",
+        slopes: Slopes = "shared",
+        bn_eps: float = 1e-5,
+        values_in: values.Input = "unit",
+        output: values.Output = "linear",
+    ) -> None:
         if scale not in _SCALES:
             raise ValueError(f"scale must be 2, 4 or 8, not {scale}")
         super().__init__()
         self.scale = scale
-        self.head = nn.Sequential(nn.Conv2d(in_channels, channels, 9, padding=4), nn.PReLU())
-        self.body = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
-        self.neck = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
-        self.upsampler = nn.Sequential(*(UpsampleBlock(channels) for _ in range(int(math.log2(scale)))))
+        count = channels if slopes == "channel" else 1
+        last = nn.BatchNorm2d(channels, eps=bn_eps) if neck == "norm" else nn.PReLU(count)
+        self.entrance = values.entrance(values_in, in_channels)
+        self.head = nn.Sequential(nn.Conv2d(in_channels, channels, 9, padding=4), nn.PReLU(count))
+        self.body = nn.Sequential(*(ResidualBlock(channels, count, bn_eps) for _ in range(blocks)))
+        self.neck = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=neck != "norm"), last)
+        self.upsampler = nn.Sequential(*(UpsampleBlock(channels, count) for _ in range(int(math.log2(scale)))))
         self.tail = nn.Conv2d(channels, in_channels, 9, padding=4)
+        self.exit = values.exit_layer(output)
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscale a batch.
@@ -80,9 +107,12 @@ class SRResNet(nn.Module):
         Returns:
             (N, C, scale·H, scale·W), nominally in [0, 1], not clamped.
         """
+        if self.entrance is not None:
+            x = self.entrance(x)
         x = self.head(x)
         x = x + self.neck(self.body(x))
-        return self.tail(self.upsampler(x))
+        x = self.tail(self.upsampler(x))
+        return x if self.exit is None else self.exit(x)
 
 
 class Discriminator(nn.Module):
@@ -134,7 +164,19 @@ class Discriminator(nn.Module):
         return self.classify(self.forward_features(x)[-1])
 
 
-def facts(name: str = "srgan", scale: int = 4, channels: int = 64, blocks: int = 16, in_channels: int = 3) -> Facts:
+def facts(
+    name: str = "srgan",
+    scale: int = 4,
+    channels: int = 64,
+    blocks: int = 16,
+    in_channels: int = 3,
+    *,
+    neck: Neck = "norm",
+    slopes: Slopes = "shared",
+    bn_eps: float = 1e-5,
+    values_in: values.Input = "unit",
+    output: values.Output = "linear",
+) -> Facts:
     """What a user of the generator must know before running it.
 
     Raises:
@@ -143,8 +185,20 @@ def facts(name: str = "srgan", scale: int = 4, channels: int = 64, blocks: int =
     if type(scale) is not int or scale not in _SCALES:
         raise ValueError(f"scale must be 2, 4 or 8, not {scale!r}")
     for option, value in (("channels", channels), ("blocks", blocks), ("in_channels", in_channels)):
-        if type(value) is not int or not 1 <= value <= _MOST[option]:
-            raise ValueError(f"{option} must be a whole number from 1 to {_MOST[option]}, not {value!r}")
+        whole(option, value, _MOST[option])
+    one_of("neck", neck, ("norm", "prelu"))
+    one_of("slopes", slopes, ("shared", "channel"))
+    if type(bn_eps) is not float or not 0 < bn_eps <= 1:
+        raise ValueError(f"bn_eps must be a number above 0 and up to 1, not {bn_eps!r}")
+    values.check(values_in, output, in_channels)
+    # The others only where they differ from the paper: files of plain networks stay as they were.
+    more: dict[str, Any] = {
+        "neck": (neck, "norm"),
+        "slopes": (slopes, "shared"),
+        "bn_eps": (bn_eps, 1e-5),
+        "values_in": (values_in, "unit"),
+        "output": (output, "linear"),
+    }
     return Facts(
         name=name,
         paper="Ledig et al. 2017, arXiv:1609.04802",
@@ -154,5 +208,11 @@ def facts(name: str = "srgan", scale: int = 4, channels: int = 64, blocks: int =
         value_range=(0.0, 1.0),
         multiple=1,
         norm="batch",
-        options={"scale": scale, "channels": channels, "blocks": blocks, "in_channels": in_channels},
+        options={
+            "scale": scale,
+            "channels": channels,
+            "blocks": blocks,
+            "in_channels": in_channels,
+            **{option: value for option, (value, usual) in more.items() if value != usual},
+        },
     )

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gankit import backends
 from gankit.errors import NotFiniteError, UsageError
+from gankit.models.facts import AtTest, Direction, Task
 from gankit.pipeline.report import EngineReport, ModelReport
 
 if TYPE_CHECKING:
     from gankit.backends.choose import Selection
     from gankit.checkpoints import Loaded
     from gankit.images import Picture
+    from gankit.pipeline.frugal import Footprint
     from gankit.pipeline.stages import Stage
 
 Auto = Literal["auto"]
@@ -48,11 +50,17 @@ class Engines:
     batch: int | Auto
     threads: int | None
     notify: Callable[[str], None] | None
+    task: Task = "upscale"
+    direction: Direction | None = None
+    max_memory: int | None = None
+    norm: AtTest | None = None
 
     def __post_init__(self) -> None:
         self._loaded: Loaded | None = None
         self._fast: _Ready | None = None
         self._exact: _Ready | None = None
+        self._frugal: dict[str, _Ready] = {}
+        self._footprint: Footprint | None = None
         self._closed = False
 
     def fast(self, job_pixels: int | None = None) -> Stage:
@@ -66,12 +74,16 @@ class Engines:
             BackendError, CheckpointError, ParityError: no engine.
         """
         if self._closed:
-            raise UsageError("this upscaler is closed: make a new one")
+            raise UsageError("this pipeline is closed: make a new one")
         if self._fast is None:
             began = perf_counter()
             from gankit.checkpoints import open_model
 
-            self._loaded = open_model(self.model)
+            loaded = open_model(self.model, direction=self.direction, norm=self.norm)
+            if loaded.facts.task != self.task:
+                command = f"gankit {loaded.facts.task}"
+                raise UsageError(f"'{self.model}' is a model to {loaded.facts.task}, not to {self.task}: use {command}")
+            self._loaded = loaded
             self._fast = self._start(began, self.backend, self.precision, self.device, job_pixels)
         return self._fast.stage
 
@@ -105,18 +117,47 @@ class Engines:
         """
         stage = self.fast() if picture.pixels.dtype == "uint8" else self.exact()
         try:
-            return stage.picture(picture, watch)
+            return self._fitting(stage, picture).picture(picture, watch)
         except NotFiniteError:
             if self.precision != "auto":
                 raise
-            return self.exact().picture(picture, watch)
+            return self._fitting(self.exact(), picture).picture(picture, watch)
+
+    def _fitting(self, stage: Stage, picture: Picture) -> Stage:
+        """The stage itself, or one in bands in lock-step where the picture would take more memory than it may.
+
+        A network that can be cut into tiles needs no other stage, and an engine that streams takes any picture.
+        """
+        from gankit.pipeline.memory import available_memory
+        from gankit.pipeline.stages import uncut
+
+        engine = stage.engine
+        if not uncut(stage.facts) or engine.wants == "pictures" or engine.device != "cpu":
+            return stage
+        from gankit.pipeline.frugal import Footprint, lockstep
+
+        assert self._loaded is not None
+        if self._footprint is None:
+            self._footprint = Footprint(self._loaded)
+        limit = self.max_memory or available_memory() // 2
+        if self._footprint.bytes(*picture.pixels.shape[:2], engine.precision) <= limit:
+            return stage
+        if engine.precision not in self._frugal:
+            began = perf_counter()
+            selection = lockstep(self._loaded, engine.precision, self.threads, limit)
+            ready = _Ready(selection, type(stage)(selection.engine, stage.facts, 0), perf_counter() - began)
+            self._frugal[engine.precision] = ready
+            if self.notify is not None:
+                self.notify(f"pictures above {limit / 1e9:.1f} GB of memory run on {selection.summary}")
+        return self._frugal[engine.precision].stage
 
     def close(self) -> None:
         """Give back the engines. Closing twice is fine."""
-        for ready in (self._fast, self._exact):
+        for ready in (self._fast, self._exact, *self._frugal.values()):
             if ready is not None:
                 ready.selection.engine.close()
-        self._loaded = self._fast = self._exact = None
+        self._loaded = self._fast = self._exact = self._footprint = None
+        self._frugal.clear()
         self._closed = True
 
     def report(self) -> EngineReport | None:
@@ -145,7 +186,8 @@ class Engines:
     def _start(self, began: float, backend: str, precision: str, device: str, job_pixels: int | None = None) -> _Ready:
         from gankit.backends.choose import select
         from gankit.models.receptive_field import halo
-        from gankit.pipeline.stages import Stage
+        from gankit.pipeline.stages import Stage, uncut
+        from gankit.pipeline.translation import TranslationStage
 
         assert self._loaded is not None
         selection = select(
@@ -159,8 +201,9 @@ class Engines:
         )
         facts = self._loaded.facts
         # A norm over the whole picture has no halo: such pictures are never cut.
-        reach = 0 if facts.norm == "instance" else halo(self._loaded.generator)
-        stage = Stage(selection.engine, facts, reach, self.tile, self.batch)
+        reach = 0 if uncut(facts) else halo(self._loaded.generator)
+        kind = TranslationStage if facts.task == "translate" else Stage
+        stage = kind(selection.engine, facts, reach, self.tile, self.batch)
         self._check_tile(stage)
         return _Ready(selection, stage, perf_counter() - began)
 

@@ -51,10 +51,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.max_pixels = self.max_pixels or memory_pixels(self.facts, self.engine.device, self.engine.precision)
-        if self.facts.norm == "instance" and self.tile != "auto":
-            raise UsageError(
-                f"'{self.facts.name}' normalises over the whole picture and cannot be tiled: leave --tile out"
-            )
+        if uncut(self.facts) and self.tile != "auto":
+            raise UsageError(f"'{self.facts.name}' looks at the whole picture and cannot be tiled: leave --tile out")
 
     def picture(self, picture: Picture, watch: Watch | None = None) -> Picture:
         """Upscale a picture with all it has; metadata stay.
@@ -101,10 +99,12 @@ class Stage:
                     batch,
                     scale=self.facts.scale,
                     halo=self.halo,
-                    tile=tile,
+                    tile=None if uncut(self.facts) else tile,
                     multiple=self.facts.multiple,
                     batch=min(together, max(1, count * math.ceil(height * width / size) * 4)),
                     watch=watch,
+                    out_channels=self.facts.out_channels,
+                    minimum=self.facts.minimum,
                 )
             except (RuntimeError, EngineMemoryError) as error:
                 if not _out_of_memory(error):
@@ -113,7 +113,7 @@ class Stage:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             fixed = self.tile != "auto" and (self.batch != "auto" or together == 1)
-            whole = self.engine.wants == "pictures" or (self.facts.norm == "instance" and min(count, together) == 1)
+            whole = self.engine.wants == "pictures" or (uncut(self.facts) and min(count, together) == 1)
             if fixed or whole or min(self.max_pixels, size) <= _LEAST_PIXELS:
                 self.max_pixels = before
                 place = "" if whole else f" with tile {tile[1]}×{tile[0]}"
@@ -122,7 +122,7 @@ class Stage:
             self.max_pixels = max(_LEAST_PIXELS, min(self.max_pixels, size * together) // 2)
 
     def _tile(self, height: int, width: int) -> tuple[int, int]:
-        if self.facts.norm == "instance":
+        if uncut(self.facts):
             return height, width
         if self.tile != "auto":
             return self.tile, self.tile
@@ -133,13 +133,13 @@ class Stage:
         if gray:
             return _same_channels(self._plane(pixels[..., 0], watch))
         if self.facts.channels == 3:
-            return _hwc(self.tensor(_nchw(pixels), watch))
+            return hwc(self.tensor(nchw(pixels), watch))
         return np.ascontiguousarray(self._planes(pixels.transpose(2, 0, 1), watch).transpose(1, 2, 0))
 
     def _plane(self, plane: np.ndarray, watch: Watch | None) -> np.ndarray:
         """(H, W) -> (scale·H, scale·W): a gray picture, to a model of colours with three equal channels."""
         if self.facts.channels == 3:
-            return _mean(_hwc(self.tensor(_nchw(_same_channels(plane)), watch)))
+            return _mean(hwc(self.tensor(nchw(_same_channels(plane)), watch)))
         return np.ascontiguousarray(self._planes(plane[None], watch)[0])
 
     def _planes(self, planes: np.ndarray, watch: Watch | None) -> np.ndarray:
@@ -163,6 +163,15 @@ class Stage:
             target = grown[row * scale : (row + 1) * scale]
             np.copyto(target, alpha[row].repeat(scale), where=flat[row].repeat(scale))
         return grown
+
+
+def uncut(facts: Facts) -> bool:
+    """Whether an output pixel depends on the whole picture, so that tiles would be wrong or all halo.
+
+    A norm over the picture does; so do the strides of a translation network, whose receptive field is hundreds of
+    pixels.
+    """
+    return facts.norm == "instance" or facts.task == "translate"
 
 
 def memory_pixels(facts: Facts, device: str, precision: Precision = "fp32") -> int:
@@ -206,14 +215,14 @@ def _out_of_memory(error: Exception) -> bool:
     return any(word in text for word in _OUT_OF_MEMORY)
 
 
-def _nchw(pixels: np.ndarray) -> Tensor:
+def nchw(pixels: np.ndarray) -> Tensor:
     """(H, W, C) array -> (1, C, H, W) view, channels_last."""
     if not pixels.flags.writeable:  # torch warns of memory that it could not write
         pixels = pixels.copy()
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
 
 
-def _hwc(batch: Tensor) -> np.ndarray:
+def hwc(batch: Tensor) -> np.ndarray:
     """(1, C, H, W) -> (H, W, C), contiguous; no copy where the tensor is channels_last."""
     array: np.ndarray = batch[0].permute(1, 2, 0).numpy()
     return np.ascontiguousarray(array)

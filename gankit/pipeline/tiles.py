@@ -122,6 +122,8 @@ def run_tiled(
     multiple: int = 1,
     batch: int = 1,
     watch: Callable[[float], None] | None = None,
+    out_channels: int | None = None,
+    minimum: int = 1,
 ) -> Tensor:
     """Run an engine over one picture.
 
@@ -131,19 +133,21 @@ def run_tiled(
         scale: output side over input side.
         halo: as in :func:`plan`.
         tile: as in :func:`plan`; ``None`` for no cuts.
-        multiple: as in :func:`plan`; other sizes are continued by their edge and the result is cropped.
+        multiple: as in :func:`plan`; other sizes are continued by their mirror image and the result is cropped.
         batch: tiles in one call of the engine.
         watch: called with the part that is done, above 0 up to 1.
+        out_channels: of the result; ``None`` for C.
+        minimum: the least side that the generator takes; smaller pictures are continued likewise.
 
     Returns:
-        (N, C, scale·H, scale·W), the dtype of ``picture``, channels_last in memory.
+        (N, out_channels, scale·H, scale·W), the dtype of ``picture``, channels_last in memory.
 
     Raises:
         UsageError: the tile is too small for the halo.
         ParityError: the engine gave values that are not finite (seen in float results only).
     """
     count, channels, height, width = picture.shape
-    picture = _pad(picture, multiple)
+    picture = _pad(picture, multiple, minimum)
     full_height, full_width = picture.shape[2:]
     if engine.wants == "pictures" or tile is None:
         tile = (full_height, full_width)
@@ -154,7 +158,7 @@ def run_tiled(
             watch(1.0)
         return result[:, :, : height * scale, : width * scale]
     # NumPy's: rows of pixels as they are encoded, and a MemoryError where there is no room.
-    shape = (count, full_height * scale, full_width * scale, channels)
+    shape = (count, full_height * scale, full_width * scale, out_channels or channels)
     canvas = torch.from_numpy(np.empty(shape, picture.numpy().dtype)).permute(0, 3, 1, 2)
     pieces = [(index, box) for index in range(count) for box in cut.boxes]
     tall, wide = cut.tile
@@ -191,15 +195,15 @@ def _checked(result: Tensor, engine: Engine) -> Tensor:
     return result
 
 
-def _pad(picture: Tensor, multiple: int) -> Tensor:
-    """Continue the last row and column up to the size multiple."""
+def _pad(picture: Tensor, multiple: int, minimum: int) -> Tensor:
+    """Mirror the picture at its last row and column up to the size multiple and the least size."""
     height, width = picture.shape[2:]
-    tall, wide = _up(height, multiple), _up(width, multiple)
+    tall, wide = (_up(max(side, minimum), multiple) for side in (height, width))
     if (tall, wide) == (height, width):
         return picture
     # In NumPy, since torch pads no 16-bit integers.
     edges = ((0, 0), (0, 0), (0, tall - height), (0, wide - width))
-    return torch.from_numpy(np.pad(picture.numpy(), edges, mode="edge"))
+    return torch.from_numpy(np.pad(picture.numpy(), edges, mode="reflect"))
 
 
 def _spans(length: int, tile: int, halo: int, multiple: int) -> list[Span]:

@@ -1,63 +1,22 @@
-"""What a user calls: one picture in, one picture out, or folders to folders.
-
-Importing this module imports no torch; the first picture does.
-"""
+"""Super-resolution: small pictures in, large ones out. Imports no torch."""
 
 from __future__ import annotations
 
-import math
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import ClassVar
 
-from gankit import backends, models
-from gankit.errors import UsageError
-from gankit.pipeline.engines import Auto, Engines
-from gankit.pipeline.inputs import Job, collect
-from gankit.pipeline.memory import available_memory
-from gankit.pipeline.output import prepare, remove_stale
-from gankit.pipeline.paths import exists, is_file
-from gankit.pipeline.records import Records
-from gankit.pipeline.report import PictureReport, Report, versions
-from gankit.pipeline.runner import Progress, Runner
+from gankit.models.facts import Task
+from gankit.pipeline.engines import Auto
+from gankit.pipeline.pictures import PRECISIONS, PicturePipeline
 
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL import Image
-    from torch import Tensor
-
-    from gankit.images import Picture
-
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-_SAMPLED_HEADERS = 32
+__all__ = ["PRECISIONS", "Upscaler"]
 
 
-class Upscaler:
-    """Upscales pictures with one generator and one engine, which is chosen and loaded at the first picture.
+class Upscaler(PicturePipeline):
+    """Upscales pictures; arguments as :class:`~gankit.pipeline.pictures.PicturePipeline`, and ``srgan`` by default."""
 
-    Under ``precision="auto"`` a second engine in fp32 joins it at the first picture of more than 8 bits.
-
-    Safe to call from several threads: the engine takes one picture at a time.
-
-    Args:
-        model: registry name, or a weights file.
-        backend: name of a backend, or ``"auto"`` for the fastest that is installed and passes the parity gate.
-        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``: the fastest for 8-bit pictures; fp32 for 16-bit
-            ones and tensors, whose levels the others do not keep.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"``.
-        tile: side of a tile in input pixels, halo included, or ``"auto"``.
-        batch: tiles in one call of the engine, or ``"auto"``.
-        threads: CPU threads of the engine; ``None`` for the number of cores.
-        notify: called with a line when something worth telling happens while the engine is chosen.
-
-    Attributes:
-        report: what the last :meth:`run` did, also where it was cut short; ``None`` where it did not come to pictures.
-
-    Raises:
-        UsageError: an unknown model, backend or precision, a tile, batch or thread count below 1.
-    """
+    task: ClassVar[Task] = "upscale"
 
     def __init__(
         self,
@@ -71,177 +30,13 @@ class Upscaler:
         threads: int | None = None,
         notify: Callable[[str], None] | None = None,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise UsageError(f"unknown precision '{precision}': known are {', '.join(PRECISIONS)}")
-        for name, value in (("tile", tile), ("batch", batch), ("threads", threads)):
-            allowed = value is None if name == "threads" else value == "auto"
-            if not allowed and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise UsageError(f"{name} must be a whole number above 0, not {value!r}")
-        if str(model) not in models.MODELS and not exists(model):
-            from gankit.checkpoints import open_model
-
-            open_model(model)  # raises, naming the nearest model or the file
-        if backend != "auto" and backend not in backends.BACKENDS:
-            backends.get(backend)  # raises, naming the nearest
-        self.model, self.backend, self.precision, self.device = model, backend, precision, device
-        self.tile, self.batch, self.threads, self.notify = tile, batch, threads, notify
-        self.report: Report | None = None
-        self._lock = threading.RLock()
-        self._engines = Engines(model, backend, precision, device, tile, batch, threads, notify)
-
-    @overload
-    def __call__(self, image: Image.Image) -> Image.Image: ...
-    @overload
-    def __call__(self, image: np.ndarray) -> np.ndarray: ...
-    @overload
-    def __call__(self, image: Tensor) -> Tensor: ...
-    def __call__(self, image: Any) -> Any:
-        """Upscale one picture.
-
-        Args:
-            image: a Pillow image; a NumPy array (H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4), uint8 or uint16,
-                RGBA order; or a floating-point torch tensor (N, C, H, W) or (C, H, W) in [0, 1], C as the model has.
-
-        Returns:
-            The same kind: a Pillow image of the same mode (a palette becomes RGB or RGBA), an array of the same dtype
-            and number of axes, or a tensor of the same dtype, device and number of axes, clamped to [0, 1].
-
-        Raises:
-            TypeError: another type or dtype.
-            ValueError: another shape, or a tensor with values that are not finite.
-        """
-        from gankit.pipeline.convert import as_picture, as_tensor, back
-
-        picture = as_picture(image)
-        with self._lock:
-            facts = self._engines.fast().facts
-            if picture is not None:
-                return back(self._engines.picture(picture), image)
-            batch = as_tensor(image, facts.channels)
-            return back(self._engines.exact().tensor(batch) if batch.shape[0] else batch, image, facts.scale)
-
-    def run(
-        self,
-        inputs: Sequence[str | Path] | str | Path,
-        output: str | Path,
-        *,
-        suffix: str = "",
-        format: str | None = None,
-        overwrite: bool = False,
-        quality: int = 95,
-        progress: Callable[[Progress], None] | None = None,
-        failed: Callable[[PictureReport], None] | None = None,
-    ) -> Report:
-        """Upscale files and folders into a folder.
-
-        Args:
-            inputs: files, folders (recursive, mirrored) and patterns; see ``gankit.pipeline.inputs`` for the names.
-            output: folder of the results, made where it is missing.
-            suffix: added to each name before the extension.
-            format: ``"png"``, ``"jpg"``, … for all results; ``None`` keeps each source's.
-            overwrite: do again what is there; else it is skipped before it is decoded.
-            quality: of JPEG and WebP, 1 to 100.
-            progress: called now and then, from any thread, one call at a time.
-            failed: called likewise with each picture that fails, as it fails.
-
-        Returns:
-            What happened to each picture. Broken pictures are in it; they raise nothing. Where an error or Ctrl-C
-            ends the run, :attr:`report` has what was done.
-
-        Raises:
-            UsageError: wrong inputs or options.
-            OutputError: the output cannot be written; what was written before is whole.
-            BackendError, CheckpointError, ParityError: no engine.
-        """
-        from gankit import images
-
-        if not 1 <= quality <= 100:
-            raise UsageError(f"quality must be from 1 to 100, not {quality}")
-        if isinstance(inputs, str | Path):
-            inputs = [inputs]
-        self.report = None
-        found = collect(inputs, output, suffix=suffix, format=format)
-        records = Records(found, Path(output), failed)
-        todo = [job for job in found.jobs if overwrite or not exists(job.target)]
-        for job in set(found.jobs).difference(todo):
-            records.add(PictureReport(job.source, job.target, "skipped"))
-        if not todo:
-            self.report = self._report(records, found.ignored, 0.0)
-            return self.report
-        prepare(Path(output))
-        for folder in {Path(output), *(job.target.parent for job in todo)}:
-            remove_stale(folder)
-        with self._lock:
-            scale = self._engines.fast(_job_pixels(todo)).facts.scale
-            began = perf_counter()
-            try:
-                Runner(
-                    decode=images.decode,
-                    work=self._engines.picture,
-                    encode=lambda picture, target: images.encode(picture, target, quality=quality),
-                    cost=lambda picture: _bytes(picture, scale),
-                    progress=progress,
-                    record=records.add,
-                    **_hands(),
-                ).run(todo)
-            finally:
-                self.report = self._report(records, found.ignored, perf_counter() - began)
-        return self.report
-
-    def _report(self, records: Records, ignored: int, seconds: float) -> Report:
-        return Report(
-            pictures=records.pictures(),
-            ignored=ignored,
-            seconds=seconds,
-            engine=self._engines.report(),
-            fp32_engine=self._engines.exact_report(),
-            model=self._engines.model_report(),
-            versions=versions(),
-            machine=self._engines.machine(),
+        super().__init__(
+            model,
+            backend=backend,
+            precision=precision,
+            device=device,
+            tile=tile,
+            batch=batch,
+            threads=threads,
+            notify=notify,
         )
-
-    def close(self) -> None:
-        """Give back the engine. A closed upscaler cannot be used again; closing twice is fine."""
-        with self._lock:
-            self._engines.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-def _bytes(picture: Picture, scale: int) -> int:
-    """Memory of a picture and its result."""
-    own = picture.pixels.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes)
-    return own * (1 + scale**2)
-
-
-def _hands() -> dict[str, int]:
-    """How many threads read and write, and how much they may hold, on this machine."""
-    import psutil
-
-    cores = psutil.cpu_count(logical=False) or 1
-    return {
-        "decoders": 1 if cores < 8 else 2,
-        "encoders": max(1, min(8, cores - 1)),
-        "max_bytes": max(256 << 20, min(4 << 30, available_memory() // 8)),
-    }
-
-
-def _job_pixels(jobs: Sequence[Job]) -> int | None:
-    """About how many input pixels the jobs have, from the headers of some; ``None`` where none can be read."""
-    from PIL import Image
-
-    step = max(1, len(jobs) // _SAMPLED_HEADERS)
-    sizes: list[int] = []
-    for job in jobs[::step]:
-        if not is_file(job.source):  # to open a pipe would wait for its writer
-            continue
-        try:
-            with Image.open(job.source) as header:
-                sizes.append(math.prod(header.size))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            continue  # told when it is decoded
-    return sum(sizes) * len(jobs) // len(sizes) if sizes else None

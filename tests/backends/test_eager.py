@@ -68,7 +68,7 @@ def test_statistics_stay_float32():
     (norm,) = (item for item in typed_module(request).modules() if isinstance(item, Float32Norm))
     assert {item.dtype for item in norm.norm.parameters()} == {torch.float32}
     engine, picture = EagerBackend().load(request), torch.rand(1, 3, 20, 20)
-    assert engine.wants == "tiles"  # bands know no such layer
+    assert engine.wants == "pictures"
     assert (engine.run(picture) - reference(request.generator, picture)).abs().max() < 0.02
 
 

@@ -35,7 +35,7 @@ def install(patch, seconds=0.0):
     """Replace the choice of the engine, and the weights, by ``patch(module, name, value)``."""
     options = {"blocks": 1, "channels": 8}
 
-    def open_model(name):
+    def open_model(name, **given):
         return SimpleNamespace(
             generator=models.build("srgan", options).eval(),
             facts=models.facts("srgan", options),

@@ -83,7 +83,7 @@ def engines(monkeypatch, tmp_path):
         sha256="0" * 64,
         path=tmp_path / "x.safetensors",
     )
-    monkeypatch.setattr("gankit.checkpoints.open_model", lambda name: loaded)
+    monkeypatch.setattr("gankit.checkpoints.open_model", lambda name, **options: loaded)
     monkeypatch.setattr("gankit.backends.choose.select", select)
     return made
 

@@ -33,7 +33,7 @@ def engine(monkeypatch, tmp_path):
         made.selects.append(options)
         return selection(made)
 
-    monkeypatch.setattr("gankit.checkpoints.open_model", lambda name: loaded)
+    monkeypatch.setattr("gankit.checkpoints.open_model", lambda name, **options: loaded)
     monkeypatch.setattr("gankit.backends.choose.select", select)
     return made
 

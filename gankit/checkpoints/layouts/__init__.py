@@ -9,7 +9,27 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from gankit.checkpoints.layouts import lornatang, srresnet
+from gankit.checkpoints.layouts import (
+    animegan,
+    cartoongan,
+    eriklindernoren,
+    fast_srgan,
+    junyanz_resnet,
+    junyanz_unet,
+    latents,
+    leftthomas,
+    lornatang,
+    mnist_cwgan_gp,
+    mnist_gan_mlp,
+    mnist_vae,
+    msrresnet,
+    pytorch_dcgan,
+    pytorch_gan,
+    rrdb,
+    sgrvinod,
+    srresnet,
+    srvgg,
+)
 from gankit.checkpoints.layouts.base import Layout, Match
 from gankit.errors import CheckpointError
 
@@ -18,6 +38,28 @@ __all__ = ["Layout", "Match", "recognise"]
 _LAYOUTS: tuple[Layout, ...] = (
     Layout("gankit SRResNet", srresnet.match),
     Layout("Lornatang SRGAN-PyTorch", lornatang.match),
+    Layout("leftthomas SRGAN", leftthomas.match),
+    Layout("eriklindernoren SRGAN", eriklindernoren.srgan),
+    Layout("eriklindernoren ESRGAN", eriklindernoren.esrgan),
+    Layout("sgrvinod SRGAN", sgrvinod.match),
+    Layout("HasnainRaz Fast-SRGAN", fast_srgan.match),
+    Layout("xinntao and BasicSR RRDBNet (ESRGAN, Real-ESRGAN)", rrdb.match),
+    Layout("xinntao RRDBNet, first names", rrdb.match_old),
+    Layout("MSRResNet of BasicSR, mmagic and KAIR", msrresnet.match),
+    Layout("KAIR MSRResNet0", msrresnet.match_numbered),
+    Layout("Real-ESRGAN SRVGGNetCompact", srvgg.match),
+    Layout("junyanz ResNet (CycleGAN, CUT, GAN Compression)", junyanz_resnet.match),
+    Layout("junyanz U-Net (pix2pix)", junyanz_unet.match),
+    Layout("bryandlee AnimeGANv2", animegan.match),
+    Layout("Yijunmaverick CartoonGAN", cartoongan.match),
+    Layout("gankit gan", latents.gan),
+    Layout("gankit cgan", latents.cgan),
+    Layout("gankit vae", latents.vae),
+    Layout("pytorch/examples DCGAN", pytorch_dcgan.match),
+    Layout("pytorch/examples VAE", mnist_vae.match),
+    Layout("nn.Sequential of dense layers", mnist_gan_mlp.match),
+    Layout("eriklindernoren PyTorch-GAN (dense)", pytorch_gan.match),
+    Layout("HayatoHongo conditional WGAN-GP", mnist_cwgan_gp.match),
 )
 
 

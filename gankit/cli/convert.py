@@ -1,0 +1,48 @@
+"""``gankit convert``: anybody's weights file as a safetensors file that says what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gankit.errors import OutputError
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: FILE.safetensors]")
+@click.option(
+    "--dtype",
+    type=click.Choice(["fp32", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the kernels: fp32 keeps every bit, fp16 halves the file.",
+)
+@click.option("--direction", type=click.Choice(["AtoB", "BtoA"]), help="Of a pair of generators, the one to keep.")
+@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+def convert(file: Path, output: Path | None, dtype: str, direction: Any, overwrite: bool) -> None:
+    """Read the weights in FILE, whoever's they are, and write them as safetensors with the model's name and options.
+
+    Optimisers, discriminators and other networks in FILE are left out.
+    """
+    target = output or file.with_suffix(".safetensors")
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target}: there already: give --overwrite or another --output")
+    import torch
+
+    from gankit.checkpoints import open_model, save
+
+    loaded = open_model(file, direction=direction)
+    kinds = {"fp32": torch.float32, "fp16": torch.float16}
+    sha256 = save(
+        target,
+        loaded.generator.state_dict(),
+        loaded.facts.name,
+        loaded.facts.options,
+        dtype=kinds[dtype],
+        metadata={"from": file.name, "from_sha256": loaded.sha256},
+    )
+    options = ", ".join(f"{name} {value}" for name, value in loaded.facts.options.items())
+    click.echo(f"{target}: {loaded.facts.name} ({options}), sha256 {sha256[:16]}…")

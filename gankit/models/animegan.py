@@ -1,0 +1,157 @@
+"""AnimeGANv2's generator (Chen et al.), with the names of the weights of bryandlee/animegan2-pytorch.
+
+There is no paper of version 2; version 1 is Chen, Liu and Chen, ISICA 2019 (AnimeGAN: a novel lightweight GAN for
+photo animation). Version 2 normalises every layer over all channels and pixels: GroupNorm with one group.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from gankit.models.checks import flag, whole
+from gankit.models.facts import Facts
+
+_WIDEST, _DEEPEST = 4096, 1024  # beyond them a weights file is damaged
+_LEAST = 8  # a quarter of it must be more than the blocks' reflected border
+_SHRINK = (0, 1, 0, 1)  # left, right, top, bottom: with stride 2, exactly half of even sides
+
+
+class ConvNormLReLU(nn.Sequential):
+    """Reflect padding, convolution, GroupNorm with one group, LeakyReLU 0.2."""
+
+    def __init__(
+        self,
+        width_in: int,
+        width: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        padding: int | tuple[int, int, int, int] | None = None,
+        *,
+        depthwise: bool = False,
+    ) -> None:
+        super().__init__(
+            nn.ReflectionPad2d(kernel_size // 2 if padding is None else padding),
+            nn.Conv2d(width_in, width, kernel_size, stride, groups=width_in if depthwise else 1, bias=depthwise),
+            nn.GroupNorm(1, width),
+            nn.LeakyReLU(0.2, inplace=True),
+        )
+
+
+class InvertedResBlock(nn.Module):
+    """1×1 convolution to twice the width, depthwise 3×3, 1×1 back; a skip where the width stays."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        self.skip = width_in == width
+        self.layers = nn.Sequential(
+            ConvNormLReLU(width_in, 2 * width_in, 1),
+            ConvNormLReLU(2 * width_in, 2 * width_in, depthwise=True),
+            nn.Conv2d(2 * width_in, width, 1, bias=False),
+            nn.GroupNorm(1, width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', H, W)."""
+        return x + self.layers(x) if self.skip else self.layers(x)
+
+
+class AnimeGenerator(nn.Module):
+    """Two strided stages, inverted residual blocks, two bilinear upsamplings, tanh.
+
+    Args:
+        channels: width of the first layer (32 in the published one).
+        blocks: inverted residual blocks (4).
+        in_channels: of the input picture.
+        out_channels: of the output picture.
+        align_corners: how the bilinear upsampling lays its pixels. No weights file says which one it was trained for,
+            and the two give different pictures: their ``hubconf.py`` has ``True``, their ``test.py`` ``False``.
+
+    The sides of the input must be multiples of 4, and at least 8.
+    """
+
+    def __init__(
+        self,
+        channels: int = 32,
+        blocks: int = 4,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        *,
+        align_corners: bool = True,
+    ) -> None:
+        super().__init__()
+        width, half, full, trunk = channels, 2 * channels, 4 * channels, 8 * channels
+        self.block_a = nn.Sequential(
+            ConvNormLReLU(in_channels, width, 7),
+            ConvNormLReLU(width, half, stride=2, padding=_SHRINK),
+            ConvNormLReLU(half, half),
+        )
+        self.block_b = nn.Sequential(
+            ConvNormLReLU(half, full, stride=2, padding=_SHRINK),
+            ConvNormLReLU(full, full),
+        )
+        self.block_c = nn.Sequential(
+            ConvNormLReLU(full, full),
+            *(InvertedResBlock(trunk if index else full, trunk) for index in range(blocks)),
+            ConvNormLReLU(trunk, full),
+        )
+        self.block_d = nn.Sequential(ConvNormLReLU(full, full), ConvNormLReLU(full, full))
+        self.block_e = nn.Sequential(
+            ConvNormLReLU(full, half),
+            ConvNormLReLU(half, half),
+            ConvNormLReLU(half, width, 7),
+        )
+        self.out_layer = nn.Sequential(nn.Conv2d(width, out_channels, 1, bias=False), nn.Tanh())
+        # With sides in multiples of 4, twice the size is the encoder's, to which theirs interpolates.
+        self.upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=align_corners)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Translate a batch.
+
+        Args:
+            x: (N, C, H, W) floating point, RGB in [-1, 1]; H and W multiples of 4.
+
+        Returns:
+            (N, C', H, W) in [-1, 1].
+        """
+        x = self.block_c(self.block_b(self.block_a(x)))
+        x = self.block_d(self.upsample(x))
+        return self.out_layer(self.block_e(self.upsample(x)))
+
+
+def facts(
+    name: str = "animegan",
+    channels: int = 32,
+    blocks: int = 4,
+    in_channels: int = 3,
+    out_channels: int = 3,
+    *,
+    align_corners: bool = True,
+) -> Facts:
+    """What a user of the generator must know before running it.
+
+    Raises:
+        ValueError: an option is one that no network of ours has.
+    """
+    for option, size in (("channels", channels), ("in_channels", in_channels), ("out_channels", out_channels)):
+        whole(option, size, _WIDEST)
+    whole("blocks", blocks, _DEEPEST)
+    flag("align_corners", align_corners)
+    return Facts(
+        name=name,
+        paper="Chen et al. 2020, AnimeGANv2",
+        task="translate",
+        scale=1,
+        channels=in_channels,
+        value_range=(-1.0, 1.0),
+        multiple=4,
+        norm="instance",  # GroupNorm with one group looks at the whole picture, too
+        options={
+            "channels": channels,
+            "blocks": blocks,
+            "in_channels": in_channels,
+            "out_channels": out_channels,
+            "align_corners": align_corners,
+        },
+        out_channels=out_channels,
+        minimum=_LEAST,
+    )

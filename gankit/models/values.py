@@ -1,0 +1,98 @@
+"""The values that a network works in where they are not RGB in [0, 1], and the layers at its ends that turn them.
+
+A generator takes and gives [0, 1] whatever its weights were trained for, so that nobody outside has to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from gankit.models.checks import one_of
+
+Input = Literal["unit", "signed", "imagenet"]
+Output = Literal["linear", "tanh", "tanh-imagenet"]
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures, as torchvision gives them
+
+
+class Standardise(nn.Module):
+    """(x - mean) / std of every channel; nothing in it learns.
+
+    Written as a BatchNorm with fixed statistics: every engine knows that layer, and narrow precisions keep its
+    statistics in float32, where a rounded mean would shift the colours.
+
+    Args:
+        mean: one for every channel.
+        std: likewise, larger than 0.01.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(len(mean), affine=False)
+        assert self.norm.running_mean is not None
+        assert self.norm.running_var is not None
+        self.norm.running_mean.copy_(torch.tensor(mean))
+        self.norm.running_var.copy_(torch.tensor(std, dtype=torch.float64).square() - self.norm.eps)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Standardise:
+        """Eval mode always: a batch's own statistics would be wrong here."""
+        return super().train(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape."""
+        return self.norm(x)
+
+
+class Unit(nn.Module):
+    """(tanh(x) + 1) / 2, computed as sigmoid(2x), which is the same and rounds once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sigmoid = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> the same shape, in [0, 1]."""
+        return self.sigmoid(x * 2)
+
+
+def entrance(kind: Input, channels: int) -> Standardise | None:
+    """The layer that takes [0, 1] to what the network was trained on; ``None`` where that is [0, 1].
+
+    Args:
+        kind: ``"signed"`` for [-1, 1], ``"imagenet"`` for ImageNet's mean 0 and deviation 1.
+        channels: of the picture; 3 for ``"imagenet"``.
+    """
+    if kind == "unit":
+        return None
+    return Standardise(MEAN, STD) if kind == "imagenet" else Standardise([0.5] * channels, [0.5] * channels)
+
+
+def exit_layer(kind: Output) -> nn.Module | None:
+    """The layer behind the last convolution; ``None`` for ``"linear"``.
+
+    Args:
+        kind: ``"tanh"`` where -1 is black and 1 is white, ``"tanh-imagenet"`` where tanh gives ImageNet's values.
+    """
+    if kind == "linear":
+        return None
+    if kind == "tanh":
+        return Unit()
+    back = Standardise([-mean / std for mean, std in zip(MEAN, STD, strict=True)], [1 / std for std in STD])
+    return nn.Sequential(nn.Tanh(), back)
+
+
+def check(values_in: object, output: object, channels: int) -> None:
+    """Require values that :func:`entrance` and :func:`exit_layer` know.
+
+    Raises:
+        ValueError: one is another, or ImageNet's statistics would meet other than three channels.
+    """
+    one_of("values_in", values_in, get_args(Input))
+    one_of("output", output, get_args(Output))
+    if channels != 3 and "imagenet" in f"{values_in} {output}":
+        raise ValueError(f"in_channels must be 3 for ImageNet's values, not {channels}")

@@ -1,0 +1,60 @@
+"""One picture through a translation engine: the size and the transparency stay, the colours are the generator's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gankit.errors import UsageError
+from gankit.images import Picture
+from gankit.images.strips import by_strips
+from gankit.pipeline.memory import available_memory
+from gankit.pipeline.stages import Stage, Watch, hwc, nchw
+
+_LUMA = (19595, 38470, 7471)  # 0.299, 0.587, 0.114 in 65536ths
+
+
+@dataclass
+class TranslationStage(Stage):
+    """The engine of a translation model with the way it is fed."""
+
+    def picture(self, picture: Picture, watch: Watch | None = None) -> Picture:
+        """Translate a picture; metadata and transparency stay.
+
+        Args:
+            picture: any that ``gankit.images`` decodes.
+            watch: called with the part that is done, up to 1.
+
+        Returns:
+            A picture of the same size and depth; gray where the generator has one channel.
+
+        Raises:
+            UsageError: the generator works on channels that no picture has.
+            MemoryError: the result is more than the memory that is free.
+            EngineMemoryError: see :meth:`Stage.tensor`.
+        """
+        taken, made = self.facts.channels, self.facts.out_channels or self.facts.channels
+        if taken not in (1, 3) or made not in (1, 3):
+            raise UsageError(
+                f"'{self.facts.name}' makes {made} channels of {taken}: pictures have 1 or 3; give a model that fits"
+            )
+        if 2 * picture.pixels.nbytes > available_memory():
+            raise MemoryError
+        pixels = picture.pixels if taken == 3 else _luma(picture.pixels)[..., None]
+        result = hwc(self.tensor(nchw(pixels), watch))
+        if made == 1:
+            result = np.repeat(result, 3, axis=2)
+        return replace(picture, pixels=result, gray=made == 1)
+
+
+def _luma(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) -> (H, W): BT.601 luma, rounded to nearest, in the same integer type."""
+
+    def luma(part: np.ndarray) -> np.ndarray:
+        # uint32 holds it: the weights sum up to 65536, and 65535 · 65536 + 32768 < 2³²
+        total = sum(part[..., index].astype(np.uint32) * weight for index, weight in enumerate(_LUMA))
+        rounded: np.ndarray = (np.asarray(total, dtype=np.uint32) + 32768) >> 16
+        return rounded
+
+    return by_strips(luma, np.empty(pixels.shape[:2], pixels.dtype), pixels)

@@ -1,0 +1,222 @@
+"""Pictures through translation networks: any size, the same size out, colours and transparency as they should be."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from gankit import Translator, cli
+from gankit.backends.base import Request
+from gankit.backends.eager import EagerBackend
+from gankit.checkpoints import save
+from gankit.errors import CheckpointError, UsageError
+from gankit.images import Picture, decode
+from gankit.models import build
+from gankit.models.facts import Facts
+from gankit.pipeline.translation import TranslationStage
+
+
+def picture(height, width, seed=0):
+    """A smooth picture, every part of it different."""
+    small = np.random.default_rng(seed).integers(0, 256, (height // 6 + 2, width // 6 + 2, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A narrow CycleGAN generator with a file of its own."""
+    torch.manual_seed(3)
+    options = {"channels": 8, "blocks": 2}
+    net = build("cyclegan", options).eval()
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0, 0.15)
+    path = tmp_path_factory.mktemp("weights") / "net.safetensors"
+    save(path, net.state_dict(), "cyclegan", options, dtype=torch.float32)
+    return path, net
+
+
+def by_hand(net, pixels, multiple):
+    """Mirror up to the multiple, and to 8, run, crop: with torch alone."""
+    height, width = pixels.shape[:2]
+    missing = [max(-side % multiple, 8 - side) for side in (height, width)]
+    padded = np.pad(pixels, (*((0, count) for count in missing), (0, 0)), mode="reflect")
+    batch = torch.from_numpy(padded.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    with torch.inference_mode():
+        result = (net(batch)[0] + 1) * 127.5
+    return result[:, :height, :width].permute(1, 2, 0).clamp(0, 255).round().byte().numpy()
+
+
+@pytest.mark.parametrize("size", [(32, 48), (33, 50), (10, 9), (3, 1)])
+@pytest.mark.parametrize("backend", ["eager", "onnxruntime", "openvino"])
+def test_any_size_in_and_the_same_out(weights, size, backend):
+    path, net = weights
+    pixels = picture(*size)
+    with Translator(path, backend=backend, precision="fp32") as translator:
+        result = translator(pixels)
+    assert result.shape == pixels.shape
+    wanted = by_hand(net, pixels, 4)
+    assert np.abs(result.astype(int) - wanted).max() <= 1
+    assert wanted.std() > 5  # else it proves nothing
+
+
+def test_auto_finds_an_engine(weights):
+    path, net = weights
+    with Translator(path) as translator:
+        result = translator(picture(40, 40))
+    assert np.abs(result.astype(int) - by_hand(net, picture(40, 40), 4)).mean() < 2
+
+
+def test_transparency_stays_and_gray_gets_colours(weights, tmp_path):
+    path, net = weights
+    colours, alpha = picture(24, 28), picture(24, 28, 1)[..., 0]
+    Image.fromarray(np.dstack([colours, alpha])).save(tmp_path / "a.png")
+    Image.fromarray(alpha).save(tmp_path / "g.png")
+    with Translator(path, backend="eager", precision="fp32") as translator:
+        report = translator.run([tmp_path / "a.png", tmp_path / "g.png"], tmp_path / "out")
+    assert not report.failures
+    done = decode(tmp_path / "out" / "a.png")
+    assert np.array_equal(done.alpha, alpha)
+    assert np.abs(done.pixels.astype(int) - by_hand(net, colours, 4)).max() <= 1
+    gray = decode(tmp_path / "out" / "g.png")
+    assert not gray.gray
+    assert np.abs(gray.pixels.astype(int) - by_hand(net, np.dstack([alpha] * 3), 4)).max() <= 1
+
+
+def test_16_bit_stays_16_bit(weights):
+    path, net = weights
+    deep = picture(16, 20).astype(np.uint16) * 257
+    with Translator(path, backend="eager") as translator:
+        result = translator(deep)
+    assert result.dtype == np.uint16
+    assert np.abs(result / 257.0 - by_hand(net, picture(16, 20), 4)).max() < 1
+
+
+class Channels(nn.Module):
+    """``made`` channels, each the mean of the input's."""
+
+    def __init__(self, made):
+        super().__init__()
+        self.made = made
+
+    def forward(self, x):
+        return x.mean(1, keepdim=True).repeat(1, self.made, 1, 1)
+
+
+def stage(taken, made):
+    facts = Facts("test", "none", "translate", 1, taken, (-1.0, 1.0), 1, "none", {}, made)
+    return TranslationStage(EagerBackend().load(Request(Channels(made).eval(), facts)), facts, 0)
+
+
+def test_a_generator_of_one_channel_gets_the_luma():
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[:, :2], pixels[:, 2:4], pixels[:, 4:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    result = stage(1, 3).picture(Picture(pixels))
+    assert not result.gray
+    assert result.pixels[0, ::2].tolist() == [[76] * 3, [150] * 3, [29] * 3]  # Pillow's convert("L") gives the same
+    assert result.pixels[0, ::2, 0].tolist() == np.asarray(Image.fromarray(pixels).convert("L"))[0, ::2].tolist()
+
+
+def test_one_channel_out_is_a_gray_picture():
+    pixels = picture(5, 7)
+    result = stage(3, 1).picture(Picture(pixels))
+    assert result.gray
+    assert np.abs(result.pixels[..., 0] - pixels.mean(2)).max() <= 1
+    deep = stage(1, 1).picture(Picture(np.full((3, 3, 3), 65535, np.uint16)))
+    assert (deep.pixels == 65535).all()
+
+
+def test_channels_that_no_picture_has():
+    with pytest.raises(UsageError, match="makes 2 channels of 3: pictures have 1 or 3"):
+        stage(3, 2).picture(Picture(picture(5, 7)))
+
+
+def test_the_wrong_task(weights, tmp_path, capsys):
+    path, _ = weights
+    Image.fromarray(picture(8, 8)).save(tmp_path / "a.png")
+    assert cli.main(["translate", str(tmp_path / "a.png"), "--model", "srgan", "--output", str(tmp_path / "o")]) == 2
+    assert "'srgan' is a model to upscale, not to translate: use gankit upscale" in capsys.readouterr().err
+    assert cli.main(["upscale", str(tmp_path / "a.png"), "--model", str(path), "--output", str(tmp_path / "o")]) == 2
+    assert "is a model to translate, not to upscale: use gankit translate" in capsys.readouterr().err
+
+
+def test_the_command(weights, tmp_path, capsys):
+    path, _ = weights
+    source = tmp_path / "in"
+    source.mkdir()
+    for name in ("a.png", "b.jpg"):
+        Image.fromarray(picture(20, 30)).save(source / name)
+    (source / "broken.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    command = ["translate", str(source), "--model", str(path), "--backend", "eager", "--output", str(out)]
+    assert cli.main(command) == 1
+    said = capsys.readouterr()
+    assert "broken.png" in said.err
+    assert "2 done, 1 failed" in said.out
+    assert Image.open(out / "a.png").size == (30, 20)
+    assert cli.main([*command, "--direction", "AtoB"]) == 2
+    assert "neither its keys nor its name tell the direction" in capsys.readouterr().err
+    assert cli.main([*command, "--tile", "64"]) == 2
+    assert "looks at the whole picture and cannot be tiled" in capsys.readouterr().err
+
+
+def test_a_picture_above_the_limit_runs_in_bands(weights, monkeypatch):
+    path, net = weights
+    pixels, told = picture(90, 70), []
+    with Translator(path, backend="eager", precision="fp32", max_memory=100_000, notify=told.append) as translator:
+        result = translator(pixels)
+        small = translator(picture(8, 8))
+    assert np.abs(result.astype(int) - by_hand(net, pixels, 4)).max() <= 1
+    assert np.abs(small.astype(int) - by_hand(net, picture(8, 8), 4)).max() <= 1
+    assert any("in bands in lock-step" in line for line in told)
+    with Translator(path, backend="eager", precision="fp32", notify=told.clear) as translator:
+        assert np.abs(translator(pixels).astype(int) - result).max() <= 1
+
+
+def test_footprint_is_what_the_layers_take(weights):
+    """By hand: at the widest place the last ReLU's 8 channels, padded by 3 all round, beside what they came from."""
+    from gankit.checkpoints import open_model
+    from gankit.pipeline.frugal import Footprint
+
+    footprint = Footprint(open_model(weights[0]))
+    assert footprint.bytes(64, 64, "fp32") == 2 * 4 * 8 * (64 * 64 + 70 * 70)
+    assert footprint.bytes(61, 62, "bf16") == 2 * 2 * 8 * (64 * 64 + 70 * 70)
+
+
+def test_sizes_on_the_command_line(weights, tmp_path, capsys):
+    path, _ = weights
+    Image.fromarray(picture(30, 30)).save(tmp_path / "a.png")
+    command = ["translate", str(tmp_path / "a.png"), "--model", str(path), "--backend", "eager", "-o"]
+    assert cli.main([*command, str(tmp_path / "o"), "--max-memory", "0.05MB"]) == 0
+    assert "lock-step" in capsys.readouterr().err
+    assert cli.main([*command, str(tmp_path / "o"), "--max-memory", "much"]) == 2
+    assert "'much' is no size such as 500MB or 2GiB" in capsys.readouterr().err
+
+
+def test_batch_norm_by_the_picture_or_by_running_statistics(tmp_path):
+    """pix2pix runs as its paper does, which is BatchNorm in training mode at batch 1; ``norm="eval"`` is the other."""
+    torch.manual_seed(0)
+    options = {"channels": 8, "downs": 3, "norm": "batch", "norm_at_test": "eval"}
+    net = build("pix2pix", options)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0, 0.2)
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-1, 1)
+            module.running_var.uniform_(0.5, 3)
+    torch.save(net.state_dict(), tmp_path / "latest_net_G.pth")
+    pixels, found = picture(16, 24), {}
+    for norm in ("instance", "eval", None):
+        with Translator(tmp_path / "latest_net_G.pth", backend="eager", precision="fp32", norm=norm) as translator:
+            found[norm] = translator(pixels).astype(int)
+    assert np.array_equal(found[None], found["instance"])
+    assert np.abs(found["eval"] - by_hand(net.eval(), pixels, 8)).max() <= 1
+    trained = net.train()
+    for module in trained.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    assert np.abs(found["instance"] - by_hand(trained, pixels, 8)).max() <= 1
+    assert np.abs(found["instance"] - found["eval"]).max() > 20
+    with pytest.raises(CheckpointError, match="no BatchNorm that runs at test time"):
+        Translator("srgan", norm="eval")(pixels)
