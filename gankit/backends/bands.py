@@ -97,7 +97,7 @@ def operation(node: fx.Node, modules: dict[str, nn.Module]) -> Operation:
 def _of_module(node: fx.Node, module: nn.Module) -> Operation:
     if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and isinstance(module.padding, tuple):
         return _Conv(node, module)
-    if isinstance(module, nn.ConvTranspose2d) and module.output_padding[0] <= module.padding[0]:
+    if isinstance(module, nn.ConvTranspose2d) and int(module.output_padding[0]) <= int(module.padding[0]):
         return _ConvTranspose(node, module)
     norm = module.norm if isinstance(module, Float32Norm) else module
     if (isinstance(norm, nn.InstanceNorm2d) and not norm.track_running_stats) or isinstance(norm, nn.GroupNorm):

@@ -140,7 +140,7 @@ class Engines:
         if self._footprint is None:
             self._footprint = Footprint(self._loaded)
         limit = self.max_memory or available_memory() // 2
-        if self._footprint.bytes(*picture.pixels.shape[:2], engine.precision) <= limit:
+        if self._footprint.bytes(picture.pixels.shape[0], picture.pixels.shape[1], engine.precision) <= limit:
             return stage
         if engine.precision not in self._frugal:
             began = perf_counter()

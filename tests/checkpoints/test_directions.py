@@ -23,7 +23,7 @@ def test_a_file_with_both(tmp_path, a, b, nested):
     torch.save({"epoch": 3, **both, "netD_A": FORWARD}, path)
     assert torch.equal(read(path, "AtoB").tensors["model.1.weight"], FORWARD["model.1.weight"])
     assert torch.equal(read(path, "BtoA").tensors["model.1.weight"], BACKWARD["model.1.weight"])
-    with pytest.raises(CheckpointError, match="pair.pth: holds the generators of both directions: give --direction"):
+    with pytest.raises(CheckpointError, match=r"pair.pth: holds the generators of both directions: give --direction"):
         read(path)
 
 
