@@ -131,3 +131,15 @@ def test_layers_that_nobody_reads_any_more_are_forgotten():
         lockstep._Run = original
     assert len(held) == 9
     assert max(held) == 2 * x.nbytes
+
+
+def test_the_published_cyclegan_on_a_real_picture():
+    from gankit.backends.race import real_tile
+
+    net = lively(build("cyclegan"))
+    x = real_tile(3, 4) * 2 - 1
+    with torch.inference_mode():
+        wanted = net(x)
+    result = in_bands(net, x, band_bytes=1 << 20)
+    assert wanted.std() > 0.1
+    assert decibels(result, wanted) > 100
