@@ -6,11 +6,13 @@ from torch import nn
 from gankit.models import build
 
 
-def small_srgan(scale=4, channels=16, blocks=2, seed=0):
+def small_srgan(scale=4, channels=16, blocks=2, seed=0, **options):
     """An SRResNet in eval mode whose BatchNorms are far from the identity and whose output lies in [0, 1]."""
     torch.manual_seed(seed)
-    net = build("srgan", {"scale": scale, "channels": channels, "blocks": blocks}).eval()
-    for module in net.modules():
+    net = build("srgan", {"scale": scale, "channels": channels, "blocks": blocks, **options}).eval()
+    for name, module in net.named_modules():
+        if name.startswith(("entrance", "exit")):
+            continue  # their statistics are fixed
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.uniform_(-0.1, 0.1)
             module.running_var.uniform_(0.5, 2)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,22 @@ from typing import Any
 from torch import nn
 
 from gankit_export import manifest as manifests
+from gankit_export.latent import LATENTS, export_latent_onnx, latent_samples, typed_latent
 from gankit_export.manifest import Manifest
-from gankit_export.onnx import INPUT, OUTPUT, default_opset, dims, export_onnx, half_convolutions
-from gankit_export.parity import Batch, measure, open_file, runtime_for
-from gankit_export.precision import Precision, typed
+from gankit_export.onnx import (
+    CONVOLUTIONS,
+    INPUT,
+    OUTPUT,
+    PRODUCTS,
+    ExportError,
+    _first_line,
+    default_opset,
+    dims,
+    export_onnx,
+    half_convolutions,
+)
+from gankit_export.parity import Batch, Inputs, measure, open_file, runtime_for
+from gankit_export.precision import Precision, RangeError, typed
 from gankit_export.rewrites import for_inference
 
 # dB. Measured on trained super-resolution networks: fp32 above 120, fp16 above 60, bf16 above 48.
@@ -36,6 +49,9 @@ class Source:
         multiple: input sides must be a multiple of this.
         value_range: of input and output.
         versions: of packages that the manifest shall name beside torch and ONNX.
+        minimum: input sides must be at least this.
+        latent: numbers in one latent of a generator that starts from them; 0 for one that takes pictures.
+        classes: that it takes beside the latent; 0 for none.
     """
 
     model: str
@@ -47,6 +63,9 @@ class Source:
     multiple: int = 1
     value_range: tuple[float, float] = (0.0, 1.0)
     versions: Mapping[str, str] = field(default_factory=dict)
+    minimum: int = 1
+    latent: int = 0
+    classes: int = 0
 
 
 class ParityFailedError(RuntimeError):
@@ -60,8 +79,7 @@ class ParityFailedError(RuntimeError):
         worst = min(manifest.parity, key=lambda item: item.worst)
         self.manifest = manifest
         super().__init__(
-            f"{manifest.precision} reaches {worst.worst:.1f} dB at {worst.shape[3]}×{worst.shape[2]}, "
-            f"{manifest.threshold:g} dB are needed"
+            f"{manifest.precision} reaches {worst.worst:.1f} dB at {worst.title}, {manifest.threshold:g} dB are needed"
         )
 
 
@@ -95,17 +113,73 @@ def make_onnx(
         ImportError: the runtime that can measure the file is not installed; ``name`` is the package.
         OSError: the files cannot be written.
     """
-    path = Path(path)
+    write = partial(export_onnx, channels=source.channels, multiple=source.multiple)
+    convert = partial(typed, precision=precision)
+    return _make(generator, source, Path(path), batches, convert, write, precision, opset, threshold, pictures)
+
+
+def make_latent_onnx(
+    generator: nn.Module,
+    source: Source,
+    path: Path | str,
+    *,
+    precision: Precision = "fp32",
+    opset: int | None = None,
+    threshold: float | None = None,
+) -> Manifest:
+    """:func:`make_onnx` for a generator that starts from latents, measured on three batches of seeded ones.
+
+    Args:
+        generator: (N, latent), and a class for each where it has classes, to (N, C, H, W); fp32, eval mode, on the CPU.
+        source: its facts.
+        path: the ``.onnx`` file; replaced if there.
+        precision: as in :func:`make_onnx`, and likewise the next two.
+        opset: as there.
+        threshold: as there.
+
+    Raises:
+        ParityFailedError, ExportError, RangeError, ImportError, OSError: as there.
+    """
+    write = partial(export_latent_onnx, latent=source.latent, classes=source.classes)
+    convert = partial(typed_latent, precision=precision, conditional=source.classes > 0)
+    batches = latent_samples(source.latent, source.classes)
+    return _make(generator, source, Path(path), batches, convert, write, precision, opset, threshold, ())
+
+
+def _make(
+    generator: nn.Module,
+    source: Source,
+    path: Path,
+    batches: Sequence[Inputs],
+    convert: Callable[[nn.Module], nn.Module],
+    write: Callable[..., None],
+    precision: Precision,
+    opset: int | None,
+    threshold: float | None,
+    pictures: Sequence[str],
+) -> Manifest:
+    """What both kinds share: ``convert`` types the rewritten module, ``write`` exports it."""
     opset = default_opset(precision) if opset is None else opset
     threshold = THRESHOLDS[precision] if threshold is None else threshold
     runtime = runtime_for(precision)
     import_module(runtime)  # before minutes of work
-    module = typed(for_inference(generator), precision)
+    try:
+        module = convert(for_inference(generator))
+    except RangeError:
+        raise
+    except ValueError:  # no graph by symbolic tracing: the exporter, which traces with sizes, may find one
+        module = convert(generator)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         draft = Path(folder) / path.name
-        export_onnx(module, draft, channels=source.channels, multiple=source.multiple, opset=opset)
-        figures = measure(open_file(draft, runtime), generator, module, batches, value_range=source.value_range)
+        write(module, draft, opset=opset)
+        try:
+            run = open_file(draft, runtime)
+        except (ImportError, MemoryError, OSError):
+            raise
+        except Exception as error:  # it has no kernel for a layer; ONNX Runtime's errors derive from nothing else
+            raise ExportError(f"{runtime} cannot open the file: {_first_line(error)}") from error
+        figures = measure(run, generator, module, batches, value_range=source.value_range)
         manifest = Manifest(
             model=source.model,
             weights=source.weights,
@@ -113,19 +187,23 @@ def make_onnx(
             options=dict(source.options),
             precision=precision,
             opset=opset,
-            input={"name": INPUT, "dtype": "float32"},
+            input={"name": LATENTS if source.latent else INPUT, "dtype": "float32"},
             output={"name": OUTPUT, "dtype": "float32"},
             dims=dims(draft),
             value_range=source.value_range,
             scale=source.scale,
             multiple=source.multiple,
             sha256=manifests.sha256(draft),
-            half_convolutions=half_convolutions(draft),
+            half_convolutions=half_convolutions(draft, CONVOLUTIONS + (PRODUCTS if source.latent else ())),
             threshold=threshold,
             runtime=runtime,
             parity=figures,
             versions={**source.versions, **manifests.versions("torch", "onnx", "onnxscript", runtime)},
             pictures=tuple(pictures),
+            takes="latents" if source.latent else "pictures",
+            minimum=source.minimum,
+            latent=source.latent,
+            classes=source.classes,
         )
         if not all(item.worst >= threshold for item in figures):
             raise ParityFailedError(manifest)

@@ -1,18 +1,23 @@
-"""A generator that starts from latents -> one ONNX file with a dynamic batch."""
+"""A generator that starts from latents -> one ONNX file with a dynamic batch, and what it is measured on."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import Dim
 
 from gankit_export.onnx import ExportError, _first_line, _quiet
+from gankit_export.parity import Inputs
+from gankit_export.precision import DTYPES, Float32Edges, Precision, typed
 
 LATENTS, CLASSES, OUTPUT = "latents", "classes", "output"
+BATCHES = (1, 5, 16)
+"""Sizes of the batches at which parity is measured."""
 _EXAMPLES = 3  # an example of 1 would fix the batch
 
 
@@ -73,6 +78,45 @@ def export_latent_onnx(
         program.save(temporary, external_data=False)
         _check(temporary)
         temporary.replace(path)
+
+
+def typed_latent(module: nn.Module, precision: Precision, *, conditional: bool) -> nn.Module:
+    """``precision.typed`` for a generator of latents: they and its pictures are float32, classes stay integers.
+
+    Raises:
+        RangeError: a weight is too large for the precision.
+    """
+    inner = typed(module, precision, float32_edges=False)
+    if precision == "fp32":
+        return inner
+    return (_ConditionalEdges if conditional else Float32Edges)(inner, DTYPES[precision])
+
+
+def latent_samples(latent: int, classes: int = 0, seed: int = 0) -> list[Inputs]:
+    """Batches to measure a generator on: standard normal latents, and classes in turn.
+
+    Args:
+        latent: numbers in one.
+        classes: of a conditional generator, else 0.
+        seed: of the random numbers.
+
+    Returns:
+        For each of ``BATCHES``: (N, latent) float32 and, with classes, (N,) int64.
+    """
+    stream = np.random.default_rng(seed)
+    batches: list[Inputs] = []
+    for size in BATCHES:
+        given = stream.standard_normal((size, latent), dtype=np.float32)
+        batches.append((given, np.arange(size, dtype=np.int64) % classes) if classes else (given,))
+    return batches
+
+
+class _ConditionalEdges(Float32Edges):
+    """``Float32Edges`` with a class beside the latent."""
+
+    def forward(self, x: Tensor, classes: Tensor) -> Tensor:  # type: ignore[override]
+        """(N, latent) float32 and (N,) int64 in, float32 pictures out."""
+        return self.inner(x.to(self.dtype), classes).float()
 
 
 def _check(path: Path) -> None:

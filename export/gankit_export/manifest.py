@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gankit_export.parity import ShapeParity
 
+Takes = Literal["pictures", "latents"]
 FORMAT = 1
 _ALSO_AS = {"onnxruntime": ("onnxruntime-gpu",)}
 
@@ -36,13 +37,18 @@ class Manifest:
         scale: output side over input side.
         multiple: input sides must be a multiple of this.
         sha256: of the artefact.
-        half_convolutions: convolutions with fp16 or bf16 weights, and all of them.
+        half_convolutions: convolutions (of a generator of latents also matrix products) with fp16 or bf16 weights, and
+            all of them.
         threshold: dB that each parity had to reach.
         runtime: what ran the file for the parity, on a CPU.
         parity: against the fp32 generator, for each shape.
         versions: of the packages that made it and of the runtime.
         pictures: names of the pictures that the parity was measured on, as the shapes took them in turn; empty where
             nobody named them.
+        takes: ``"pictures"``, or ``"latents"``: float32, standard normal.
+        minimum: input sides must be at least this.
+        latent: numbers in one latent; 0 for pictures.
+        classes: that the second input, int64, chooses from, counted from 0; 0 where there is none.
     """
 
     model: str
@@ -64,6 +70,10 @@ class Manifest:
     parity: tuple[ShapeParity, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
     pictures: tuple[str, ...] = ()
+    takes: Takes = "pictures"
+    minimum: int = 1
+    latent: int = 0
+    classes: int = 0
 
     def to_json(self) -> str:
         """As text; infinite figures become the strings ``"inf"`` and ``"-inf"``, which JSON has no numbers for."""

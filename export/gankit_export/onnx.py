@@ -17,6 +17,7 @@ from torch.export import Dim
 INPUT, OUTPUT = "input", "output"
 DIMS = ("batch", "channels", "height", "width")
 _LARGEST_SIDE = 16384
+CONVOLUTIONS, PRODUCTS = ("Conv", "ConvTranspose"), ("Gemm", "MatMul")
 _HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
 
@@ -109,12 +110,17 @@ def check(path: Path) -> None:
             raise ExportError(f"the {DIMS[axis]} came out fixed; take another example_hw, or rewrite the module")
 
 
-def half_convolutions(path: Path) -> tuple[int, int]:
-    """How many convolutions of a file have fp16 or bf16 weights, and how many there are: the proof of its precision."""
+def half_convolutions(path: Path, kinds: tuple[str, ...] = CONVOLUTIONS) -> tuple[int, int]:
+    """How many convolutions of a file have fp16 or bf16 weights, and how many there are: the proof of its precision.
+
+    Args:
+        path: of the file.
+        kinds: of nodes that are counted.
+    """
     graph = onnx.load(str(path), load_external_data=False).graph
     types = {item.name: item.data_type for item in graph.initializer}
     types |= {item.name: item.type.tensor_type.elem_type for item in graph.value_info}
-    convolutions = [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    convolutions = [node for node in graph.node if node.op_type in kinds]
     return sum(types.get(node.input[1]) in _HALF for node in convolutions), len(convolutions)
 
 

@@ -23,9 +23,12 @@ from torch.utils._pytree import tree_map
 
 Runtime = Literal["onnxruntime", "openvino"]
 Batch = NDArray[np.float32]
+Inputs = Batch | tuple[NDArray[Any], ...]
+"""What a generator is called with: pictures, or latents and the like in the order of its arguments."""
 
 # Heights and widths at which parity is measured: a whole small picture, a tiny one, odd sides.
 SHAPES = ((192, 256), (32, 32), (97, 131))
+_PICTURES = 4  # axes
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class ShapeParity:
     """Parity at one input shape, on values scaled to [0, 1] and clamped there.
 
     Attributes:
-        shape: (N, C, H, W) of the input.
+        shape: (N, C, H, W) of the input, or (N, latent).
         psnr: of the file in its runtime, dB; infinite for equal pictures, ``-inf`` for values that are not finite.
         max_abs: largest absolute difference of the same; 1 is full scale.
         eager_psnr: of the typed module, run by torch, dB: layers in their own types, the sums of convolutions and
@@ -50,10 +53,28 @@ class ShapeParity:
         """The lower of both figures, which has to pass."""
         return min(self.psnr, self.eager_psnr)
 
+    @property
+    def title(self) -> str:
+        """The input in words: ``"256×192"`` (width and height), or ``"5 latents"``."""
+        if len(self.shape) == _PICTURES:
+            return f"{self.shape[3]}×{self.shape[2]}"
+        return f"{self.shape[0]} latent{'s' if self.shape[0] > 1 else ''}"
+
 
 def runtime_for(precision: str) -> Runtime:
     """What can run such a file on a CPU: ONNX Runtime has no bf16 convolution there, OpenVINO has."""
     return "openvino" if precision == "bf16" else "onnxruntime"
+
+
+def shapes(multiple: int = 1, minimum: int = 1) -> list[tuple[int, int]]:
+    """``SHAPES`` in multiples, none below the least side, no two alike: a large multiple makes one of all three."""
+    found: list[tuple[int, int]] = []
+    for index, sides in enumerate(SHAPES):
+        height, width = (-(-max(side, minimum) // multiple) * multiple for side in sides)
+        while (height, width) in found:  # wider, then higher
+            height, width = (height, width + multiple) if index == 1 else (height + multiple, width)
+        found.append((height, width))
+    return found
 
 
 def samples(
@@ -61,6 +82,7 @@ def samples(
     *,
     channels: int = 3,
     multiple: int = 1,
+    minimum: int = 1,
     value_range: tuple[float, float] = (0.0, 1.0),
 ) -> list[Batch]:
     """Cut pictures to the shapes at which parity is measured: each shape once, and each picture at least once.
@@ -69,16 +91,17 @@ def samples(
         pictures: (H, W, 3) RGB, uint8 or uint16, at least one. The middle is cut; small ones are mirrored to size.
         channels: 3, or 1 for their mean.
         multiple: sides are rounded up to a multiple of this.
+        minimum: no side is shorter.
         value_range: what black and white become.
 
     Returns:
         (1, C, H, W) each.
     """
     low, high = value_range
-    batches = []
-    for index in range(max(len(SHAPES), len(pictures))):
+    batches, sizes = [], shapes(multiple, minimum)
+    for index in range(max(len(sizes), len(pictures))):
         pixels = pictures[index % len(pictures)]
-        height, width = (-(-side // multiple) * multiple for side in SHAPES[index % len(SHAPES)])
+        height, width = sizes[index % len(sizes)]
         short = [(0, max(0, want - have)) for want, have in zip((height, width), pixels.shape, strict=False)]
         pixels = np.pad(pixels, (*short, (0, 0)), mode="symmetric")
         top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
@@ -90,8 +113,10 @@ def samples(
     return batches
 
 
-def open_file(path: Path | str, runtime: Runtime, *, threads: int | None = None) -> Callable[[Batch], Batch]:
+def open_file(path: Path | str, runtime: Runtime, *, threads: int | None = None) -> Callable[..., Batch]:
     """A function that runs an ONNX file on the CPU, exactly as the file says where the runtime can.
+
+    It takes the file's inputs in their order and gives its first output.
 
     Raises:
         ImportError: the runtime is not installed.
@@ -103,7 +128,7 @@ def open_file(path: Path | str, runtime: Runtime, *, threads: int | None = None)
         # by default OpenVINO takes bf16 for any file on CPUs that have it
         settings = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
         compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
-        return lambda batch: np.array(compiled(batch)[0])
+        return lambda *given: np.array(compiled(list(given))[0])
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -111,15 +136,15 @@ def open_file(path: Path | str, runtime: Runtime, *, threads: int | None = None)
     if threads is not None:
         options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda batch: session.run(None, {name: batch})[0]
+    names = [item.name for item in session.get_inputs()]
+    return lambda *given: session.run(None, dict(zip(names, given, strict=True)))[0]
 
 
 def measure(
-    run: Callable[[Batch], Batch],
+    run: Callable[..., Batch],
     module: nn.Module,
     typed: nn.Module,
-    batches: Sequence[Batch],
+    batches: Sequence[Inputs],
     *,
     value_range: tuple[float, float] = (0.0, 1.0),
 ) -> tuple[ShapeParity, ...]:
@@ -129,7 +154,7 @@ def measure(
         run: the file, from :func:`open_file`.
         module: the generator as loaded: fp32, eval mode, no rewrite.
         typed: what was exported; float32 in and out.
-        batches: (N, C, H, W) float32 in ``value_range``.
+        batches: (N, C, H, W) float32 in ``value_range``, or a tuple of all that the generator takes.
         value_range: of the generator's input and output.
 
     Raises:
@@ -137,12 +162,14 @@ def measure(
     """
     results = []
     for batch in batches:
+        given = batch if isinstance(batch, tuple) else (batch,)
+        tensors = [torch.from_numpy(item) for item in given]
         with torch.inference_mode():
-            wanted = module(torch.from_numpy(batch)).numpy()
+            wanted = module(*tensors).numpy()
         with torch.no_grad(), _WideSums():
-            eager = typed(torch.from_numpy(batch)).numpy()
-        psnr, max_abs = compare(run(batch), wanted, value_range)
-        results.append(ShapeParity(tuple(batch.shape), psnr, max_abs, compare(eager, wanted, value_range)[0]))
+            eager = typed(*tensors).numpy()
+        psnr, max_abs = compare(run(*given), wanted, value_range)
+        results.append(ShapeParity(tuple(given[0].shape), psnr, max_abs, compare(eager, wanted, value_range)[0]))
     return tuple(results)
 
 

@@ -15,9 +15,10 @@ from typing import ClassVar, Literal, Self
 from torch import Tensor, nn
 
 from gankit.errors import BackendError
-from gankit.models.facts import Facts
+from gankit.models.facts import Facts, Precision
 
-Precision = Literal["fp32", "bf16", "fp16"]
+__all__ = ["Backend", "Engine", "EngineMemoryError", "Precision", "Request", "Wants", "memory_errors"]
+
 Wants = Literal["tiles", "pictures"]
 
 

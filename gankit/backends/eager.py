@@ -35,7 +35,7 @@ class EagerBackend(Backend):
         """A streaming engine where the network allows it (CPU), else one that takes tiles."""
         require(self, request)
         module = typed_module(request)
-        if request.device == "cpu":
+        if request.device == "cpu" and isinstance(module, fx.GraphModule):
             try:
                 return StreamingEngine(request, Stream(module))
             except NotStreamableError:
@@ -60,22 +60,29 @@ def require(backend: Backend, request: Request) -> None:
     if request.precision not in offered:
         words = f"{request.precision} on {request.device}; it offers {', '.join(offered)}"
         raise BackendError(f"backend '{backend.name}' does not run {words}")
+    if request.precision not in request.facts.precisions:
+        words = f"{request.precision}; use --precision {' or '.join(request.facts.precisions)}"
+        raise BackendError(f"'{request.facts.name}' does not run in {words}")
     if request.precision == "bf16" and request.device == "cpu" and not bf16_on_cpu():
         raise BackendError("this CPU has no AVX-512, which bf16 needs; use --precision fp32")
 
 
-def typed_module(request: Request) -> fx.GraphModule:
+def typed_module(request: Request) -> torch.nn.Module:
     """The generator after its exact rewrites, in the precision asked for; normalisations that are left stay float32.
+
+    Other people's networks may have no graph (their forward pass goes by the data): they run as they are.
 
     Raises:
         BackendError: a weight is too large for the precision.
     """
     try:
-        module = typed(for_inference(request.generator), request.precision, float32_edges=False)
+        rewritten: torch.nn.Module = for_inference(request.generator)
+    except ValueError:
+        rewritten = request.generator
+    try:
+        return typed(rewritten, request.precision, float32_edges=False)
     except RangeError as error:
         raise BackendError(f"'{request.facts.name}' cannot run in {request.precision}: {error}") from error
-    assert isinstance(module, fx.GraphModule)  # as it was before
-    return module
 
 
 @contextmanager
@@ -176,7 +183,10 @@ class LockstepEngine(Engine):
             raise BackendError(f"bands in lock-step run on the CPU, not on {request.device}: use --device cpu")
         self.backend, self.precision, self.device = EagerBackend.name, request.precision, request.device
         self.wants = "pictures"
-        self._plan = Lockstep(typed_module(request), max_bytes)
+        module = typed_module(request)
+        if not isinstance(module, fx.GraphModule):
+            raise BackendError(f"'{request.facts.name}' has no graph, which bands in lock-step need")
+        self._plan = Lockstep(module, max_bytes)
         self._facts, self._threads = request.facts, request.threads or default_threads()
 
     def run(self, batch: Tensor) -> Tensor:

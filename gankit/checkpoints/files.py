@@ -36,11 +36,13 @@ class Stored:
         tensors: by name, wrappers and prefixes taken off; dtypes as stored; on the CPU.
         metadata: of a safetensors file, else empty.
         sha256: of the file, hexadecimal.
+        path: of the file that was read, which a direction may have chosen; ``None`` for tensors from elsewhere.
     """
 
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
+    path: Path | None = None
 
 
 def read(path: Path, direction: Direction | None = None) -> Stored:
@@ -74,7 +76,7 @@ def read(path: Path, direction: Direction | None = None) -> Stored:
     tensors = strip_prefixes({name: value for name, value in unwrap(found).items() if isinstance(value, Tensor)})
     if not tensors:
         raise CheckpointError(f"{path}: holds no tensors: give a file with the generator's state dict")
-    return Stored(tensors, metadata, hashlib.sha256(data).hexdigest())
+    return Stored(tensors, metadata, hashlib.sha256(data).hexdigest(), path)
 
 
 def _is_safetensors(data: bytes) -> bool:

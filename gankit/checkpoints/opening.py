@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from gankit import models
 from gankit.checkpoints.files import read
 from gankit.checkpoints.layouts import Match, recognise
+from gankit.checkpoints.layouts.folding import with_values
 from gankit.checkpoints.native import declared
 from gankit.checkpoints.shipped import card, weights_path
+from gankit.checkpoints.spandrel_models import open_with_spandrel
 from gankit.checkpoints.types import Loaded
 from gankit.errors import CheckpointError, UsageError
 from gankit.models.facts import AtTest, Direction
@@ -25,16 +28,24 @@ def load(name_or_path: str | Path) -> nn.Module:
     return open_model(name_or_path).generator
 
 
-def open_model(name_or_path: str | Path, *, direction: Direction | None = None, norm: AtTest | None = None) -> Loaded:
+def open_model(
+    name_or_path: str | Path,
+    *,
+    direction: Direction | None = None,
+    norm: AtTest | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Loaded:
     """Load a generator.
 
     Args:
-        name_or_path: a registry name, for the weights that ship with gankit, or a weights file: our own, or one of the
-            layouts in ``checkpoints/layouts``.
+        name_or_path: a registry name, for the weights that ship with gankit, or a weights file: our own, one of the
+            layouts in ``checkpoints/layouts``, or an upscaler that an installed spandrel knows.
         direction: of CycleGAN's two generators, the one from A to B or from B to A: told by the keys of a file that
             holds both, or by the names of two files (``…_G_A.pth`` and ``…_G_B.pth``), either of which may be given.
         norm: what a BatchNorm goes by: ``"instance"``, the picture's own statistics, or ``"eval"``, the running ones;
             ``None`` for the model's default, which is its paper's.
+        options: of the model, in place of those that were told from the keys: what no key holds, such as the
+            ``activation`` of an ``srvgg`` or the ``bn_eps`` of an ``srgan``.
 
     Returns:
         The generator in fp32 and eval mode, on the CPU, with its facts and the file's sha256.
@@ -46,46 +57,87 @@ def open_model(name_or_path: str | Path, *, direction: Direction | None = None, 
     if isinstance(name_or_path, str) and name_or_path in models.MODELS:
         if direction is not None:
             raise UsageError(f"'{name_or_path}' has one direction: leave --direction out")
-        return _open_shipped(name_or_path, norm)
+        return _open_shipped(name_or_path, norm, options)
     path = Path(name_or_path)
     looks_like_name = isinstance(name_or_path, str) and not path.suffix and len(path.parts) == 1
     if looks_like_name and os.sep not in str(name_or_path) and not path.exists():
         models.entry(str(name_or_path))  # raises with the nearest name
-    return _open_file(path, direction, norm)
+    return _open_file(path, direction, norm, options)
 
 
-def _open_shipped(name: str, norm: AtTest | None) -> Loaded:
+def _open_shipped(name: str, norm: AtTest | None, options: Mapping[str, Any] | None) -> Loaded:
     path = weights_path(name)
     if not path.is_file():
         raise CheckpointError(
             f"{path}: the weights of '{name}' are not installed: reinstall gankit, or give a weights file"
         )
-    loaded = _open_file(path, norm=norm)
+    loaded = _open_file(path, norm=norm, options=options)
     if loaded.sha256 != card(name)["sha256"]:
         raise CheckpointError(f"{path}: differs from the checksum in its card: reinstall gankit")
     return loaded
 
 
-def _open_file(path: Path, direction: Direction | None = None, norm: AtTest | None = None) -> Loaded:
+def _open_file(
+    path: Path,
+    direction: Direction | None = None,
+    norm: AtTest | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Loaded:
     stored = read(path, direction)
     found = declared(path, stored.tensors, stored.metadata)
     try:
-        found = found or recognise(stored.tensors)
-        found = _with_norm(found, norm)
+        try:
+            found = found or recognise(stored.tensors)
+        except CheckpointError as unknown:
+            if norm is not None or options:
+                raise CheckpointError(f"{unknown}; --norm and --model-option are for these alone") from unknown
+            return open_with_spandrel(path, stored, unknown)
+        if norm is not None and norm != (options or {}).get("norm_at_test", norm):
+            raise UsageError(f"--norm {norm} and --model-option norm_at_test contradict each other: give one")
+        found = _with_norm(_with_options(found, options or {}), norm)
         facts = models.facts(found.model, found.options)
         with torch.device("meta"):  # shapes first: no memory, no random numbers
             generator = models.build(found.model, found.options)
     except (UsageError, CheckpointError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     _fill(path, generator, found)
-    return Loaded(generator.eval().requires_grad_(False), facts, stored.sha256, path)
+    return Loaded(generator.eval().requires_grad_(False), facts, stored.sha256, stored.path or path)
+
+
+def _with_options(found: Match, options: Mapping[str, Any]) -> Match:
+    """The same weights in a generator with other options.
+
+    Raises:
+        UsageError: one that the model has not, or not with this value; the line has those that it has.
+    """
+    if not options:
+        return found
+    known = models.known_options(found.model)
+    hint = f"the options of '{found.model}' are {', '.join(known)}"
+    for name in options:
+        if name not in known:
+            raise UsageError(f"'{found.model}' has no option '{name}': {hint}")
+    chosen = {**found.options, **options}
+    try:
+        for name, value in options.items():
+            if type(known[name]) is float and type(value) is int:  # 1 is as good as 1.0
+                chosen[name] = float(value)
+        facts = models.facts(found.model, chosen)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"{error}: {hint}") from error
+    state = found.state
+    if "values_in" in known and options.keys() & {"values_in", "output"}:  # constants of their layers come with them
+        state = {name: value for name, value in state.items() if not name.startswith(("entrance.", "exit."))}
+        ends = facts.options.get("values_in", "unit"), facts.options.get("output", "linear")
+        state = with_values(state, facts.channels, *ends)
+    return replace(found, options=chosen, state=state)
 
 
 def _with_norm(found: Match, norm: AtTest | None) -> Match:
     """The same weights in a generator whose BatchNorms go by other statistics."""
-    options = dict(models.facts(found.model, found.options).options)
-    if norm is None or norm == options.get("norm_at_test"):
+    if norm is None:
         return found
+    options = dict(models.facts(found.model, found.options).options)
     if options.get("norm") != "batch" or "norm_at_test" not in options:
         raise UsageError(f"'{found.model}' has no BatchNorm that runs at test time: leave --norm out")
     return replace(found, options={**options, "norm_at_test": norm})

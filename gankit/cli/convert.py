@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from gankit.errors import OutputError
+from gankit.cli.model_options import model_option
+from gankit.errors import OutputError, UsageError
 
 
 @click.command()
@@ -21,8 +22,11 @@ from gankit.errors import OutputError
     help="Of the kernels: fp32 keeps every bit, fp16 halves the file.",
 )
 @click.option("--direction", type=click.Choice(["AtoB", "BtoA"]), help="Of a pair of generators, the one to keep.")
+@model_option
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
-def convert(file: Path, output: Path | None, dtype: str, direction: Any, overwrite: bool) -> None:
+def convert(
+    file: Path, output: Path | None, dtype: str, direction: Any, model_options: dict[str, Any], overwrite: bool
+) -> None:
     """Read the weights in FILE, whoever's they are, and write them as safetensors with the model's name and options.
 
     Optimisers, discriminators and other networks in FILE are left out.
@@ -32,9 +36,12 @@ def convert(file: Path, output: Path | None, dtype: str, direction: Any, overwri
         raise OutputError(f"{target}: there already: give --overwrite or another --output")
     import torch
 
+    from gankit import models
     from gankit.checkpoints import open_model, save
 
-    loaded = open_model(file, direction=direction)
+    loaded = open_model(file, direction=direction, options=model_options)
+    if loaded.facts.name not in models.MODELS:
+        raise UsageError(f"{file}: {loaded.facts.paper}: its network is not gankit's own, which alone can be converted")
     kinds = {"fp32": torch.float32, "fp16": torch.float16}
     sha256 = save(
         target,

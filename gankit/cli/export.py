@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from gankit.cli.model_options import model_option
 from gankit.errors import BackendError, CheckpointError, OutputError, ParityError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
+    from gankit_export.artefact import Source
     from gankit_export.manifest import Manifest
     from gankit_export.precision import Precision
+
+    from gankit.checkpoints import Loaded
+    from gankit.models.facts import AtTest, Direction
 
 _LOWEST = 45.0  # dB; below it pictures differ visibly, so nobody may ask for less
 
@@ -23,11 +28,18 @@ _LOWEST = 45.0  # dB; below it pictures differ visibly, so nobody may ask for le
 @click.option("--fp32", "shorthands", flag_value="fp32", multiple=True, help="Short for --precision fp32.")
 @click.option("--bf16", "shorthands", flag_value="bf16", multiple=True, help="Short for --precision bf16.")
 @click.option("--fp16", "shorthands", flag_value="fp16", multiple=True, help="Short for --precision fp16.")
-@click.option("--output", metavar="FILE|DIR", help="Where to write.  [default: ./MODEL_xSCALE_PRECISION.onnx]")
+@click.option("--output", metavar="FILE|DIR", help="Where to write.  [default: ./MODEL_PRECISION.onnx]")
 @click.option("--format", "kind", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="Kind of file.")
 @click.option("--opset", type=click.IntRange(18, 23), help="ONNX opset.  [default: 18; bf16: 23]")
 @click.option("--parity-images", multiple=True, metavar="PATH", help="Pictures to measure on; can be repeated.")
 @click.option("--threshold", type=click.FloatRange(min=_LOWEST), help="dB to reach.  [default: by precision]")
+@click.option("--direction", type=click.Choice(["AtoB", "BtoA"]), help="Of a pair of generators, the one to export.")
+@click.option(
+    "--norm",
+    type=click.Choice(["instance", "eval"]),
+    help="BatchNorm by the picture's statistics or the running ones.  [default: as the model's paper]",
+)
+@model_option
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
 def export(
     model: str,
@@ -38,60 +50,63 @@ def export(
     opset: int | None,
     parity_images: tuple[str, ...],
     threshold: float | None,
+    direction: Direction | None,
+    norm: AtTest | None,
+    model_options: dict[str, Any],
     overwrite: bool,
 ) -> None:
-    """Write a model as ONNX with dynamic batch, height and width, and measure it on real pictures.
+    """Write a model as ONNX, and measure it against fp32.
+
+    Batch, height and width are dynamic, the latter in the network's multiples, and it is measured on real pictures. A
+    model that generates has a dynamic batch and is measured on seeded latents.
 
     A file that is too far from the fp32 model is not kept, and the command exits with status 1.
     """
     chosen = _precision(precision, shorthands)
     if chosen == "bf16" and opset is not None and opset < 22:
         raise UsageError(f"--opset {opset}: bf16 convolutions need opset 22 or more")
-    from gankit_export.artefact import ParityFailedError, Source, make_onnx
+    from gankit_export.artefact import ParityFailedError, make_latent_onnx, make_onnx
     from gankit_export.onnx import ExportError
     from gankit_export.parity import samples
     from gankit_export.precision import RangeError
 
-    from gankit import __version__
     from gankit.checkpoints import open_model
 
-    loaded = open_model(model)
+    loaded = open_model(model, direction=direction, norm=norm, options=model_options)
     facts = loaded.facts
-    if facts.task == "generate":
-        raise UsageError(f"'{model}' generates from noise: this version exports models that take pictures")
-    name = Path(model).stem if Path(model).is_file() and model != facts.name else facts.name
-    path = _output_path(output, f"{name}_x{facts.scale}_{chosen}.onnx")
+    if facts.task == "generate" and parity_images:
+        raise UsageError(f"'{model}' generates from noise and is measured on it: leave --parity-images out")
+    if facts.task != "generate" and facts.channels not in (1, 3):
+        raise UsageError(f"'{model}' takes {facts.channels} channels: it is measured on pictures, which have 1 or 3")
+    if chosen not in facts.precisions:
+        raise UsageError(f"'{model}' does not run in {chosen}: take --precision {' or '.join(facts.precisions)}")
+    path = _output_path(output, _default_name(model, loaded, direction, chosen))
     if path.exists() and not overwrite:
         raise UsageError(f"{path}: is already there; --overwrite replaces it")
-    pictures = _pictures(parity_images)
-    batches = samples(
-        [pixels for _, pixels in pictures],
-        channels=facts.channels,
-        multiple=facts.multiple,
-        value_range=facts.value_range,
-    )
-    source = Source(
-        model=facts.name,
-        weights=loaded.path.name,
-        weights_sha256=loaded.sha256,
-        options=facts.options,
-        scale=facts.scale,
-        channels=facts.channels,
-        multiple=facts.multiple,
-        value_range=facts.value_range,
-        versions={"gankit": __version__},
-    )
     try:
-        manifest = make_onnx(
-            loaded.generator,
-            source,
-            path,
-            batches,
-            precision=chosen,
-            opset=opset,
-            threshold=threshold,
-            pictures=[name for name, _ in pictures],
-        )
+        if facts.task == "generate":
+            manifest = make_latent_onnx(
+                loaded.generator, _source(loaded), path, precision=chosen, opset=opset, threshold=threshold
+            )
+        else:
+            pictures = _pictures(parity_images)
+            batches = samples(
+                [pixels for _, pixels in pictures],
+                channels=facts.channels,
+                multiple=facts.multiple,
+                minimum=facts.minimum,
+                value_range=facts.value_range,
+            )
+            manifest = make_onnx(
+                loaded.generator,
+                _source(loaded),
+                path,
+                batches,
+                precision=chosen,
+                opset=opset,
+                threshold=threshold,
+                pictures=[name for name, _ in pictures],
+            )
     except ParityFailedError as error:
         _show(error.manifest)
         raise ParityError(f"{path}: not written: {error}; take another --precision") from error
@@ -114,6 +129,37 @@ def _precision(given: str | None, shorthands: tuple[str, ...]) -> Precision:
 
     (name,) = asked or {"fp32"}
     return next(item for item in get_args(Precision) if item == name)
+
+
+def _source(loaded: Loaded) -> Source:
+    from gankit_export.artefact import Source
+
+    from gankit import __version__
+
+    facts = loaded.facts
+    return Source(
+        model=facts.name,
+        weights=loaded.path.name,
+        weights_sha256=loaded.sha256,
+        options=facts.options,
+        scale=facts.scale,
+        channels=facts.channels,
+        multiple=facts.multiple,
+        value_range=facts.value_range,
+        versions={"gankit": __version__},
+        minimum=facts.minimum,
+        latent=facts.latent,
+        classes=facts.classes,
+    )
+
+
+def _default_name(model: str, loaded: Loaded, direction: Direction | None, precision: Precision) -> str:
+    """``mine_x4_fp16.onnx``; without the scale where there is none, with the direction where one file has both."""
+    given = Path(model)
+    name = loaded.path.stem if given.is_file() and model != loaded.facts.name else loaded.facts.name
+    scale = f"x{loaded.facts.scale}" if loaded.facts.task == "upscale" else ""
+    side = direction if direction and loaded.path == given else ""
+    return "_".join(part for part in (name, side, scale, precision) if part) + ".onnx"
 
 
 def _output_path(output: str | None, default_name: str) -> Path:
@@ -154,11 +200,13 @@ def _show(manifest: Manifest) -> None:
     for item in manifest.parity:
         style = None if item.worst >= manifest.threshold else "red"
         figures = (f"{item.psnr:.1f}", f"{item.max_abs:.1e}", f"{item.eager_psnr:.1f}")
-        table.add_row(f"{item.shape[3]}×{item.shape[2]}", *figures, style=style)
+        table.add_row(item.title, *figures, style=style)
     console = Console(highlight=False)
     console.print(table)
-    half, convolutions = manifest.half_convolutions
+    half, layers = manifest.half_convolutions
+    scale = f" ×{manifest.scale}" if manifest.scale > 1 else ""
+    kinds = "convolutions and matrix products" if manifest.takes == "latents" else "convolutions"
     console.print(
-        f"{manifest.model} ×{manifest.scale}  {manifest.precision}  opset {manifest.opset}  "
-        f"{half} of {convolutions} convolutions in half precision"
+        f"{manifest.model}{scale}  {manifest.precision}  opset {manifest.opset}  "
+        f"{half} of {layers} {kinds} in half precision"
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gankit.cli.model_options import model_option
 from gankit.errors import OutputError, UsageError
 from gankit.pipeline.output import prepare
 from gankit.pipeline.paths import is_folder
@@ -52,6 +53,7 @@ _OPTIONS = (
     click.option("--format", default=None, help="png, jpg, webp, tiff or bmp.  [default: as the source]"),
     click.option("--suffix", default="", help="Added to each name, before the extension."),
     click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG and WebP."),
+    model_option,
     click.option("--overwrite", is_flag=True, help="Do again what is there already."),
     click.option("--report", metavar="FILE", type=click.Path(dir_okay=False), help="Write what was done as JSON."),
     click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
@@ -80,6 +82,7 @@ def run(
     format: str | None,
     suffix: str,
     quality: int,
+    model_options: dict[str, Any],
     overwrite: bool,
     report: str | None,
     quiet: bool,
@@ -100,6 +103,7 @@ def run(
         format: of the results, ``None`` for each source's.
         suffix: of their names.
         quality: of JPEG and WebP.
+        model_options: in place of those that the weights file tells.
         overwrite: do again what is there.
         report: file to write what was done to.
         quiet: print errors only.
@@ -122,6 +126,7 @@ def run(
         batch=batch,
         threads=threads,
         notify=None if quiet else bar.tell,
+        options=model_options,
     )
     with pipeline, bar:
         try:

@@ -7,6 +7,7 @@ A new model needs its own file in this folder, with a generator class and a ``fa
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,7 +20,7 @@ from gankit.models.facts import Facts
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "Entry", "Facts", "build", "entry", "facts"]
+__all__ = ["MODELS", "Entry", "Facts", "build", "entry", "facts", "known_options"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
         "srgan": Entry("gankit.models.srgan", "SRResNet", "×2/×4/×8 upscaling, sharp texture (adversarial)"),
         "srresnet": Entry("gankit.models.srgan", "SRResNet", "×2/×4/×8 upscaling, faithful (content loss)"),
         "esrgan": Entry("gankit.models.esrgan", "RRDBNet", "×1…×16 upscaling, deep (ESRGAN, Real-ESRGAN)"),
-        "srvgg": Entry("gankit.models.srvgg", "SRVGGNet", "×1…×16 upscaling, small and fast (Real-ESRGAN compact)"),
+        "srvgg": Entry("gankit.models.srvgg", "SRVGGNet", "×1…×16 upscaling, small, fast (Real-ESRGAN compact)"),
         "msrresnet": Entry(
             "gankit.models.msrresnet", "MSRResNet", "×2…×8 upscaling without norms (BasicSR, mmagic, KAIR)"
         ),
@@ -45,11 +46,11 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
         "cyclegan": Entry("gankit.models.cyclegan", "ResNetGenerator", "unpaired translation (CycleGAN, CUT)"),
         "pix2pix": Entry("gankit.models.pix2pix", "UNetGenerator", "paired translation and segmentation (U-Net)"),
         "animegan": Entry("gankit.models.animegan", "AnimeGenerator", "photo to anime (AnimeGANv2)"),
-        "cartoongan": Entry("gankit.models.cartoongan", "CartoonGenerator", "photo to cartoon"),
-        "gan": Entry("gankit.models.gan", "Generator", "pictures from noise, dense layers"),
-        "cgan": Entry("gankit.models.cgan", "Generator", "pictures from noise and a class, dense or convolutional"),
-        "dcgan": Entry("gankit.models.dcgan", "Generator", "pictures from noise, transposed convolutions"),
-        "vae": Entry("gankit.models.vae", "VAE", "pictures from noise, and reconstruction (variational autoencoder)"),
+        "cartoongan": Entry("gankit.models.cartoongan", "CartoonGenerator", "photo to cartoon (CartoonGAN)"),
+        "gan": Entry("gankit.models.gan", "Generator", "pictures from noise, dense layers (GAN)"),
+        "cgan": Entry("gankit.models.cgan", "Generator", "pictures from noise and a class, dense or convolved"),
+        "dcgan": Entry("gankit.models.dcgan", "Generator", "pictures from noise, convolutions (DCGAN)"),
+        "vae": Entry("gankit.models.vae", "VAE", "pictures from noise, and reconstructions (VAE)"),
     }
 )
 
@@ -84,3 +85,10 @@ def facts(name: str, options: Mapping[str, Any] | None = None) -> Facts:
     """The facts of a model built with ``options``."""
     result: Facts = import_module(entry(name).module).facts(name, **dict(options or {}))
     return result
+
+
+def known_options(name: str) -> dict[str, Any]:
+    """The options that build a model, with their usual values: the arguments of its generator class."""
+    line = entry(name)
+    signature = inspect.signature(getattr(import_module(line.module), line.generator))
+    return {parameter.name: parameter.default for parameter in signature.parameters.values()}

@@ -10,6 +10,7 @@ Task = Literal["upscale", "translate", "generate"]
 Norm = Literal["none", "batch", "instance"]
 Direction = Literal["AtoB", "BtoA"]
 AtTest = Literal["instance", "eval"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Facts:
         classes: that a conditional one was trained on; 0 for one without.
         output_size: height and width of what it generates.
         minimum: input sides must be at least this many pixels.
+        precisions: in which it may run.
     """
 
     name: str
@@ -47,3 +49,4 @@ class Facts:
     classes: int = 0
     output_size: tuple[int, int] | None = None
     minimum: int = 1
+    precisions: tuple[Precision, ...] = ("fp32", "bf16", "fp16")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -54,6 +54,7 @@ class Engines:
     direction: Direction | None = None
     max_memory: int | None = None
     norm: AtTest | None = None
+    options: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self._loaded: Loaded | None = None
@@ -79,7 +80,7 @@ class Engines:
             began = perf_counter()
             from gankit.checkpoints import open_model
 
-            loaded = open_model(self.model, direction=self.direction, norm=self.norm)
+            loaded = open_model(self.model, direction=self.direction, norm=self.norm, options=self.options)
             if loaded.facts.task != self.task:
                 command = f"gankit {loaded.facts.task}"
                 raise UsageError(f"'{self.model}' is a model to {loaded.facts.task}, not to {self.task}: use {command}")

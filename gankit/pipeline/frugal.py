@@ -7,6 +7,7 @@ import math
 import torch
 from gankit_export.precision import DTYPES
 from gankit_export.rewrites import for_inference
+from torch.fx import GraphModule
 
 from gankit.backends.base import Precision, Request
 from gankit.backends.choose import Selection
@@ -29,10 +30,20 @@ class Footprint:
     """
 
     def __init__(self, loaded: Loaded) -> None:
-        self._module, self._facts = for_inference(loaded.generator), loaded.facts
+        self._facts = loaded.facts
+        self._module: GraphModule | None
+        try:
+            self._module = for_inference(loaded.generator)
+        except ValueError:
+            self._module = None
 
     def bytes(self, height: int, width: int, precision: Precision) -> int:
-        """About what an engine takes for a picture of so many pixels."""
+        """About what an engine takes for a picture of so many pixels; 0 of a network without a graph.
+
+        Bands in lock-step need the graph, so that such a network runs at once or not at all.
+        """
+        if self._module is None:
+            return 0
         step = self._facts.multiple
         tall, wide = (math.ceil(max(side, self._facts.minimum) / step) * step for side in (height, width))
         shape = (1, self._facts.channels, tall, wide)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
@@ -56,6 +56,7 @@ class PicturePipeline:
             that looks at the whole picture runs in bands in lock-step; others are cut into tiles anyway.
         direction: which generator of a pair, see :func:`gankit.checkpoints.open_model`.
         norm: what a BatchNorm goes by, likewise.
+        options: of the model, in place of those that its weights file tells, likewise.
 
     Attributes:
         task: that the model must be for.
@@ -81,6 +82,7 @@ class PicturePipeline:
         direction: Direction | None = None,
         max_memory: int | None = None,
         norm: AtTest | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise UsageError(f"unknown precision '{precision}': known are {', '.join(PRECISIONS)}")
@@ -93,7 +95,8 @@ class PicturePipeline:
         if str(model) not in models.MODELS and not exists(model):
             from gankit.checkpoints import open_model
 
-            open_model(model, direction=direction, norm=norm)  # raises, naming the nearest model or the file
+            # raises, naming the nearest model or the file
+            open_model(model, direction=direction, norm=norm, options=options)
         if backend != "auto" and backend not in backends.BACKENDS:
             backends.get(backend)  # raises, naming the nearest
         self.model, self.backend, self.precision, self.device = model, backend, precision, device
@@ -101,7 +104,19 @@ class PicturePipeline:
         self.report: Report | None = None
         self._lock = threading.RLock()
         self._engines = Engines(
-            model, backend, precision, device, tile, batch, threads, notify, self.task, direction, max_memory, norm
+            model,
+            backend,
+            precision,
+            device,
+            tile,
+            batch,
+            threads,
+            notify,
+            self.task,
+            direction,
+            max_memory,
+            norm,
+            options,
         )
 
     @overload

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gankit.models.facts import Task
 from gankit.pipeline.engines import Auto
@@ -29,6 +29,7 @@ class Upscaler(PicturePipeline):
         batch: int | Auto = "auto",
         threads: int | None = None,
         notify: Callable[[str], None] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -39,4 +40,5 @@ class Upscaler(PicturePipeline):
             batch=batch,
             threads=threads,
             notify=notify,
+            options=options,
         )

@@ -167,3 +167,19 @@ def test_memory_does_not_grow_with_the_height(monkeypatch):
         streamed(net, torch.rand(1, 3, height, 16), 4, 40_000)
     assert largest[0] > 0
     assert largest[1] <= largest[0] * 1.2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("output", ["tanh", "tanh-imagenet"])
+def test_layers_behind_the_last_convolution_stream(output, precision):
+    if precision == "bf16" and not bf16_on_cpu():
+        pytest.skip("this CPU has no bf16")
+    options = {"channels": 16, "blocks": 2, "values_in": "imagenet", "output": output}
+    net = small_srgan(**options)
+    engine = EagerBackend().load(Request(net, facts("srgan", options), precision, "cpu", 1))
+    assert engine.wants == "pictures"
+    picture = torch.rand(1, 3, 70, 33)
+    with torch.no_grad():
+        wanted = net(picture)
+    assert (engine.run(picture) - wanted).abs().max() < (1e-5 if precision == "fp32" else 0.06)
+    assert wanted.std() > 1e-3

@@ -245,11 +245,6 @@ def test_the_card_of_a_model(name, capsys):
     assert ("classes" in shown) == (name == "cgan")
 
 
-def test_export_refuses_in_one_line(tmp_path, capsys):
-    assert cli.main(["export", "--model", str(weights(tmp_path, "gan")), "--output", str(tmp_path / "a.onnx")]) == 2
-    assert "generates from noise" in one_line(capsys)
-
-
 def test_help_loads_no_torch():
     code = "import sys; from gankit.cli import main; main(['generate', '--help']); print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

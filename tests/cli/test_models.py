@@ -10,6 +10,8 @@ def test_the_list(capsys):
     assert cli.main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines[1:] if not line.startswith(" ")} == set(MODELS)
+    assert len(lines) == 1 + len(MODELS), "one line each, also where a terminal has 80 columns"
+    assert all(len(line) <= 80 for line in lines)
     assert "installed" in next(line for line in lines if line.startswith("srgan"))
 
 

@@ -13,6 +13,7 @@ from gankit_export.artefact import ParityFailedError, Source, make_onnx
 from gankit_export.onnx import export_onnx
 from gankit_export.parity import SHAPES, compare, measure, open_file, samples
 from gankit_export.precision import typed
+from gankit_export.rewrites import for_inference
 from torch import nn
 
 from tests.export.networks_export import small_srresnet
@@ -108,6 +109,25 @@ def test_overflow_that_onnx_runtime_does_not_see_is_seen(tmp_path, batches):
     assert figures.worst == -math.inf
     with pytest.raises(ParityFailedError, match="-inf dB"):
         make_onnx(module, dataclasses.replace(SOURCE, scale=1), tmp_path / "y.onnx", batches, precision="fp16")
+
+
+class _Judging(nn.Module):
+    """A forward pass that goes by the sizes, so that it has no symbolic graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x) if x.shape[1] == 3 else x
+
+
+def test_a_network_that_cannot_be_rewritten_is_exported_as_it_is(tmp_path, batches):
+    with pytest.raises(ValueError, match="cannot be traced"):
+        for_inference(_Judging())
+    made = make_onnx(_Judging().eval(), dataclasses.replace(SOURCE, scale=1), tmp_path / "x.onnx", batches)
+    assert made.half_convolutions == (0, 1)
+    assert all(item.worst > 110 for item in made.parity)
 
 
 def test_the_version_of_the_runtime_whatever_its_package_is_called(monkeypatch):

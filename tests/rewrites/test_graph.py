@@ -8,6 +8,12 @@ from torch import nn
 from gankit.models import build
 from tests.networks import small_srgan
 
+ENDS = {  # whose network it is: options, and the layers behind the last convolution
+    "leftthomas": ({"neck": "prelu", "output": "tanh"}, [nn.Sigmoid]),
+    "sgrvinod": ({"values_in": "imagenet", "output": "tanh"}, [nn.Sigmoid]),
+    "eriklindernoren": ({"values_in": "imagenet", "output": "tanh-imagenet"}, [nn.Tanh, nn.BatchNorm2d]),
+}
+
 
 def same(one, other, shape=(2, 3, 13, 17)):
     x = torch.rand(shape)
@@ -109,3 +115,52 @@ def test_data_dependent_networks_are_refused():
 def test_the_full_size_network():
     net = build("srgan").eval()
     same(net, for_inference(net), (1, 3, 9, 8))
+
+
+@pytest.mark.parametrize("whose", ENDS)
+def test_the_shuffle_sinks_before_pointwise_layers_that_end_the_network(whose):
+    options, ends = ENDS[whose]
+    net = small_srgan(**options)
+    graph = for_inference(net)
+    same(net, graph)
+    assert (graph.tail.in_channels, graph.tail.out_channels) == (64, 12)
+    layers = [graph.get_submodule(node.target) for node in graph.graph.nodes if node.op == "call_module"]
+    assert [type(layer) for layer in layers[-len(ends) - 2 :]] == [nn.Conv2d, nn.PixelShuffle, *ends]
+
+
+def test_channels_of_a_tail_stay_their_own():
+    """Slopes and statistics that differ by channel, and numbers on either side."""
+
+    class Tail(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shuffle, self.conv = nn.PixelShuffle(2), nn.Conv2d(3, 3, 9, padding=4)
+            self.slopes, self.norm = nn.PReLU(3), nn.BatchNorm2d(3)
+            self.slopes.weight.data = torch.tensor([-1.0, 0.1, 2.0])
+            self.norm.running_mean.copy_(torch.tensor([-3.0, 0.0, 5.0]))
+            self.norm.running_var.copy_(torch.tensor([0.1, 1.0, 9.0]))
+
+        def forward(self, x):
+            y = self.norm(self.slopes(self.conv(self.shuffle(x))))
+            return 1 - torch.sigmoid(y).mul(0.5)
+
+    net = Tail().eval()
+    graph = sink_last_shuffle(net, always=True)
+    same(net, graph, (1, 12, 6, 6))
+    assert graph.conv.out_channels == 12
+
+
+def test_what_is_not_pointwise_stops_the_search():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shuffle, self.conv = nn.PixelShuffle(2), nn.Conv2d(3, 3, 9, padding=4)
+
+        def forward(self, x):
+            y = self.conv(self.shuffle(x))
+            return torch.sigmoid(y) * y
+
+    net = Gated().eval()
+    graph = sink_last_shuffle(net, always=True)
+    same(net, graph, (1, 12, 6, 6))
+    assert graph.conv.out_channels == 3

@@ -16,6 +16,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from gankit_export.rewrites.sink_shuffle import sink, sink_pays, sinkable
 
 _POINTWISE = (nn.PReLU, nn.LeakyReLU, nn.ReLU, nn.Identity)
+# What may follow the last convolution. It stays behind the shuffle, so that slopes and statistics of every channel do
+# no harm there.
+_TAIL = (*_POINTWISE, nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.BatchNorm2d)
+_TAIL_FUNCTIONS = (operator.mul, operator.add, operator.sub, operator.truediv, torch.mul, torch.add, torch.tanh)
+_TAIL_FUNCTIONS += (torch.sigmoid, torch.clamp)
+_TAIL_METHODS = ("mul", "add", "sub", "div", "tanh", "sigmoid", "clamp")
 
 
 def trace(module: nn.Module) -> fx.GraphModule:
@@ -27,7 +33,7 @@ def trace(module: nn.Module) -> fx.GraphModule:
     module = copy.deepcopy(module).eval().requires_grad_(False)
     try:
         traced = fx.symbolic_trace(module)
-    except (fx.proxy.TraceError, TypeError) as error:
+    except Exception as error:  # whatever a forward pass does with what has no values
         raise ValueError(f"{type(module).__name__} cannot be traced: {error}") from error
     if not isinstance(module, fx.GraphModule):
         _own_shared_modules(traced)
@@ -72,13 +78,14 @@ def sink_last_shuffle(module: nn.Module, *, always: bool = False) -> fx.GraphMod
     """Move the last PixelShuffle, and pointwise layers after it, behind the convolution that ends the network.
 
     Args:
-        module: a network that ends in PixelShuffle, any pointwise activations with one slope, one convolution.
-            Any other is returned traced and unchanged.
+        module: a network that ends in PixelShuffle, any pointwise activations with one slope, one convolution, and
+            any pointwise layers behind it, such as Tanh or a BatchNorm, which stay the last. Any other network is
+            returned traced and unchanged.
         always: rewrite even where counting multiplications says that it does not pay.
     """
     traced = trace(module)
     modules = dict(traced.named_modules())
-    conv_node = _output(traced)
+    conv_node = _before_tail(_output(traced), modules)
     conv = _module(conv_node, modules)
     if not isinstance(conv, nn.Conv2d):
         return traced
@@ -125,6 +132,17 @@ def _output(traced: fx.GraphModule) -> fx.Node:
     if not isinstance(result, fx.Node):
         raise ValueError("the module must return one tensor")
     return result
+
+
+def _before_tail(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node:
+    """The node before the pointwise layers, of one input and numbers, that ``node`` ends."""
+    while len(node.all_input_nodes) == 1:
+        function = node.op == "call_function" and node.target in _TAIL_FUNCTIONS
+        method = node.op == "call_method" and node.target in _TAIL_METHODS
+        if not (function or method or isinstance(_module(node, modules), _TAIL)):
+            break
+        node = node.all_input_nodes[0]
+    return node
 
 
 def _replace(traced: fx.GraphModule, target: str, module: nn.Module) -> None:

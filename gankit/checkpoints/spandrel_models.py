@@ -1,0 +1,142 @@
+"""Upscalers and restorers of other architectures, through spandrel where it is installed.
+
+spandrel (chaiNNer-org, MIT licence) tells some fifty architectures by their keys. Of it gankit uses
+``ModelLoader.load_from_state_dict`` on tensors that were read safely, the descriptor that this gives, with its module
+and its size rules, and nothing else: it reads no file, and its pictures go through gankit's own pipeline.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gankit.checkpoints.files import Stored
+from gankit.checkpoints.types import Loaded
+from gankit.errors import CheckpointError
+from gankit.models.facts import Facts, Precision
+
+_PURPOSES = ("SR", "Restoration")
+_PROBE = 32  # side of the picture on which a module is compared with its descriptor
+_LEAST_TILE = 128  # engines are measured on tiles that are at least as large
+
+
+class Described(nn.Module):
+    """A module behind its descriptor, which pads the picture, prepares it and picks the result.
+
+    Args:
+        descriptor: spandrel's ``ImageModelDescriptor``. Its module is also one of this one's, so that a copy, a cast or
+            a move of this reaches the module that the descriptor calls.
+    """
+
+    def __init__(self, descriptor: Any) -> None:
+        super().__init__()
+        self.network = descriptor.model
+        self._descriptor = descriptor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) in [0, 1] -> (N, C, scale·H, scale·W) in [0, 1], picture by picture, as it is documented."""
+        return torch.cat([self._descriptor(picture) for picture in x.split(1)])
+
+
+def open_with_spandrel(path: Path, stored: Stored, unknown: CheckpointError) -> Loaded:
+    """Load weights that no layout of ours fits.
+
+    The receptive field of a foreign network is not known, so that its pictures are never cut into tiles.
+
+    Args:
+        path: the weights file.
+        stored: what it holds.
+        unknown: what our own layouts say of it.
+
+    Raises:
+        CheckpointError: spandrel is missing or broken, does not know the weights either, or they are of a network that
+            is neither for upscaling nor for restoring pictures. The text names no file.
+    """
+    spandrel = _spandrel(unknown)
+    try:
+        descriptor = spandrel.ModelLoader().load_from_state_dict(dict(stored.tensors))
+    except spandrel.UnsupportedModelError as error:
+        raise CheckpointError(f"{unknown}; spandrel does not know it either") from error
+    except Exception as error:  # every architecture fails in its own way
+        raise CheckpointError(f"spandrel cannot load it: {_first_line(error)}") from error
+    if not isinstance(descriptor, spandrel.ImageModelDescriptor) or descriptor.purpose not in _PURPOSES:
+        raise CheckpointError(
+            f"spandrel says that it is a {descriptor.architecture.name} for {descriptor.purpose}: "
+            "give one for super-resolution or restoration"
+        )
+    facts = _facts(descriptor)
+    descriptor.model.float().eval().requires_grad_(False)
+    broken = [name for name, value in descriptor.model.state_dict().items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise CheckpointError(f"NaN or infinite weights in '{broken[0]}': use an earlier or intact checkpoint")
+    generator = descriptor.model if _plain(descriptor) else Described(descriptor)
+    return Loaded(generator.eval(), facts, stored.sha256, stored.path or path)
+
+
+def _spandrel(unknown: CheckpointError) -> ModuleType:
+    try:
+        import spandrel
+    except ModuleNotFoundError as error:
+        if error.name == "spandrel":
+            raise CheckpointError(f"{unknown}; for others: pip install spandrel") from error
+        raise CheckpointError(f"{unknown}; spandrel does not import: {_first_line(error)}") from error
+    except Exception as error:  # a torchvision that is not for this torch raises more than ImportError
+        raise CheckpointError(f"{unknown}; spandrel does not import: {_first_line(error)}") from error
+    module: ModuleType = spandrel
+    return module
+
+
+def _facts(descriptor: Any) -> Facts:
+    taken, made = descriptor.input_channels, descriptor.output_channels
+    name = descriptor.architecture.name
+    if taken != made or taken not in (1, 3):
+        raise CheckpointError(f"{name} makes {made} channels of {taken}: pictures have 1 or 3")
+    narrow: dict[Precision, bool] = {"bf16": descriptor.supports_bfloat16, "fp16": descriptor.supports_half}
+    return Facts(
+        name=f"spandrel-{re.sub(r'[^A-Za-z0-9.]+', '-', descriptor.architecture.id)}",
+        paper=f"{name}, by spandrel",
+        task="upscale",
+        scale=descriptor.scale,
+        channels=taken,
+        value_range=(0.0, 1.0),
+        multiple=descriptor.size_requirements.multiple_of,
+        norm="instance",
+        minimum=max(1, descriptor.size_requirements.minimum),
+        precisions=("fp32", *(precision for precision, runs in narrow.items() if runs)),
+    )
+
+
+def _plain(descriptor: Any) -> bool:
+    """Whether the module alone does what its descriptor does. It can be rewritten and exported then.
+
+    Some modules return more than a picture, or take more than one; only the descriptor knows. It also makes pictures
+    square, which our pipeline does not.
+    """
+    sizes = descriptor.size_requirements
+    if sizes.square or sizes.minimum > _LEAST_TILE:
+        return False
+    side = -(-max(_PROBE, sizes.minimum) // sizes.multiple_of) * sizes.multiple_of
+    picture = torch.rand(1, descriptor.input_channels, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        try:
+            wanted = descriptor(picture.clone())
+        except Exception as error:
+            raise CheckpointError(f"spandrel cannot run it: {_first_line(error)}") from error
+        try:
+            result = descriptor.model(picture.clone())
+        except Exception:  # it wants more than a picture
+            return False
+    if not isinstance(result, Tensor) or result.shape != wanted.shape:
+        return False
+    return torch.allclose(result.clamp(0, 1), wanted, atol=1e-5, rtol=0)
+
+
+def _first_line(error: BaseException) -> str:
+    """What an error says, in one line of bounded length; its kind where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,196 @@
+"""Weights that only spandrel knows, by the contract of its 0.4; the last test runs the real one where it is there."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from gankit_export.precision import typed
+
+from gankit import Upscaler, cli
+from gankit.backends.base import Request
+from gankit.backends.eager import EagerBackend, bf16_on_cpu
+from gankit.checkpoints import open_model
+from gankit.errors import BackendError, CheckpointError
+from tests.checkpoints import spandrel_fake
+from tests.checkpoints.spandrel_fake import Branching, ImageModelDescriptor, Odd, Pair, SizeRequirements
+
+PICTURE = torch.rand(2, 3, 12, 14, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def odd(tmp_path, monkeypatch):
+    """Makes a weights file of a network, and a spandrel that describes it; returns path and descriptor."""
+
+    def make(net, **described):
+        torch.manual_seed(2)
+        for value in net.parameters():
+            value.data.normal_(0, 0.3)
+        torch.save({"params": net.state_dict()}, tmp_path / "odd.pth")
+        descriptor = ImageModelDescriptor(type(net)(), **described)
+
+        def describe(state):
+            descriptor.model.load_state_dict(state)
+            return descriptor
+
+        seen = []
+        monkeypatch.setitem(sys.modules, "spandrel", spandrel_fake.module(describe, seen))
+        return tmp_path / "odd.pth", descriptor, seen
+
+    return make
+
+
+def pictures(descriptor):
+    return torch.cat([descriptor(picture) for picture in PICTURE.split(1)])
+
+
+def test_a_module_that_takes_and_gives_pictures_is_used_itself(odd):
+    sizes = SizeRequirements(minimum=8, multiple_of=2)
+    path, descriptor, seen = odd(Odd(), size_requirements=sizes, supports_half=False)
+    loaded = open_model(path)
+    assert loaded.generator is descriptor.model
+    assert not loaded.generator.training
+    assert not any(value.requires_grad for value in loaded.generator.parameters())
+    torch.testing.assert_close(loaded.generator(PICTURE).clamp(0, 1), pictures(descriptor), atol=1e-6, rtol=0)
+    facts = loaded.facts
+    assert (facts.name, facts.task, facts.scale, facts.channels) == ("spandrel-Odd-Net-", "upscale", 2, 3)
+    assert (facts.multiple, facts.minimum, facts.norm, dict(facts.options)) == (2, 8, "instance", {})
+    assert facts.precisions == ("fp32", "bf16")
+    assert all(isinstance(value, torch.Tensor) for value in seen[0].values())  # no wrapper, no file
+
+
+@pytest.mark.parametrize(
+    ("net", "described"),
+    [
+        (Pair, {"call_fn": lambda model, image: model(image)[0]}),
+        (Odd, {"call_fn": lambda model, image: model(image * 2 - 1)}),
+        (Odd, {"size_requirements": SizeRequirements(square=True)}),
+        (Odd, {"size_requirements": SizeRequirements(minimum=256)}),
+    ],
+)
+def test_others_go_through_their_descriptor(odd, net, described):
+    path, descriptor, _ = odd(net(), **described)
+    loaded = open_model(path)
+    assert loaded.generator is not descriptor.model
+    wanted = pictures(descriptor)
+    torch.testing.assert_close(loaded.generator(PICTURE), wanted, atol=1e-6, rtol=0)
+    narrow = typed(loaded.generator, "bf16")  # a copy; the descriptor in it must call the module that was cast
+    assert (narrow(PICTURE) - wanted).abs().max() < 0.05
+    torch.testing.assert_close(loaded.generator(PICTURE), wanted, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("net", [Odd, Branching])
+def test_upscaling(odd, net):
+    path, descriptor, _ = odd(net(), size_requirements=SizeRequirements(multiple_of=4))
+    pixels = np.random.default_rng(0).integers(0, 256, (13, 18, 3), dtype=np.uint8)
+    with Upscaler(path, backend="eager", precision="fp32") as upscaler:
+        assert upscaler(pixels).shape == (26, 36, 3)
+        fitting = upscaler(pixels[:12, :16])
+    values = torch.from_numpy(pixels[:12, :16].copy()).permute(2, 0, 1)[None].float() / 255
+    wanted = (descriptor(values)[0].permute(1, 2, 0) * 255).round().numpy()
+    assert np.abs(fitting.astype(int) - wanted).max() <= 1
+    assert wanted.std() > 1
+
+
+def test_only_its_precisions(odd):
+    path, _, _ = odd(Odd(), supports_bfloat16=False)
+    loaded = open_model(path)
+    with pytest.raises(BackendError, match=r"does not run in bf16; use --precision fp32 or fp16"):
+        EagerBackend().load(Request(loaded.generator, loaded.facts, "bf16"))
+    if bf16_on_cpu():
+        told = []
+        with Upscaler(path, backend="eager", precision="bf16", notify=told.append) as upscaler:
+            upscaler(np.zeros((8, 8, 3), np.uint8))
+        assert any("fp32 instead" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("described", "words"),
+    [
+        ({"purpose": "FaceSR"}, "spandrel says that it is a OddNet for FaceSR"),
+        ({"input_channels": 4}, "OddNet makes 3 channels of 4"),
+        ({"call_fn": lambda model, image: model(image[:, :2])}, "spandrel cannot run it: Given groups=1"),
+    ],
+)
+def test_what_is_of_no_use(odd, described, words):
+    path, _, _ = odd(Odd(), **described)
+    with pytest.raises(CheckpointError, match=rf"odd.pth: {words}") as caught:
+        open_model(path)
+    assert "\n" not in str(caught.value)
+
+
+def _raise(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("describe", "words"),
+    [
+        (lambda state: spandrel_fake.MaskedImageModelDescriptor(), "it is a LaMa for Inpainting"),
+        (lambda state: _raise(spandrel_fake.UnsupportedModelError()), "unknown architecture: .*spandrel does not know"),
+        (lambda state: _raise(KeyError("conv")), "spandrel cannot load it: 'conv'"),
+        (lambda state: _raise(RuntimeError("size\nmismatch")), "spandrel cannot load it: size"),
+    ],
+)
+def test_what_it_does_not_load(odd, monkeypatch, describe, words):
+    path, _, _ = odd(Odd())
+    monkeypatch.setitem(sys.modules, "spandrel", spandrel_fake.module(describe))
+    with pytest.raises(CheckpointError, match=words) as caught:
+        open_model(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_broken_weights_and_options(odd):
+    path, descriptor, _ = odd(Odd())
+    with pytest.raises(CheckpointError, match="--norm and --model-option are for these alone"):
+        open_model(path, options={"scale": 2})
+    state = descriptor.model.state_dict()
+    state["zag.bias"][0] = torch.nan
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match=r"NaN or infinite weights in 'zag\.bias'"):
+        open_model(path)
+
+
+def test_without_it(odd, monkeypatch):
+    path, _, _ = odd(Odd())
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    with pytest.raises(CheckpointError, match=r"unknown architecture: .*; for others: pip install spandrel$"):
+        open_model(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("raise RuntimeError('operator torchvision::nms does not exist')", "operator torchvision::nms does not exist"),
+        ("import no_such_torchvision", "No module named 'no_such_torchvision'"),
+    ],
+)
+def test_one_that_does_not_import(odd, monkeypatch, tmp_path, code, words):
+    path, _, _ = odd(Odd())
+    (tmp_path / "spandrel.py").write_text(code)
+    monkeypatch.delitem(sys.modules, "spandrel")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CheckpointError, match=f"spandrel does not import: {words}$"):
+        open_model(path)
+
+
+def test_it_cannot_be_converted(odd, capsys):
+    path, _, _ = odd(Odd())
+    assert cli.main(["convert", str(path)]) == 2
+    assert "OddNet, by spandrel: its network is not gankit's own" in capsys.readouterr().err
+    assert not path.with_suffix(".safetensors").exists()
+
+
+def test_the_real_one(tmp_path):
+    try:
+        from spandrel.architectures.SPAN import SPAN
+    except Exception as error:  # not installed, or a torchvision that is not for this torch
+        pytest.skip(f"spandrel does not import: {error}")
+    torch.manual_seed(0)
+    theirs = SPAN(num_in_ch=3, num_out_ch=3, feature_channels=16, upscale=2).eval()
+    torch.save(theirs.state_dict(), tmp_path / "span.pth")
+    loaded = open_model(tmp_path / "span.pth")
+    assert (loaded.facts.name, loaded.facts.scale) == ("spandrel-SPAN", 2)
+    with torch.no_grad():
+        result, wanted = loaded.generator(PICTURE), theirs(PICTURE)
+    torch.testing.assert_close(result.clamp(0, 1), wanted.clamp(0, 1), atol=1e-5, rtol=0)
