@@ -26,8 +26,12 @@ CROPS: dict[str, Box] = {
 
 
 def rgb(path: Path) -> np.ndarray:
-    """A picture as (H, W, 3) uint8."""
-    return decode(path).to_8bit().pixels
+    """A picture as (H, W, 3) uint8, over white where it is transparent."""
+    picture = decode(path).to_8bit()
+    if picture.alpha is None:
+        return picture.pixels
+    share = picture.alpha[..., None] / 255.0
+    return (picture.pixels * share + 255 * (1 - share)).round().astype(np.uint8)
 
 
 def make(upscaled: Path, target: Path) -> None:

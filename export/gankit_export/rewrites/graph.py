@@ -19,8 +19,10 @@ _POINTWISE = (nn.PReLU, nn.LeakyReLU, nn.ReLU, nn.Identity)
 # What may follow the last convolution. It stays behind the shuffle, so that slopes and statistics of every channel do
 # no harm there.
 _TAIL = (*_POINTWISE, nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.BatchNorm2d)
-_TAIL_FUNCTIONS = (operator.mul, operator.add, operator.sub, operator.truediv, torch.mul, torch.add, torch.tanh)
-_TAIL_FUNCTIONS += (torch.sigmoid, torch.clamp)
+_TAIL_FUNCTIONS: frozenset[object] = frozenset(
+    (operator.mul, operator.add, operator.sub, operator.truediv)
+    + (torch.mul, torch.add, torch.tanh, torch.sigmoid, torch.clamp)
+)
 _TAIL_METHODS = ("mul", "add", "sub", "div", "tanh", "sigmoid", "clamp")
 
 
