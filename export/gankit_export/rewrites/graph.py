@@ -20,8 +20,10 @@ _POINTWISE = (nn.PReLU, nn.LeakyReLU, nn.ReLU, nn.Identity)
 # no harm there.
 _TAIL = (*_POINTWISE, nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.BatchNorm2d)
 _TAIL_FUNCTIONS: frozenset[object] = frozenset(
-    (operator.mul, operator.add, operator.sub, operator.truediv)
-    + (torch.mul, torch.add, torch.tanh, torch.sigmoid, torch.clamp)
+    [
+        *(operator.mul, operator.add, operator.sub, operator.truediv),
+        *(torch.mul, torch.add, torch.tanh, torch.sigmoid, torch.clamp),
+    ]
 )
 _TAIL_METHODS = ("mul", "add", "sub", "div", "tanh", "sigmoid", "clamp")
 
