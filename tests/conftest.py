@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-# A runner that was started in the background ignores Ctrl-C, and all its children with it: the tests send it.
+# A runner in the background ignores Ctrl-C, one under nohup SIGHUP, and all its children with it: the tests send them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).resolve().parents[1]
 
