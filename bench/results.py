@@ -1,6 +1,7 @@
 """From a benchmark's JSON to a table that is kept: ``python -m bench.results FILE.json`` writes bench/results/*.csv.
 
-    pytest bench --benchmark-only --pictures 24 --benchmark-json runs/bench.json && python -m bench.results runs/bench.json
+    pytest bench --benchmark-only --pictures 24 --benchmark-json runs/bench.json
+    python -m bench.results runs/bench.json
 
 The file is named after the machine; its first lines say what it was and which versions ran.
 """

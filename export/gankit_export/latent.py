@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from gankit_export.onnx import ExportError, _first_line, _quiet
+from gankit_export.onnx import write_onnx
 from gankit_export.parity import Inputs
 from gankit_export.precision import DTYPES, Float32Edges, Precision, typed
 
-LATENTS, CLASSES, OUTPUT = "latents", "classes", "output"
+LATENTS, CLASSES = "latents", "classes"
 BATCHES = (1, 5, 16)
 """Sizes of the batches at which parity is measured."""
 _EXAMPLES = 3  # an example of 1 would fix the batch
@@ -46,38 +44,11 @@ def export_latent_onnx(
         ExportError: the module has no graph, the batch came out fixed, or the checker objects.
         OSError: the file cannot be written.
     """
-    path = Path(path)
     batch = Dim("batch", min=1, max=1 << 20)
-    arguments = [torch.randn(_EXAMPLES, latent).to(dtype)]
-    names = [LATENTS]
+    inputs = {LATENTS: torch.randn(_EXAMPLES, latent).to(dtype)}
     if classes:
-        arguments.append(torch.arange(_EXAMPLES) % classes)
-        names.append(CLASSES)
-    try:
-        with _quiet():
-            program = torch.onnx.export(
-                module.eval(),
-                tuple(arguments),
-                dynamo=True,
-                opset_version=opset,
-                input_names=names,
-                output_names=[OUTPUT],
-                dynamic_shapes=tuple({0: batch} for _ in arguments),
-                external_data=False,
-                optimize=True,
-                verify=False,
-                verbose=False,
-            )
-    except Exception as error:  # the exporter raises many kinds, each with pages of text
-        raise ExportError(f"{type(module).__name__} cannot be exported: {_first_line(error)}") from error
-    if program is None:
-        raise ExportError(f"{type(module).__name__} cannot be exported: the exporter returned nothing")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        temporary = Path(folder) / path.name
-        program.save(temporary, external_data=False)
-        _check(temporary)
-        temporary.replace(path)
+        inputs[CLASSES] = torch.arange(_EXAMPLES) % classes
+    write_onnx(module, inputs, [{0: batch} for _ in inputs], Path(path), opset=opset, axes=(0,))
 
 
 def typed_latent(module: nn.Module, precision: Precision, *, conditional: bool) -> nn.Module:
@@ -117,16 +88,3 @@ class _ConditionalEdges(Float32Edges):
     def forward(self, x: Tensor, classes: Tensor) -> Tensor:  # type: ignore[override]
         """(N, latent) float32 and (N,) int64 in, float32 pictures out."""
         return self.inner(x.to(self.dtype), classes).float()
-
-
-def _check(path: Path) -> None:
-    """Hold a file against the ONNX checker and against what :func:`export_latent_onnx` promises."""
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the ONNX checker objects: {_first_line(error)}") from error
-    graph = onnx.load(str(path), load_external_data=False).graph
-    if any(item.data_location == onnx.TensorProto.EXTERNAL for item in graph.initializer):
-        raise ExportError("weights came out in a second file")
-    if not all(value.type.tensor_type.shape.dim[0].dim_param for value in (*graph.input, *graph.output)):
-        raise ExportError("the batch came out fixed; rewrite the module")

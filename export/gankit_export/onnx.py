@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import Dim
 
 INPUT, OUTPUT = "input", "output"
@@ -61,20 +62,44 @@ def export_onnx(
     height, width = example_hw or (3 * unit, 4 * unit)
     if height % multiple or width % multiple or height == width:
         raise ValueError(f"example_hw must be two different multiples of {multiple}, not {height} and {width}")
-    path = Path(path)
-    module = module.eval()
+    shapes = {0: Dim("batch", min=1, max=1024), 2: _side("height", multiple), 3: _side("width", multiple)}
+    example = torch.rand(2, channels, height, width).to(dtype)  # batch 2: an example of 1 fixes it
+    write_onnx(module, {INPUT: example}, [shapes], Path(path), opset=opset, axes=(0, 2, 3))
+
+
+def write_onnx(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    dynamic_shapes: Sequence[Mapping[int, Any]],
+    path: Path,
+    *,
+    opset: int,
+    axes: Sequence[int],
+) -> None:
+    """Export a module of one output; the file appears whole and checked, or not at all.
+
+    Args:
+        module: what to export.
+        inputs: an example of each input, by the name that it gets in the file.
+        dynamic_shapes: of each input, the axes that are free.
+        path: the file to write.
+        opset: of the file.
+        axes: that must have come out free, of every input and of the output.
+
+    Raises:
+        ExportError: the module has no graph, an axis came out fixed, or the checker objects.
+        OSError: the file cannot be written.
+    """
     try:
         with _quiet():
             program = torch.onnx.export(
-                module,
-                (torch.rand(2, channels, height, width).to(dtype),),  # batch 2: an example of 1 fixes it
+                module.eval(),
+                tuple(inputs.values()),
                 dynamo=True,
                 opset_version=opset,
-                input_names=[INPUT],
+                input_names=[*inputs],
                 output_names=[OUTPUT],
-                dynamic_shapes=(
-                    {0: Dim("batch", min=1, max=1024), 2: _side("height", multiple), 3: _side("width", multiple)},
-                ),
+                dynamic_shapes=tuple(dynamic_shapes),
                 external_data=False,
                 optimize=True,
                 verify=False,
@@ -88,12 +113,16 @@ def export_onnx(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         temporary = Path(folder) / path.name
         program.save(temporary, external_data=False)
-        check(temporary)
+        check(temporary, axes)
         temporary.replace(path)
 
 
-def check(path: Path) -> None:
-    """Hold a file against the ONNX checker and against what :func:`export_onnx` promises.
+def check(path: Path, axes: Sequence[int] = (0, 2, 3)) -> None:
+    """Hold a file against the ONNX checker and against what :func:`write_onnx` promises.
+
+    Args:
+        path: of the file.
+        axes: that must be free, of every input and output.
 
     Raises:
         ExportError: it fails.
@@ -105,8 +134,8 @@ def check(path: Path) -> None:
     graph = onnx.load(str(path), load_external_data=False).graph
     if any(item.data_location == onnx.TensorProto.EXTERNAL for item in graph.initializer):
         raise ExportError("weights came out in a second file")
-    for axis in (0, 2, 3):
-        if not all(value.type.tensor_type.shape.dim[axis].dim_param for value in (graph.input[0], graph.output[0])):
+    for axis in axes:
+        if not all(value.type.tensor_type.shape.dim[axis].dim_param for value in (*graph.input, *graph.output)):
             raise ExportError(f"the {DIMS[axis]} came out fixed; take another example_hw, or rewrite the module")
 
 
