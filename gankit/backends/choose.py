@@ -102,7 +102,7 @@ def select(
             forget(words)
             forget(question.patient)
             known = None
-    race = Race(loaded, threads)
+    race = Race(loaded, threads, groups[0][0].device)
     for group in sorted(groups, key=lambda group: known is not None and group[0].device != known.device):
         _measure(race, question, group, known)
         if race.best is not None:

@@ -12,7 +12,7 @@ from rich.progress import Progress as Bars
 from gankit.cli.process import one_line
 
 if TYPE_CHECKING:
-    from gankit.pipeline.runner import Progress
+    from gankit.pipeline.items import Progress
 
 
 class Bar:

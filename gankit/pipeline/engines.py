@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -123,6 +123,29 @@ class Engines:
             if self.precision != "auto":
                 raise
             return self._fitting(self.exact(), picture).picture(picture, watch)
+
+    def together(self, picture: Picture) -> tuple[Hashable, int]:
+        """What pictures that share a call of the engine have in common, and how many do."""
+        key = (picture.pixels.dtype.str, picture.pixels.shape)
+        if picture.pixels.dtype != "uint8":
+            return key, 1
+        stage = self._fitting(self.fast(), picture)
+        count = stage.together(picture)
+        return (*key, count > 1), count
+
+    def most_together(self) -> int:
+        """The largest number that :meth:`together` gives."""
+        from gankit.pipeline.stages import MOST_TOGETHER
+
+        return self.batch if self.batch != "auto" else MOST_TOGETHER if self.fast().engine.device != "cpu" else 1
+
+    def pictures(self, pictures: Sequence[Picture]) -> list[Picture]:
+        """Pictures that :meth:`together` finds alike, in one call.
+
+        Raises:
+            NotFiniteError, MemoryError: of one of them.
+        """
+        return self._fitting(self.fast(), pictures[0]).pictures(pictures)
 
     def _fitting(self, stage: Stage, picture: Picture) -> Stage:
         """The stage itself, or one in bands in lock-step where the picture would take more memory than it may.

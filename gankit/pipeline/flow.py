@@ -91,6 +91,15 @@ class Channel(Generic[T]):
             yield item
             del item  # a consumer that waits must not keep the last picture alive
 
+    def take(self, accept: Callable[[T], bool]) -> T | None:
+        """The next item if it is there already and ``accept`` likes it; waits for nothing."""
+        with self._stop.condition:
+            if not self._items or not accept(self._items[0]):
+                return None
+            item = self._items.popleft()
+            self._stop.condition.notify_all()
+            return item
+
 
 class Budget:
     """Bytes that may be in flight. One picture is always let through, however large.

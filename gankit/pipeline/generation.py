@@ -16,9 +16,9 @@ import numpy as np
 
 from gankit.errors import ImageError, UsageError
 from gankit.pipeline.inputs import Job, collect
+from gankit.pipeline.items import Progress
 from gankit.pipeline.output import prepare, remove_stale, write_whole
 from gankit.pipeline.paths import exists
-from gankit.pipeline.runner import Progress
 from gankit.pipeline.sampler import Sampler
 from gankit.pipeline.sheets import Sheet
 

@@ -17,12 +17,13 @@ from gankit.errors import UsageError
 from gankit.models.facts import AtTest, Direction, Task
 from gankit.pipeline.engines import Auto, Engines
 from gankit.pipeline.inputs import Job, collect
+from gankit.pipeline.items import Progress, Together
 from gankit.pipeline.memory import available_memory
 from gankit.pipeline.output import prepare, remove_stale
 from gankit.pipeline.paths import exists, is_file
 from gankit.pipeline.records import Records
 from gankit.pipeline.report import PictureReport, Report, versions
-from gankit.pipeline.runner import Progress, Runner
+from gankit.pipeline.runner import Runner
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +50,7 @@ class PicturePipeline:
             ones and tensors, whose levels the others do not keep.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"``.
         tile: side of a tile in input pixels, halo included, or ``"auto"``.
-        batch: tiles in one call of the engine, or ``"auto"``.
+        batch: tiles, or pictures of one size, in one call of the engine, or ``"auto"``.
         threads: CPU threads of the engine; ``None`` for the number of cores.
         notify: called with a line when something worth telling happens while the engine is chosen.
         max_memory: bytes that one picture's layers may take; ``None`` for half of what is free. Beyond it a network
@@ -212,6 +213,7 @@ class PicturePipeline:
                     cost=lambda picture: _bytes(picture, scale),
                     progress=progress,
                     record=records.add,
+                    together=Together(self._engines.together, self._engines.pictures, self._engines.most_together()),
                     **_hands(),
                 ).run(todo)
             finally:

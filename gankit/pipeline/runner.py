@@ -16,9 +16,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from gankit.errors import GankitError, ImageError, NotFiniteError, OutputError
+from gankit.errors import ImageError, NotFiniteError, OutputError
 from gankit.pipeline.flow import Budget, Channel, Stop, Stopped
 from gankit.pipeline.inputs import Job
+from gankit.pipeline.items import Item, Progress, Together, size, words
 from gankit.pipeline.report import PictureReport
 
 if TYPE_CHECKING:
@@ -28,46 +29,12 @@ Decode = Callable[[Path], "Picture"]
 Work = Callable[["Picture", Callable[[float], None]], "Picture"]
 Encode = Callable[["Picture", Path], None]
 
+_PICTURE_ERRORS = (ImageError, NotFiniteError, MemoryError)  # of one picture: the others go on
+
 # What the whole output suffers from; any other trouble with a file is that file's own.
 _OUTPUT_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.EEXIST}
 )
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is.
-
-    Attributes:
-        total: pictures to do, without the skipped ones.
-        done: pictures written.
-        failed: pictures given up.
-        output_mp: million pixels written.
-        seconds: since the run began.
-        current: the picture in the engine.
-        fraction: the part of it that is done, 0 to 1.
-    """
-
-    total: int
-    done: int = 0
-    failed: int = 0
-    output_mp: float = 0.0
-    seconds: float = 0.0
-    current: Path | None = None
-    fraction: float = 0.0
-
-
-@dataclass
-class _Item:
-    """A picture on its way, and what it has cost so far."""
-
-    index: int
-    job: Job
-    picture: Picture
-    cost: int
-    decode_seconds: float
-    input_size: tuple[int, int]
-    engine_seconds: float = 0.0
 
 
 @dataclass
@@ -84,6 +51,7 @@ class Runner:
         encoders: threads that write.
         progress: called after each step of the engine and each picture, one call at a time, from any thread.
         record: called with each picture's report as soon as it is known, from any thread.
+        together: how several pictures go through the engine in one call; ``None`` for one at a time.
     """
 
     decode: Decode
@@ -95,6 +63,7 @@ class Runner:
     encoders: int = 1
     progress: Callable[[Progress], None] | None = None
     record: Callable[[PictureReport], None] | None = None
+    together: Together | None = None
     _reports: dict[int, PictureReport] = field(default_factory=dict, init=False)
     _state: Progress = field(default=Progress(0), init=False)
     _began: float = field(default=0.0, init=False)
@@ -117,8 +86,9 @@ class Runner:
         """
         self._reports, self._state, self._began = {}, Progress(len(jobs)), perf_counter()
         stop = Stop()
-        decoded: Channel[_Item] = Channel(2, stop, producers=self.decoders)
-        finished: Channel[_Item] = Channel(2 * self.encoders, stop)
+        waiting = max(2, self.together.most if self.together else 0)
+        decoded: Channel[Item] = Channel(waiting, stop, producers=self.decoders)
+        finished: Channel[Item] = Channel(2 * self.encoders, stop)
         budget = Budget(self.max_bytes, stop)
         queue = iter(enumerate(jobs))
         readers = [
@@ -162,7 +132,7 @@ class Runner:
         except BaseException as error:
             stop(error)
 
-    def _read(self, queue: Iterator[tuple[int, Job]], decoded: Channel[_Item], budget: Budget, stop: Stop) -> None:
+    def _read(self, queue: Iterator[tuple[int, Job]], decoded: Channel[Item], budget: Budget, stop: Stop) -> None:
         while True:
             stop.check()  # broken pictures wait for nothing that would notice the end
             with self._lock:
@@ -180,33 +150,74 @@ class Runner:
             seconds = perf_counter() - began
             cost = self.cost(picture)
             budget.take(cost)
-            decoded.put(_Item(index, job, picture, cost, seconds, _size(picture)))
+            decoded.put(Item(index, job, picture, cost, seconds, size(picture)))
             del picture  # while this thread waits it must keep nothing alive that the budget no longer counts
 
-    def _work(self, decoded: Channel[_Item], finished: Channel[_Item], budget: Budget, stop: Stop) -> None:
-        for item in decoded:
-
-            def watch(part: float, source: Path = item.job.source) -> None:
-                if stop.set:
-                    raise Stopped
-                self._tell(current=source, fraction=part)
-
-            began = perf_counter()
-            self._tell(current=item.job.source, fraction=0.0)
-            try:
-                item.picture = self.work(item.picture, watch)
-            except (ImageError, NotFiniteError, MemoryError) as error:
-                seconds = perf_counter() - began
-                self._fail(item.index, item.job, error, item, engine_seconds=seconds)
-                cost = item.cost
-                del item  # likewise
-                budget.give(cost)
+    def _work(self, decoded: Channel[Item], finished: Channel[Item], budget: Budget, stop: Stop) -> None:
+        for first in decoded:
+            items = [first, *self._others(first, decoded)]
+            del first
+            if len(items) > 1 and self._work_together(items):
+                for item in items:
+                    finished.put(item)
+                    del item
                 continue
-            item.engine_seconds = perf_counter() - began
-            finished.put(item)
-            del item
+            while items:
+                item = items.pop(0)
+                if self._work_alone(item, stop):
+                    finished.put(item)
+                    del item
+                else:
+                    cost = item.cost
+                    del item  # likewise
+                    budget.give(cost)
 
-    def _write(self, finished: Channel[_Item], budget: Budget) -> None:
+    def _others(self, first: Item, decoded: Channel[Item]) -> list[Item]:
+        """Those that wait already and go with the first."""
+        if self.together is None:
+            return []
+        like, most = self.together.like(first.picture)
+        others: list[Item] = []
+        while len(others) < most - 1:
+            item = decoded.take(lambda item: self.together is not None and self.together.like(item.picture)[0] == like)
+            if item is None:
+                break
+            others.append(item)
+        return others
+
+    def _work_together(self, items: Sequence[Item]) -> bool:
+        """Several pictures in one call; whether that was done."""
+        assert self.together is not None
+        began = perf_counter()
+        self._tell(current=items[0].job.source, fraction=0.0)
+        try:
+            results = self.together.work([item.picture for item in items])
+        except _PICTURE_ERRORS:
+            return False  # which of them it was shows when each is alone
+        seconds = (perf_counter() - began) / len(items)
+        for item, result in zip(items, results, strict=True):
+            item.picture, item.engine_seconds = result, seconds
+        return True
+
+    def _work_alone(self, item: Item, stop: Stop) -> bool:
+        """One picture; whether it was done."""
+
+        def watch(part: float) -> None:
+            if stop.set:
+                raise Stopped
+            self._tell(current=item.job.source, fraction=part)
+
+        began = perf_counter()
+        self._tell(current=item.job.source, fraction=0.0)
+        try:
+            item.picture = self.work(item.picture, watch)
+        except _PICTURE_ERRORS as error:
+            self._fail(item.index, item.job, error, item, engine_seconds=perf_counter() - began)
+            return False
+        item.engine_seconds = perf_counter() - began
+        return True
+
+    def _write(self, finished: Channel[Item], budget: Budget) -> None:
         for item in finished:
             began = perf_counter()
             try:
@@ -226,7 +237,7 @@ class Runner:
                         item.job.target,
                         "done",
                         input_size=item.input_size,
-                        output_size=_size(item.picture),
+                        output_size=size(item.picture),
                         decode_seconds=item.decode_seconds,
                         engine_seconds=item.engine_seconds,
                         encode_seconds=perf_counter() - began,
@@ -241,7 +252,7 @@ class Runner:
         index: int,
         job: Job,
         error: Exception,
-        item: _Item | None = None,
+        item: Item | None = None,
         *,
         decode_seconds: float = 0.0,
         engine_seconds: float = 0.0,
@@ -253,7 +264,7 @@ class Runner:
                 job.source,
                 job.target,
                 "failed",
-                error=_words(job, error),
+                error=words(job, error),
                 input_size=item.input_size if item else None,
                 decode_seconds=item.decode_seconds if item else decode_seconds,
                 engine_seconds=engine_seconds or (item.engine_seconds if item else 0.0),
@@ -283,19 +294,3 @@ class Runner:
         if self.progress is not None:
             with self._telling:
                 self.progress(state)
-
-
-def _size(picture: Picture) -> tuple[int, int]:
-    height, width = picture.pixels.shape[:2]
-    return width, height
-
-
-def _words(job: Job, error: Exception) -> str:
-    """One line that begins with the picture's name."""
-    if isinstance(error, MemoryError) and not isinstance(error, GankitError):
-        reason = "too large for the memory of this machine: close other programs, or upscale parts of it"
-        return f"{job.source}: {reason}"
-    if isinstance(error, OSError):
-        return f"{job.source}: {error.strerror or error}"
-    text = " ".join(str(error).split())
-    return text if str(job.source) in text else f"{job.source}: {text}"

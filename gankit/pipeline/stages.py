@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,6 +22,7 @@ from gankit.pipeline.tiles import auto_tile, run_tiled
 
 Watch = Callable[[float], None]
 
+MOST_TOGETHER = 16
 _LEAST_PIXELS = 64 * 64
 _MOST_BYTES = 3 << 30
 _FLAT_WINDOW = 5
@@ -79,6 +80,34 @@ class Stage:
             if busy:
                 grown = self._alpha(alpha, watch and (lambda part: watch(0.5 + part / 2)))
         return replace(picture, pixels=pixels, alpha=grown)
+
+    def pictures(self, pictures: Sequence[Picture]) -> list[Picture]:
+        """Upscale pictures of one size and depth in one call, those that :meth:`together` allows; metadata stay."""
+        results = self.tensor(together([nchw(picture.pixels) for picture in pictures]))
+        return [
+            replace(picture, pixels=hwc(result)) for picture, result in zip(pictures, results.split(1), strict=True)
+        ]
+
+    def together(self, picture: Picture) -> int:
+        """How many pictures like this one :meth:`pictures` may be given; 1 where one needs more than its colours."""
+        plain = picture.alpha is None and not picture.gray and self.facts.channels == 3
+        fits = _peak_bytes(picture, self.facts.scale) * max(1, self.batch_of(picture)) <= available_memory()
+        return self.batch_of(picture) if plain and fits else 1
+
+    def batch_of(self, picture: Picture) -> int:
+        """How many whole pictures of this size go into one call of the engine.
+
+        As many as the user says. Otherwise one on a CPU, which is busy with one already, and on a GPU as many as
+        ``max_pixels`` allow.
+        """
+        if self.engine.wants == "pictures":
+            return 1
+        if self.batch != "auto":
+            return self.batch
+        if self.engine.device == "cpu":
+            return 1
+        height, width = picture.pixels.shape[:2]
+        return max(1, min(MOST_TOGETHER, self.max_pixels // (height * width)))
 
     def tensor(self, batch: Tensor, watch: Watch | None = None) -> Tensor:
         """Upscale (N, C, H, W) uint8, uint16 or float32 on the CPU, in tiles, backing off where memory runs out.
@@ -220,6 +249,11 @@ def nchw(pixels: np.ndarray) -> Tensor:
     if not pixels.flags.writeable:  # torch warns of memory that it could not write
         pixels = pixels.copy()
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+
+
+def together(batches: Sequence[Tensor]) -> Tensor:
+    """Several (1, C, H, W) as one (N, C, H, W), channels_last."""
+    return torch.cat(list(batches)).contiguous(memory_format=torch.channels_last)
 
 
 def hwc(batch: Tensor) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import itertools
 import threading
 import time
 import weakref
@@ -13,6 +14,7 @@ from gankit.backends.base import EngineMemoryError
 from gankit.errors import BackendError, ImageError, OutputError
 from gankit.images import Picture
 from gankit.pipeline.inputs import Job
+from gankit.pipeline.items import Together
 from gankit.pipeline.runner import Runner
 
 
@@ -56,6 +58,72 @@ def test_each_picture_is_done_once(jobs, decoders, encoders):
     assert states[-1].done == 12
     assert states[-1].output_mp == pytest.approx(12 * 80 / 1e6)
     assert runner().run([]) == []
+
+
+def shapes(item):
+    return item.pixels.shape, 4
+
+
+def together(work, like=shapes):
+    return Together(like, work, most=4)
+
+
+def test_pictures_that_are_alike_share_a_call(jobs):
+    """The first call waits until all are decoded, so that what then lies there is known."""
+    calls, decoded = [], threading.Semaphore(0)
+
+    def decode(path):
+        decoded.release()
+        wide = path.stem in ("5", "6", "7")
+        return Picture(np.full((4, 9 if wide else 5, 3), int(path.stem), np.uint8))
+
+    def work(items):
+        for _ in range(6 if not calls else 0):  # one in hand, four in the queue, one in the decoder's hands
+            decoded.acquire(timeout=10)
+        calls.append([int(item.pixels[0, 0, 0]) for item in items])
+        return [double(item, lambda part: None) for item in items]
+
+    reports = runner(
+        decode=decode, work=lambda item, watch: work([item])[0], together=together(work), max_bytes=10**6
+    ).run(jobs)
+    assert {report.status for report in reports} == {"done"}
+    assert [job.target.read_bytes()[0] for job in jobs] == list(range(12))
+    assert sorted(itertools.chain(*calls)) == list(range(12))
+    assert max(map(len, calls)) > 1
+    assert all(len(call) <= 4 for call in calls)
+    wide = {5, 6, 7}
+    assert all(wide.issuperset(call) or wide.isdisjoint(call) for call in calls)
+
+
+def test_where_a_call_of_several_fails_each_is_done_alone(jobs):
+    def several(items):
+        raise MemoryError
+
+    def one(item, watch):
+        if item.pixels[0, 0, 0] == 5:
+            raise MemoryError
+        return double(item, watch)
+
+    reports = runner(work=one, together=together(several), max_bytes=10**6).run(jobs)
+    assert [report.status for report in reports] == ["done"] * 5 + ["failed"] + ["done"] * 6
+
+    def at_fault(items):
+        raise ZeroDivisionError("ours")
+
+    begun = threading.Event()
+
+    def wait(item, watch):
+        begun.wait(10)
+        time.sleep(0.05)  # the others are decoded meanwhile
+        return double(item, watch)
+
+    def decode(path):
+        if path.stem == "3":
+            begun.set()
+        return picture(path)
+
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        runner(decode=decode, work=wait, together=together(at_fault), max_bytes=10**6).run(jobs)
 
 
 def test_a_broken_picture_does_not_stop_the_others(jobs):

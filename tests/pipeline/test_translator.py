@@ -61,6 +61,44 @@ def test_any_size_in_and_the_same_out(weights, size, backend):
     assert wanted.std() > 5  # else it proves nothing
 
 
+@pytest.mark.parametrize("backend", ["eager", "onnxruntime", "openvino"])
+def test_pictures_of_one_size_share_a_call(weights, tmp_path, monkeypatch, backend):
+    """Batched or not, a whole-picture norm sees one picture."""
+    path, net = weights
+    sizes = [(32, 48)] * 5 + [(33, 50)] + [(32, 48)] * 2
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index, size in enumerate(sizes):
+        Image.fromarray(picture(*size, seed=index)).save(folder / f"{index}.png")
+    counts = []
+    many = TranslationStage.pictures
+    monkeypatch.setattr(
+        TranslationStage, "pictures", lambda self, items: counts.append(len(items)) or many(self, items)
+    )
+    with Translator(path, backend=backend, precision="fp32", batch=4) as translator:
+        translator(picture(8, 8))  # the engine is there: what comes then waits for it
+        report = translator.run(folder, tmp_path / "out")
+    assert not report.failures
+    assert all(2 <= count <= 4 for count in counts)
+    for index, size in enumerate(sizes):
+        wanted = by_hand(net, picture(*size, seed=index), 4)
+        assert np.abs(decode(tmp_path / "out" / f"{index}.png").pixels.astype(int) - wanted).max() <= 1
+
+
+def test_a_batch_of_pictures_equals_one_after_another(weights):
+    path, _ = weights
+    pictures = [Picture(picture(32, 48, seed), alpha=picture(32, 48, seed)[..., 0].copy()) for seed in range(3)]
+    with Translator(path, backend="eager", precision="fp32", batch=3) as translator:
+        stage = translator._engines.fast()
+        assert stage.together(pictures[0]) == 3
+        results = stage.pictures(pictures)
+        alone = [stage.picture(item) for item in pictures]
+    for result, other, item in zip(results, alone, pictures, strict=True):
+        assert np.abs(result.pixels.astype(int) - other.pixels).max() <= 1
+        assert np.array_equal(result.alpha, item.alpha)
+        assert result.pixels.flags.c_contiguous
+
+
 def test_auto_finds_an_engine(weights):
     path, net = weights
     with Translator(path) as translator:

@@ -1,0 +1,84 @@
+"""What goes through the threads of a run: pictures on their way, what is told of them, how several go together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gankit.errors import GankitError
+from gankit.pipeline.inputs import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from gankit.images import Picture
+
+
+@dataclass(frozen=True)
+class Together:
+    """Pictures that the engine takes in one call, where several like each other are there already.
+
+    Attributes:
+        like: what must be equal, and how many one call takes at most.
+        work: does them. Where it fails with an error of one picture, each is done alone.
+        most: the largest number that ``like`` gives.
+    """
+
+    like: Callable[[Picture], tuple[Hashable, int]]
+    work: Callable[[Sequence[Picture]], list[Picture]]
+    most: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is.
+
+    Attributes:
+        total: pictures to do, without the skipped ones.
+        done: pictures written.
+        failed: pictures given up.
+        output_mp: million pixels written.
+        seconds: since the run began.
+        current: the picture in the engine.
+        fraction: the part of it that is done, 0 to 1.
+    """
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    output_mp: float = 0.0
+    seconds: float = 0.0
+    current: Path | None = None
+    fraction: float = 0.0
+
+
+@dataclass
+class Item:
+    """A picture on its way, and what it has cost so far."""
+
+    index: int
+    job: Job
+    picture: Picture
+    cost: int
+    decode_seconds: float
+    input_size: tuple[int, int]
+    engine_seconds: float = 0.0
+
+
+def size(picture: Picture) -> tuple[int, int]:
+    """Width and height."""
+    height, width = picture.pixels.shape[:2]
+    return width, height
+
+
+def words(job: Job, error: Exception) -> str:
+    """What went wrong with a picture, in one line that names it."""
+    if isinstance(error, MemoryError) and not isinstance(error, GankitError):
+        reason = "too large for the memory of this machine: close other programs, or upscale parts of it"
+        return f"{job.source}: {reason}"
+    if isinstance(error, OSError):
+        return f"{job.source}: {error.strerror or error}"
+    text = " ".join(str(error).split())
+    return text if str(job.source) in text else f"{job.source}: {text}"
