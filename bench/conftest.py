@@ -84,7 +84,8 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     from gankit.backends.machine import machine
     from gankit.backends.survey import installed
 
-    machine_info["gankit"] = {"machine": asdict(machine()), "versions": installed()}
+    model = Path(config.getoption("--model")).stem
+    machine_info["gankit"] = {"machine": asdict(machine()), "versions": installed(), "model": model}
 
 
 @pytest.hookimpl(trylast=True)

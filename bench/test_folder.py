@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.baselines import BASELINES, folder
+from bench.baselines import BASELINES, Run, folder
 from bench.common import EAGER, GATE_DB, OPENVINO, ROOT, Row, engines, name_of, pictures, read
-from gankit import Upscaler
+from gankit import Translator, Upscaler
 from gankit.checkpoints import open_model
 from gankit.evaluation import psnr
+
+_PIPELINES = {"upscale": Upscaler, "translate": Translator}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def truth(model: str, sources: list[Path], tmp_path_factory: pytest.TempPathFact
 @pytest.mark.parametrize("label", BASELINES)
 def test_baseline(benchmark, rows, model, sources, suite, truth, tmp_path, label):
     pytest.importorskip(label.partition(",")[0]) if label != EAGER else None
-    run = BASELINES[label](open_model(model).generator)
+    run = _baseline(label, model)
     output = truth if label == EAGER else tmp_path
     for first in {read(path).shape: path for path in sources}.values():
         folder(run, [first], tmp_path)
@@ -55,10 +57,11 @@ def test_baseline(benchmark, rows, model, sources, suite, truth, tmp_path, label
 @pytest.mark.parametrize(("backend", "precision", "device"), [("auto", "auto", "auto"), *engines()])
 def test_gankit(benchmark, rows, model, sources, suite, truth, tmp_path, backend, precision, device):
     benchmark.group = suite
-    with Upscaler(model, backend=backend, precision=precision, device=device) as upscaler:
+    pipeline = _PIPELINES[open_model(model).facts.task]
+    with pipeline(model, backend=backend, precision=precision, device=device) as pictures:
         for first in {read(path).shape: path for path in sources}.values():
-            upscaler.run(first, tmp_path / "first")
-        report = benchmark.pedantic(upscaler.run, args=([sources[0].parent], tmp_path / "all"), rounds=1)
+            pictures.run(first, tmp_path / "first")
+        report = benchmark.pedantic(pictures.run, args=([sources[0].parent], tmp_path / "all"), rounds=1)
     assert report.totals.done == len(sources)
     totals, engine = report.totals, report.engine
     seconds = {
@@ -75,18 +78,19 @@ def test_gankit(benchmark, rows, model, sources, suite, truth, tmp_path, backend
 
 def test_command(benchmark, rows, model, sources, suite, truth, tmp_path):
     """``gankit upscale`` as a user types it, with the start of Python, the weights and the (remembered) choice."""
-    words = [sys.executable, "-c", "import sys; from gankit.cli import main; sys.exit(main())", "upscale", "--quiet"]
+    task = open_model(model).facts.task
+    words = [sys.executable, "-c", "import sys; from gankit.cli import main; sys.exit(main())", task, "--quiet"]
     command = [*words, "--model", model, str(sources[0].parent), "--output", str(tmp_path / "all")]
     benchmark.group = suite
     benchmark.pedantic(subprocess.run, args=(command,), kwargs={"check": True, "cwd": ROOT}, rounds=1)
-    label = "gankit upscale (command, start included)"
+    label = f"gankit {task} (command, start included)"
     _note(benchmark, rows, model, sources, suite, truth, tmp_path / "all", label)
 
 
 def test_baseline_again(benchmark, rows, model, sources, suite, truth, tmp_path):
     """The difference to its first row is how far the machine drifted meanwhile."""
     pytest.importorskip("openvino")
-    run = BASELINES[OPENVINO](open_model(model).generator)
+    run = _baseline(OPENVINO, model)
     for first in {read(path).shape: path for path in sources}.values():
         folder(run, [first], tmp_path)
     benchmark.group = suite
@@ -94,11 +98,16 @@ def test_baseline_again(benchmark, rows, model, sources, suite, truth, tmp_path)
     _note(benchmark, rows, model, sources, suite, truth, tmp_path, f"{OPENVINO} (again)")
 
 
+def _baseline(label: str, model: str) -> Run:
+    loaded = open_model(model)
+    return BASELINES[label](loaded.generator, loaded.facts)
+
+
 def _note(benchmark, rows, model, sources, suite, truth: Path, output: Path, label: str, remark: str = "") -> None:
     """The row of the table; parity is the worst picture's."""
     missing = [path for path in sources if not (truth / f"{path.stem}.png").exists()]
     if missing:
-        folder(BASELINES[EAGER](open_model(model).generator), missing, truth)
+        folder(_baseline(EAGER, model), missing, truth)
     parities = []
     for path in sources:
         result = next(output.glob(f"{path.stem}.*"))
