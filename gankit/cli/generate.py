@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from gankit.cli.model_options import model_option
 from gankit.errors import UsageError
 from gankit.pipeline.generation import Outcome, Samples, Where, write_reconstructions, write_samples
 from gankit.pipeline.sampler import PRECISIONS, Sampler
@@ -29,6 +31,7 @@ _SAMPLES = 64
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
 @click.option("--batch", type=int, default=64, show_default=True, help="Samples in one call of the engine.")
 @click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads.  [default: the cores]")
+@model_option
 @click.option("--overwrite", is_flag=True, help="Do again what is there already.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def generate(
@@ -47,6 +50,7 @@ def generate(
     device: str,
     batch: int,
     threads: int | None,
+    model_options: dict[str, Any],
     overwrite: bool,
     quiet: bool,
 ) -> int:
@@ -68,7 +72,8 @@ def generate(
         raise UsageError(f"--reconstruct samples nothing: leave {' and '.join(extra)} out")
     from gankit.cli.progress import Bar
 
-    sampler = Sampler(model, backend=backend, precision=precision, device=device, batch=batch, threads=threads)
+    engine = {"backend": backend, "precision": precision, "device": device, "batch": batch, "threads": threads}
+    sampler = Sampler(model, **engine, options=model_options or None)  # type: ignore[arg-type]
     where = Where(Path(output), format_, overwrite, None if grid is None else Path(grid))
     bar = Bar(shown=not quiet)
     with sampler, bar:

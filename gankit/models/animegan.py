@@ -1,4 +1,4 @@
-"""AnimeGANv2's generator (Chen et al.), with the names of the weights of bryandlee/animegan2-pytorch.
+"""AnimeGANv2's generator and discriminator (Chen et al.), with the names of the weights of bryandlee/animegan2-pytorch.
 
 There is no paper of version 2; version 1 is Chen, Liu and Chen, ISICA 2019 (AnimeGAN: a novel lightweight GAN for
 photo animation). Version 2 normalises every layer over all channels and pixels: GroupNorm with one group.
@@ -7,6 +7,7 @@ photo animation). Version 2 normalises every layer over all channels and pixels:
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from gankit.models.checks import flag, whole
 from gankit.models.facts import Facts
@@ -116,6 +117,38 @@ class AnimeGenerator(nn.Module):
         x = self.block_c(self.block_b(self.block_a(x)))
         x = self.block_d(self.upsample(x))
         return self.out_layer(self.block_e(self.upsample(x)))
+
+
+class AnimeDiscriminator(nn.Module):
+    """3×3 convolutions, two of them strided, spectral norm in all; one logit for every 4×4 pixels.
+
+    Chen et al. 2019, Fig. 3, with version 2's norm over all channels and pixels in place of InstanceNorm.
+
+    Args:
+        in_channels: colour channels of the judged picture.
+        channels: width of the first stage (32 in the paper).
+    """
+
+    def __init__(self, in_channels: int = 3, channels: int = 32) -> None:
+        super().__init__()
+        self.model = nn.Sequential(
+            *_judging(in_channels, channels, norm=False),
+            *_judging(channels, 2 * channels, stride=2, norm=False),
+            *_judging(2 * channels, 4 * channels),
+            *_judging(4 * channels, 4 * channels, stride=2, norm=False),
+            *_judging(4 * channels, 8 * channels),
+            *_judging(8 * channels, 8 * channels),
+            spectral_norm(nn.Conv2d(8 * channels, 1, 3, padding=1, bias=False)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) in [-1, 1] -> (N, 1, H / 4, W / 4) logits; large means anime."""
+        return self.model(x)
+
+
+def _judging(width_in: int, width: int, *, stride: int = 1, norm: bool = True) -> list[nn.Module]:
+    convolution = spectral_norm(nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False))
+    return [convolution, *([nn.GroupNorm(1, width)] if norm else []), nn.LeakyReLU(0.2)]
 
 
 def facts(

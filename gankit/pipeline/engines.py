@@ -197,7 +197,7 @@ class Engines:
         if self._loaded is None:
             return None
         facts = self._loaded.facts
-        return ModelReport(facts.name, facts.scale, str(self._loaded.path), self._loaded.sha256)
+        return ModelReport(facts.name, facts.scale, str(self._loaded.path), self._loaded.sha256, self.options or {})
 
     def machine(self) -> dict[str, Any]:
         """Facts of the machine; empty where nothing ran."""

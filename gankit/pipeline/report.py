@@ -74,12 +74,17 @@ class EngineReport:
 
 @dataclass(frozen=True)
 class ModelReport:
-    """Which weights ran."""
+    """Which weights ran.
+
+    Attributes:
+        options: those of the model that the user set, in place of what the weights file tells.
+    """
 
     name: str
     scale: int
     path: str
     sha256: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Importing this module imports no torch; the first picture does.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -46,6 +46,7 @@ class Sampler:
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"``.
         batch: samples in one call of the engine.
         threads: CPU threads; ``None`` for the number of cores.
+        options: of the model, in place of those that its weights file tells, see :func:`gankit.checkpoints.open_model`.
 
     Raises:
         UsageError: an unknown model, backend or precision, or a batch below 1.
@@ -60,6 +61,7 @@ class Sampler:
         device: str = "auto",
         batch: int = 64,
         threads: int | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise UsageError(f"unknown precision '{precision}': known are {', '.join(PRECISIONS)}")
@@ -70,7 +72,7 @@ class Sampler:
         if isinstance(model, str | Path) and str(model) not in models.MODELS and not exists(model):
             _no_such(str(model))
         self.batch = batch
-        self._model = model
+        self._model, self._model_options = model, options
         self._options: dict[str, Any] = {"precision": precision, "device": device, "batch": batch, "threads": threads}
         self._options["backend"] = backend
         self._loaded: Loaded | None = None
@@ -88,7 +90,8 @@ class Sampler:
         if self._loaded is None:
             from gankit.checkpoints import Loaded, open_model
 
-            loaded = self._model if isinstance(self._model, Loaded) else open_model(self._model)
+            given = self._model
+            loaded = given if isinstance(given, Loaded) else open_model(given, options=self._model_options)
             task = loaded.facts.task
             if task != "generate":
                 name = loaded.facts.name if isinstance(self._model, Loaded) else self._model

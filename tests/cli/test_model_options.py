@@ -1,5 +1,7 @@
 """``--model-option`` reaches the weights file from every command that opens one."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from PIL import Image
 from gankit import Upscaler, cli, models
 from gankit.checkpoints import open_model
 from tests.checkpoints.published import unlike_new
+from tests.latent_networks import weights as latent_weights
 
 LEAKY = ["--model-option", "activation=leaky"]
 
@@ -36,6 +39,24 @@ def test_upscale(weights, picture, tmp_path):
     assert (made[0] != made[1]).any()
     with Upscaler(weights, backend="eager", precision="fp32", options={"activation": "leaky"}) as upscaler:
         assert (np.asarray(upscaler(Image.open(picture))) == made[1]).all()
+
+
+def test_the_report_tells_them(weights, picture, tmp_path):
+    command = ["upscale", picture, "--model", weights, "--backend", "eager", "--precision", "fp32", "--quiet", *LEAKY]
+    assert cli.main([str(word) for word in [*command, "-o", tmp_path / "o", "--report", tmp_path / "r.json"]]) == 0
+    assert json.loads((tmp_path / "r.json").read_text())["model"]["options"] == {"activation": "leaky"}
+
+
+def test_generate(tmp_path, capsys):
+    """The slope of a dense network's LeakyReLUs is in no key."""
+    path = latent_weights(tmp_path, "gan")
+    command = ["generate", "--model", str(path), "-n", "1", "--quiet", "--output"]
+    assert cli.main([*command, str(tmp_path / "a")]) == 0
+    assert cli.main([*command, str(tmp_path / "b"), "--model-option", "activation=leaky_relu"]) == 0
+    made = [np.asarray(Image.open(tmp_path / name / "000000.png")) for name in "ab"]
+    assert (made[0] != made[1]).any()
+    assert cli.main([*command, str(tmp_path / "c"), "--model-option", "depth=3"]) == 2
+    assert "'gan' has no option 'depth'" in capsys.readouterr().err
 
 
 def test_convert_keeps_them(weights, tmp_path, capsys):

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from gankit import models
+from gankit.models.animegan import AnimeDiscriminator
 from gankit.models.cartoongan import CartoonDiscriminator
 from gankit.models.patchgan import PatchGAN, PixelGAN
 
@@ -159,3 +160,10 @@ def test_pixelgan_judges_single_pixels():
 
 def test_cartoon_discriminator():
     assert CartoonDiscriminator(channels=4)(torch.rand(2, 3, 64, 32)).shape == (2, 1, 16, 8)
+    anime = AnimeDiscriminator(channels=4).train()
+    for _ in range(30):  # the power iteration settles
+        assert anime(torch.rand(2, 3, 64, 32)).shape == (2, 1, 16, 8)
+    convolutions = [module for module in anime.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert [item.out_channels for item in convolutions] == [4, 8, 16, 16, 32, 32, 1]
+    for item in convolutions:
+        assert torch.linalg.matrix_norm(item.weight.flatten(1), 2).item() == pytest.approx(1, abs=0.05)
