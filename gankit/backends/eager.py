@@ -13,6 +13,7 @@ from torch import Tensor, fx
 
 from gankit.backends.base import Backend, Engine, Precision, Request
 from gankit.backends.lockstep import Lockstep
+from gankit.backends.picture_norm import keep_channels_last
 from gankit.backends.pixels import check, from_values, to_values
 from gankit.backends.streaming import NotStreamableError, Stream
 from gankit.backends.threads import default_threads, limited_threads
@@ -40,6 +41,8 @@ class EagerBackend(Backend):
                 return StreamingEngine(request, Stream(module))
             except NotStreamableError:
                 pass  # whole-picture layers: tiles, in the ordinary way
+        if request.device == "cpu":
+            keep_channels_last(module)
         return ModuleEngine(self.name, request, channels_last(module, request.device))
 
 
