@@ -49,6 +49,11 @@ def pick(path: Path, found: Mapping[str, object], direction: Direction | None) -
     return sides[direction]
 
 
+def holds_direction(path: Path) -> bool:
+    """Whether a file's name says that it is one of a pair."""
+    return _FILE.match(path.name) is not None
+
+
 def file_for(path: Path, direction: Direction) -> Path:
     """The file of that direction, where a pair is kept in two files ``…_G_A`` and ``…_G_B``.
 

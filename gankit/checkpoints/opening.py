@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from gankit import models
+from gankit.checkpoints.directions import holds_direction
 from gankit.checkpoints.files import read
 from gankit.checkpoints.layouts import Match, recognise
 from gankit.checkpoints.layouts.folding import with_values
 from gankit.checkpoints.native import declared
-from gankit.checkpoints.shipped import card, weights_path
+from gankit.checkpoints.shipped import card_of, weights_path
 from gankit.checkpoints.spandrel_models import open_with_spandrel
 from gankit.checkpoints.types import Loaded
 from gankit.errors import CheckpointError, UsageError
@@ -54,26 +55,28 @@ def open_model(
         UsageError: neither a registry name nor a file.
         CheckpointError: the file is missing, broken, unsafe or of an unknown architecture.
     """
-    if isinstance(name_or_path, str) and name_or_path in models.MODELS:
-        if direction is not None:
-            raise UsageError(f"'{name_or_path}' has one direction: leave --direction out")
-        return _open_shipped(name_or_path, norm, options)
+    if isinstance(name_or_path, str) and models.is_known(name_or_path):
+        return _open_shipped(name_or_path, direction, norm, options)
     path = Path(name_or_path)
     looks_like_name = isinstance(name_or_path, str) and not path.suffix and len(path.parts) == 1
     if looks_like_name and os.sep not in str(name_or_path) and not path.exists():
-        models.entry(str(name_or_path))  # raises with the nearest name
+        raise models.unknown(str(name_or_path))
     return _open_file(path, direction, norm, options)
 
 
-def _open_shipped(name: str, norm: AtTest | None, options: Mapping[str, Any] | None) -> Loaded:
+def _open_shipped(
+    name: str, direction: Direction | None, norm: AtTest | None, options: Mapping[str, Any] | None
+) -> Loaded:
     path = weights_path(name)
+    if direction is not None and not holds_direction(path):
+        raise UsageError(f"'{name}' has one direction: leave --direction out")
     if not path.is_file():
         raise CheckpointError(
             f"{path}: the weights of '{name}' are not installed: reinstall gankit, or give a weights file"
         )
-    loaded = _open_file(path, norm=norm, options=options)
-    if loaded.sha256 != card(name)["sha256"]:
-        raise CheckpointError(f"{path}: differs from the checksum in its card: reinstall gankit")
+    loaded = _open_file(path, direction, norm, options)
+    if loaded.sha256 != card_of(loaded.path)["sha256"]:
+        raise CheckpointError(f"{loaded.path}: differs from the checksum in its card: reinstall gankit")
     return loaded
 
 

@@ -9,28 +9,47 @@ from typing import Any
 
 from gankit import models
 from gankit.errors import CheckpointError
+from gankit.weights import TRAINED
 
 
 def weights_path(name: str) -> Path:
-    """Where the weights of a registry name are installed, there or not."""
-    return Path(str(files("gankit.weights"))) / f"{name}.safetensors"
+    """Where the weights of a name are installed; of a pair, those from A to B.
+
+    Raises:
+        UsageError: neither a model nor weights have that name.
+        CheckpointError: no weights ship for that model.
+    """
+    if name not in TRAINED:
+        models.entry(name)  # raises with the nearest name
+        raise CheckpointError(
+            f"no trained weights of '{name}' ship with gankit: give a weights file, or one of {', '.join(TRAINED)}"
+        )
+    return Path(str(files("gankit.weights"))) / f"{TRAINED[name].file or name}.safetensors"
 
 
 def card(name: str) -> dict[str, Any]:
-    """What is known of shipped weights: ``sha256``, data, recipe, steps, figures.
+    """What is known of shipped weights: ``sha256``, data, recipe, steps, figures. Of a pair, those from A to B.
 
     Raises:
         UsageError: unknown name.
-        CheckpointError: the card is not installed or is damaged.
+        CheckpointError: no weights ship, or the card is not installed or is damaged.
     """
-    models.entry(name)
-    path = weights_path(name).with_suffix(".json")
+    return card_of(weights_path(name))
+
+
+def card_of(path: Path) -> dict[str, Any]:
+    """The card beside shipped weights.
+
+    Raises:
+        CheckpointError: it is not installed or is damaged.
+    """
+    path = path.with_suffix(".json")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content["sha256"], str):
             raise TypeError
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: the card of '{name}' is missing: reinstall gankit") from None
+        raise CheckpointError(f"{path}: the card of '{path.stem}' is missing: reinstall gankit") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: the card of '{name}' is damaged: reinstall gankit") from error
+        raise CheckpointError(f"{path}: the card of '{path.stem}' is damaged: reinstall gankit") from error
     return dict(content)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
 import click
 from rich.console import Console
 from rich.table import Table
 
 from gankit import models as registry
-from gankit.errors import CheckpointError
+from gankit.weights import TRAINED
 
 _SIDE = 256
 
@@ -15,35 +19,41 @@ _SIDE = 256
 @click.command()
 @click.argument("name", required=False)
 def models(name: str | None) -> None:
-    """List the models, or show NAME with its facts and the card of its weights."""
+    """List the weights that ship and the models, or show NAME with its facts and its card."""
     console = Console()
     if name is None:
-        table = Table("model", "what it does", "weights", box=None, pad_edge=False)
+        trained = Table("weights", "what they do", "", box=None, pad_edge=False)
+        for known, weights in TRAINED.items():
+            trained.add_row(known, weights.summary, _installed(known))
+        console.print(trained, "", sep="\n")
+        table = Table("model", "what it does", box=None, pad_edge=False)
         for known, line in sorted(registry.MODELS.items()):
-            table.add_row(known, line.summary, _weights(known))
+            table.add_row(known, line.summary)
         console.print(table)
         return
-    line = registry.entry(name)
-    from gankit.checkpoints import card
+    if name not in TRAINED:
+        line = registry.entry(name)
+        rows = {"model": f"{name}: {line.summary}", **_facts(name), "weights": "none ship: give a file of your own"}
+    else:
+        from gankit.checkpoints import card
 
-    rows = {"model": f"{name}: {line.summary}", **_facts(name)}
-    try:
-        rows |= {f"weights: {key}": value for key, value in card(name).items()}
-    except CheckpointError as error:
-        rows["weights"] = str(error)
+        found = card(name)
+        architecture, options = found["model"], found["options"]
+        rows = {"weights": f"{name}: {TRAINED[name].summary}", "model": architecture, **_facts(architecture, options)}
+        rows |= {f"card: {key}": value for key, value in found.items() if key not in ("model", "options")}
     table = Table("", "", show_header=False, box=None, pad_edge=False)
     for key, value in rows.items():
         table.add_row(key, _words(value))
     console.print(table, markup=False, highlight=False)
 
 
-def _facts(name: str) -> dict[str, object]:
-    """What is known of a model as its paper has it."""
+def _facts(name: str, options: Mapping[str, Any] | None = None) -> dict[str, object]:
+    """What is known of a model with these options, or as its paper has it."""
     from gankit.models.cost import cost
     from gankit.models.receptive_field import halo
 
-    generator = registry.build(name).eval()
-    facts = registry.facts(name)
+    generator = registry.build(name, options).eval()
+    facts = registry.facts(name, options)
     low, high = facts.value_range
     rows: dict[str, object] = {"paper": facts.paper, "task": facts.task}
     if facts.task == "generate":
@@ -77,11 +87,10 @@ def _facts(name: str) -> dict[str, object]:
     }
 
 
-def _weights(name: str) -> str:
-    """Whether weights ship; asked of the file system, since the checkpoints import torch."""
-    from importlib.resources import files
-
-    return "installed" if (files("gankit.weights") / f"{name}.safetensors").is_file() else "not installed"
+def _installed(name: str) -> str:
+    """Empty where they are; asked of the file system, since the checkpoints import torch."""
+    file = files("gankit.weights") / f"{TRAINED[name].file or name}.safetensors"
+    return "" if file.is_file() else "not installed"
 
 
 def _words(value: object) -> str:

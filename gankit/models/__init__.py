@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from gankit.errors import UsageError
 from gankit.models.facts import Facts
+from gankit.weights import TRAINED
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "Entry", "Facts", "build", "entry", "facts", "known_options"]
+__all__ = ["MODELS", "Entry", "Facts", "build", "entry", "facts", "is_known", "known_options", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,20 @@ def entry(name: str) -> Entry:
     try:
         return MODELS[name]
     except KeyError:
-        near = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(MODELS))}"
-        raise UsageError(f"unknown model '{name}': {hint} (a weights file is given by its path)") from None
+        raise unknown(name) from None
+
+
+def is_known(name: str) -> bool:
+    """Whether a name is that of a model, or of weights that ship."""
+    return name in MODELS or name in TRAINED
+
+
+def unknown(name: str) -> UsageError:
+    """The error for a name that neither a model nor weights have; it tells the nearest one."""
+    names = {*MODELS, *TRAINED}
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(names))}"
+    return UsageError(f"unknown model '{name}': {hint} (a weights file is given by its path)")
 
 
 def build(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:

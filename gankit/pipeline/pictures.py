@@ -93,7 +93,7 @@ class PicturePipeline:
                 raise UsageError(f"{name} must be a whole number above 0, not {value!r}")
         if max_memory is not None and max_memory < 1:
             raise UsageError(f"max_memory must be bytes above 0, not {max_memory!r}")
-        if str(model) not in models.MODELS and not exists(model):
+        if not models.is_known(str(model)) and not exists(model):
             from gankit.checkpoints import open_model
 
             # raises, naming the nearest model or the file

@@ -69,7 +69,7 @@ class Sampler:
             raise UsageError(f"batch must be at least 1, not {batch}")
         if backend != "auto":
             backends.get(backend)
-        if isinstance(model, str | Path) and str(model) not in models.MODELS and not exists(model):
+        if isinstance(model, str | Path) and not models.is_known(str(model)) and not exists(model):
             _no_such(str(model))
         self.batch = batch
         self._model, self._model_options = model, options
@@ -306,5 +306,5 @@ def _class(classes: Classes, index: int, known: int) -> int:
 def _no_such(model: str) -> None:
     """Refuse a model that is neither a name nor there."""
     if not Path(model).suffix and len(Path(model).parts) == 1:
-        models.entry(model)  # raises with the nearest name
+        raise models.unknown(model)
     raise UsageError(f"{model}: no such file")

@@ -1,1 +1,34 @@
-"""."""
+"""The trained weights that ship with gankit. Importing this package imports no torch.
+
+New weights need a ``.safetensors`` file and its card in this folder, and one line in ``TRAINED``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+__all__ = ["TRAINED", "Trained"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One line of the table.
+
+    Attributes:
+        summary: what they do, in a few words.
+        file: name of the file of weights without ``.safetensors``; ``None`` where it is that of the line. Of a pair
+            (``…_G_A`` and ``…_G_B``) the one from A to B.
+    """
+
+    summary: str
+    file: str | None = None
+
+
+TRAINED: Mapping[str, Trained] = MappingProxyType(
+    {
+        "srgan": Trained("×4 upscaling, sharp texture"),
+        "srresnet": Trained("×4 upscaling, faithful"),
+    }
+)

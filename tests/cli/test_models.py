@@ -1,18 +1,51 @@
 """``gankit models``: the list, and every model's facts."""
 
+import hashlib
+from pathlib import Path
+
 import pytest
 
+import gankit
 from gankit import cli
+from gankit.checkpoints import card, open_model
+from gankit.checkpoints.shipped import card_of, weights_path
 from gankit.models import MODELS
+from gankit.weights import TRAINED
 
 
 def test_the_list(capsys):
     assert cli.main(["models"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert {line.split()[0] for line in lines[1:] if not line.startswith(" ")} == set(MODELS)
-    assert len(lines) == 1 + len(MODELS), "one line each, also where a terminal has 80 columns"
-    assert all(len(line) <= 80 for line in lines)
-    assert "installed" in next(line for line in lines if line.startswith("srgan"))
+    weights, models = (part.splitlines() for part in capsys.readouterr().out.rstrip().split("\n\n"))
+    assert [line.split()[0] for line in weights[1:]] == list(TRAINED), "one line each, also on 80 columns"
+    assert [line.split()[0] for line in models[1:]] == sorted(MODELS)
+    assert all(len(line) <= 80 for line in (*weights, *models))
+    assert not any("not installed" in line for line in weights)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_all_weights_that_ship(name, capsys):
+    assert cli.main(["models", name]) == 0
+    said = capsys.readouterr().out
+    for word in ("sha256", "parameters", "licence", "command", "data"):
+        assert word in said
+    loaded = open_model(name)
+    assert loaded.facts.name == card(name)["model"]
+    path = weights_path(name)
+    assert path.stat().st_size <= 8e6
+    others = [path.with_name(path.name.replace("_G_A", "_G_B"))] if path.stem.endswith("_G_A") else []
+    for other in others:
+        assert open_model(name, direction="BtoA").path == other
+    for file in (path, *others):
+        numbers = sum(item.numel() for item in loaded.generator.state_dict().values())
+        assert file.stat().st_size < 2.1 * numbers + 50_000, "fp16 storage; norms are fp32"
+        assert card_of(file)["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+        for log in card_of(file)["logs"]:
+            assert (Path(gankit.__file__).parents[1] / log).is_file()
+
+
+def test_all_that_ships_is_small():
+    folder = weights_path("srgan").parent
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 30e6
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
