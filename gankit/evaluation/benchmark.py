@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -17,6 +17,7 @@ from gankit.evaluation.metrics import SSIM_SIDE, Picture, psnr, psnr_y, ssim_y
 from gankit.images import SUFFIXES, decode
 
 Upscale = Callable[[Picture], Picture]
+Distance = Callable[[Picture, Picture], float]
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,14 @@ class Score:
         psnr_y: dB, on luma.
         ssim_y: on luma.
         psnr: dB, on RGB.
+        lpips: perceptual distance on RGB, where it was asked for.
     """
 
     name: str
     psnr_y: float
     ssim_y: float
     psnr: float
+    lpips: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Table:
             fmean(score.psnr_y for score in self.scores),
             fmean(score.ssim_y for score in self.scores),
             fmean(score.psnr for score in self.scores),
+            mean_of(score.lpips for score in self.scores),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -140,7 +144,12 @@ def each_pair(hr_dir: Path | str, lr_dir: Path | str, scale: int) -> Iterator[tu
 
 
 def evaluate_pairs(
-    upscale: Upscale, hr_dir: Path | str, lr_dir: Path | str, scale: int, border: int | None = None
+    upscale: Upscale,
+    hr_dir: Path | str,
+    lr_dir: Path | str,
+    scale: int,
+    border: int | None = None,
+    lpips: Distance | None = None,
 ) -> Table:
     """Upscale every small picture and measure it against the true one.
 
@@ -150,6 +159,7 @@ def evaluate_pairs(
         lr_dir: folder of small pictures with the same stems.
         scale: side of the true picture over side of the small one.
         border: pixels cut from each side; ``None`` is the scale, as in the papers.
+        lpips: a perceptual distance to measure too, such as :class:`gankit.evaluation.perceptual.Lpips`.
 
     Raises:
         UsageError: a folder is missing or empty, a picture has no partner, or ``upscale`` has another scale.
@@ -165,7 +175,9 @@ def evaluate_pairs(
         if result.shape != hr.shape:
             made, wanted = (f"{p.shape[1]}×{p.shape[0]}" for p in (result, hr))
             raise UsageError(f"{hr_dir}: the model made {made} of {name}, the true picture is {wanted} (×{scale})")
-        scores.append(Score(name, psnr_y(result, hr, cut), ssim_y(result, hr, cut), psnr(result, hr, cut)))
+        figures = psnr_y(result, hr, cut), ssim_y(result, hr, cut), psnr(result, hr, cut)
+        inner = (slice(cut, hr.shape[0] - cut), slice(cut, hr.shape[1] - cut))
+        scores.append(Score(name, *figures, None if lpips is None else lpips(result[inner], hr[inner])))
     return Table(tuple(scores), scale, cut)
 
 
@@ -185,7 +197,15 @@ def _is_small(stem: str, of: str) -> bool:
 
 def _figures(score: Score) -> dict[str, float | None]:
     figures = {"psnr_y": score.psnr_y, "ssim_y": score.ssim_y, "psnr": score.psnr}
+    figures |= {} if score.lpips is None else {"lpips": score.lpips}
     return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+
+
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """The mean, or ``None`` where a value is."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return fmean(known) if len(known) == len(found) else None
 
 
 def _pictures(folder: Path) -> dict[str, Path]:

@@ -15,6 +15,7 @@ Box = tuple[int, int, int, int]
 """x, y, width, height in pixels of the large picture."""
 
 _DEFAULT_SIDE = 240
+_LARGE_SIDE = 512
 _GAP = 6
 _LABEL_HEIGHT = 22
 _FONT_SIZE = 14
@@ -82,6 +83,45 @@ def compare_upscalers(
     if hr is not None:
         panels.append(Panel("truth", hr))
     return strip(panels, crop)
+
+
+def compare_translations(
+    source: Picture, results: Mapping[str, Picture], target: Picture | None = None, crop: Box | None = None
+) -> Image.Image:
+    """Input | each result | target, at one pixel to one pixel.
+
+    Args:
+        source: (H, W, 3) uint8.
+        results: of the same shape, by label, in order.
+        target: of the same shape, or ``None``.
+        crop: x, y, width, height; ``None`` takes up to 512×512 pixels from the middle.
+
+    Raises:
+        ValueError: see :func:`strip`.
+    """
+    if crop is None:
+        high, wide = source.shape[:2]
+        width, height = min(_LARGE_SIDE, wide), min(_LARGE_SIDE, high)
+        crop = (wide - width) // 2, (high - height) // 2, width, height
+    panels = [Panel("input", source), *(Panel(label, result) for label, result in results.items())]
+    return strip(panels if target is None else [*panels, Panel("target", target)], crop)
+
+
+def stack(sheets: Sequence[Image.Image]) -> Image.Image:
+    """Comparisons below each other.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not sheets:
+        raise ValueError("a comparison needs at least one picture")
+    height = sum(sheet.height for sheet in sheets) + _GAP * (len(sheets) - 1)
+    whole = Image.new("RGB", (max(sheet.width for sheet in sheets), height), "white")
+    top = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, top))
+        top += sheet.height + _GAP
+    return whole
 
 
 def _checked(crop: Box | None, picture: Picture) -> Box:

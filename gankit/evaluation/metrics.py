@@ -50,6 +50,15 @@ def psnr(result: Picture, target: Picture, border: int = 0) -> float:
     return _psnr(result.astype(np.float64), target.astype(np.float64))
 
 
+def l1(result: Picture, target: Picture, border: int = 0) -> float:
+    """Mean absolute difference over all RGB values, of a range of 1.
+
+    Args and errors as for :func:`psnr`.
+    """
+    result, target = _inside(result, target, border)
+    return float(np.abs(result.astype(np.float64) - target).mean() / PEAK)
+
+
 def psnr_y(result: Picture, target: Picture, border: int = 0) -> float:
     """Peak signal-to-noise ratio of the luma, peak 255, as the super-resolution tables give it.
 

@@ -68,7 +68,11 @@ class ConvolutionalBody(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, joined) -> (N, C, H, W), before the last activation."""
-        return self.last(self.stages(self.norm(self.start(x).unflatten(1, self.shape))))
+        return self.last(self.stages(self.small(x)))
+
+    def small(self, x: Tensor) -> Tensor:
+        """(N, joined) -> the small map, before the stages."""
+        return self.norm(self.start(x).unflatten(1, self.shape))
 
 
 class DenseBody(nn.Module):
@@ -130,8 +134,12 @@ class Generator(nn.Module):
 
     def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
         """(N, latent) standard normal and (N,) int64 -> (N, C, H, W) in the value range."""
+        return self.last(self.body(self.joined(latents, classes)))
+
+    def joined(self, latents: Tensor, classes: Tensor) -> Tensor:
+        """(N, latent) and (N,) int64 -> (N, latent + embedding): what the body sees."""
         parts = [latents, self.embedding(classes)]
-        return self.last(self.body(torch.cat(parts[::-1] if self.class_first else parts, 1)))
+        return torch.cat(parts[::-1] if self.class_first else parts, 1)
 
 
 class Discriminator(nn.Module):
@@ -147,6 +155,9 @@ class Discriminator(nn.Module):
         size: height and width of the pictures.
         channels: 1 for gray, 3 for RGB.
         spectral: spectral norm on every layer (Miyato et al. 2018, arXiv:1802.05957).
+        dropout: probability of the dropout after each hidden layer.
+        projection: a learned vector of the class, times the last features, joins the logit (Miyato & Koyama 2018,
+            arXiv:1802.05637, eq. 3), beside the class at the input: it asks of every feature whether it fits the class.
     """
 
     def __init__(
@@ -158,6 +169,8 @@ class Discriminator(nn.Module):
         channels: int = 1,
         *,
         spectral: bool = False,
+        dropout: float = 0.0,
+        projection: bool = False,
     ) -> None:
         super().__init__()
         height, width = size
@@ -172,16 +185,30 @@ class Discriminator(nn.Module):
             else:
                 layer = nn.Linear(before, following)
             layers += [spectral_norm(layer) if spectral else layer, nn.LeakyReLU(0.2)]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
             before = following
-        last = nn.Linear(before * height * width if self.shape else before, 1)
+        features = before * height * width if self.shape else before
+        last = nn.Linear(features, 1)
         self.layers = nn.Sequential(*layers, nn.Flatten(), spectral_norm(last) if spectral else last)
+        self.projection = nn.Embedding(classes, features) if projection else None
+        if self.projection is not None:
+            nn.init.normal_(self.projection.weight, 0.0, 0.02)
+            if spectral:
+                spectral_norm(self.projection)
 
     def forward(self, x: Tensor, classes: Tensor) -> Tensor:
         """(N, C, H, W) and (N,) int64 -> (N, 1); large means real."""
         known = self.embedding(classes)
-        if self.shape:
-            return self.layers(torch.cat([x, known.unflatten(1, self.shape)], 1))
-        return self.layers(torch.cat([x.flatten(1), known], 1))
+        joined = [x, known.unflatten(1, self.shape)] if self.shape else [x.flatten(1), known]
+        return self.judge(self.layers[:-1](torch.cat(joined, 1)), classes)
+
+    def judge(self, features: Tensor, classes: Tensor) -> Tensor:
+        """The last features, (N, F) and (N,) int64 -> (N, 1)."""
+        logit: Tensor = self.layers[-1](features)
+        if self.projection is None:
+            return logit
+        return logit + (self.projection(classes) * features).sum(1, keepdim=True)
 
 
 def facts(

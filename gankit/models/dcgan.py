@@ -12,7 +12,7 @@ from gankit.models.facts import Facts
 from gankit.models.latents import RANGES, check_layers, check_picture, check_widths
 
 Kernels = Sequence[Sequence[int]]
-NORMS = ("batch", "spectral", "none")
+NORMS = ("batch", "instance", "spectral", "none")
 _FIRST, _DOUBLING = (4, 1, 0), (4, 2, 1)
 
 
@@ -71,8 +71,10 @@ class Discriminator(nn.Module):
         widths: channels of every layer but the last, in the generator's order, widest first.
         channels: 1 for gray, 3 for RGB.
         kernels: (size, stride, padding), in the generator's order.
-        norm: ``"batch"``: BatchNorm in all layers but the first and the last, as in the paper; ``"spectral"``:
-            spectral norm in all (Miyato et al. 2018, arXiv:1802.05957); ``"none"``, as a gradient penalty wants it.
+        norm: ``"batch"``: BatchNorm in all layers but the first and the last, as in the paper; ``"instance"``:
+            InstanceNorm in its place, which looks at one picture only; ``"spectral"``: spectral norm in all (Miyato et
+            al. 2018, arXiv:1802.05957); ``"none"``, as a gradient penalty wants it.
+        dropout: probability that a channel is left away, after every layer but the last.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Discriminator(nn.Module):
         channels: int = 3,
         kernels: Kernels | None = None,
         norm: str = "batch",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         one_of("norm", norm, NORMS)
@@ -91,7 +94,11 @@ class Discriminator(nn.Module):
             layers.append(_convolution(before, width, kernel, norm))
             if norm == "batch" and index:
                 layers.append(nn.BatchNorm2d(width))
+            elif norm == "instance" and index:
+                layers.append(nn.InstanceNorm2d(width, affine=True))
             layers.append(nn.LeakyReLU(0.2))
+            if dropout:
+                layers.append(nn.Dropout2d(dropout))
             before = width
         self.main = nn.Sequential(*layers, _convolution(before, 1, last, norm))
         initialise(self)

@@ -12,6 +12,7 @@ import logging
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gankit.errors import ImageError, UsageError
 from gankit.images import SUFFIXES, decode
+from gankit.training import ranks
 from gankit.training.synthetic import synthetic_picture
 
 _log = logging.getLogger(__name__)
@@ -199,20 +201,32 @@ class SuperResolutionPatches(Dataset[tuple[Tensor, Tensor]]):
 
 
 def batches(
-    dataset: Dataset[tuple[Tensor, Tensor]], batch: int, start: int, workers: int = 0
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches in order from item ``start · batch`` on, without end.
+    dataset: Dataset[Any],
+    batch: int,
+    start: int,
+    workers: int = 0,
+    *,
+    rank: int | None = None,
+    world: int | None = None,
+) -> Iterator[Any]:
+    """Batches in order from item ``start · batch · world`` on, without end.
+
+    Of ``world · batch`` items in a row each process takes its own ``batch``, so that all together see what one process
+    with a batch as large as theirs would.
 
     Args:
         dataset: one whose item ``i`` depends on ``i`` alone.
-        batch: items in a batch.
+        batch: items in a batch of one process.
         start: batches to leave out (the steps already done).
         workers: loader processes; 0 reads in this one.
+        rank: the number of this process, if not that of the run under way.
+        world: how many there are, likewise.
     """
-    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
+    rank, world = ranks.rank() if rank is None else rank, ranks.world() if world is None else world
+    loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_size=batch,
-        sampler=_From(start * batch),
+        sampler=_From(start * world + rank, batch, world),
         num_workers=workers,
         persistent_workers=workers > 0,
         worker_init_fn=_ignore_interrupt,
@@ -222,13 +236,14 @@ def batches(
 
 
 class _From(Sampler[int]):
-    """Counts from ``first`` on."""
+    """The items of every ``step``-th batch from batch ``first`` on."""
 
-    def __init__(self, first: int) -> None:
-        self._first = first
+    def __init__(self, first: int, batch: int, step: int) -> None:
+        self._first, self._batch, self._step = first, batch, step
 
     def __iter__(self) -> Iterator[int]:
-        return itertools.count(self._first)
+        for number in itertools.count(self._first, self._step):
+            yield from range(number * self._batch, (number + 1) * self._batch)
 
 
 def _ignore_interrupt(worker: int) -> None:

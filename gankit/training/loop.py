@@ -1,8 +1,11 @@
 """The loop that every recipe trains with.
 
 A recipe gives a :class:`System`: its networks, its optimisers and what one step does. The loop gives the rest:
-learning rates, the average of the generator's weights, validation, the log, checkpoints that continue exactly, the
-stop on values that are not finite. A step is counted when it is done: the first is step 1.
+learning rates, the average of the generator's weights, validation, sheets of samples, the log, checkpoints that
+continue exactly, the stop on values that are not finite. A step is counted when it is done: the first is step 1.
+
+Where several processes train together, each makes every step on items of its own; the first alone averages, judges
+and writes. Whatever decides how the loop goes on is agreed upon by all.
 """
 
 from __future__ import annotations
@@ -10,21 +13,31 @@ from __future__ import annotations
 import logging
 import math
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from gankit.backends.heap import keep_freed_memory
 from gankit.errors import GankitError
+from gankit.training import ranks
 from gankit.training.interrupts import patient_interrupt
-from gankit.training.optimisers import Average, Schedule, constant, set_learning_rate
-from gankit.training.state import Log, RunState, Settings, prepare, restore_checkpoint, save_checkpoint
+from gankit.training.log import Log
+from gankit.training.optimisers import Average, set_learning_rate
+from gankit.training.plan import Plan, Progress
+from gankit.training.schedules import constant
+from gankit.training.sheets import write_sheet
+from gankit.training.state import RunState, Settings, prepare, restore_checkpoint, save_checkpoint
+from gankit.training.system import Stateful, System
+from gankit.training.watch import DiversityWatch
+
+if TYPE_CHECKING:
+    from gankit.training.tensorboard import Board
+
+__all__ = ["DivergedError", "Plan", "Progress", "Stateful", "System", "fit"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,83 +46,6 @@ class DivergedError(GankitError):
     """A loss or a weight became NaN or infinite."""
 
     exit_code = 1
-
-
-class System(ABC):
-    """What a recipe is to the loop.
-
-    Attributes:
-        generator: the network that is averaged, judged and shipped.
-        modules: every network by name, the generator among them.
-        optimisers: every optimiser by name.
-        schedules: factor of the learning rate by step, for the optimisers that have one.
-        keeps_best: whether a larger score means better weights. Not where an adversary teaches: PSNR falls as the
-            pictures get sharper.
-        head_start: steps that leave the generator as it was; they are not judged.
-    """
-
-    generator: nn.Module
-    modules: Mapping[str, nn.Module]
-    optimisers: Mapping[str, Optimizer]
-    schedules: Mapping[str, Schedule]
-    keeps_best: bool = True
-    head_start: int = 0
-
-    @abstractmethod
-    def step(self, batch: Any, index: int) -> Mapping[str, Tensor]:
-        """Forward, backward and optimiser steps on one batch; returns the losses, detached, by name."""
-
-    @abstractmethod
-    def validate(self, generator: nn.Module) -> Mapping[str, float]:
-        """Judge a generator in eval mode. The entry ``"score"`` (larger is better) decides which weights are best."""
-
-    @abstractmethod
-    def save_generator(self, path: Path, state: Mapping[str, Tensor], extra: Mapping[str, str]) -> None:
-        """Write weights that ``gankit upscale --model FILE`` takes."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long to train and what to keep.
-
-    Attributes:
-        steps: the last step.
-        folder: checkpoints, log and best weights go here.
-        validate_every: steps between validations; also the last step.
-        checkpoint_every: steps between checkpoints; also the last step.
-        average: decay of the generator's moving average; 0 for none.
-        resume: continue from the folder's checkpoint.
-        stop_after: leave after this many seconds, with a checkpoint, to be resumed later.
-    """
-
-    steps: int
-    folder: Path
-    validate_every: int = 1000
-    checkpoint_every: int = 500
-    average: float = 0.999
-    resume: bool = False
-    stop_after: float | None = None
-
-
-@dataclass
-class Progress:
-    """Where a run is; given to the callback after every step.
-
-    Attributes:
-        step: the steps done.
-        steps: the last step.
-        losses: of this step.
-        rate: steps a second, in this call.
-        validation: if the step was judged.
-        began: the steps that were done before this call: 0, or where it was resumed.
-    """
-
-    step: int = 0
-    steps: int = 0
-    losses: dict[str, float] = field(default_factory=dict)
-    rate: float = 0.0
-    validation: dict[str, float] = field(default_factory=dict)
-    began: int = 0
 
 
 def fit(
@@ -146,19 +82,25 @@ def fit(
     run = _Run(system, plan, settings or {})
     progress = run.progress
     stream = batches(progress.step)
-    late = leaving = False
-    with patient_interrupt() as interrupted:
+    late = leaving = asked = False
+    with patient_interrupt() as interrupted, run:
+
+        def stopping() -> bool:
+            """Whether to leave: as all have agreed, or, alone, as it is at this very moment."""
+            return asked if progress.processes > 1 else interrupted()
+
         while not leaving and (run.due or progress.step < plan.steps):
             if not run.due:
                 run.advance(next(stream))
-                late = plan.stop_after is not None and run.elapsed() > plan.stop_after
-                run.keep(leaving=late or interrupted())
-            if run.due and not interrupted():
+                over = plan.stop_after is not None and run.elapsed() > plan.stop_after
+                late, asked = ranks.agreed(over, interrupted())
+                run.keep(leaving=late or stopping())
+            if run.due and not stopping():
                 run.judge()
             if notify:
                 notify(progress)
-            leaving = late or (interrupted() and run.saved == progress.step)
-        if interrupted() and (run.due or progress.step < plan.steps):
+            leaving = late or (stopping() and run.saved == progress.step)
+        if stopping() and (run.due or progress.step < plan.steps):
             raise KeyboardInterrupt
     return run.best
 
@@ -168,17 +110,31 @@ class _Run:
 
     def __init__(self, system: System, plan: Plan, settings: Settings) -> None:
         self.system, self.plan, self.settings = system, plan, settings
-        self.last = prepare(plan.folder, resume=plan.resume)
-        self.average = Average(system.generator, plan.average) if plan.average else None
+        self.first = ranks.rank() == 0
+        self.last = ranks.by_first(lambda: prepare(plan.folder, resume=plan.resume))
+        self.average = Average(system.generator, plan.average) if plan.average and self.first else None
         self.log = Log(plan.folder / "log.csv")
+        self.watch = DiversityWatch()
         state = RunState(settings=settings)
+        if ranks.world() > 1:  # the same weights for all so far, but each its own noise
+            torch.manual_seed(torch.initial_seed() + ranks.rank())
         if plan.resume:
-            state = restore_checkpoint(self.last, system, self.average, self.log, settings)
+            state = restore_checkpoint(self.last, system, self.average, self.log, self.watch, settings)
             _log.info("resumed %s at step %d", self.last, state.step)
-        self.progress = Progress(state.step, plan.steps, began=state.step)
+        self.progress = Progress(state.step, plan.steps, began=state.step, processes=ranks.world())
         self.best, self.due, self.saved = state.best, state.due, state.step
-        self.log.begin(state.step, judged=not state.due)
+        ranks.by_first(lambda: self.log.begin(state.step, judged=not state.due))
+        self.board: Board | None = None
+        if plan.tensorboard:
+            ranks.by_first(lambda: self._open_board(state.step))
         self._began = time.perf_counter()
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.board:
+            self.board.close()
 
     def elapsed(self) -> float:
         """Seconds since the first step of this call."""
@@ -193,7 +149,8 @@ class _Run:
         system, progress = self.system, self.progress
         for name, optimiser in system.optimisers.items():
             set_learning_rate(optimiser, system.schedules.get(name, constant())(progress.step))
-        losses = {name: float(value) for name, value in system.step(batch, progress.step).items()}
+        found = {name: float(value) for name, value in system.step(batch, progress.step).items()}
+        losses = dict(zip(found, ranks.mean(list(found.values())), strict=True))
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         if bad:
             raise _diverged(f"{', '.join(bad)} is not finite", progress.step + 1, self.last)
@@ -217,11 +174,18 @@ class _Run:
         self.due = step == plan.steps or (step % plan.validate_every == 0 and step > self.system.head_start)
         keeping = self.due or leaving or step % plan.checkpoint_every == 0
         # A finite loss can have a gradient that is not; nothing that came of it may be kept.
-        if keeping and (wrong := _not_finite(self.system)):
-            raise _diverged(f"{wrong} is not finite", step, self.last)
-        self.log.write(self.progress)
+        if keeping:
+            wrong = _not_finite(self.system)
+            if any(ranks.agreed(bool(wrong))):
+                raise _diverged(f"{wrong or 'a weight of another process'} is not finite", step, self.last)
+        if self.log.is_due(self.progress):
+            ranks.by_first(self._write_losses)
+        elif self.first:
+            self._write_losses()
         if keeping:
             self._save()
+        if plan.sheet_every and (step % plan.sheet_every == 0 or step == plan.steps):
+            ranks.by_first(self._sheet)
 
     def judge(self) -> None:
         """Validate; keep the best weights, and the last.
@@ -229,22 +193,56 @@ class _Run:
         Raises:
             OutputError: log, weights or checkpoint cannot be written.
         """
-        system, folder, progress = self.system, self.plan.folder, self.progress
-        state = self.average.state if self.average else system.generator.state_dict()
-        progress.validation = _validate(system, state)
-        found = {**progress.validation, "step": float(progress.step)}
-        if system.keeps_best and found["score"] > self.best.get("score", -math.inf):
-            self.best = found
-            system.save_generator(folder / "best.safetensors", state, _notes(found))
-        if progress.step == self.plan.steps:
-            system.save_generator(folder / "final.safetensors", state, _notes(found))
-        self.log.write_validation(progress)
+        self.progress.validation, self.best = ranks.by_first(self._judged)
         self.due = False
         self._save()
 
+    def _judged(self) -> tuple[dict[str, float], dict[str, float]]:
+        """What the judge says, and the best that it ever said; log and weights are written."""
+        system, folder, progress, best = self.system, self.plan.folder, self.progress, self.best
+        state = self._state()
+        with _shown(system.generator, state) as generator:
+            progress.validation = dict(system.validate(generator))
+            diversity = system.diversity(generator)
+        if diversity is not None:
+            progress.validation["diversity"] = diversity
+            self.watch.see(diversity, progress.step)
+        found = {**progress.validation, "step": float(progress.step)}
+        if system.keeps_best and found["score"] > best.get("score", -math.inf):
+            best = found
+            system.save_generator(folder / "best.safetensors", state, _notes(found))
+        if progress.step == self.plan.steps:
+            system.save_generator(folder / "final.safetensors", state, _notes(found))
+        self._show(self.log.write_validation(progress))
+        return progress.validation, best
+
+    def _sheet(self) -> None:
+        with _shown(self.system.generator, self._state()) as generator:
+            pixels = self.system.sheet(generator)
+        if pixels is not None:
+            write_sheet(self.plan.folder, self.progress.step, pixels)
+            if self.board:
+                self.board.show(pixels, self.progress.step)
+
+    def _state(self) -> Mapping[str, Tensor]:
+        """The weights that are judged and shipped."""
+        return self.average.state if self.average else self.system.generator.state_dict()
+
+    def _write_losses(self) -> None:
+        self._show(self.log.write(self.progress))
+
+    def _open_board(self, step: int) -> None:
+        from gankit.training.tensorboard import Board
+
+        self.board = Board(self.plan.folder, step)
+
+    def _show(self, rows: list[tuple[int, str, float]]) -> None:
+        if self.board:
+            self.board.write(rows)
+
     def _save(self) -> None:
         state = RunState(self.progress.step, self.best, self.due, self.settings)
-        save_checkpoint(self.last, self.system, self.average, self.log, state)
+        save_checkpoint(self.last, self.system, self.average, self.log, self.watch, state)
         self.saved = self.progress.step
 
 
@@ -262,16 +260,20 @@ def _not_finite(system: System) -> str:
     return ""
 
 
-def _validate(system: System, state: Mapping[str, Tensor]) -> dict[str, float]:
-    """Judge the averaged weights, then put the trained ones back."""
-    generator = system.generator
+@contextmanager
+def _shown(generator: nn.Module, state: Mapping[str, Tensor]) -> Iterator[nn.Module]:
+    """The generator with other weights, in eval mode and without gradients; then all is as it was.
+
+    That includes the random numbers: how often a run is judged does not change what it learns.
+    """
     own = {name: value.detach().clone() for name, value in generator.state_dict().items()}
     was_training = generator.training
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     generator.load_state_dict(state)
     generator.eval()
     try:
-        with torch.no_grad():
-            return dict(system.validate(generator))
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            yield generator
     finally:
         generator.load_state_dict(own)
         generator.train(was_training)

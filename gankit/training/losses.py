@@ -1,4 +1,4 @@
-"""Losses as pure functions of tensors; each returns a scalar."""
+"""Losses as pure functions of tensors; each returns a scalar. Those of a game are in ``adversarial``, and here too."""
 
 from __future__ import annotations
 
@@ -7,6 +7,45 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from gankit.training.adversarial import (
+    ADVERSARIAL,
+    AdversarialLoss,
+    bce_discriminator,
+    hinge_discriminator,
+    hinge_generator,
+    lsgan_discriminator,
+    lsgan_generator,
+    minimax_generator,
+    nonsaturating_generator,
+    relativistic_discriminator,
+    relativistic_generator,
+    wasserstein_discriminator,
+    wasserstein_generator,
+)
+
+__all__ = [
+    "ADVERSARIAL",
+    "AdversarialLoss",
+    "bce_discriminator",
+    "bce_pixels",
+    "charbonnier",
+    "consistency",
+    "feature_matching",
+    "hinge_discriminator",
+    "hinge_generator",
+    "kl_standard_normal",
+    "l1",
+    "lsgan_discriminator",
+    "lsgan_generator",
+    "minimax_generator",
+    "mse",
+    "nonsaturating_generator",
+    "relativistic_discriminator",
+    "relativistic_generator",
+    "wasserstein_discriminator",
+    "wasserstein_generator",
+]
 
 
 def l1(result: Tensor, target: Tensor) -> Tensor:
@@ -24,17 +63,32 @@ def charbonnier(result: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor
     return torch.sqrt((result - target).square() + epsilon**2).mean()
 
 
-def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """Relativistic average loss of the discriminator (Jolicoeur-Martineau 2018, arXiv:1807.00734).
+def bce_pixels(result: Tensor, target: Tensor) -> Tensor:
+    """-y·log x - (1 - y)·log(1 - x), summed over a picture's pixels, mean over pictures.
 
-    -log σ(real - mean(fake)) - log(1 - σ(fake - mean(real))), halved as ESRGAN does.
+    The reconstruction term of a VAE of Bernoulli pixels (Kingma and Welling 2014, arXiv:1312.6114, appendix C.1).
+    Computed in fp32 whatever the arithmetic around it: the logarithms are of values close to 0 and to 1.
+
+    Args:
+        result: (N, ...) in [0, 1].
+        target: the same shape, in [0, 1].
     """
-    return (F.softplus(-(real - fake.mean())).mean() + F.softplus(fake - real.mean()).mean()) / 2
+    with torch.autocast(result.device.type, enabled=False):
+        total = F.binary_cross_entropy(result.float(), target.float(), reduction="sum")
+    return total / result.shape[0]
 
 
-def relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
-    """Relativistic average loss of the generator: the discriminator's with the roles exchanged."""
-    return relativistic_discriminator(fake, real)
+def kl_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(μ, σ²) ‖ N(0, 1)) = ½·Σ(μ² + σ² - 1 - log σ²), mean over the batch.
+
+    Kingma and Welling 2014 (arXiv:1312.6114, appendix B).
+
+    Args:
+        mean: μ, (N, ...).
+        log_variance: log σ², the same shape.
+    """
+    each = mean.square() + log_variance.exp() - 1 - log_variance
+    return each.sum() / 2 / mean.shape[0]
 
 
 def feature_matching(result: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:

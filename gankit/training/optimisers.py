@@ -1,37 +1,13 @@
-"""Optimisers for convolutional networks, and the learning rates they follow."""
+"""Optimisers for convolutional networks, and the average of their weights."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Muon, Optimizer
-
-Schedule = Callable[[int], float]
-
-
-def warmup_cosine(steps: int, warmup: int = 100, floor: float = 0.0) -> Schedule:
-    """Factor of the learning rate: linear from 0 to 1 in ``warmup`` steps, times a half cosine down to ``floor``."""
-
-    def factor(step: int) -> float:
-        rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
-        fall = 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / max(1, steps)))
-        return rise * (floor + (1 - floor) * fall)
-
-    return factor
-
-
-def constant() -> Schedule:
-    """The learning rate as given."""
-    return lambda step: 1.0
-
-
-def delayed(schedule: Schedule, steps: int) -> Schedule:
-    """``schedule``, begun after ``steps`` steps; before them its first factor."""
-    return lambda step: schedule(max(0, step - steps))
 
 
 class MuonAdam(Optimizer):
@@ -59,6 +35,7 @@ class MuonAdam(Optimizer):
     ) -> None:
         inner, rest = list(inner), list(rest)
         self._inner = inner
+        self.trained: list[nn.Parameter] = [*inner, *rest]  # for who wants their gradients: the groups have the views
         self._views = [parameter.detach().view(parameter.shape[0], -1) for parameter in inner]
         self._muon = Muon(self._views, lr=inner_lr, weight_decay=0.0)
         self._adam = Adam(rest, lr=lr, betas=betas)

@@ -1,8 +1,7 @@
-"""What a run keeps on disk: the checkpoint that continues it exactly, and its log."""
+"""What a run keeps on disk: the checkpoint that continues it exactly."""
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import tempfile
@@ -15,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gankit.errors import CheckpointError, OutputError, UsageError
+from gankit.training import ranks
 from gankit.training.optimisers import restore_optimiser
 
 if TYPE_CHECKING:
-    from gankit.training.loop import Progress, System
+    from gankit.training.log import Log
+    from gankit.training.loop import System
     from gankit.training.optimisers import Average
+    from gankit.training.watch import DiversityWatch
 
 Settings = Mapping[str, int | float | str | bool | None]
 
 _log = logging.getLogger(__name__)
-_COLUMNS = ("step", "name", "value")
 _MAY_CHANGE = frozenset({"steps", "lr", "inner_lr", "discriminator_lr", "validation"})
 
 
@@ -77,7 +78,7 @@ def prepare(folder: Path, *, resume: bool) -> Path:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
+def whole(path: Path) -> Iterator[Path]:
     """A temporary file that takes the place of ``path`` when the block is left without an error.
 
     Raises:
@@ -94,12 +95,19 @@ def _whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def save_checkpoint(path: Path, system: System, average: Average | None, log: Log, state: RunState) -> None:
+def save_checkpoint(
+    path: Path, system: System, average: Average | None, log: Log, watch: DiversityWatch, state: RunState
+) -> None:
     """Write everything that is needed to go on; the file appears whole or not at all.
+
+    Where several processes train together, all call this, and the first writes.
 
     Raises:
         OutputError: it cannot be written.
     """
+    own, *others = ranks.gathered(_personal(system))
+    if ranks.rank() != 0:
+        return ranks.by_first(_nothing)
     content = {
         "step": state.step,
         "best": state.best,
@@ -108,15 +116,35 @@ def save_checkpoint(path: Path, system: System, average: Average | None, log: Lo
         "modules": {name: module.state_dict() for name, module in system.modules.items()},
         "optimisers": {name: optimiser.state_dict() for name, optimiser in system.optimisers.items()},
         "average": None if average is None else {"state": average.state, "updates": average.updates},
+        **own,
+        "others": others,
+        "log": log.state_dict(),
+        "watch": watch.state_dict(),
+    }
+
+    def write() -> None:
+        with whole(path) as temporary:
+            torch.save(content, temporary)
+
+    return ranks.by_first(write)
+
+
+def _nothing() -> None:
+    """What the other processes have to do."""
+
+
+def _personal(system: System) -> dict[str, Any]:
+    """What each process has of its own."""
+    return {
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "log": log.state_dict(),
+        "extras": {name: extra.state_dict() for name, extra in system.extras.items()},
     }
-    with _whole(path) as temporary:
-        torch.save(content, temporary)
 
 
-def restore_checkpoint(path: Path, system: System, average: Average | None, log: Log, settings: Settings) -> RunState:
+def restore_checkpoint(
+    path: Path, system: System, average: Average | None, log: Log, watch: DiversityWatch, settings: Settings
+) -> RunState:
     """Put a run back to where its checkpoint was written; learning rates are those that the system was made with.
 
     Returns:
@@ -144,15 +172,34 @@ def restore_checkpoint(path: Path, system: System, average: Average | None, log:
             for name, value in stored["state"].items():
                 average.state[name].copy_(value)
             average.updates = stored["updates"]
-        torch.set_rng_state(content["rng"])
-        if torch.cuda.is_available() and len(content["cuda_rng"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(content["cuda_rng"])
+        personal = _personal_of(path, content)
+        if personal is not None:
+            torch.set_rng_state(personal["rng"])
+            if torch.cuda.is_available() and len(personal["cuda_rng"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(personal["cuda_rng"])
+            for name, extra in system.extras.items():
+                extra.load_state_dict(personal["extras"][name])
         log.load_state_dict(content.get("log", {}))
+        if "watch" in content:
+            watch.load_state_dict(content["watch"])
         best = {} if "validation" in changed else dict(content["best"])
         return RunState(int(content["step"]), best, bool(content.get("due", False)), settings)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[-1].strip()
         raise CheckpointError(f"{path}: of another run: resume with the options it was begun with ({first})") from error
+
+
+def _personal_of(path: Path, content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What the checkpoint has of this very process; nothing, where it has no such process."""
+    everyone = [content, *content.get("others", [])]
+    if len(everyone) != ranks.world() and ranks.rank() == 0:
+        _log.warning(
+            "%s: goes on in %d processes; there were %d: a step has another number of items now",
+            path,
+            ranks.world(),
+            len(everyone),
+        )
+    return everyone[ranks.rank()] if ranks.rank() < len(everyone) else None
 
 
 def _compare(path: Path, content: Any, settings: Settings) -> frozenset[str]:
@@ -162,7 +209,7 @@ def _compare(path: Path, content: Any, settings: Settings) -> frozenset[str]:
         CheckpointError: one is another that may not be.
     """
     stored: Mapping[str, Any] = (content.get("settings") if isinstance(content, dict) else None) or {}
-    if settings and not stored:
+    if settings and not stored and ranks.rank() == 0:
         _log.warning("%s: does not say which options it was begun with: make sure that they are the same", path)
     names = [name for name in settings if name in stored and stored[name] != settings[name]]
     for name in names:
@@ -171,80 +218,6 @@ def _compare(path: Path, content: Any, settings: Settings) -> frozenset[str]:
                 f"{path}: of another run: its {name} is {stored[name]}, not {settings[name]}: resume with the options "
                 "it was begun with, or choose another folder"
             )
-    for name in names:
+    for name in names if ranks.rank() == 0 else ():
         _log.warning("goes on with %s %s; it was %s", name, settings[name], stored[name])
     return frozenset(names)
-
-
-class Log:
-    """``log.csv``: one line every few steps with the mean of each loss since, and one for each validation.
-
-    Args:
-        path: the file.
-        every: steps between lines.
-    """
-
-    def __init__(self, path: Path, every: int = 10) -> None:
-        self._path, self._every = path, every
-        self._sums: dict[str, list[float]] = {}  # name -> total and count
-
-    def begin(self, step: int, *, judged: bool = True) -> None:
-        """Drop what an earlier run wrote after ``step``, or make a new file.
-
-        Args:
-            step: the last that stays.
-            judged: whether its validation stays as well.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        rows: list[list[str]] = []
-        if self._path.exists():
-            with self._path.open(newline="", encoding="utf-8") as file:
-                found = [row for row in csv.reader(file) if len(row) == len(_COLUMNS) and row[0].isdecimal()]
-            kept = [row for row in found if int(row[0]) <= step]
-            rows = [row for row in kept if judged or int(row[0]) < step or not row[1].startswith("validation_")]
-        with _whole(self._path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([_COLUMNS, *rows])
-
-    def write(self, progress: Progress) -> None:
-        """Take in the losses of one step.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
-        for name, value in progress.losses.items():
-            entry = self._sums.setdefault(name, [0.0, 0.0])
-            entry[0] += value
-            entry[1] += 1
-        rows: list[tuple[int, str, str]] = []
-        if progress.step % self._every == 0 or progress.step == progress.steps:
-            rows += [(progress.step, name, f"{total / count:.6g}") for name, (total, count) in self._sums.items()]
-            rows.append((progress.step, "steps_per_second", f"{progress.rate:.4g}"))
-            self._sums = {}
-        self._append(rows)
-
-    def write_validation(self, progress: Progress) -> None:
-        """Take in what the judge says of a step.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
-        found = progress.validation.items()
-        self._append([(progress.step, f"validation_{name}", f"{value:.6g}") for name, value in found])
-
-    def _append(self, rows: list[tuple[int, str, str]]) -> None:
-        if rows:
-            try:
-                with self._path.open("a", newline="", encoding="utf-8") as file:
-                    csv.writer(file).writerows(rows)
-            except OSError as error:
-                raise OutputError(f"{self._path}: cannot be written: {error.strerror or error}") from error
-
-    def state_dict(self) -> dict[str, Any]:
-        """The losses that are not written yet."""
-        return {"sums": self._sums}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up the losses of :meth:`state_dict`."""
-        self._sums = {name: list(entry) for name, entry in state.get("sums", {}).items()}

@@ -12,19 +12,23 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gankit.checkpoints import open_model
-from gankit.errors import GankitError, UsageError
+from gankit.errors import UsageError
 from gankit.evaluation.metrics import psnr_y
 from gankit.models.srgan import SRResNet
 from gankit.training.data import SuperResolutionPatches, batches, fingerprint, read_pictures, reduce
+from gankit.training.fabric import fabric_for
 from gankit.training.loop import Plan, Progress, fit
 from gankit.training.recipes.srgan import AdversarialOptions, AdversarialSystem, ContentOptions, ContentSystem
+from gankit.training.sheets import grid
 from gankit.training.srresnet import has_frozen_norms
 from gankit.training.state import Settings, prepare
 
 _log = logging.getLogger(__name__)
 _JUDGED_SIDE = 768
+_SHOWN, _SHOWN_SIDE = 4, 160
 
 
 @dataclass(frozen=True)
@@ -48,35 +52,6 @@ class Data:
     synthetic: int = 24
     workers: int = 0
     seed: int = 0
-
-
-def fabric_for(device: str, precision: str) -> Any:
-    """A Lightning Fabric on ``device`` (``"auto"``, ``"cpu"``, ``"cuda"``).
-
-    Args:
-        device: where to train.
-        precision: ``"auto"`` (bf16 where the CPU or GPU has it), ``"bf16"`` or ``"fp32"``.
-
-    Raises:
-        GankitError: Lightning Fabric is not installed.
-        UsageError: CUDA is asked for and there is none.
-    """
-    try:
-        from lightning_fabric import Fabric
-    except ImportError:
-        raise GankitError("training needs Lightning Fabric: pip install 'gankit[train]'") from None
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device can be used here: leave --device away, or install a CUDA build of torch")
-    if precision == "auto":
-        precision = "bf16" if _has_bf16(device) else "fp32"
-    return Fabric(accelerator=device, devices=1, precision={"bf16": "bf16-mixed", "fp32": "32-true"}[precision])  # type: ignore[arg-type]
-
-
-def _has_bf16(device: str) -> bool:
-    """Whether the hardware itself computes in bf16: emulated, it is slower than fp32."""
-    if device != "cpu" and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 class KodakJudge:
@@ -121,6 +96,25 @@ class KodakJudge:
             values.append(psnr_y(pixels, large, self._scale))
         return {"score": float(np.mean(values))}
 
+    def sheet(self, generator: nn.Module) -> np.ndarray:
+        """Bicubic | result | the picture itself, of the middle of up to four pictures: (H, W, 3) uint8."""
+        shown = []
+        side = min(_SHOWN_SIDE // self._scale, *(min(small.shape[:2]) for _, small in self._pairs[:_SHOWN]))
+        for large, small in self._pairs[:_SHOWN]:
+            top, left = ((length - side) // 2 for length in small.shape[:2])
+            scale = self._scale
+            low, high = (
+                self._fabric.to_device(torch.from_numpy(part.copy()).permute(2, 0, 1)[None]).float() / 255
+                for part in (
+                    small[top : top + side, left : left + side],
+                    large[top * scale : (top + side) * scale, left * scale : (left + side) * scale],
+                )
+            )
+            with torch.inference_mode(), self._fabric.autocast():
+                result = generator(low)
+            shown += [F.interpolate(low, scale_factor=scale, mode="bicubic"), result.float(), high]
+        return grid(torch.cat(shown), 3, low=0.0)
+
 
 def _middle(picture: np.ndarray, side: int) -> np.ndarray:
     """The middle of (H, W, 3), at most ``side`` high and wide; a copy, so that the rest can be forgotten."""
@@ -135,6 +129,8 @@ def train_super_resolution(
     *,
     device: str = "auto",
     precision: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
     initial: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
     notify: Callable[[Progress], None] | None = None,
@@ -147,6 +143,8 @@ def train_super_resolution(
         plan: steps and folder.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         precision: ``"auto"``, ``"bf16"`` or ``"fp32"``.
+        devices: on this machine; the batch is that of each.
+        nodes: machines.
         initial: a model's name or a weights file to begin from (``srgan`` begins from a trained ``srresnet``).
         options: fields of :class:`ContentOptions` or :class:`AdversarialOptions`.
         notify: called after every step.
@@ -160,13 +158,13 @@ def train_super_resolution(
         OutputError: nothing can be written to the plan's folder.
     """
     prepare(plan.folder, resume=plan.resume)  # before the pictures are read, which takes long
-    fabric = fabric_for(device, precision)
+    fabric = fabric_for(device, precision, devices, nodes)
     fields = {"steps": plan.steps, **dict(options or {})}
     state: Mapping[str, Tensor] | None = None
     if initial is not None:
         state, known = _begin_from(initial, fields)
         fields |= known
-    elif recipe == "srgan" and not plan.resume:
+    elif recipe == "srgan" and not plan.resume and fabric.is_global_zero:
         _log.warning("begins from random weights: --init takes those of a trained srresnet, which srgan is meant for")
     torch.manual_seed(data.seed)
     system: ContentSystem

@@ -26,11 +26,12 @@ def benchmark_dir(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(monkeypatch):
     """The command, with an upscaler that repeats pixels in the place of every model; it notes its devices."""
-    asked = []
+    asked, given = [], []
 
     class Nearest:
-        def __init__(self, model: str, backend: str, precision: str, device: str) -> None:
+        def __init__(self, model: str, backend: str, precision: str, device: str, options: dict | None) -> None:
             asked.append(device)
+            given.append(options)
             self.scale = 2 if model == "twice" else 4
 
         def __call__(self, picture: np.ndarray) -> np.ndarray:
@@ -41,7 +42,7 @@ def run(monkeypatch):
     def invoke(*words):
         return CliRunner().invoke(evaluate, [str(word) for word in words])
 
-    invoke.devices = asked
+    invoke.devices, invoke.options = asked, given
     return invoke
 
 
@@ -61,6 +62,41 @@ def test_device(run, benchmark_dir):
     for words in ((), ("--device", "cuda:1")):
         assert run("--data", benchmark_dir, *words).exit_code == 0
     assert run.devices == ["auto", "cuda:1"]
+
+
+def test_the_name_of_the_task_may_be_left_out(run, benchmark_dir):
+    outputs = [run(*words, "--data", benchmark_dir).output for words in ((), ("upscale",))]
+    assert outputs[0] == outputs[1]
+    assert "PSNR" in outputs[0]
+    listed = CliRunner().invoke(evaluate, ["--help"])
+    assert listed.exit_code == 0
+    assert all(name in listed.output for name in ("upscale", "translate", "generate", "classifier"))
+
+
+def test_what_the_file_does_not_tell(run, benchmark_dir):
+    assert run("--data", benchmark_dir, "--model-option", "activation=leaky").exit_code == 0
+    assert run("--data", benchmark_dir).exit_code == 0
+    assert run.options == [{"activation": "leaky"}, None]
+
+
+def test_lpips_goes_into_the_table(run, benchmark_dir, tmp_path, monkeypatch):
+    from gankit.evaluation import perceptual
+
+    class Half:
+        def __init__(self, backbone: str) -> None:
+            assert backbone == "vgg"
+
+        def __call__(self, result: np.ndarray, target: np.ndarray) -> float:
+            assert result.shape == target.shape == (56, 56, 3), "without the border"
+            return 0.5
+
+    monkeypatch.setattr(perceptual, "Lpips", Half)
+    result = run("--data", benchmark_dir, "--lpips", "vgg", "--json", tmp_path / "f.json")
+    assert result.exit_code == 0, result.output
+    assert "LPIPS" in result.output
+    report = json.loads((tmp_path / "f.json").read_text())
+    assert report["lpips"] == "vgg"
+    assert report["results"]["srgan"]["mean"]["lpips"] == 0.5
 
 
 def test_folders_by_hand_and_a_border(run, benchmark_dir, tmp_path):

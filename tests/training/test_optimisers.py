@@ -7,15 +7,8 @@ import torch
 from torch import nn
 from training_making import same
 
-from gankit.training.optimisers import (
-    Average,
-    MuonAdam,
-    constant,
-    delayed,
-    restore_optimiser,
-    set_learning_rate,
-    warmup_cosine,
-)
+from gankit.training.optimisers import Average, MuonAdam, restore_optimiser, set_learning_rate
+from gankit.training.schedules import constant, delayed, warmup_cosine
 
 
 @pytest.fixture

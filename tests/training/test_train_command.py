@@ -9,7 +9,9 @@ from training_making import NET, SMALL, TINY
 
 import gankit
 from gankit import cli
-from gankit.training import superres
+from gankit.cli.train import RECIPES
+from gankit.training import fabric, superres
+from gankit.training.data import reduce
 from gankit.training.synthetic import synthetic_picture
 
 
@@ -166,8 +168,8 @@ def test_variants(train, tmp_path, options):
 
 def test_help_has_a_line_for_each_recipe():
     text = CliRunner().invoke(cli.gankit, ["train", "--help"]).output
-    assert "gankit train srresnet --data" in text
-    assert "gankit train srgan --data" in text
+    for name in RECIPES:
+        assert f"gankit train {name} --data" in text
 
 
 def test_batch_norm_is_not_begun_from_frozen_norms(train, refused, tmp_path):
@@ -188,8 +190,25 @@ def test_options_reach_the_recipe(train, tmp_path):
     assert (settings["content"], settings["discriminator_lr"], settings["discriminator_norm"]) == (2, 3e-4, "batch")
 
 
+def test_sheets_show_bicubic_result_and_truth(train, tmp_path, photos):
+    result = train("srresnet", "--output", tmp_path / "a", *NET, "--sheet-every", "2", "--average", "0")
+    assert result.exit_code == 0, result.output
+    names = sorted(path.name for path in (tmp_path / "a" / "sheets").iterdir())
+    assert names == ["step_0000002.png", "step_0000004.png"]
+    sheet = np.asarray(Image.open(tmp_path / "a" / "sheets" / names[-1]))
+    side = 96  # the whole picture: it is smaller than what would be shown
+    assert sheet.shape == (2 * side + 2, 3 * side + 4, 3)
+    truth = np.asarray(Image.open(photos / "0.png"))
+    assert np.array_equal(sheet[:side, -side:], truth)
+    bicubic = Image.fromarray(reduce(truth, 4)[1]).resize((side, side), Image.Resampling.BICUBIC)
+    gap = np.abs(sheet[:side, :side].astype(int) - np.asarray(bicubic)).mean()
+    assert gap < 3  # torch's kernel is another bicubic
+    assert torch.load(tmp_path / "a/last.pt", weights_only=True)["average"] is None
+
+
 def test_large_validation_pictures_are_judged_by_their_middle(tmp_path):
-    from gankit.training.superres import KodakJudge, fabric_for
+    from gankit.training.fabric import fabric_for
+    from gankit.training.superres import KodakJudge
 
     rng = np.random.default_rng(0)
     for name, shape in (("kodak", (512, 768, 3)), ("tall", (768, 512, 3)), ("large", (801, 1000, 3))):
@@ -206,7 +225,7 @@ def test_emulated_bf16_is_not_chosen(monkeypatch):
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: asked.append(1) or including_emulation
     )
-    assert not superres._has_bf16("auto")
-    assert not superres._has_bf16("cuda")
-    superres._has_bf16("cpu")
+    assert not fabric.has_bf16("auto")
+    assert not fabric.has_bf16("cuda")
+    fabric.has_bf16("cpu")
     assert len(asked) == 2

@@ -12,7 +12,7 @@ import gankit
 from gankit import cli
 from gankit.checkpoints import native
 from gankit.training.recipes.srgan import ContentSystem
-from gankit.training.state import Log
+from gankit.training.log import Log
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")

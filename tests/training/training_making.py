@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from gankit.training.data import SuperResolutionPatches, batches
+from gankit.training.fabric import fabric_for
 from gankit.training.loop import System
 from gankit.training.recipes.srgan import AdversarialOptions, AdversarialSystem, ContentOptions, ContentSystem
-from gankit.training.superres import fabric_for
 from gankit.training.synthetic import synthetic_picture
 
 SMALL = {"blocks": 1, "channels": 8}

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -25,7 +26,8 @@ from gankit.errors import UsageError
 from gankit.models.srgan import Discriminator, SRResNet
 from gankit.training import losses
 from gankit.training.loop import System
-from gankit.training.optimisers import MuonAdam, Schedule, delayed, warmup_cosine
+from gankit.training.optimisers import MuonAdam
+from gankit.training.schedules import Schedule, delayed, warmup_cosine
 from gankit.training.spectral import add_spectral_norm, weights_once
 from gankit.training.srresnet import Norm, TrainingForward, freeze_norms, initialise
 from gankit.training.vgg import PerceptualLoss
@@ -91,7 +93,7 @@ class ContentSystem(System):
     Args:
         options: see :class:`ContentOptions`.
         fabric: a Lightning Fabric that places and casts.
-        judge: generator in eval mode -> ``{"score": …}``.
+        judge: generator in eval mode -> ``{"score": …}``; where it has a method ``sheet``, that draws the sheets.
         initial: state dict to begin from; with ``norm="frozen"`` its BatchNorms move into the convolutions.
     """
 
@@ -132,6 +134,11 @@ class ContentSystem(System):
     def validate(self, generator: nn.Module) -> Mapping[str, float]:
         """What the judge says."""
         return self._judge(generator)
+
+    def sheet(self, generator: nn.Module) -> np.ndarray | None:
+        """What the judge draws."""
+        draw: Callable[[nn.Module], np.ndarray] | None = getattr(self._judge, "sheet", None)
+        return draw(generator) if draw else None
 
     def save_generator(self, path: Path, state: Mapping[str, Tensor], extra: Mapping[str, str]) -> None:
         """A ``.safetensors`` file that gankit loads."""

@@ -1,68 +1,57 @@
-"""``gankit evaluate``: figures over a benchmark, bicubic beside them, and a picture to look at."""
+"""``gankit evaluate upscale``: figures over a benchmark, bicubic beside them, and a picture to look at."""
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from gankit.cli.evaluate.common import (
+    FILE,
+    MODELS,
+    PLACE,
+    BoxType,
+    check_models,
+    engine_options,
+    found,
+    lpips_option,
+    prepare_files,
+    write_json,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table as RichTable
 
-    from gankit.evaluation import Table
+    from gankit.evaluation import Score, Table
     from gankit.evaluation.benchmark import Upscale
 
 
-class BoxType(click.ParamType):
-    """X,Y,W,H in pixels of the large picture."""
-
-    name = "X,Y,W,H"
-
-    def convert(
-        self, value: str | tuple[int, int, int, int], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int, int, int]:
-        """Four integers from text."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            x, y, width, height = (int(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"'{value}' is not four whole numbers X,Y,W,H", param, ctx)
-        return x, y, width, height
-
-
 @click.command()
-@click.option(
-    "--model", "models", multiple=True, metavar="NAME|FILE", help="Model or weights file; repeatable.  [default: srgan]"
-)
-@click.option("--data", type=click.Path(path_type=Path), help="Benchmark folder that holds HR/ and LR/.")
-@click.option("--hr", type=click.Path(path_type=Path), help="Folder of true pictures.")
-@click.option("--lr", type=click.Path(path_type=Path), help="Folder of small pictures with the same names.")
+@click.option("--model", "models", help="Model or weights file; repeatable.  [default: srgan]", **MODELS)
+@click.option("--data", type=PLACE, help="Benchmark folder that holds HR/ and LR/.")
+@click.option("--hr", type=PLACE, help="Folder of true pictures.")
+@click.option("--lr", type=PLACE, help="Folder of small pictures with the same names.")
 @click.option("--border", type=click.IntRange(min=0), help="Pixels cut from each side.  [default: the scale]")
-@click.option("--backend", default="eager", show_default=True, help="Backend that runs the models.")
-@click.option("--precision", default="fp32", show_default=True, help="Precision of the models.")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
-@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures there.")
-@click.option(
-    "--comparison", type=click.Path(path_type=Path, dir_okay=False), help="Write input | bicubic | … | truth."
-)
+@lpips_option
+@engine_options
+@click.option("--comparison", type=FILE, help="Write input | bicubic | … | truth.")
 @click.option(
     "--crop", type=BoxType(), help="Part of the comparison, in pixels of the large picture.  [default: the middle]"
 )
 @click.option("--picture", help="Name of the compared picture.  [default: the first]")
-def evaluate(
+def upscale(
     models: tuple[str, ...],
     data: Path | None,
     hr: Path | None,
     lr: Path | None,
     border: int | None,
+    lpips: Any,
     backend: str,
     precision: str,
     device: str,
+    model_options: dict[str, Any],
     json_file: Path | None,
     comparison: Path | None,
     crop: tuple[int, int, int, int] | None,
@@ -77,32 +66,37 @@ def evaluate(
     import gankit
     from gankit.evaluation import bicubic, evaluate_pairs, find_scale
     from gankit.images import encode, from_array
-    from gankit.pipeline.output import prepare, write_whole
 
     if comparison is None and (crop or picture):
         raise click.UsageError("--crop and --picture need --comparison")
-    if len(set(models)) < len(models):
-        raise click.UsageError("the same --model twice")
+    check_models(models)
     hr_dir, lr_dir = _folders(data, hr, lr)
     scale = find_scale(hr_dir, lr_dir)
-    for file in (json_file, comparison):
-        if file is not None:
-            prepare(file.parent)
+    prepare_files(json_file, comparison)
+    distance = None
+    if lpips is not None:
+        from gankit.evaluation.perceptual import Lpips
+
+        distance = Lpips(lpips)
     upscalers: dict[str, Upscale] = {"bicubic": bicubic(scale)}
     for model in models or ("srgan",):
-        upscalers[model] = gankit.Upscaler(model, backend=backend, precision=precision, device=device)  # type: ignore[arg-type]
-    tables = {label: evaluate_pairs(upscale, hr_dir, lr_dir, scale, border) for label, upscale in upscalers.items()}
+        upscalers[model] = gankit.Upscaler(
+            model, backend=backend, precision=precision, device=device, options=model_options or None
+        )
+    tables = {
+        label: evaluate_pairs(upscaler, hr_dir, lr_dir, scale, border, distance)
+        for label, upscaler in upscalers.items()
+    }
 
     from rich.console import Console
 
     console = Console()
     console.print(_rich_table(tables, f"{hr_dir}, backend {backend}, precision {precision}"))
-    if json_file is not None:
-        figures = {label: table.as_dict() for label, table in tables.items()}
-        # The folders as they were named: where they lie on this machine is nobody's business.
-        named = {"data": str(data)} if data else {"hr": str(hr), "lr": str(lr)}
-        report = {**named, "backend": backend, "precision": precision, "results": figures}
-        write_whole(json_file, json.dumps(report, indent=2) + "\n")
+    figures = {label: table.as_dict() for label, table in tables.items()}
+    # The folders as they were named: where they lie on this machine is nobody's business.
+    report = {"data": str(data)} if data else {"hr": str(hr), "lr": str(lr)}
+    report |= {"backend": backend, "precision": precision} | ({"lpips": lpips} if lpips else {})
+    write_json(json_file, {**report, "results": figures})
     if comparison is not None:
         del upscalers["bicubic"]
         encode(from_array(_compare(upscalers, hr_dir, lr_dir, scale, crop, picture)), comparison)
@@ -116,9 +110,7 @@ def _folders(data: Path | None, hr: Path | None, lr: Path | None) -> tuple[Path,
         return hr, lr
     if hr is not None or lr is not None:
         raise click.UsageError("--data already names both folders: leave out --hr and --lr")
-    elsewhere = os.environ.get("GANKIT_DATA")
-    if elsewhere and not data.is_dir():
-        data = Path(elsewhere) / data
+    data = found(data)
     return data / "HR", data / "LR"
 
 
@@ -151,14 +143,19 @@ def _rich_table(tables: dict[str, Table], caption: str) -> RichTable:
     from rich.table import Table as RichTable
 
     first = next(iter(tables.values()))
-    title = f"PSNR Y (dB) / SSIM Y, ×{first.scale}, border {first.border}, n = {len(first.scores)}"
+    what = "PSNR Y (dB) / SSIM Y" + ("" if first.mean.lpips is None else " / LPIPS")
+    title = f"{what}, ×{first.scale}, border {first.border}, n = {len(first.scores)}, resize none"
     sheet = RichTable(title=title, caption=caption)
     sheet.add_column("picture")
     for label in tables:
         sheet.add_column(label, justify="right")
     for row in zip(*(table.scores for table in tables.values()), strict=True):
-        sheet.add_row(row[0].name, *(f"{score.psnr_y:.2f} / {score.ssim_y:.4f}" for score in row))
+        sheet.add_row(row[0].name, *map(_words, row))
     sheet.add_section()
-    means = [table.mean for table in tables.values()]
-    sheet.add_row("mean", *(f"{score.psnr_y:.2f} / {score.ssim_y:.4f}" for score in means), style="bold")
+    sheet.add_row("mean", *(_words(table.mean) for table in tables.values()), style="bold")
     return sheet
+
+
+def _words(score: Score) -> str:
+    lpips = "" if score.lpips is None else f" / {score.lpips:.4f}"
+    return f"{score.psnr_y:.2f} / {score.ssim_y:.4f}{lpips}"

@@ -1,0 +1,85 @@
+"""What the commands of ``gankit evaluate`` share: options, and where the figures go."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gankit.cli.model_options import model_option
+from gankit.pipeline.output import prepare, write_whole
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+FILE = click.Path(path_type=Path, dir_okay=False)
+PLACE = click.Path(path_type=Path)
+MODELS: dict[str, Any] = {"multiple": True, "metavar": "NAME|FILE"}
+_BACKBONES = ("alex", "vgg", "squeeze")
+
+
+class BoxType(click.ParamType):
+    """X,Y,W,H in pixels of the large picture."""
+
+    name = "X,Y,W,H"
+
+    def convert(
+        self, value: str | tuple[int, int, int, int], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int, int, int]:
+        """Four integers from text."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            x, y, width, height = (int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"'{value}' is not four whole numbers X,Y,W,H", param, ctx)
+        return x, y, width, height
+
+
+def engine_options(command: Command) -> Command:
+    """``--backend``, ``--precision``, ``--device``, ``--model-option`` and ``--json``."""
+    for option in (
+        click.option("--json", "json_file", type=FILE, help="Write the figures there."),
+        model_option,
+        click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
+        click.option("--precision", default="fp32", show_default=True, help="Precision of the models."),
+        click.option("--backend", default="eager", show_default=True, help="Backend that runs the models."),
+    ):
+        command = option(command)
+    return command
+
+
+def lpips_option(command: Command) -> Command:
+    """``--lpips``, the name of a backbone."""
+    return click.option("--lpips", type=click.Choice(_BACKBONES), help="Perceptual distance too, in its features.")(
+        command
+    )
+
+
+def check_models(models: tuple[str, ...]) -> None:
+    """Refuse the same model twice: the second would take the first one's place."""
+    if len(set(models)) < len(models):
+        raise click.UsageError("the same --model twice")
+
+
+def found(path: Path) -> Path:
+    """The path, or what lies there under the environment variable GANKIT_DATA."""
+    elsewhere = os.environ.get("GANKIT_DATA")
+    if elsewhere and not path.exists() and (Path(elsewhere) / path).exists():
+        return Path(elsewhere) / path
+    return path
+
+
+def prepare_files(*files: Path | None) -> None:
+    """See that the files can be written, before any work is done."""
+    for file in files:
+        if file is not None:
+            prepare(file.parent)
+
+
+def write_json(file: Path | None, report: dict[str, Any]) -> None:
+    """Write a report, if it has a file."""
+    if file is not None:
+        write_whole(file, json.dumps(report, indent=2, ensure_ascii=False) + "\n")

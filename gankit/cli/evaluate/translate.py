@@ -1,0 +1,209 @@
+"""``gankit evaluate translate``: translated pictures against true ones, or masks against true masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gankit.cli.evaluate.common import (
+    FILE,
+    MODELS,
+    PLACE,
+    BoxType,
+    check_models,
+    engine_options,
+    found,
+    lpips_option,
+    prepare_files,
+    write_json,
+)
+from gankit.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.table import Table as RichTable
+
+    from gankit.evaluation import TranslationScore, TranslationTable
+    from gankit.evaluation.translation import Translate
+
+    Pairs = dict[str, tuple[np.ndarray, np.ndarray]]
+
+_FIGURES = {
+    "dice": ("Dice", "{:.4f}"),
+    "iou": ("IoU", "{:.4f}"),
+    "l1": ("L1", "{:.4f}"),
+    "psnr": ("PSNR (dB)", "{:.2f}"),
+    "ssim_y": ("SSIM Y", "{:.4f}"),
+    "lpips": ("LPIPS", "{:.4f}"),
+}
+
+
+@click.command()
+@click.option("--model", "models", help="Model or weights file to run on the inputs; repeatable.", **MODELS)
+@click.option(
+    "--results", multiple=True, type=PLACE, metavar="DIR", help="Folder of pictures translated already; repeatable."
+)
+@click.option("--data", type=PLACE, metavar="DIR", help="Input pictures.")
+@click.option("--target", type=PLACE, metavar="DIR", help="True pictures with the same names.")
+@click.option("--aligned", type=PLACE, metavar="DIR", help="Pairs side by side instead: input left, target right.")
+@click.option("--swap", is_flag=True, help="The other way: from the target to the input.")
+@click.option("--masks", is_flag=True, help="The targets are masks: Dice and IoU.")
+@click.option(
+    "--holdout", type=click.IntRange(2), metavar="N", help="Every N-th pair only, which training held out likewise."
+)
+@click.option("--direction", type=click.Choice(["AtoB", "BtoA"]), help="Of a pair of generators, the one to run.")
+@click.option("--norm", type=click.Choice(["instance", "eval"]), help="What a BatchNorm goes by.")
+@lpips_option
+@engine_options
+@click.option("--comparison", type=FILE, help="Write input | … | target.")
+@click.option("--crop", type=BoxType(), help="Part of the comparison.  [default: up to 512×512 of the middle]")
+@click.option("--picture", "pictures", multiple=True, help="Name of a compared pair; repeatable.  [default: the first]")
+def translate(
+    models: tuple[str, ...],
+    results: tuple[Path, ...],
+    data: Path | None,
+    target: Path | None,
+    aligned: Path | None,
+    swap: bool,
+    masks: bool,
+    holdout: int | None,
+    direction: Any,
+    norm: Any,
+    lpips: Any,
+    backend: str,
+    precision: str,
+    device: str,
+    model_options: dict[str, Any],
+    json_file: Path | None,
+    comparison: Path | None,
+    crop: tuple[int, int, int, int] | None,
+    pictures: tuple[str, ...],
+) -> None:
+    """Measure translated pictures against true ones: L1, PSNR and SSIM; of masks Dice and IoU.
+
+    gankit evaluate translate --model pix2pix --data images/ --target masks/ --masks --holdout 5
+
+    Pictures are judged at their own size, the mean is of the pictures. A folder that is not found here is looked for
+    under the environment variable GANKIT_DATA.
+    """
+    import gankit
+    from gankit.evaluation import evaluate_translations
+    from gankit.images import encode, from_array
+
+    if comparison is None and (crop or pictures):
+        raise click.UsageError("--crop and --picture need --comparison")
+    if not models and not results:
+        raise click.UsageError("give --model, or --results")
+    if masks and lpips:
+        raise click.UsageError("--lpips is for pictures, not for --masks")
+    check_models(models)
+    prepare_files(json_file, comparison)
+    distance = None
+    if lpips is not None:
+        from gankit.evaluation.perceptual import Lpips
+
+        distance = Lpips(lpips)
+    pairs = _pairs(data, target, aligned, swap, masks, holdout)
+    if wrong := [name for name in pictures if name not in pairs]:
+        raise UsageError(f"--picture {wrong[0]}: not among the pairs, such as {next(iter(pairs))}")
+    ways: dict[str, Translate] = {str(folder): _reader(folder) for folder in results}
+    for model in models:
+        translator = gankit.Translator(
+            model,
+            backend=backend,
+            precision=precision,
+            device=device,
+            direction=direction,
+            norm=norm,
+            options=model_options or None,
+        )
+        ways[model] = _runner(translator)
+    tables = {label: evaluate_translations(way, pairs, masks=masks, lpips=distance) for label, way in ways.items()}
+
+    from rich.console import Console
+
+    console = Console()
+    which = f", every {holdout}-th pair" if holdout else ""
+    console.print(f"means over n = {len(pairs)}{which}; resize none; backend {backend}, precision {precision}")
+    console.print(_table(tables))
+    # The folders as they were named: where they lie on this machine is nobody's business.
+    named = {"data": data, "target": target, "aligned": aligned}
+    report: dict[str, Any] = {name: str(folder) for name, folder in named.items() if folder is not None}
+    report |= {"swap": swap, "holdout": holdout, "n": len(pairs), "resize": "none"}
+    report |= {"backend": backend, "precision": precision} | ({"lpips": lpips} if lpips else {})
+    write_json(json_file, {**report, "results": {label: table.as_dict() for label, table in tables.items()}})
+    if comparison is not None:
+        encode(from_array(_compare(ways, pairs, pictures or tuple(pairs)[:1], crop)), comparison)
+        console.print(f"wrote {comparison}")
+
+
+def _pairs(
+    data: Path | None, target: Path | None, aligned: Path | None, swap: bool, masks: bool, holdout: int | None
+) -> Pairs:
+    from gankit.training.pairs import held_out, read_aligned, read_pairs
+
+    if aligned is not None:
+        if data is not None or target is not None:
+            raise click.UsageError("--aligned holds both: leave --data and --target out")
+        pairs = read_aligned(found(aligned))
+    elif data is None or target is None:
+        raise click.UsageError("give --data DIR and --target DIR, or --aligned DIR")
+    else:
+        pairs = read_pairs(found(data), found(target))
+    if holdout is not None:
+        pairs = {stem: pairs[stem] for stem in held_out(list(pairs), holdout)[1]}
+    return {stem: (second, first) if swap else (first, second) for stem, (first, second) in pairs.items()}
+
+
+def _reader(folder: Path) -> Translate:
+    """What looks a result up that was made before."""
+    from gankit.training.pairs import read_side
+
+    pictures = read_side(found(folder))
+
+    def look(name: str, source: np.ndarray) -> np.ndarray:
+        if name not in pictures:
+            raise UsageError(f"{folder}: has no picture named {name}")
+        return pictures[name]
+
+    return look
+
+
+def _runner(translator: Callable[[np.ndarray], np.ndarray]) -> Translate:
+    return lambda name, source: translator(source)
+
+
+def _compare(
+    ways: dict[str, Translate], pairs: Pairs, names: tuple[str, ...], crop: tuple[int, int, int, int] | None
+) -> np.ndarray:
+    import numpy as np
+
+    from gankit.evaluation import compare_translations, stack
+    from gankit.evaluation.translation import as_rgb
+
+    sheets = []
+    for name in names:
+        source, target = pairs[name]
+        made = {label: as_rgb(way(name, source)) for label, way in ways.items()}
+        try:
+            sheets.append(compare_translations(as_rgb(source), made, as_rgb(target), crop))
+        except ValueError as error:
+            raise UsageError(f"--crop: {error}") from error
+    return np.asarray(stack(sheets))
+
+
+def _table(tables: dict[str, TranslationTable]) -> RichTable:
+    from rich.table import Table as RichTable
+
+    means: dict[str, TranslationScore] = {label: table.mean for label, table in tables.items()}
+    shown = [name for name in _FIGURES if any(getattr(mean, name) is not None for mean in means.values())]
+    sheet = RichTable()
+    sheet.add_column("model", overflow="fold")
+    for name in shown:
+        sheet.add_column(_FIGURES[name][0], justify="right")
+    for label, mean in means.items():
+        sheet.add_row(label, *(_FIGURES[name][1].format(getattr(mean, name)) for name in shown))
+    return sheet

@@ -1,0 +1,61 @@
+"""How well a mask covers the true one: Dice and intersection over union."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+
+TRUTH_FROM = 64  # outlines of true masks are often drawn at half of the white, and belong to them
+RESULT_FROM = 128  # a generator's gray is its certainty: from one half on
+
+
+def to_mask(picture: NDArray[np.uint8], least: int = RESULT_FROM) -> Mask:
+    """What of a picture is mask: where the mean of its channels is at least ``least``.
+
+    Args:
+        picture: (H, W) or (H, W, C) uint8.
+        least: of 255.
+
+    Returns:
+        (H, W) boolean.
+    """
+    values = picture if picture.ndim == 2 else picture.mean(axis=-1)
+    return np.asarray(values >= least)
+
+
+def dice(result: Mask, target: Mask) -> float:
+    """Dice's coefficient, 2 |A ∩ B| / (|A| + |B|) (Dice 1945, doi:10.2307/1932409).
+
+    Args:
+        result: boolean, any shape.
+        target: the truth, same shape.
+
+    Returns:
+        From 0, apart, to 1, equal; two empty masks are equal.
+
+    Raises:
+        ValueError: not boolean, or different shapes.
+    """
+    both, either = _counts(result, target)
+    return 2 * both / (both + either) if either else 1.0
+
+
+def iou(result: Mask, target: Mask) -> float:
+    """Intersection over union, |A ∩ B| / |A ∪ B| (Jaccard 1912, doi:10.1111/j.1469-8137.1912.tb05611.x).
+
+    It is Dice / (2 - Dice). Args, errors and range as for :func:`dice`.
+    """
+    both, either = _counts(result, target)
+    return both / either if either else 1.0
+
+
+def _counts(result: Mask, target: Mask) -> tuple[int, int]:
+    """Pixels of the intersection and of the union."""
+    for name, mask in (("result", result), ("target", target)):
+        if mask.dtype != np.bool_:
+            raise ValueError(f"{name} must be boolean, not {mask.dtype}")
+    if result.shape != target.shape:
+        raise ValueError(f"shapes differ: result {result.shape}, target {target.shape}")
+    return int(np.count_nonzero(result & target)), int(np.count_nonzero(result | target))

@@ -1,0 +1,105 @@
+"""Figures of translated pictures against the true ones: colours, or masks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from gankit.errors import UsageError
+from gankit.evaluation.benchmark import Distance, mean_of
+from gankit.evaluation.metrics import SSIM_SIDE, Picture, l1, psnr, ssim_y
+from gankit.evaluation.segmentation import RESULT_FROM, TRUTH_FROM, dice, iou, to_mask
+
+Translate = Callable[[str, Picture], Picture]
+
+
+@dataclass(frozen=True)
+class TranslationScore:
+    """Figures of one picture, or their means; ``None`` for what was not measured.
+
+    Attributes:
+        name: the picture's stem.
+        l1: mean absolute difference of RGB, of a range of 1.
+        psnr: dB, on RGB.
+        ssim_y: on luma; of pictures of 11×11 and more.
+        lpips: perceptual distance.
+        dice: of masks.
+        iou: of masks.
+    """
+
+    name: str
+    l1: float | None = None
+    psnr: float | None = None
+    ssim_y: float | None = None
+    lpips: float | None = None
+    dice: float | None = None
+    iou: float | None = None
+
+    def figures(self) -> dict[str, float | None]:
+        """What was measured, for JSON, which knows no infinity: ``None`` is the PSNR of equal pictures."""
+        found = {name: value for name, value in asdict(self).items() if name != "name" and value is not None}
+        return {name: value if math.isfinite(value) else None for name, value in found.items()}
+
+
+@dataclass(frozen=True)
+class TranslationTable:
+    """Figures of one model over pairs of pictures, in their order."""
+
+    scores: tuple[TranslationScore, ...]
+
+    @property
+    def mean(self) -> TranslationScore:
+        """The means over the pictures (of dB values, as the papers average them)."""
+        names = [field.name for field in fields(TranslationScore) if field.name != "name"]
+        means = {name: mean_of(getattr(score, name) for score in self.scores) for name in names}
+        return TranslationScore("mean", **means)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        pictures = {score.name: score.figures() for score in self.scores}
+        return {"n": len(self.scores), "mean": self.mean.figures(), "pictures": pictures}
+
+
+def evaluate_translations(
+    translate: Translate,
+    pairs: Mapping[str, tuple[Picture, Picture]],
+    *,
+    masks: bool = False,
+    lpips: Distance | None = None,
+) -> TranslationTable:
+    """Translate every input and measure it against its target, at its own size.
+
+    Args:
+        translate: name and (H, W, C) uint8 -> (H, W), (H, W, 1) or (H, W, 3) uint8.
+        pairs: input and target by name, (H, W, 1 or 3) uint8.
+        masks: the targets are masks: Dice and IoU of what is at least 64 of 255 in the target and 128 in the result.
+        lpips: a perceptual distance to measure too.
+
+    Raises:
+        UsageError: no pairs, or a result of another size than its target.
+    """
+    if not pairs:
+        raise UsageError("there are no pairs to judge")
+    scores = []
+    for name, (source, given) in pairs.items():
+        result, target = as_rgb(translate(name, source)), as_rgb(given)
+        if result.shape != target.shape:
+            made, wanted = (f"{p.shape[1]}×{p.shape[0]}" for p in (result, target))
+            raise UsageError(f"{name}: the result is {made}, the target {wanted}: give pictures of one size")
+        if masks:
+            ours, theirs = to_mask(result, RESULT_FROM), to_mask(target, TRUTH_FROM)
+            scores.append(TranslationScore(name, dice=dice(ours, theirs), iou=iou(ours, theirs)))
+            continue
+        similarity = ssim_y(result, target) if min(target.shape[:2]) >= SSIM_SIDE else None
+        distance = None if lpips is None else lpips(result, target)
+        scores.append(TranslationScore(name, l1(result, target), psnr(result, target), similarity, distance))
+    return TranslationTable(tuple(scores))
+
+
+def as_rgb(picture: Picture) -> Picture:
+    """(H, W), (H, W, 1) or (H, W, 3) -> (H, W, 3)."""
+    if picture.ndim == 2:
+        picture = picture[..., None]
+    return picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture

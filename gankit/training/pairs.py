@@ -1,0 +1,171 @@
+"""Pictures to translate, read into memory: pairs by stem, pairs side by side, and folders without pairs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from gankit.errors import ImageError, UsageError
+from gankit.images import decode
+from gankit.training.data import picture_files
+
+Kind = Literal["auto", "colour", "gray", "mask", "labels"]
+Pair = tuple[np.ndarray, np.ndarray]
+
+_log = logging.getLogger(__name__)
+_FOREGROUND = 64  # from here on a mask is set: outlines are often drawn at half of the white
+
+
+def read_side(folder: Path, kind: Kind = "auto", load: int | None = None) -> dict[str, np.ndarray]:
+    """All readable pictures below a folder, by stem and sorted; broken ones are named in the log.
+
+    Args:
+        folder: read recursively; a stem is the path below it without the suffix.
+        kind: ``"colour"``, ``"gray"`` (BT.601 luma), ``"mask"`` (0 and 255: set from 64 on), ``"labels"`` (gray levels
+            that are never mixed), or ``"auto"``: gray where every picture is, else colour.
+        load: bring the shorter side to this many pixels.
+
+    Returns:
+        (H, W, 3) or (H, W, 1) uint8 by stem.
+
+    Raises:
+        UsageError: there are none, or none can be read.
+    """
+    found: dict[str, np.ndarray] = {}
+    for path in picture_files(folder):
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        try:
+            picture = decode(path).to_8bit()
+        except ImageError as error:
+            _log.warning("skipped %s", error)
+            continue
+        if stem in found:
+            _log.warning("skipped %s: another picture there has the same stem", path)
+            continue
+        found[stem] = picture.pixels[..., :1] if picture.gray else picture.pixels
+    if not found:
+        raise UsageError(f"{folder}: none of its pictures can be read")
+    return _converted(found, kind, load)
+
+
+def _converted(found: Mapping[str, np.ndarray], kind: Kind, load: int | None) -> dict[str, np.ndarray]:
+    if kind == "auto":
+        kind = "gray" if all(pixels.shape[2] == 1 for pixels in found.values()) else "colour"
+    result = {}
+    for stem in sorted(found):
+        pixels = _as_kind(found[stem], kind)
+        if load is not None:
+            height, width = pixels.shape[:2]
+            factor = load / min(height, width)
+            size = max(load, round(height * factor)), max(load, round(width * factor))
+            pixels = resized(pixels, size, exact=kind in ("mask", "labels"))
+        result[stem] = np.ascontiguousarray(pixels)
+    return result
+
+
+def _as_kind(pixels: np.ndarray, kind: Kind) -> np.ndarray:
+    if kind == "colour":
+        return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+    if pixels.shape[2] == 3:
+        pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+    return np.where(pixels >= _FOREGROUND, np.uint8(255), np.uint8(0)) if kind == "mask" else pixels
+
+
+def resized(
+    pixels: np.ndarray, size: tuple[int, int], box: tuple[int, int, int, int] | None = None, *, exact: bool = False
+) -> np.ndarray:
+    """A part of (H, W, C) uint8 at another size, by antialiased bicubic, or by the nearest pixel if ``exact``.
+
+    Args:
+        pixels: C is 1 or 3.
+        size: height and width of the result.
+        box: top, left, bottom and right of the part; ``None`` for all.
+        exact: no new values, as masks and labels need.
+    """
+    top, left, bottom, right = box or (0, 0, *pixels.shape[:2])
+    if (bottom - top, right - left) == size:
+        return pixels[top:bottom, left:right]
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    how = Image.Resampling.NEAREST if exact else Image.Resampling.BICUBIC
+    result = np.asarray(image.resize(size[::-1], how, box=(left, top, right, bottom)))
+    return result[..., None] if result.ndim == 2 else result
+
+
+def read_pairs(
+    source: Path, target: Path, source_kind: Kind = "auto", target_kind: Kind = "auto", load: int | None = None
+) -> dict[str, Pair]:
+    """The pictures of two folders that have the same stem, as (source, target) by stem.
+
+    Pictures without a partner, and pairs of unequal sizes, are left out and named in the log.
+
+    Raises:
+        UsageError: no pair is left.
+    """
+    first, second = read_side(source, source_kind, load), read_side(target, target_kind, load)
+    alone = sorted(first.keys() ^ second.keys())
+    if alone:
+        _log.warning("%d pictures have no partner: %s", len(alone), _some(alone))
+    pairs = {}
+    for stem in sorted(first.keys() & second.keys()):
+        if first[stem].shape[:2] == second[stem].shape[:2]:
+            pairs[stem] = (first[stem], second[stem])
+        else:
+            _log.warning("skipped %s: %s and %s pixels", stem, _size(first[stem]), _size(second[stem]))
+    if not pairs:
+        raise UsageError(f"{source} and {target}: no two pictures have the same stem and size")
+    return pairs
+
+
+def read_aligned(
+    folder: Path, source_kind: Kind = "auto", target_kind: Kind = "auto", load: int | None = None
+) -> dict[str, Pair]:
+    """Pairs that lie side by side in one picture, A left and B right, as (A, B) by stem.
+
+    Raises:
+        UsageError: no picture can be read, or none has two halves.
+    """
+    halves: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
+    for stem, pixels in read_side(folder, "colour").items():
+        middle = pixels.shape[1] // 2
+        if pixels.shape[1] % 2:
+            _log.warning("skipped %s: its width is odd: two pictures side by side must have the same width", stem)
+            continue
+        for side, part in zip(halves, (pixels[:, :middle], pixels[:, middle:]), strict=True):
+            gray = bool((part[..., 0] == part[..., 1]).all() and (part[..., 1] == part[..., 2]).all())
+            side[stem] = part[..., :1] if gray else part
+    if not halves[0]:
+        raise UsageError(f"{folder}: no picture there is a pair side by side")
+    left, right = _converted(halves[0], source_kind, load), _converted(halves[1], target_kind, load)
+    return {stem: (left[stem], right[stem]) for stem in left}
+
+
+def held_out(stems: Sequence[str], every: int) -> tuple[list[str], list[str]]:
+    """The stems to train on and those to judge by: sorted, every ``every``-th of them is held out.
+
+    Args:
+        stems: of all pictures.
+        every: 5 holds out the 5th, the 10th, …; 0 holds out none.
+
+    Raises:
+        UsageError: nothing is left to train on, or nothing is held out.
+    """
+    if every == 0:
+        return sorted(stems), []
+    held = sorted(stems)[every - 1 :: every]
+    trained = [stem for stem in sorted(stems) if stem not in set(held)]
+    if not held or not trained:
+        raise UsageError(f"--holdout {every}: {len(stems)} pictures are too few for both sides; 0 holds out none")
+    return trained, held
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _size(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[1]}×{pixels.shape[0]}"

@@ -1,0 +1,173 @@
+"""What the recipes that begin with a latent can be told, and the named presets: each paper's choices, as options.
+
+Imports no torch: the command line lists all of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+Init = Literal["xavier", "he", "normal"]
+Net = Literal["gan", "cgan", "dcgan"]
+Norm = Literal["batch", "instance", "spectral", "none"]
+
+NORMS: Mapping[Net, tuple[Norm, ...]] = MappingProxyType(
+    {
+        "gan": ("spectral", "none"),
+        "cgan": ("spectral", "none"),
+        "dcgan": ("batch", "instance", "spectral", "none"),
+    }
+)
+"""The discriminator's normalisations that each net can have."""
+
+
+@dataclass(frozen=True)
+class LatentOptions:
+    """Options of an adversarial recipe that begins with a latent.
+
+    Attributes:
+        steps: of the generator; for the schedule, the growth and the decay of the instance noise.
+        net: which generator and discriminator.
+        size: height and width of the pictures.
+        colours: 1 for gray, 3 for RGB.
+        classes: of ``cgan``.
+        latent: numbers in a latent.
+        widths: of the generator's layers; empty for those that the size asks for.
+        discriminator_widths: of the discriminator's, in its net's order; empty for those that go with the generator.
+        generator_norm: BatchNorm in the generator of ``gan`` and ``cgan``.
+        norm: the discriminator's normalisation; see :data:`NORMS`.
+        projection: the discriminator of ``cgan`` asks of its last features whether they fit the class.
+        dropout: in the discriminator.
+        init: first weights; ``None`` for those of the net.
+        adversarial: a key of :data:`gankit.training.losses.ADVERSARIAL`.
+        smooth: one-sided label smoothing; real pictures are asked to be 1 - ``smooth`` real.
+        penalty: weight of the gradient penalty (Gulrajani et al. 2017); 0 for none.
+        r1: weight γ of the penalty γ/2·|∇D(real)|² (Mescheder et al. 2018); 0 for none.
+        clip: the discriminator's weights are held within ± this (Arjovsky et al. 2017); 0 for no bound.
+        discriminator_steps: for each of the generator, each with real pictures of its own.
+        optimiser: ``"adam"``, or ``"rmsprop"``, which has no momentum, as Arjovsky et al. want it.
+        lr: learning rate of the generator.
+        discriminator_lr: of the discriminator; ``None`` for the same (two rates: Heusel et al. 2017, TTUR).
+        beta1: of Adam.
+        beta2: of Adam.
+        weight_decay: L2 penalty on the weights of both.
+        schedule: of both learning rates; see :data:`gankit.training.schedules.SCHEDULES`.
+        warmup: steps in which the learning rates rise from 0.
+        instance_noise: deviation of the noise on real and generated pictures, which falls linearly to 0 at the last
+            step (Sønderby et al. 2017); 0 for none.
+        progressive: part of the steps in which the pictures grow from a quarter of the size (Karras et al. 2018); 0
+            for the whole size from the first step.
+        seed: of the latents.
+    """
+
+    steps: int
+    net: Net = "dcgan"
+    size: int = 28
+    colours: int = 1
+    classes: int = 10
+    latent: int = 100
+    widths: tuple[int, ...] = ()
+    discriminator_widths: tuple[int, ...] = ()
+    generator_norm: bool = True
+    norm: Norm = "none"
+    projection: bool = True
+    dropout: float = 0.0
+    init: Init | None = None
+    adversarial: str = "nonsaturating"
+    smooth: float = 0.0
+    penalty: float = 0.0
+    r1: float = 0.0
+    clip: float = 0.0
+    discriminator_steps: int = 1
+    optimiser: Literal["adam", "rmsprop"] = "adam"
+    lr: float = 2e-4
+    discriminator_lr: float | None = None
+    beta1: float = 0.5
+    beta2: float = 0.999
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    warmup: int = 0
+    instance_noise: float = 0.0
+    progressive: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class VAEOptions:
+    """Options of the ``vae`` recipe.
+
+    Attributes:
+        steps: for the schedule.
+        size: height and width of the pictures.
+        colours: 1 for gray, 3 for RGB.
+        latent: numbers in a latent.
+        hidden: widths of the encoder's layers; the decoder has them in reverse.
+        beta: weight of the KL term; above 1 it asks for a simpler latent, below 1 for sharper pictures.
+        loss: ``"bce"`` of pixels as probabilities, or ``"mse"``: half the squared error, Gaussian pixels of deviation
+            1.
+        kl_warmup: steps in which the KL term's weight rises from 0 to ``beta``.
+        init: first weights; ``None`` for those of the net.
+        lr: Adam's learning rate.
+        beta1: of Adam.
+        beta2: of Adam.
+        weight_decay: L2 penalty on the weights.
+        schedule: of the learning rate; see :data:`gankit.training.schedules.SCHEDULES`.
+        warmup: steps in which the learning rate rises from 0.
+        seed: of the noise.
+    """
+
+    steps: int
+    size: int = 28
+    colours: int = 1
+    latent: int = 20
+    hidden: tuple[int, ...] = (448, 256)
+    beta: float = 1.0
+    loss: Literal["bce", "mse"] = "bce"
+    kl_warmup: int = 1000
+    init: Init | None = None
+    lr: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    warmup: int = 0
+    seed: int = 0
+
+
+_WASSERSTEIN: Mapping[str, Any] = {"adversarial": "wasserstein", "discriminator_steps": 5}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "gan": {"net": "gan", "dropout": 0.3, "smooth": 0.1},
+        "cgan": {"net": "cgan", "adversarial": "hinge", "norm": "spectral", "discriminator_lr": 4e-4, "beta1": 0.0},
+        "dcgan": {"net": "dcgan", "norm": "batch"},
+        "wgan": {**_WASSERSTEIN, "clip": 0.01, "optimiser": "rmsprop", "lr": 5e-5},
+        "wgan-gp": {**_WASSERSTEIN, "penalty": 10.0, "lr": 1e-4, "beta1": 0.0, "beta2": 0.9},
+        "lsgan": {"adversarial": "lsgan", "norm": "batch"},
+        "hinge": {"adversarial": "hinge", "norm": "spectral", "discriminator_lr": 4e-4, "beta1": 0.0},
+    }
+)
+"""The recipes by name, each as what differs from the options' defaults.
+
+``gan``: Goodfellow et al. 2014 (its minimax loss is ``adversarial="minimax"``); ``cgan``: Mirza & Osindero 2014 with
+the loss and norm of today; ``dcgan``: Radford et al. 2016; ``wgan``: Arjovsky et al. 2017; ``wgan-gp``: Gulrajani et
+al. 2017; ``lsgan``: Mao et al. 2017; ``hinge``: Miyato et al. 2018.
+"""
+
+
+def of_recipe(recipe: str, given: Mapping[str, Any]) -> LatentOptions:
+    """The preset's options with those that are given in their place.
+
+    Where ``norm`` is not given and the net has not the preset's, there is none.
+
+    Args:
+        recipe: a key of :data:`PRESETS`.
+        given: fields of :class:`LatentOptions`.
+    """
+    fields = {**PRESETS[recipe], **given}
+    if "norm" not in given and fields.get("norm", "none") not in NORMS[fields.get("net", "dcgan")]:
+        fields["norm"] = "none"
+    return LatentOptions(**fields)

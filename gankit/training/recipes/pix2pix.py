@@ -1,0 +1,120 @@
+"""pix2pix (Isola et al., CVPR 2017, arXiv:1611.07004): pictures from pictures, learnt from pairs.
+
+What differs from the paper unless told otherwise: the generator normalises by the picture's own statistics for any
+batch, which is what the paper's BatchNorm does with its batch of one; the discriminator has InstanceNorm for the same
+reason. The dropout is off at test time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gankit.models.pix2pix import UNetGenerator
+from gankit.training.inits import initialise
+from gankit.training.loop import System
+from gankit.training.recipes.adversary import CONTENT, Adversary, Judge, Showcase, TranslationOptions, adam, check_game
+from gankit.training.recipes.adversary import to_range as _to_range
+from gankit.training.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class Pix2PixOptions(TranslationOptions):
+    """Options of the recipe; the weights multiply the loss's terms.
+
+    Without an adversarial weight it is a plain regression, and there is no discriminator.
+
+    Attributes:
+        content_weight: λ of the distance to the target (equation 4).
+    """
+
+    content_weight: float = 100.0
+
+
+class Pix2Pix(System):
+    """The ``pix2pix`` recipe.
+
+    Args:
+        options: see :class:`Pix2PixOptions`.
+        fabric: a Lightning Fabric that places and casts.
+        judge: generator in eval mode -> what is measured, with a ``"score"`` if the best weights are to be kept.
+        show: draws sheets and watches how much the results differ.
+        keeps_best: whether the judge gives a score by which the best weights are kept.
+        initial: state dict to begin from.
+
+    Raises:
+        UsageError: an option is unknown or does not go with the others.
+    """
+
+    def __init__(
+        self,
+        options: Pix2PixOptions,
+        fabric: Any,
+        judge: Judge,
+        show: Showcase | None = None,
+        *,
+        keeps_best: bool = False,
+        initial: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        check_game(options)
+        self.options, self._fabric, self._judge, self._show = options, fabric, judge, show
+        self.keeps_best = keeps_best
+        self.generator: UNetGenerator = UNetGenerator(**options.model)
+        initialise(self.generator, options.first_weights)
+        if initial is not None:
+            self.generator.load_state_dict(initial)
+        optimiser = adam(self.generator.train(), options, options.lr)
+        self._forward, self._optimiser = fabric.setup(self.generator, optimiser)
+        channels = options.model.get("in_channels", 3) + options.model.get("out_channels", 3)
+        self._adversary = Adversary(channels, options, fabric) if options.adversarial_weight else None
+        self.modules: dict[str, nn.Module] = {"generator": self.generator}
+        self.optimisers: dict[str, Optimizer] = {"generator": optimiser}
+        self.schedules: dict[str, Schedule] = {"generator": options.schedule_of()}
+        if self._adversary:
+            self.modules["discriminator"] = self._adversary.module
+            self.optimisers["discriminator"] = self._adversary.optimiser
+            self.schedules["discriminator"] = options.schedule_of()
+
+    def step(self, batch: Any, index: int) -> Mapping[str, Tensor]:
+        """One step of the discriminator, then one of the generator, on the same (source, target) uint8 squares."""
+        options, fabric = self.options, self._fabric
+        source, target = _to_range(fabric, batch)
+        made = self._forward(source).float()
+        content = CONTENT[options.content](made, target)
+        loss = options.content_weight * content
+        reported = {"content": content.detach()}
+        if self._adversary:
+            seen = torch.cat([source, made], 1)
+            reported["discriminator"] = self._adversary.learn(torch.cat([source, target], 1), seen, index)
+            adversarial = self._adversary.fooled(seen, index)
+            reported["adversarial"] = adversarial.detach()
+            loss = loss + options.adversarial_weight * adversarial
+        self._optimiser.zero_grad()
+        fabric.backward(loss)
+        self._optimiser.step()
+        return reported
+
+    def validate(self, generator: nn.Module) -> Mapping[str, float]:
+        """What the judge says."""
+        return self._judge(generator)
+
+    def sheet(self, generator: nn.Module) -> np.ndarray | None:
+        """Input | output | target."""
+        return self._show.sheet(generator) if self._show else None
+
+    def diversity(self, generator: nn.Module) -> float | None:
+        """How much the results of the sheet differ from each other."""
+        return self._show.diversity(generator) if self._show else None
+
+    def save_generator(self, path: Path, state: Mapping[str, Tensor], extra: Mapping[str, str]) -> None:
+        """A ``.safetensors`` file that ``gankit translate`` takes."""
+        from gankit.checkpoints import save
+
+        save(path, dict(state), "pix2pix", self.options.model, metadata=dict(extra))

@@ -1,0 +1,75 @@
+import math
+
+import numpy as np
+import pytest
+
+from gankit.errors import UsageError
+from gankit.evaluation import dice, evaluate_translations, iou, l1, psnr, ssim_y, to_mask
+from gankit.evaluation.translation import as_rgb
+
+
+@pytest.fixture
+def pairs():
+    rng = np.random.default_rng(0)
+    return {
+        name: (rng.integers(0, 256, (16, 20, 3), np.uint8), rng.integers(0, 256, (16, 20, channels), np.uint8))
+        for name, channels in (("a", 3), ("b", 1))
+    }
+
+
+def test_l1_by_hand():
+    black, gray = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 51, np.uint8)
+    assert l1(black, gray) == l1(gray, black) == pytest.approx(0.2)
+    assert l1(gray, gray) == 0
+
+
+def test_colours(pairs):
+    seen = []
+
+    def negative(name, source):
+        seen.append(name)
+        return 255 - source
+
+    table = evaluate_translations(negative, pairs)
+    assert seen == ["a", "b"]
+    for score, (source, target) in zip(table.scores, pairs.values(), strict=True):
+        result, target = 255 - source, as_rgb(target)
+        assert (score.l1, score.psnr, score.ssim_y) == (
+            l1(result, target),
+            psnr(result, target),
+            ssim_y(result, target),
+        )
+        assert score.dice is None
+    assert table.mean.psnr == pytest.approx(sum(score.psnr for score in table.scores) / 2)
+    assert set(table.as_dict()["mean"]) == {"l1", "psnr", "ssim_y"}
+    assert table.as_dict()["n"] == 2
+
+
+def test_the_truth(pairs):
+    table = evaluate_translations(lambda name, source: pairs[name][1], pairs, lpips=lambda a, b: float((a != b).sum()))
+    assert table.mean.psnr == math.inf
+    assert table.as_dict()["mean"] == {"l1": 0, "psnr": None, "ssim_y": pytest.approx(1), "lpips": 0}
+
+
+def test_masks(pairs):
+    rng = np.random.default_rng(1)
+    made = {name: rng.integers(0, 256, (16, 20), np.uint8) for name in pairs}
+    table = evaluate_translations(lambda name, source: made[name], pairs, masks=True)
+    for score, name in zip(table.scores, pairs, strict=True):
+        ours, theirs = to_mask(made[name], 128), to_mask(pairs[name][1], 64)
+        assert (score.dice, score.iou, score.psnr) == (dice(ours, theirs), iou(ours, theirs), None)
+    assert set(table.as_dict()["mean"]) == {"dice", "iou"}
+
+
+def test_small_pictures_have_no_ssim():
+    pairs = {"a": (np.zeros((8, 30, 3), np.uint8),) * 2}
+    table = evaluate_translations(lambda name, source: source, pairs)
+    assert table.mean.ssim_y is None
+    assert "ssim_y" not in table.as_dict()["mean"]
+
+
+def test_other_sizes_and_no_pairs_are_refused(pairs):
+    with pytest.raises(UsageError, match="a: the result is 20×15, the target 20×16"):
+        evaluate_translations(lambda name, source: source[:-1], pairs)
+    with pytest.raises(UsageError, match="no pairs"):
+        evaluate_translations(lambda name, source: source, {})

@@ -1,0 +1,94 @@
+"""``gankit train gan`` and the like, from the command line."""
+
+import numpy as np
+import pytest
+import torch
+from latent_making import write_idx
+from PIL import Image
+
+from gankit.checkpoints import open_model
+from gankit.cli import main
+from gankit.training.inits import INITS
+from gankit.training.losses import ADVERSARIAL
+
+TINY = ["--size", "8", "--latent", "4", "--steps", "2", "--batch", "4", "--device", "cpu", "--precision", "fp32"]
+WIDTHS = {"gan": "8", "cgan": "8,6", "vae": None}
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_idx(tmp_path / "data")
+
+
+def train(recipe, data, output, *more):
+    widths = WIDTHS.get(recipe, "8")
+    given = ["--widths", widths] if widths else ["--hidden", "8"]
+    return main(["train", recipe, "--data", str(data), "--output", str(output), *TINY, *given, "--quiet", *more])
+
+
+@pytest.mark.parametrize("recipe", ["gan", "cgan", "dcgan", "wgan", "wgan-gp", "lsgan", "hinge", "vae"])
+def test_every_recipe_trains_and_its_weights_generate(tmp_path, data, recipe):
+    run = tmp_path / "run"
+    assert train(recipe, data, run, "--sheet-every", "2") == 0
+    sheet = np.asarray(Image.open(run / "sheets/step_0000002.png"))
+    assert sheet.shape == (78, 18 if recipe == "cgan" else 78, 3)
+    model = open_model(run / "final.safetensors")
+    assert model.facts.output_size == (8, 8)
+    out = tmp_path / "made"
+    assert main(["generate", "--model", str(run / "final.safetensors"), "-n", "2", "--output", str(out)]) == 0
+
+
+def test_options_reach_the_run(tmp_path, data):
+    run = tmp_path / "run"
+    more = ["--lr", "0.003", "--adversarial", "minimax", "--smooth", "0.2", "--r1", "1", "--no-generator-norm"]
+    assert train("gan", data, run, *more, "--progressive", "0") == 0
+    settings = torch.load(run / "last.pt", weights_only=True)["settings"]
+    wanted = {"lr": 0.003, "adversarial": "minimax", "smooth": 0.2, "r1": 1.0, "generator_norm": False, "widths": "8"}
+    assert {name: settings[name] for name in wanted} == wanted
+    assert settings["recipe"] == "gan"
+
+
+def test_a_run_goes_on_with_its_own_options_only(tmp_path, data, capsys):
+    run = tmp_path / "run"
+    assert train("dcgan", data, run) == 0
+    assert train("dcgan", data, run, "--resume", "--steps", "3") == 0
+    assert train("dcgan", data, run, "--resume", "--steps", "4", "--adversarial", "lsgan") == 2
+    assert "its adversarial is nonsaturating, not lsgan" in capsys.readouterr().err
+
+
+def test_classes_are_needed_where_they_are_asked_for(tmp_path, data, capsys):
+    (data / "train-labels-idx1-ubyte").unlink()
+    assert train("cgan", data, tmp_path / "run") == 2
+    assert "has no classes" in capsys.readouterr().err
+
+
+def test_a_folder_of_pictures_in_colours(tmp_path):
+    for name in ("cats", "dogs"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (12, 9), (200, 10, 30)).save(tmp_path / name / "1.png")
+    assert train("cgan", tmp_path, tmp_path / "run", "--colours", "3") == 0
+    assert open_model(tmp_path / "run/final.safetensors").facts.channels == 3
+
+
+@pytest.mark.parametrize("widths", ["0", "8,", "a", "-3"])
+def test_widths_that_are_none(tmp_path, data, widths, capsys):
+    assert main(["train", "dcgan", "--data", str(data), "--output", str(tmp_path / "run"), "--widths", widths]) == 2
+    assert "is not of the kind 256,128,64" in capsys.readouterr().err
+
+
+def test_the_lists_of_choices_are_those_of_the_code():
+    from gankit.cli.train import latent
+
+    kinds = {option.field: option.kind for option in (*latent._SHARED, *latent._GAN)}
+    assert tuple(kinds["adversarial"].choices) == tuple(ADVERSARIAL)
+    assert tuple(kinds["init"].choices) == tuple(INITS)
+
+
+@pytest.mark.parametrize("recipe", ["gan", "cgan", "wgan-gp", "vae"])
+def test_help_shows_the_presets(recipe, capsys):
+    assert main(["train", recipe, "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"gankit train {recipe} --data fashion_mnist/" in text
+    assert ("--net" in text) == (recipe == "wgan-gp")
+    assert ("Weight of the gradient penalty. [default: 10.0]" in text) == (recipe == "wgan-gp")
+    assert ("--kl-warmup" in text) == (recipe == "vae")
