@@ -39,7 +39,7 @@ COMMANDS: Mapping[str, _Entry] = MappingProxyType(
         "doctor": _Entry("gankit.cli.doctor:doctor", "Show what can run here, and why the rest cannot."),
         "models": _Entry("gankit.cli.models:models", "List the models, or show one."),
         "train": _Entry("gankit.cli.train:train", "Train a model by its recipe."),
-        "evaluate": _Entry("gankit.cli.evaluate:evaluate", "Measure a model on a benchmark."),
+        "evaluate": _Entry("gankit.cli.evaluate:evaluate", "Measure models: upscaling, translation, samples."),
     }
 )
 

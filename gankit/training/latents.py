@@ -83,7 +83,7 @@ def train_latent(
     prepare(plan.folder, resume=plan.resume)  # before the pictures are read, which takes long
     fields = {"steps": plan.steps, "seed": data.seed, **dict(options or {})}
     made = VAEOptions(**fields) if recipe == "vae" else of_recipe(recipe, fields)
-    given = {"side": made.size, "colours": made.colours, "fit": data.fit}
+    given: dict[str, Any] = {"side": made.size, "colours": made.colours, "fit": data.fit}
     pictures = Pictures(data.pictures, mirror=data.mirror, seed=data.seed, **given)
     if isinstance(made, LatentOptions) and made.net == "cgan":
         if not pictures.names:

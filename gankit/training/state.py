@@ -71,9 +71,10 @@ def prepare(folder: Path, *, resume: bool) -> Path:
         raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
     if last.exists() and not resume:
         raise UsageError(f"{folder}: holds a run already; continue it with --resume or choose another folder")
-    for name in () if resume else ("best.safetensors", "final.safetensors", "log.csv"):
-        if (folder / name).exists():
-            raise UsageError(f"{folder}: holds the {name} of an earlier run; delete it or choose another folder")
+    earlier = sorted({*folder.glob("best*.safetensors"), *folder.glob("final*.safetensors"), *folder.glob("log.csv")})
+    for path in () if resume else earlier:
+        if path.is_file():
+            raise UsageError(f"{folder}: holds the {path.name} of an earlier run; delete it or choose another folder")
     return last
 
 

@@ -81,7 +81,7 @@ def test_the_lists_of_choices_are_those_of_the_code():
 
     kinds = {option.field: option.kind for option in (*latent._SHARED, *latent._GAN)}
     assert tuple(kinds["adversarial"].choices) == tuple(ADVERSARIAL)
-    assert tuple(kinds["init"].choices) == tuple(INITS)
+    assert tuple(kinds["first_weights"].choices) == tuple(INITS)
 
 
 @pytest.mark.parametrize("recipe", ["gan", "cgan", "wgan-gp", "vae"])

@@ -118,7 +118,7 @@ def test_projection_and_dropout(pictures):
 
 @pytest.mark.parametrize("init", INITS)
 def test_first_weights(pictures, init):
-    net = latent_system("gan", pictures, init=init, widths=(512,)).generator
+    net = latent_system("gan", pictures, first_weights=init, widths=(512,)).generator
     first = net.layers[0]  # 4 -> 512
     wanted = {"xavier": math.sqrt(2 / 516), "he": math.sqrt(2 / 4), "normal": 0.02}[init]
     assert first.weight.std().item() == pytest.approx(wanted, rel=0.1)
@@ -150,7 +150,7 @@ def test_penalties_join_the_loss_with_their_weight(pictures, option, weight):
     """The gradient is that without the penalty and ``weight`` times the penalty's own."""
     gradients, reported = [], {}
     for given in ({}, {option: weight}):
-        system = latent_system("hinge", pictures, norm="none", init="he", **given)
+        system = latent_system("hinge", pictures, norm="none", first_weights="he", **given)
         net = system.modules["discriminator"]
         own = [(value.clone(), value) for value in net.parameters()]
         items = next(latent_stream(system, pictures)(0))
@@ -160,7 +160,7 @@ def test_penalties_join_the_loss_with_their_weight(pictures, option, weight):
     with torch.no_grad():
         for before, value in own:
             value.copy_(before)
-        fresh = latent_system("hinge", pictures, norm="none", init="he")
+        fresh = latent_system("hinge", pictures, norm="none", first_weights="he")
         fake = fresh.generator(fresh.draw(0, 16, 4))
     torch.manual_seed(5)
     real = items[0][0]

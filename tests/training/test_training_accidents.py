@@ -11,8 +11,8 @@ from training_making import NET, TINY
 import gankit
 from gankit import cli
 from gankit.checkpoints import native
-from gankit.training.recipes.srgan import ContentSystem
 from gankit.training.log import Log
+from gankit.training.recipes.srgan import ContentSystem
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")

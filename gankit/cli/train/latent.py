@@ -61,7 +61,7 @@ _SHARED = (
     _Option("size", click.IntRange(8), "Height and width of the pictures."),
     _Option("colours", click.Choice(["1", "3"]), "1 for gray, 3 for RGB."),
     _Option("latent", COUNT, "Numbers in a latent."),
-    _Option("init", click.Choice(["xavier", "he", "normal"]), "First weights.  [default: as the paper's net]"),
+    _Option("first_weights", click.Choice(["xavier", "he", "normal"]), "First weights.  [default: as the paper's net]"),
     _Option("lr", RATE, "Learning rate of the generator."),
     _Option("beta1", _BETA, "Of Adam."),
     _Option("beta2", _BETA, "Of Adam."),

@@ -78,8 +78,8 @@ def build_generator(options: LatentOptions) -> nn.Module:
     made = {"gan": gan.Generator, "cgan": cgan.Generator, "dcgan": dcgan.Generator}[options.net](
         **model_options(options)
     )
-    if options.init is not None:
-        initialise(made, options.init)
+    if options.first_weights is not None:
+        initialise(made, options.first_weights)
     return made
 
 
@@ -109,8 +109,8 @@ def build_discriminator(options: LatentOptions) -> nn.Module:
         if len(widths) != len(given["widths"]):
             raise UsageError(f"the discriminator of {o.size}×{o.size} has {len(given['widths'])} widths")
         made = dcgan.Discriminator(widths, o.colours, given["kernels"], kind, o.dropout)
-    if o.init is not None:
-        initialise(made, o.init)
+    if o.first_weights is not None:
+        initialise(made, o.first_weights)
     if o.norm == "spectral":
         add_spectral_norm(made)
         if isinstance(made, cgan.Discriminator) and made.projection is not None:

@@ -41,7 +41,7 @@ class LatentOptions:
         norm: the discriminator's normalisation; see :data:`NORMS`.
         projection: the discriminator of ``cgan`` asks of its last features whether they fit the class.
         dropout: in the discriminator.
-        init: first weights; ``None`` for those of the net.
+        first_weights: first weights; ``None`` for those of the net.
         adversarial: a key of :data:`gankit.training.losses.ADVERSARIAL`.
         smooth: one-sided label smoothing; real pictures are asked to be 1 - ``smooth`` real.
         penalty: weight of the gradient penalty (Gulrajani et al. 2017); 0 for none.
@@ -75,7 +75,7 @@ class LatentOptions:
     norm: Norm = "none"
     projection: bool = True
     dropout: float = 0.0
-    init: Init | None = None
+    first_weights: Init | None = None
     adversarial: str = "nonsaturating"
     smooth: float = 0.0
     penalty: float = 0.0
@@ -109,7 +109,7 @@ class VAEOptions:
         loss: ``"bce"`` of pixels as probabilities, or ``"mse"``: half the squared error, Gaussian pixels of deviation
             1.
         kl_warmup: steps in which the KL term's weight rises from 0 to ``beta``.
-        init: first weights; ``None`` for those of the net.
+        first_weights: first weights; ``None`` for those of the net.
         lr: Adam's learning rate.
         beta1: of Adam.
         beta2: of Adam.
@@ -127,7 +127,7 @@ class VAEOptions:
     beta: float = 1.0
     loss: Literal["bce", "mse"] = "bce"
     kl_warmup: int = 1000
-    init: Init | None = None
+    first_weights: Init | None = None
     lr: float = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999

@@ -139,14 +139,18 @@ class GrowingDiscriminator(nn.Module):
         """(N, C, side, side) of the present size, and (N,) of a ``cgan`` -> (N, 1)."""
         net = self.net
         if isinstance(net, cgan.Discriminator):
-            known = net.embedding(classes[0]).unflatten(1, net.shape)
+            embedding: Any = net.embedding
+            known = embedding(classes[0]).unflatten(1, net.shape)
             x = torch.cat([x, F.avg_pool2d(known, 2**self.now.level) if self.now.level else known], 1)
-        features = self._features(net.main if isinstance(net, dcgan.Discriminator) else net.layers, x)
+        layers: Any = net.main if isinstance(net, dcgan.Discriminator) else net.layers
+        features = self._features(layers, x)
         return net.judge(features, *classes) if isinstance(net, cgan.Discriminator) else features.flatten(1)
 
     def _features(self, layers: nn.Sequential, x: Tensor) -> Tensor:
         level, part = self.now.level, self.now.part
-        rest = layers[self._rest][:-1] if isinstance(self.net, cgan.Discriminator) else layers[self._rest]
+        rest: Any = layers[self._rest]
+        if isinstance(self.net, cgan.Discriminator):
+            rest = rest[:-1]
         if level == 2:
             return rest(self.heads[1](x))
         new = self.heads[0](x) if level else layers[self._first](x)
@@ -185,7 +189,7 @@ class GrowthState:
 def _generator_parts(net: nn.Module) -> tuple[tuple[Callable[..., Tensor], ...], tuple[int, int], int]:
     """What makes a quarter of the size, half of that, the picture of half; channels of the first two; colours."""
     if isinstance(net, dcgan.Generator):
-        main = net.main
+        main: Any = net.main
         doubling = [index for index, layer in enumerate(main) if isinstance(layer, nn.ConvTranspose2d)]
         if len(doubling) >= 3:
             half, whole = doubling[-2:]
@@ -196,7 +200,7 @@ def _generator_parts(net: nn.Module) -> tuple[tuple[Callable[..., Tensor], ...],
             )
             return parts, (main[half].in_channels, main[whole].in_channels), main[whole].out_channels
     if isinstance(net, cgan.Generator) and isinstance(net.body, cgan.ConvolutionalBody) and len(net.body.stages) >= 2:
-        body = net.body
+        body: Any = net.body
         parts = (
             lambda latents, classes: body.stages[:-2](body.small(net.joined(latents, classes))),
             lambda quarter: body.stages[-2](quarter),

@@ -57,8 +57,8 @@ class VAESystem(SamplingSystem):
         except ValueError as error:
             raise UsageError(f"the autoencoder cannot be built: {error}") from None
         self.generator: VAE = VAE(**made).train()  # type: ignore[assignment, arg-type]
-        if o.init is not None:
-            initialise(self.generator, o.init)
+        if o.first_weights is not None:
+            initialise(self.generator, o.first_weights)
         parameters = self.generator.parameters()
         adam = torch.optim.Adam(parameters, o.lr, (o.beta1, o.beta2), weight_decay=o.weight_decay, fused=True)
         self._forward, self._optimiser = fabric.setup(_Reconstruction(self.generator), adam)
