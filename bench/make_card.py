@@ -13,12 +13,13 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import click
 from safetensors import safe_open
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = (
+PHOTOGRAPHS = (
     "127 photographs and paintings, long side up to 1600 px, under free licences (each with its source and licence in "
     "docs/training_photos.tsv; python -m bench.fetch_photos brings them together), and 24 generated pictures of text, "
     "line art and patterns (gankit.training.synthetic)"
@@ -30,45 +31,59 @@ DATA = (
 @click.argument("weights", type=click.Path(path_type=Path, exists=True))
 @click.option("--log", "logs", type=click.Path(path_type=Path, exists=True), required=True, multiple=True)
 @click.option("--command", required=True, help="What trained it.")
+@click.option("--data", default=PHOTOGRAPHS, help="What it was trained on.  [default: the photographs]")
 @click.option("--figures", type=click.Path(path_type=Path, exists=True), multiple=True)
-@click.option("--note", multiple=True, help="Limits that a user should know.")
+@click.option("--only", help="Of the figures' results, the one of this label.")
+@click.option("--note", "notes", multiple=True, help="Limits that a user should know.")
 def main(
-    name: str, weights: Path, logs: tuple[Path, ...], command: str, figures: tuple[Path, ...], note: tuple[str, ...]
+    name: str,
+    weights: Path,
+    logs: tuple[Path, ...],
+    command: str,
+    data: str,
+    figures: tuple[Path, ...],
+    only: str | None,
+    notes: tuple[str, ...],
 ) -> None:
-    """Copy WEIGHTS to gankit/weights/NAME.safetensors, its logs to bench/results, and write the card.
+    """Copy WEIGHTS to gankit/weights/NAME.safetensors in fp16, its logs to bench/results, and write the card.
 
-    Of several logs, one per run in the order of the runs, the steps add up.
+    Of several logs, one per run in the order of the runs, the steps add up. Of a pair, NAME ends with _G_A or _G_B.
     """
     target = ROOT / "gankit" / "weights" / f"{name}.safetensors"
+    with safe_open(weights, "pt") as file:
+        header = file.metadata()
     shutil.copyfile(weights, target)
+    stem = name.removesuffix("_G_A").removesuffix("_G_B").replace("-", "_")
     kept, steps = [], 0
     for index, log in enumerate(logs, 1):
-        kept.append(
-            ROOT / "bench" / "results" / (f"train_{name}.csv" if len(logs) == 1 else f"train_{name}_{index}.csv")
-        )
+        kept.append(ROOT / "bench" / "results" / f"train_{stem}{'' if len(logs) == 1 else f'_{index}'}.csv")
         kept[-1].parent.mkdir(parents=True, exist_ok=True)
         with log.open(newline="") as file:
             steps += max(int(row["step"]) for row in csv.DictReader(file))
         if log.resolve() != kept[-1].resolve():
             shutil.copyfile(log, kept[-1])
-    with safe_open(target, "pt") as file:
-        header = file.metadata()
     card = {
-        "model": name,
+        "model": header["model"],
         "sha256": hashlib.sha256(target.read_bytes()).hexdigest(),
         "bytes": target.stat().st_size,
         "options": json.loads(header["options"]),
-        "data": DATA,
+        "data": data,
         "command": command,
         "steps": steps,
         "logs": [str(path.relative_to(ROOT)) for path in kept],
-        "validation_kodak24_psnr_y": float(header["score"]) if "score" in header else None,
-        "figures": {path.stem: json.loads(path.read_text()) for path in figures},
+        "at_step": int(float(header["step"])) if "step" in header else steps,
+        "validation_score": float(header["score"]) if "score" in header else None,
+        "figures": {path.stem: _only(json.loads(path.read_text()), only) for path in figures},
         "licence": "Apache-2.0",
-        "notes": list(note),
+        "notes": list(notes),
     }
     target.with_suffix(".json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
     click.echo(f"{target.relative_to(ROOT)}: {card['bytes'] / 1e6:.2f} MB, {card['sha256'][:16]}…")
+
+
+def _only(report: dict[str, Any], label: str | None) -> dict[str, Any]:
+    """A report of ``gankit evaluate`` with the results of one label."""
+    return report if label is None else {**report, "results": {label: report["results"][label]}}
 
 
 if __name__ == "__main__":

@@ -30,5 +30,6 @@ TRAINED: Mapping[str, Trained] = MappingProxyType(
     {
         "srgan": Trained("×4 upscaling, sharp texture"),
         "srresnet": Trained("×4 upscaling, faithful"),
+        "nuclei-masks": Trained("stained tissue to the mask of its nuclei (pix2pix)"),
     }
 )
