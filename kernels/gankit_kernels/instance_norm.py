@@ -131,7 +131,8 @@ def _norm(
     check_like("weight", weight, x, (channels,))
     check_like("bias", bias, x, (channels,))
     check_like("residual", residual, x, tuple(x.shape))
-    if pad < 0 or (pad and pad >= min(height, width)):
+    # one side after the other: min() would make torch.compile ask which is the smaller
+    if pad < 0 or (pad and (pad >= height or pad >= width)):
         raise ValueError(f"pad must be from 0 to less than the sides of {height}×{width}, not {pad}")
     if exporting():
         return composite(x, weight, bias, residual, activation, slope, pad, eps, whole)

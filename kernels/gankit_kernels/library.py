@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -54,6 +55,7 @@ def exporting() -> bool:
     return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
 
 
+@cache
 def has_triton() -> bool:
     """Whether the kernels can be built here at all; without Triton the reference also runs on CUDA."""
     return find_spec("triton") is not None

@@ -36,7 +36,7 @@ def check(name: str, targets: tuple[int, ...]) -> None:
                 assert made.registers <= ceiling, f"{where} takes {made.registers} registers, the table says {ceiling}"
             else:
                 assert made.registers <= max(ceiling + 24, 1.5 * ceiling), f"{where} takes {made.registers} registers"
-            # a program of so many warps must fit a multiprocessor twice over: 65536 registers
+            # all warps of a program must fit a multiprocessor's 65536 registers
             assert made.registers * launch.options["num_warps"] * 32 <= 65536
     assert made.loads >= case.loads, f"{name}: loads of {made.loads} bytes"
     assert made.stores >= case.stores, f"{name}: stores of {made.stores} bytes"

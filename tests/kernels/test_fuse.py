@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from gankit_export.precision import DTYPES
 from gankit_kernels import fuse
 from gankit_kernels.modules import FusedNorm, FusedShuffle, inside
 from torch import nn
@@ -120,11 +121,7 @@ def test_an_engines_module_before_and_after(name, precision):
     plain = typed_module(Request(net, facts, precision))
     fused = kernels.with_kernels(plain)
     assert count(fused, FusedNorm) + count(fused, FusedShuffle) >= 1
-    dtype = (
-        next(fused.parameters()).dtype
-        if precision == "fp32"
-        else {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    )
+    dtype = DTYPES[precision]
     x = (torch.rand(1, 3, 24, 32) * 2 - 1).to(dtype)
     with torch.inference_mode():
         wanted, result = net(x.float()), fused(x)

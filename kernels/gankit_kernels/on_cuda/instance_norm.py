@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,9 @@ from gankit_kernels.on_cuda import channels_last as pixels
 from gankit_kernels.on_cuda import planes
 from gankit_kernels.tensors import channels_last, dense, power_of_two, processors, vector
 
+# Bytes of pictures between the kernel of statistics and the one that reads them again: half of an H100's cache of level
+# two. A larger batch goes in groups, so that the second read comes from there.
+_KEPT = 25 << 20
 _SMALL = 512  # planes up to here share a program
 _MOST_PARTS = 128  # of a plane: the apply kernels merge them again in every program
 _MOST_PARTS_LAST = 32  # there a program merges them for 64 channels
@@ -142,6 +145,19 @@ class _Norm:
         """Weight, bias, residual and result. For what is absent ``y`` stands in, and is not read."""
         return tuple(self.y if item is None else item for item in (self.weight, self.bias, self.residual, self.y))
 
+    def groups(self) -> list[_Norm]:
+        """The call itself, or parts of its batch that stay in the cache."""
+        samples = self.x.shape[0]
+        count = max(1, _KEPT // max(1, self.x.nbytes // samples))
+        if count >= samples:
+            return [self]
+        return [self._part(first, min(count, samples - first)) for first in range(0, samples, count)]
+
+    def _part(self, first: int, count: int) -> _Norm:
+        residual = None if self.residual is None else self.residual.narrow(0, first, count)
+        pictures = {"x": self.x.narrow(0, first, count), "y": self.y.narrow(0, first, count), "residual": residual}
+        return replace(self, **pictures)
+
     @property
     def indexed(self) -> bool:
         """Whether rows and columns must be computed: a border, or a residual that does not lie as ``x`` does."""
@@ -151,7 +167,7 @@ class _Norm:
         return any(size > 1 and one != other for size, one, other in sides)
 
 
-def _launch_planes(norm: _Norm, config: InstanceNormConfig | None) -> None:
+def _launch_planes(norm: _Norm, asked: InstanceNormConfig | None) -> None:
     x, y = norm.x, norm.y
     samples, channels, height, width = x.shape
     size, count = height * width, samples * channels
@@ -159,6 +175,7 @@ def _launch_planes(norm: _Norm, config: InstanceNormConfig | None) -> None:
     counted = (samples, size * channels) if norm.whole else (count, size)
     out_size = y.shape[2] * y.shape[3]
     fused = not indexed and not norm.whole
+    config = asked
     if config is None or (config.resident and not fused):
         sms = processors(x.device)
         config = InstanceNormConfig.of_planes(*counted, count, out_size, x.itemsize, sms, fused=fused)
@@ -170,6 +187,10 @@ def _launch_planes(norm: _Norm, config: InstanceNormConfig | None) -> None:
             x, *norm.pointers, count, channels, size // vec, batch, residual[0] // vec, norm.eps, norm.slope,
             ROWS=config.rows, **norm.flags, **shared,
         )  # fmt: skip
+        return
+    if len(groups := norm.groups()) > 1:
+        for part in groups:
+            _launch_planes(part, asked)
         return
     means, squares = _buffers(x, counted[0] * config.parts)
     planes.statistics[(counted[0] * config.parts,)](
@@ -184,16 +205,17 @@ def _launch_planes(norm: _Norm, config: InstanceNormConfig | None) -> None:
     )  # fmt: skip
 
 
-def _launch_pixels(norm: _Norm, config: InstanceNormConfig | None) -> None:
+def _launch_pixels(norm: _Norm, asked: InstanceNormConfig | None) -> None:
     x, y = norm.x, norm.y
     samples, channels, height, width = x.shape
     size, out_size = height * width, y.shape[2] * y.shape[3]
     residual = (0, 1, 0, 0) if norm.residual is None else norm.residual.stride()
     if norm.residual is not None and residual[1] != 1:
         other = norm.residual.contiguous(memory_format=torch.channels_last)
-        return _launch_pixels(_with_residual(norm, other), config)
+        return _launch_pixels(replace(norm, residual=other), asked)
     indexed = norm.indexed
     fused = not indexed and not norm.whole
+    config = asked
     if config is None or (config.resident and not fused):
         sms = processors(x.device)
         config = InstanceNormConfig.of_pixels(samples, channels, size, out_size, x.itemsize, sms, fused=fused)
@@ -205,6 +227,10 @@ def _launch_pixels(norm: _Norm, config: InstanceNormConfig | None) -> None:
         pixels.resident[(samples * blocks,)](
             x, *norm.pointers, channels // vec, size, batch, step, blocks, norm.eps, norm.slope, **norm.flags, **shared
         )
+        return None
+    if len(groups := norm.groups()) > 1:
+        for part in groups:
+            _launch_pixels(part, asked)
         return None
     parts, chunk = config.parts, config.chunk
     if norm.whole:
@@ -229,10 +255,6 @@ def _launch_pixels(norm: _Norm, config: InstanceNormConfig | None) -> None:
         PARTS=power_of_two(parts), INDEXED=indexed, WHOLE=norm.whole, **norm.flags, **shared,
     )  # fmt: skip
     return None
-
-
-def _with_residual(norm: _Norm, residual: Tensor) -> _Norm:
-    return _Norm(**{**vars(norm), "residual": residual})
 
 
 def _cut(size: int, block: int, programs: int, columns: int, most: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from gankit_kernels.on_cuda.blend import launch
 
-from tests.kernels.cases import DTYPES, assert_rounded
+from tests.kernels.cases import DTYPES, LAYOUTS, assert_rounded
 
 
 def exact(tiles, tops, lefts, height, width, ramp):
@@ -22,20 +22,22 @@ def exact(tiles, tops, lefts, height, width, ramp):
     return total / weight
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_blend(dtype, layout):
-    tops, lefts = (0, 5, 9), (0, 6, 8, 11)
-    tiles = torch.randn(12, 3, 8, 9).to(dtype).contiguous(memory_format=layout)
-    for ramp in (1, 3, 100):
-        result = launch(tiles, tops, lefts, 17, 20, ramp)
-        assert_rounded(result, exact(tiles, tops, lefts, 17, 20, ramp), dtype)
-        assert torch.equal(result, launch(tiles, tops, lefts, 17, 20, ramp))
+@pytest.mark.parametrize(
+    ("dtype", "layout", "ramp"),
+    [(DTYPES[0], "planes", 1), (DTYPES[0], "channels_last", 100), (DTYPES[1], "planes", 3), (DTYPES[2], "planes", 2)],
+)
+def test_blend(dtype, layout, ramp):
+    """The last column of tiles is moved back into the picture: three tiles lie over one place."""
+    tops, lefts = (0, 3), (0, 4, 5)
+    tiles = torch.randn(6, 2, 5, 6).to(dtype).contiguous(memory_format=LAYOUTS[layout])
+    result = launch(tiles, tops, lefts, 8, 11, ramp)
+    assert_rounded(result, exact(tiles, tops, lefts, 8, 11, ramp), dtype)
+    assert torch.equal(result, launch(tiles, tops, lefts, 8, 11, ramp))
 
 
 def test_one_tile_and_touching_tiles_are_copied():
-    tile = torch.randn(1, 3, 7, 600)
-    assert torch.equal(launch(tile, (0,), (0,), 7, 600, 4), tile[0])
+    tile = torch.randn(1, 1, 2, 600)
+    assert torch.equal(launch(tile, (0,), (0,), 2, 600, 4), tile[0])
     tiles = torch.randn(2, 1, 4, 4)
     assert torch.equal(launch(tiles, (0, 4), (0,), 8, 4, 1), tiles.reshape(1, 8, 4))
 

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from gankit_kernels.on_cuda.instance_norm import InstanceNormConfig, launch
+from gankit_kernels.on_cuda.tuning import candidates
 
 from tests.kernels.cases import DTYPES, LAYOUTS, assert_rounded, exact_norm, picture, same_layout
 
@@ -165,3 +166,19 @@ def test_defaults_for_large_planes_cover_every_pixel():
         else:
             assert (last.parts - 1) * last.chunk < size <= last.parts * last.chunk
             assert last.out_parts * last.out_blocks * last.block >= size + 12
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_batch_too_large_for_the_cache_goes_in_groups(layout, monkeypatch):
+    x, residual = picture((5, 4, 33, 34), layout=layout), picture((5, 4, 33, 34), layout=layout, seed=1)
+    monkeypatch.setattr("gankit_kernels.on_cuda.instance_norm._KEPT", 2 * x[0].nbytes)
+    for whole in (False, True):
+        exact = exact_norm(x, residual=residual, pad=1, whole=whole)
+        assert_rounded(run(x, residual=residual, pad=1, whole=whole), exact, x.dtype)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_tuning_tries_is_right(layout):
+    x = picture((1, 4, 24, 28), torch.float16, layout)
+    for config in candidates(x):
+        assert_rounded(run(x, cut=config), exact_norm(x), x.dtype)

@@ -18,11 +18,11 @@ def run(x, r, bias=None, prelu=None, activation="none", slope=0.01, dcr=False):
 @pytest.mark.parametrize("r", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("dcr", [False, True])
 def test_every_factor_and_order(layout, r, dcr):
-    for channels, height, width in ((3, 5, 7), (16, 6, 20)):
+    for channels, height, width in ((3, 3, 5), (16, 2, 12)):
         shape = (2, channels * r * r, height, width)
-        for dtype in DTYPES if r in (2, 3) else (torch.float16,):
+        for dtype in DTYPES if r == 2 else (torch.float16,):
             x, bias = picture(shape, dtype, layout), torch.randn(shape[1])
-            for prelu in (torch.tensor([0.25]), torch.rand(channels)):
+            for prelu in (torch.tensor([0.25]), torch.rand(channels))[: 2 if r in (2, 3) else 1]:
                 assert_rounded(run(x, r, bias, prelu, dcr=dcr), exact_shuffle(x, r, bias, prelu, dcr=dcr), dtype)
 
 
@@ -37,14 +37,14 @@ def test_activations(layout, activation):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_shuffle_alone_moves_bits(layout):
-    x = picture((2, 64, 7, 12), torch.float16, layout)
+    x = picture((1, 32, 3, 12), torch.float16, layout)
     assert torch.equal(run(x, 2), torch.nn.functional.pixel_shuffle(x, 2))
     assert torch.equal(run(x, 4), torch.nn.functional.pixel_shuffle(x, 4))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_several_blocks_along_every_axis(layout):
-    x = picture((1, 4 * 80, 19, 140), torch.float16, layout)
+    x = picture((1, 4 * 72, 9, 130), torch.float16, layout)
     for dcr in (False, True):
         assert_rounded(run(x, 2, dcr=dcr), exact_shuffle(x, 2, dcr=dcr), x.dtype)
 
