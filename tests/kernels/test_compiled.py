@@ -49,8 +49,10 @@ def test_no_spills_and_wide_accesses(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", [target for target in TARGETS if target not in EVERYWHERE])
-def test_other_architectures(target):
-    for name in CASES:
+def test_every_kernel_for_other_architectures(target):
+    """One case for each kernel; the table has them all."""
+    first = {kernel: name for name, kernel in reversed(CEILINGS)}
+    for name in sorted(set(first.values())):
         check(name, (target,))
 
 

@@ -26,7 +26,7 @@ def resident(
     known = c < channels
     mask = (p < size)[:, None] & known[None, :]
     at = p[:, None] * channels + c[None, :]
-    value = tl.load(x + sample.to(tl.int64) * (batch_v * VEC) + at, mask=mask, other=0.0)
+    value = tl.load(x + sample.to(tl.int64) * batch_v * VEC + at, mask=mask, other=0.0)
     first = tl.sum(value.to(tl.float32), 0) / size
     apart = tl.where(mask, value.to(tl.float32) - first[None, :], 0.0)
     step = tl.sum(apart, 0) / size
@@ -40,7 +40,7 @@ def resident(
         result += tl.load(bias + c, mask=known, other=0.0).to(tl.float32)[None, :]
     result = activate(result, slope, ACT)
     if RESIDUAL:
-        source = residual + sample.to(tl.int64) * (residual_v * VEC) + at
+        source = residual + sample.to(tl.int64) * residual_v * VEC + at
         result += tl.load(source, mask=mask, other=0.0).to(tl.float32)
     out = y + sample.to(tl.int64) * size * channels + at
     tl.store(out, result.to(y.dtype.element_ty), mask=mask)
@@ -65,7 +65,7 @@ def statistics(
     here = tl.minimum(size - start, chunk).to(tl.int32)
     known = c < channels
     p = tl.arange(0, PIXELS)
-    base = x + sample.to(tl.int64) * (batch_v * VEC) + start * channels
+    base = x + sample.to(tl.int64) * batch_v * VEC + start * channels
     inside = p[:, None] * channels + c[None, :]
     mean = tl.zeros((PIXELS, CHANNELS), tl.float32)
     square = tl.zeros((PIXELS, CHANNELS), tl.float32)
@@ -125,11 +125,11 @@ def apply(
         factor *= tl.load(weight + c, mask=known, other=0.0).to(tl.float32)
     if BIAS:
         shift = tl.load(bias + c, mask=known, other=0.0).to(tl.float32)
-    base = x + sample.to(tl.int64) * (batch_v * VEC)
+    base = x + sample.to(tl.int64) * batch_v * VEC
     out_width = width + 2 * pad
     out_size = (height + 2 * pad) * out_width
     to = y + sample.to(tl.int64) * out_size * channels
-    from_residual = residual + sample.to(tl.int64) * (residual_v * VEC)
+    from_residual = residual + sample.to(tl.int64) * residual_v * VEC
     first = part * (out_blocks * PIXELS)
     p = tl.arange(0, PIXELS)
     for k in range(0, out_blocks):
@@ -140,7 +140,7 @@ def apply(
             h = reflect(out_row - pad, height)
             w = reflect(o - out_row * out_width - pad, width)
             source = (h * width + w).to(tl.int64) * channels
-            added = h.to(tl.int64) * (residual_row * VEC) + w.to(tl.int64) * (residual_column * VEC)
+            added = h.to(tl.int64) * residual_row * VEC + w.to(tl.int64) * residual_column * VEC
         else:
             source = o.to(tl.int64) * channels
             added = source

@@ -52,7 +52,8 @@ class PixelShuffleConfig:
         if not last and r in (2, 4):
             columns = min(128, power_of_two(width))
             return cls("planes", max(1, 1024 // columns), columns, 8 if r == 2 else 4)
-        return cls("gather", 1, 1024, 4)
+        columns = min(1024, power_of_two(width * r * (channels if last else 1)))
+        return cls("gather", 1, columns, max(1, columns // 256))
 
 
 def launch(

@@ -17,8 +17,9 @@ def resident(
 ):  # fmt: skip
     """ROWS whole planes of up to BLOCK values in registers: one read, one write.
 
-    Sizes ending in ``_v`` are in units of VEC values, so that the compiler sees what they are multiples of:
-    values of a plane, values from one picture of ``x`` to the next, and the same of ``residual``.
+    Sizes ending in ``_v`` are in units of VEC values, so that the compiler sees what they are multiples of; in products
+    they come behind a 64-bit number, because times VEC they may pass 2³¹. Here: values of a plane, values from one
+    picture of ``x`` to the next, and the same of ``residual``.
     """
     size = size_v * VEC
     plane = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -28,7 +29,7 @@ def resident(
     i = tl.arange(0, BLOCK)
     mask = here[:, None] & (i < size)[None, :]
     inner = channel.to(tl.int64) * size  # int64 before any product that can pass 2³¹
-    value = tl.load(x + (sample.to(tl.int64) * (batch_v * VEC) + inner)[:, None] + i[None, :], mask=mask, other=0.0)
+    value = tl.load(x + (sample.to(tl.int64) * batch_v * VEC + inner)[:, None] + i[None, :], mask=mask, other=0.0)
     first = tl.sum(value.to(tl.float32), 1) / size
     apart = tl.where(mask, value.to(tl.float32) - first[:, None], 0.0)
     step = tl.sum(apart, 1) / size
@@ -42,7 +43,7 @@ def resident(
         result += tl.load(bias + channel, mask=here, other=0.0).to(tl.float32)[:, None]
     result = activate(result, slope, ACT)
     if RESIDUAL:
-        start = sample.to(tl.int64) * (residual_v * VEC) + inner
+        start = sample.to(tl.int64) * residual_v * VEC + inner
         result += tl.load(residual + start[:, None] + i[None, :], mask=mask, other=0.0).to(tl.float32)
     out = y + (plane.to(tl.int64) * size)[:, None] + i[None, :]
     tl.store(out, result.to(y.dtype.element_ty), mask=mask)
@@ -58,14 +59,14 @@ def statistics(
     Every lane keeps Welford's running pair of the values that it sees, so that no lane waits for another inside the
     loop; the lanes are merged once at the end. ``means`` and ``squares`` are (planes, parts) float32.
     """
-    size = size_v * VEC
+    size = tl.cast(size_v, tl.int64) * VEC  # of a whole picture, where one group takes all channels
     plane = tl.program_id(0) // parts
     part = tl.program_id(0) - plane * parts
     sample = plane // channels
     channel = plane - sample * channels
     chunk = chunk_blocks * BLOCK
     start = part.to(tl.int64) * chunk
-    base = x + sample.to(tl.int64) * (batch_v * VEC) + channel.to(tl.int64) * size + start
+    base = x + sample.to(tl.int64) * batch_v * VEC + channel * size + start
     rest = size - start
     here = tl.minimum(rest, chunk).to(tl.int32)
     i = tl.arange(0, BLOCK)
@@ -118,7 +119,7 @@ def apply(
         factor *= tl.load(weight + channel).to(tl.float32)
     if BIAS:
         shift = tl.load(bias + channel).to(tl.float32)
-    base = x + sample.to(tl.int64) * (batch_v * VEC) + channel.to(tl.int64) * size
+    base = x + sample.to(tl.int64) * batch_v * VEC + channel.to(tl.int64) * size
     first = part.to(tl.int64) * (out_blocks * BLOCK)
     i = tl.arange(0, BLOCK)
     if INDEXED:
@@ -140,7 +141,7 @@ def apply(
             tl.store(to + o, result.to(y.dtype.element_ty), mask=valid)
     else:
         to = y + plane.to(tl.int64) * size + first
-        from_residual = residual + sample.to(tl.int64) * (residual_v * VEC) + channel.to(tl.int64) * size + first
+        from_residual = residual + sample.to(tl.int64) * residual_v * VEC + channel.to(tl.int64) * size + first
         rest = size - first
         for k in range(0, out_blocks):
             valid = k * BLOCK + i < rest

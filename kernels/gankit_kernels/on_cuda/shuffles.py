@@ -51,7 +51,7 @@ def planes(
     if PRELU:
         slope = tl.load(prelu + (0 if SHARED else channel)).to(tl.float32)
     size = tl.cast(height, tl.int64) * width
-    source = x + sample.to(tl.int64) * (batch_v * VEC)
+    source = x + sample.to(tl.int64) * batch_v * VEC
     offset = (row.to(tl.int64) * width)[:, None] + column[None, :]
     to = y + plane.to(tl.int64) * (size * (R * R))
     for i in tl.static_range(R):
@@ -86,7 +86,7 @@ def pixels(
     known = at < channels * (R * R)
     offset = (p.to(tl.int64) * (channels * (R * R)))[:, None] + at[None, :]
     mask = (p < size)[:, None] & known[None, :]
-    value = tl.load(x + sample.to(tl.int64) * (batch_v * VEC) + offset, mask=mask, other=0.0)
+    value = tl.load(x + sample.to(tl.int64) * batch_v * VEC + offset, mask=mask, other=0.0)
     if PRELU:
         slope = tl.load(prelu + (0 * at if SHARED else at // (R * R)), mask=known, other=0.0).to(tl.float32)[None, :]
     value = _finish(value, bias, at[None, :], slope, known[None, :], BIAS, ACT).to(y.dtype.element_ty)
@@ -119,7 +119,7 @@ def runs(
     row = out_row // R
     i = out_row - row * R
     sample = row // height
-    source = x + sample.to(tl.int64) * (batch_v * VEC) + (row - sample * height).to(tl.int64) * width * (run * R)
+    source = x + sample.to(tl.int64) * batch_v * VEC + (row - sample * height).to(tl.int64) * width * (run * R)
     known = t < run
     mask = (w < width)[:, None] & known[None, :]
     value = tl.load(source + (w.to(tl.int64) * (run * R))[:, None] + (i * run + t)[None, :], mask=mask, other=0.0)

@@ -24,7 +24,7 @@ def candidates(x: Tensor) -> list[InstanceNormConfig]:
                 one = InstanceNormConfig.of_pixels(samples, channels, size, size, x.itemsize, many, fused=fused)
             else:
                 planes = samples * channels
-                one = InstanceNormConfig.of_planes(planes, size, planes, size, x.itemsize, many, fused=fused)
+                one = InstanceNormConfig.of_planes(planes, size, planes, size, many, fused=fused)
             for warps in {one.warps, max(1, one.warps // 2), min(16, 2 * one.warps)}:
                 other = replace(one, warps=warps)
                 if other not in found:
