@@ -155,8 +155,8 @@ class _Norm:
 
     def _part(self, first: int, count: int) -> _Norm:
         residual = None if self.residual is None else self.residual.narrow(0, first, count)
-        pictures = {"x": self.x.narrow(0, first, count), "y": self.y.narrow(0, first, count), "residual": residual}
-        return replace(self, **pictures)
+        x, y = self.x.narrow(0, first, count), self.y.narrow(0, first, count)
+        return replace(self, x=x, y=y, residual=residual)
 
     @property
     def indexed(self) -> bool:
