@@ -9,11 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
+from gankit.backends.kernels import wanted
 from gankit.errors import BackendError
 from gankit.models.facts import Facts, Precision
 
@@ -32,6 +33,7 @@ class Request:
         precision: arithmetic of the convolutions. Sums of normalisations are fp32 in all of them.
         device: ``"cpu"`` or ``"cuda"``, ``"cuda:1"``, …
         threads: CPU threads, or ``None`` for the physical cores that this process may use.
+        kernels: run gankit's own kernels on a GPU; see :mod:`gankit.backends.kernels`.
     """
 
     generator: nn.Module
@@ -39,6 +41,7 @@ class Request:
     precision: Precision = "fp32"
     device: str = "cpu"
     threads: int | None = None
+    kernels: bool = field(default_factory=wanted)
 
 
 class EngineMemoryError(BackendError, MemoryError):

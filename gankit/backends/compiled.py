@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gankit.backends.base import Backend, Engine, Precision, Request
-from gankit.backends.eager import ModuleEngine, channels_last, require, typed_module
+from gankit.backends.eager import ModuleEngine, ready, require
 
 _WARM_UP = (160, 192)
 _COMPILERS = {"win32": "cl", "darwin": "clang++"}
@@ -41,8 +41,8 @@ class CompileBackend(Backend):
     def load(self, request: Request) -> Engine:
         """Traces and compiles, for pictures of all sizes."""
         require(self, request)
-        ready = channels_last(typed_module(request), request.device)
-        engine = CompiledEngine(self.name, request, torch.compile(ready, dynamic=True, fullgraph=True))  # type: ignore[arg-type]
+        module = torch.compile(ready(request), dynamic=True, fullgraph=True)
+        engine = CompiledEngine(self.name, request, module)  # type: ignore[arg-type]
         engine.warm_up()
         return engine
 

@@ -11,6 +11,7 @@ from gankit_export.precision import DTYPES, RangeError, typed
 from gankit_export.rewrites import for_inference
 from torch import Tensor, fx
 
+from gankit.backends import kernels
 from gankit.backends.base import Backend, Engine, Precision, Request
 from gankit.backends.lockstep import Lockstep
 from gankit.backends.picture_norm import keep_channels_last
@@ -43,7 +44,7 @@ class EagerBackend(Backend):
                 pass  # whole-picture layers: tiles, in the ordinary way
         if request.device == "cpu":
             keep_channels_last(module)
-        return ModuleEngine(self.name, request, channels_last(module, request.device))
+        return ModuleEngine(self.name, request, ready(request, module))
 
 
 def require(backend: Backend, request: Request) -> None:
@@ -86,6 +87,19 @@ def typed_module(request: Request) -> torch.nn.Module:
         return typed(rewritten, request.precision, float32_edges=False)
     except RangeError as error:
         raise BackendError(f"'{request.facts.name}' cannot run in {request.precision}: {error}") from error
+
+
+def ready(request: Request, module: torch.nn.Module | None = None) -> torch.nn.Module:
+    """The generator as a module engine runs it: typed, on its device, on a GPU with gankit's kernels.
+
+    Args:
+        request: what to run.
+        module: what :func:`typed_module` made of it, where that is known.
+    """
+    module = typed_module(request) if module is None else module
+    if request.kernels and request.device.startswith("cuda"):
+        module = kernels.with_kernels(module)
+    return channels_last(module, request.device)
 
 
 @contextmanager
@@ -155,17 +169,20 @@ class ModuleEngine(Engine):
     def __init__(self, backend: str, request: Request, module: torch.nn.Module) -> None:
         self.backend, self.precision, self.device = backend, request.precision, request.device
         self._module, self._facts, self._threads = module, request.facts, request.threads or default_threads()
+        self._kernels = request.kernels and request.device.startswith("cuda")
 
     def run(self, batch: Tensor) -> Tensor:
         """See :meth:`Engine.run`."""
         check(batch, self._facts)
+        integers = self._kernels and batch.dtype != torch.float32
+        enter, leave = (kernels.to_values, kernels.from_values) if integers else (to_values, from_values)
         exact = exact_fp32(self.device, self.precision)
         with torch.inference_mode(), limited_threads(self._threads), exact:
-            values = to_values(batch.to(self.device), self._facts, DTYPES[self.precision])
+            values = enter(batch.to(self.device), self._facts, DTYPES[self.precision])
             result = self._module(values.contiguous(memory_format=torch.channels_last))
             if self.precision == "fp16" and batch.dtype != torch.float32 and not bool(result.isfinite().all()):
                 raise NotFiniteError("values beyond the range of fp16: take bf16 or fp32")
-            pixels = from_values(result, self._facts, batch.dtype)
+            pixels = leave(result, self._facts, batch.dtype)
         return pixels.contiguous(memory_format=torch.channels_last).cpu()
 
 

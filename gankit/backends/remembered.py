@@ -14,6 +14,7 @@ from typing import Any
 from gankit import __version__
 from gankit.backends.artefacts import cache_folder, sources
 from gankit.backends.base import Precision
+from gankit.backends.kernels import wanted
 from gankit.backends.machine import machine
 from gankit.backends.survey import installed
 from gankit.errors import OutputError
@@ -99,7 +100,7 @@ def _folder() -> Path:
 
 
 def _file(question: Sequence[Any]) -> Path:
-    code = sources("gankit.backends", "gankit.models", "gankit_export")
-    key = [question, asdict(machine()), installed(), __version__, code]
+    code = sources("gankit.backends", "gankit.models", "gankit_export", "gankit_kernels")
+    key = [question, wanted(), asdict(machine()), installed(), __version__, code]
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
     return _folder() / f"{digest[:32]}.json"

@@ -24,7 +24,16 @@ def weights_path(name: str) -> Path:
         raise CheckpointError(
             f"no trained weights of '{name}' ship with gankit: give a weights file, or one of {', '.join(TRAINED)}"
         )
-    return Path(str(files("gankit.weights"))) / f"{TRAINED[name].file or name}.safetensors"
+    return installed(TRAINED[name].file or name)
+
+
+def installed(file: str) -> Path:
+    """Where a file of weights is installed, there or not.
+
+    Args:
+        file: its name without the suffix.
+    """
+    return Path(str(files("gankit.weights"))) / f"{file}.safetensors"
 
 
 def card(name: str) -> dict[str, Any]:

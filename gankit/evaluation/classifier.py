@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gankit.checkpoints import read, save
-from gankit.checkpoints.shipped import weights_path
+from gankit.checkpoints.shipped import installed
 from gankit.errors import CheckpointError, UsageError
 from gankit.models.checks import whole
 
@@ -112,7 +112,7 @@ def shipped(name: str | Path) -> Path:
     """
     if str(name) != NAME:
         return Path(name)
-    path = weights_path(NAME)
+    path = installed(NAME)
     if not path.is_file():
         raise CheckpointError(f"{path}: the weights of '{NAME}' are not installed: reinstall gankit")
     return path

@@ -1,1 +1,24 @@
-"""The place of Triton kernels for what GAN generators do between convolutions; it holds none yet."""
+"""Triton kernels for what GAN generators do between convolutions, each beside its reference in torch's operations.
+
+Usable alone: ``from gankit_kernels import instance_norm``. On a CPU, in an export and where Triton is not installed the
+references run; Triton is imported with the first CUDA tensor. The kernels of an operation are in the file of the same
+name in ``on_cuda``, for that reason only.
+"""
+
+from gankit_kernels.blend import blend_tiles
+from gankit_kernels.fuse import fuse
+from gankit_kernels.instance_norm import group_norm, instance_norm
+from gankit_kernels.pixel_shuffle import pixel_shuffle, to_crd, to_dcr
+from gankit_kernels.pixels import from_uint8, to_uint8
+
+__all__ = [
+    "blend_tiles",
+    "from_uint8",
+    "fuse",
+    "group_norm",
+    "instance_norm",
+    "pixel_shuffle",
+    "to_crd",
+    "to_dcr",
+    "to_uint8",
+]

@@ -1,0 +1,65 @@
+"""gankit's own CUDA kernels in a generator, and the switch that turns them off."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from gankit_export.precision import Float32Norm
+from torch import Tensor, nn
+
+from gankit.errors import UsageError
+from gankit.models.facts import Facts
+
+SWITCH = "GANKIT_KERNELS"
+_WORDS = {"": True, "1": True, "on": True, "0": False, "off": False}
+
+
+def wanted() -> bool:
+    """Whether CUDA engines take the kernels: yes, unless the environment says ``GANKIT_KERNELS=off``.
+
+    Raises:
+        UsageError: another word.
+    """
+    word = os.environ.get(SWITCH, "").lower()
+    if word not in _WORDS:
+        raise UsageError(f"{SWITCH} must be on or off, not '{word}'")
+    return _WORDS[word]
+
+
+def with_kernels(module: nn.Module) -> nn.Module:
+    """A copy of a typed generator in which norms and shuffles are fused with what stands around them.
+
+    One that has no graph stays as it is.
+
+    Args:
+        module: what :func:`gankit.backends.eager.typed_module` makes.
+    """
+    from gankit_kernels import fuse
+
+    try:
+        return fuse(module, unwrap=_norm_inside)
+    except ValueError:
+        return module
+
+
+def to_values(batch: Tensor, facts: Facts, dtype: torch.dtype) -> Tensor:
+    """As :func:`gankit.backends.pixels.to_values` for integers, bit for bit, in one pass; channels_last."""
+    from gankit_kernels import from_uint8
+
+    low, high = facts.value_range
+    pixels = batch.permute(0, 2, 3, 1)
+    return from_uint8(pixels, low=low, high=high, dtype=dtype, memory_format=torch.channels_last)
+
+
+def from_values(values: Tensor, facts: Facts, dtype: torch.dtype) -> Tensor:
+    """As :func:`gankit.backends.pixels.from_values` for integers, bit for bit, in one pass; channels_last."""
+    from gankit_kernels import to_uint8
+
+    low, high = facts.value_range
+    return to_uint8(values, low=low, high=high, dtype=dtype).permute(0, 3, 1, 2)
+
+
+def _norm_inside(module: nn.Module) -> nn.Module:
+    """The kernels compute in float32 by themselves: the casts around a normalisation fall away."""
+    return module.norm if isinstance(module, Float32Norm) else module

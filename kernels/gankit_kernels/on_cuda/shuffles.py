@@ -1,0 +1,163 @@
+"""PixelShuffle's kernels.
+
+Channel of ``x`` for channel c of the result and sub-pixel k = i·r + j: ``c * channel_step + k * sub_step``, which is
+(r², 1) in PyTorch's order and (1, C) in the other.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from gankit_kernels.on_cuda.common import activate
+
+
+@triton.jit
+def _finish(value, bias, at, slope, mask, BIAS: tl.constexpr, ACT: tl.constexpr):
+    """Bias and activation of loaded values; ``at`` is their channel of ``x``, ``slope`` fits to them."""
+    value = value.to(tl.float32)
+    if BIAS:
+        value += tl.load(bias + at, mask=mask, other=0.0).to(tl.float32)
+    return activate(value, slope, ACT)
+
+
+@triton.jit
+def _plane(source, bias, at, slope, size, offset, mask, BIAS: tl.constexpr, ACT: tl.constexpr):
+    """A finished tile of channel ``at``."""
+    value = tl.load(source + at.to(tl.int64) * size + offset, mask=mask, other=0.0).to(tl.float32)
+    if BIAS:
+        value += tl.load(bias + at).to(tl.float32)
+    return activate(value, slope, ACT)
+
+
+@triton.jit
+def planes(
+    x, bias, prelu, y, channels, height, width_v, batch_v, channel_step, sub_step, row_blocks, column_blocks, slope,
+    R: tl.constexpr, VEC: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, ACT: tl.constexpr,
+    BIAS: tl.constexpr, PRELU: tl.constexpr, SHARED: tl.constexpr,
+):  # fmt: skip
+    """Planes, R = 2 or 4: ROWS×COLUMNS of R² source planes, woven in registers, stored as whole rows."""
+    width = width_v * VEC
+    rest = tl.program_id(0) // column_blocks
+    column_block = tl.program_id(0) - rest * column_blocks
+    plane = rest // row_blocks
+    sample = plane // channels
+    channel = plane - sample * channels
+    row = (rest - plane * row_blocks) * ROWS + tl.arange(0, ROWS)
+    column = column_block * COLUMNS + tl.arange(0, COLUMNS)
+    out_column = column_block * (COLUMNS * R) + tl.arange(0, COLUMNS * R)
+    mask = (row < height)[:, None] & (column < width)[None, :]
+    out_mask = (row < height)[:, None] & (out_column < width * R)[None, :]
+    if PRELU:
+        slope = tl.load(prelu + (0 if SHARED else channel)).to(tl.float32)
+    size = tl.cast(height, tl.int64) * width
+    source = x + sample.to(tl.int64) * batch_v * VEC
+    offset = (row.to(tl.int64) * width)[:, None] + column[None, :]
+    to = y + plane.to(tl.int64) * (size * (R * R))
+    for i in tl.static_range(R):
+        at = channel * channel_step + i * R * sub_step
+        a = _plane(source, bias, at, slope, size, offset, mask, BIAS, ACT)
+        b = _plane(source, bias, at + sub_step, slope, size, offset, mask, BIAS, ACT)
+        if R == 4:
+            c = _plane(source, bias, at + 2 * sub_step, slope, size, offset, mask, BIAS, ACT)
+            d = _plane(source, bias, at + 3 * sub_step, slope, size, offset, mask, BIAS, ACT)
+            a = tl.interleave(a.to(y.dtype.element_ty), c.to(y.dtype.element_ty))
+            b = tl.interleave(b.to(y.dtype.element_ty), d.to(y.dtype.element_ty))
+        woven = tl.interleave(a.to(y.dtype.element_ty), b.to(y.dtype.element_ty))
+        out = ((row.to(tl.int64) * R + i) * (width * R))[:, None] + out_column[None, :]
+        tl.store(to + out, woven, mask=out_mask)
+
+
+@triton.jit
+def pixels(
+    x, bias, prelu, y, channels_v, height, width, batch_v, pixel_blocks, channel_blocks, slope,
+    R: tl.constexpr, VEC: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr, ACT: tl.constexpr,
+    BIAS: tl.constexpr, PRELU: tl.constexpr, SHARED: tl.constexpr,
+):  # fmt: skip
+    """channels_last in PyTorch's order, R = 2 or 4: PIXELS pixels, turned in shared memory."""
+    channels = channels_v * VEC
+    rest = tl.program_id(0) // channel_blocks
+    block = tl.program_id(0) - rest * channel_blocks
+    sample = rest // pixel_blocks
+    first = (rest - sample * pixel_blocks) * PIXELS
+    size = height * width
+    p = first + tl.arange(0, PIXELS)
+    at = block * (CHANNELS * R * R) + tl.arange(0, CHANNELS * R * R)
+    known = at < channels * (R * R)
+    offset = (p.to(tl.int64) * (channels * (R * R)))[:, None] + at[None, :]
+    mask = (p < size)[:, None] & known[None, :]
+    value = tl.load(x + sample.to(tl.int64) * batch_v * VEC + offset, mask=mask, other=0.0)
+    if PRELU:
+        slope = tl.load(prelu + (0 * at if SHARED else at // (R * R)), mask=known, other=0.0).to(tl.float32)[None, :]
+    value = _finish(value, bias, at[None, :], slope, known[None, :], BIAS, ACT).to(y.dtype.element_ty)
+    value = tl.reshape(value, (PIXELS, CHANNELS, R * R))
+    value = tl.reshape(tl.permute(value, (0, 2, 1)), (PIXELS * R * R, CHANNELS))
+    q = tl.arange(0, PIXELS * R * R)
+    source = first + q // (R * R)
+    i = (q // R) % R
+    h = source // width
+    w = source - h * width
+    out_row = (sample.to(tl.int64) * height + h) * R + i
+    out_pixel = out_row * (tl.cast(width, tl.int64) * R) + w * R + q % R
+    c = block * CHANNELS + tl.arange(0, CHANNELS)
+    out_mask = (source < size)[:, None] & (c < channels)[None, :]
+    tl.store(y + (out_pixel * channels)[:, None] + c[None, :], value, mask=out_mask)
+
+
+@triton.jit
+def runs(
+    x, bias, prelu, y, channels, height, width, run_v, batch_v, column_blocks, run_blocks, slope,
+    R: tl.constexpr, VEC: tl.constexpr, PIXELS: tl.constexpr, RUN: tl.constexpr, ACT: tl.constexpr,
+    BIAS: tl.constexpr, PRELU: tl.constexpr, SHARED: tl.constexpr,
+):  # fmt: skip
+    """channels_last in the order (sub-row, sub-column, channel), any R: runs of R·C values are copied as they are."""
+    run = run_v * VEC
+    rest = tl.program_id(0) // run_blocks
+    t = (tl.program_id(0) - rest * run_blocks) * RUN + tl.arange(0, RUN)
+    out_row = rest // column_blocks  # over pictures and rows of the result
+    w = (rest - out_row * column_blocks) * PIXELS + tl.arange(0, PIXELS)
+    row = out_row // R
+    i = out_row - row * R
+    sample = row // height
+    source = x + sample.to(tl.int64) * batch_v * VEC + (row - sample * height).to(tl.int64) * width * (run * R)
+    known = t < run
+    mask = (w < width)[:, None] & known[None, :]
+    value = tl.load(source + (w.to(tl.int64) * (run * R))[:, None] + (i * run + t)[None, :], mask=mask, other=0.0)
+    if PRELU:
+        slope = tl.load(prelu + (0 * t if SHARED else t % channels), mask=known, other=0.0).to(tl.float32)[None, :]
+    value = _finish(value, bias, (i * run + t)[None, :], slope, known[None, :], BIAS, ACT)
+    to = y + out_row.to(tl.int64) * (tl.cast(width, tl.int64) * run)
+    tl.store(to + (w.to(tl.int64) * run)[:, None] + t[None, :], value.to(y.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def gather(
+    x, bias, prelu, y, channels, height, width, batch, channel_stride, pixel_stride, channel_step, sub_step,
+    blocks, slope,
+    R: tl.constexpr, BLOCK: tl.constexpr, LAST: tl.constexpr, ACT: tl.constexpr,
+    BIAS: tl.constexpr, PRELU: tl.constexpr, SHARED: tl.constexpr,
+):  # fmt: skip
+    """Any R, layout and order: BLOCK values of one row of the result, each fetched from where it is."""
+    out_row = tl.program_id(0) // blocks
+    e = (tl.program_id(0) - out_row * blocks) * BLOCK + tl.arange(0, BLOCK)
+    plane = out_row // (height * R)
+    row = out_row - plane * (height * R)
+    if LAST:
+        sample = plane
+        length = width * R * channels
+        out_column = e // channels
+        c = e - out_column * channels
+    else:
+        sample = plane // channels
+        length = width * R
+        out_column = e
+        c = plane - sample * channels + 0 * e
+    mask = e < length
+    k = (row % R) * R + out_column % R
+    at = c * channel_step + k * sub_step
+    pixel = (row // R).to(tl.int64) * width + out_column // R
+    source = x + sample.to(tl.int64) * batch + at.to(tl.int64) * channel_stride + pixel * pixel_stride
+    if PRELU:
+        slope = tl.load(prelu + (0 * c if SHARED else c), mask=mask, other=0.0).to(tl.float32)
+    value = _finish(tl.load(source, mask=mask, other=0.0), bias, at, slope, mask, BIAS, ACT)
+    tl.store(y + out_row.to(tl.int64) * length + e, value.to(y.dtype.element_ty), mask=mask)

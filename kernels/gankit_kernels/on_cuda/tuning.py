@@ -1,0 +1,55 @@
+"""Measured configurations of InstanceNorm for those who run one shape very often; nobody else needs them.
+
+``instance_norm(x, config=tune_instance_norm(x))``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from gankit_kernels.on_cuda.instance_norm import InstanceNormConfig, launch
+from gankit_kernels.tensors import channels_last, processors
+
+
+def candidates(x: Tensor) -> list[InstanceNormConfig]:
+    """The default for (N, C, H, W) and its neighbours: other numbers of warps and parts; without a border."""
+    samples, channels, height, width = x.shape
+    size, sms = height * width, processors(x.device)
+    found: list[InstanceNormConfig] = []
+    for many in (max(1, sms // 2), sms, 2 * sms):  # as if the GPU were half or twice as large: fewer, or more, parts
+        for fused in (True, False):
+            if channels_last(x):
+                one = InstanceNormConfig.of_pixels(samples, channels, size, size, x.itemsize, many, fused=fused)
+            else:
+                planes = samples * channels
+                one = InstanceNormConfig.of_planes(planes, size, planes, size, many, fused=fused)
+            for warps in {one.warps, max(1, one.warps // 2), min(16, 2 * one.warps)}:
+                other = replace(one, warps=warps)
+                if other not in found:
+                    found.append(other)
+    return found
+
+
+def tune_instance_norm(x: Tensor, activation: str = "relu") -> InstanceNormConfig:
+    """The fastest of :func:`candidates` on this GPU, by the median of about a hundred runs each.
+
+    Args:
+        x: (N, C, H, W) on a GPU, of the shape, dtype and layout that will run.
+        activation: that will run.
+
+    Raises:
+        ValueError: ``x`` is not on a GPU.
+    """
+    if not x.is_cuda:
+        raise ValueError(f"only a GPU can be measured, and x is on {x.device}")
+    from triton.testing import do_bench
+
+    def time(config: InstanceNormConfig) -> float:
+        def run() -> Tensor:
+            return launch(x, None, None, None, activation, 0.01, 0, 1e-5, False, config)
+
+        return float(do_bench(run, return_mode="median"))
+
+    return min(candidates(x), key=time)

@@ -1,0 +1,140 @@
+"""Kernels compiled ahead of time, without a GPU: what the compiler made of them.
+
+A launch is run with a recorder in place of the launcher, so that what is compiled is what the launch would run:
+dtypes, constants, and the alignment that Triton finds in the arguments.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+TABLE = Path(__file__).with_name("registers.csv")
+TARGETS = (75, 80, 86, 89, 90, 100, 120)
+_TYPES = {
+    torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16",
+    torch.uint8: "u8", torch.uint16: "u16", torch.int32: "i32",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One recorded launch: a kernel, its arguments by name, and its options."""
+
+    kernel: Any
+    arguments: dict[str, Any]
+    options: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.kernel.fn.__module__.rpartition('.')[2]}.{self.kernel.fn.__name__}"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What came of one kernel for one architecture.
+
+    Attributes:
+        registers: of a thread.
+        stack: bytes of a thread; more than 0 are spilled registers.
+        shared: bytes of shared memory of a program.
+        loads: widest global load in bytes.
+        stores: widest global store in bytes.
+    """
+
+    registers: int
+    stack: int
+    shared: int
+    loads: int
+    stores: int
+
+
+@contextmanager
+def recorded() -> Iterator[list[Launch]]:
+    """Kernels called inside are noted and do not run."""
+    from triton.runtime.jit import JITFunction
+
+    launches: list[Launch] = []
+
+    def run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        assert all(isinstance(size, int) and size > 0 for size in grid)
+        names = [item for item in self.arg_names if item not in kwargs]
+        arguments = dict(zip(names, args, strict=True))
+        options = {name: value for name, value in kwargs.items() if name not in self.arg_names}
+        arguments |= {name: value for name, value in kwargs.items() if name in self.arg_names}
+        launches.append(Launch(self, arguments, options))
+
+    before = JITFunction.run
+    JITFunction.run = run
+    try:
+        yield launches
+    finally:
+        JITFunction.run = before
+
+
+def compile_for(launch: Launch, target: int) -> Compiled:
+    """Compile a recorded launch for ``sm_<target>``."""
+    import triton
+    import triton.backends.nvidia as nvidia
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    signature: dict[str, str] = {}
+    constants: dict[Any, Any] = {}
+    attributes: dict[Any, Any] = {}
+    parameters = {item.name: item for item in launch.kernel.params}
+    for index, name in enumerate(launch.kernel.arg_names):
+        value = launch.arguments[name]
+        if parameters[name].is_constexpr or (type(value) is int and value == 1):
+            signature[name], constants[(index,)] = "constexpr", value
+            continue
+        if isinstance(value, torch.Tensor):
+            signature[name], number = f"*{_TYPES[value.dtype]}", value.data_ptr()
+        elif isinstance(value, float):
+            signature[name], number = "fp32", 1
+        else:
+            signature[name], number = "i32" if value < 2**31 else "i64", value
+        if number % 16 == 0:
+            attributes[(index,)] = [["tt.divisibility", 16]]
+    source = ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=attributes)
+    made = triton.compile(source, target=GPUTarget("cuda", target, 32), options=launch.options)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(made.asm["cubin"])
+        file.flush()
+        tool = Path(nvidia.__file__).with_name("bin") / "cuobjdump"
+        text = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+)", text)
+    assert found is not None, text
+    ptx = made.asm["ptx"]
+    return Compiled(int(found[1]), int(found[2]), made.metadata.shared, _widest("ld", ptx), _widest("st", ptx))
+
+
+def _widest(kind: str, ptx: str) -> int:
+    """Bytes of the widest global access of a kind."""
+    pattern = rf"\b{kind}\.global(?:\.[a-zA-Z_:0-9]+?)*?(?:\.v(\d))?\.[bfus](\d+)\s"
+    return max((int(count or 1) * int(bits) // 8 for count, bits in re.findall(pattern, ptx)), default=0)
+
+
+def table() -> dict[tuple[str, str], dict[int, int]]:
+    """The register ceilings: (case, kernel) -> architecture -> registers."""
+    with TABLE.open(newline="") as file:
+        return {
+            (row["case"], row["kernel"]): {key: int(row[f"sm_{key}"]) for key in TARGETS if row[f"sm_{key}"]}
+            for row in csv.DictReader(file)
+        }
+
+
+def launches(case: Callable[[], Any]) -> list[Launch]:
+    """What a case launches."""
+    with recorded() as found:
+        case()
+    return found

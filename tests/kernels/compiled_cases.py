@@ -1,0 +1,124 @@
+"""The launches whose compiled code is watched: shapes of CycleGAN, SRGAN, AnimeGAN and of pictures, never filled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+HALF, BF16, FULL = torch.float16, torch.bfloat16, torch.float32
+
+
+@dataclass(frozen=True)
+class Case:
+    """One launch, and the accesses that its kernels must have.
+
+    Attributes:
+        run: launches.
+        loads: bytes of the widest load of the last kernel, at least.
+        stores: bytes of its widest store.
+        first: of architectures; bfloat16 arithmetic begins with 80.
+    """
+
+    run: Callable[[], Any]
+    loads: int = 16
+    stores: int = 16
+    first: int = 75
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype, *, last: bool) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def _norm(shape, dtype=HALF, *, last=False, residual="", pad=0, activation="relu", whole=False):
+    def run() -> None:
+        from gankit_kernels.on_cuda.instance_norm import launch
+
+        x, other = _empty(shape, dtype, last=last), None
+        if residual == "padded":
+            bordered = (*shape[:2], shape[2] + 2, shape[3] + 2)
+            other = _empty(bordered, dtype, last=last)[:, :, 1:-1, 1:-1]
+        elif residual:
+            other = _empty(shape, dtype, last=last)
+        affine = torch.empty(shape[1]), torch.empty(shape[1])
+        launch(x, *affine, other, activation, 0.2, pad, 1e-5, whole)
+
+    return run
+
+
+def _shuffle(shape, r, dtype=HALF, *, last=False, dcr=False):
+    def run() -> None:
+        from gankit_kernels.on_cuda.pixel_shuffle import launch
+
+        x = _empty(shape, dtype, last=last)
+        launch(x, r, torch.empty(shape[1]), torch.empty(shape[1] // r**2), "none", 0.0, dcr)
+
+    return run
+
+
+def _from(dtype, *, last, channels=3, pixels=torch.uint8):
+    def run() -> None:
+        from gankit_kernels.on_cuda.pixels import launch_from
+
+        launch_from(torch.empty((1, 1080, 1920, channels), dtype=pixels), -1.0, 1.0, dtype, last)
+
+    return run
+
+
+def _to(dtype, *, last, channels=3, pixels=torch.uint8):
+    def run() -> None:
+        from gankit_kernels.on_cuda.pixels import launch_to
+
+        launch_to(_empty((1, channels, 1080, 1920), dtype, last=last), -1.0, 1.0, pixels)
+
+    return run
+
+
+def _blend() -> None:
+    from gankit_kernels.on_cuda.blend import launch
+
+    launch(torch.empty((6, 3, 256, 256), dtype=HALF), (0, 224), (0, 224, 448), 480, 704, 32)
+
+
+CASES = {
+    "norm planes 64x64 fp16 + residual": Case(_norm((8, 256, 64, 64), residual="same")),
+    "norm planes 128x128 fp16": Case(_norm((8, 128, 128, 128))),
+    "norm planes 128x128 fp32": Case(_norm((8, 128, 128, 128), FULL)),
+    "norm planes 256x256 fp16 + residual": Case(_norm((1, 64, 256, 256), residual="same")),
+    "norm planes 256x256 fp32 tanh": Case(_norm((1, 64, 256, 256), FULL, activation="tanh")),
+    "norm planes 255x257 fp16": Case(_norm((1, 64, 255, 257)), loads=2, stores=2),
+    "norm planes 16x16 fp16": Case(_norm((8, 512, 16, 16))),
+    "norm planes 64x64 fp16, border 1": Case(_norm((8, 256, 64, 64), pad=1), loads=2, stores=2),
+    "norm channels_last 64x64 fp16 + residual": Case(_norm((8, 256, 64, 64), last=True, residual="same")),
+    "norm channels_last 64x64 bf16 + residual": Case(
+        _norm((8, 256, 64, 64), BF16, last=True, residual="same"), first=80
+    ),
+    "norm channels_last 256x256 fp32": Case(_norm((1, 64, 256, 256), FULL, last=True)),
+    "norm channels_last 64x64 fp16 + residual, border 1": Case(
+        _norm((8, 256, 64, 64), last=True, pad=1, residual="padded")
+    ),
+    "norm channels_last 16x16 fp16": Case(_norm((8, 512, 16, 16), last=True)),
+    "one group channels_last 256x256 fp16": Case(
+        _norm((1, 64, 256, 256), last=True, activation="leaky_relu", whole=True)
+    ),
+    "one group planes 256x256 fp16": Case(_norm((1, 64, 256, 256), activation="leaky_relu", whole=True)),
+    "shuffle planes x2 fp16": Case(_shuffle((1, 256, 128, 128), 2), loads=8),
+    "shuffle planes x4 fp16": Case(_shuffle((1, 256, 128, 128), 4), loads=8),
+    "shuffle channels_last x2 fp16": Case(_shuffle((1, 256, 128, 128), 2, last=True)),
+    "shuffle channels_last x4 fp16": Case(_shuffle((1, 1024, 64, 64), 4, last=True)),
+    "shuffle channels_last dcr x2 fp16": Case(_shuffle((1, 256, 128, 128), 2, last=True, dcr=True)),
+    "shuffle channels_last dcr x3 fp32": Case(_shuffle((1, 576, 64, 64), 3, FULL, last=True, dcr=True)),
+    "shuffle channels_last x4 to RGB fp16": Case(_shuffle((1, 48, 128, 128), 4, last=True), loads=2, stores=2),
+    "shuffle channels_last dcr x4 to RGB fp16": Case(
+        _shuffle((1, 48, 128, 128), 4, last=True, dcr=True), loads=8, stores=8
+    ),
+    "from uint8 to planes fp16": Case(_from(HALF, last=False), loads=4),
+    "from uint8 to channels_last fp16": Case(_from(HALF, last=True), loads=8),
+    "from uint16 RGBA to planes fp32": Case(_from(FULL, last=False, channels=4, pixels=torch.uint16), loads=2),
+    "to uint8 from planes fp16": Case(_to(HALF, last=False), stores=4),
+    "to uint8 from channels_last fp16": Case(_to(HALF, last=True), stores=8),
+    "to uint16 RGBA from planes fp32": Case(_to(FULL, last=False, channels=4, pixels=torch.uint16), stores=2),
+    "blend fp16": Case(_blend, loads=2, stores=2),
+}

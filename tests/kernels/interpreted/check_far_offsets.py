@@ -1,0 +1,48 @@
+"""Pictures more than 2³¹ values apart: a program that counts in 32 bits reads elsewhere.
+
+The values between are never touched: the memory is reserved, not taken.
+"""
+
+import mmap
+import sys
+
+import pytest
+import torch
+from gankit_kernels.on_cuda.instance_norm import launch as norm
+from gankit_kernels.on_cuda.pixel_shuffle import launch as shuffle
+
+from tests.kernels.cases import LAYOUTS, assert_rounded, exact_norm, exact_shuffle, picture
+
+APART = 2**31 + 4096
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reserves memory in Linux's way")
+
+
+def far(x: torch.Tensor) -> torch.Tensor:
+    """A view of the two pictures of ``x``, moved APART values from each other."""
+    count = APART + x[0].numel() + 64
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE, which Python 3.11 has no name for
+    try:
+        room = mmap.mmap(-1, count * x.itemsize, flags=flags)
+    except OSError:
+        pytest.skip("this system reserves no memory that it has not")
+    result = torch.frombuffer(room, dtype=x.dtype).as_strided(x.shape, (APART, *x.stride()[1:]))
+    return result.copy_(x)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_norm(layout):
+    for shape, pad in (((2, 4, 8, 12), 0), ((2, 4, 8, 12), 1), ((2, 3, 40, 56), 0)):
+        near = picture(shape, torch.float16, layout)
+        x, residual = far(near), far(picture(shape, torch.float16, layout, seed=1))
+        result = norm(x, None, None, residual, "relu", 0.0, pad, 1e-5, False)
+        assert_rounded(result, exact_norm(near, residual=residual, activation="relu", pad=pad), x.dtype)
+        result = norm(x, None, None, residual, "relu", 0.0, pad, 1e-5, True)
+        assert_rounded(result, exact_norm(near, residual=residual, activation="relu", pad=pad, whole=True), x.dtype)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dcr", [False, True])
+def test_shuffle(layout, dcr):
+    for r in (2, 3):
+        near = picture((2, 8 * r * r, 2, 6), torch.float16, layout)
+        assert_rounded(shuffle(far(near), r, None, None, "none", 0.0, dcr), exact_shuffle(near, r, dcr=dcr), near.dtype)
