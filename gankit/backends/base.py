@@ -117,11 +117,13 @@ class Backend(ABC):
         name: as the command line spells it.
         precisions: for each device type, the precisions that it offers, safest first.
         slow_start: loading takes minutes (compilation), so that ``auto`` takes it for long jobs only.
+        own_kernels: on a GPU it can run gankit's own kernels in place of torch's.
     """
 
     name: ClassVar[str]
     precisions: ClassVar[dict[str, tuple[Precision, ...]]]
     slow_start: ClassVar[bool] = False
+    own_kernels: ClassVar[bool] = False
 
     @abstractmethod
     def missing(self, device: str = "cpu") -> str | None:

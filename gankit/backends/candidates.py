@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from gankit.backends import BACKENDS, get
 from gankit.backends.base import Backend, Precision
 from gankit.backends.eager import bf16_on_cpu
+from gankit.backends.kernels import wanted
 from gankit.backends.machine import machine
 from gankit.errors import BackendError, UsageError
 
 _DEVICE = re.compile(r"cpu(?::0)?|cuda(?::([0-9]{1,4}))?")
+PLAIN = " with torch's kernels"
 _LIKELY = ("eager", "openvino", "onnxruntime")  # eager exports nothing, so that something is measured at once
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A backend, a precision and a device (``"cpu"``, ``"cuda"``, ``"cuda:1"`` …)."""
+    """A backend, a precision and a device (``"cpu"``, ``"cuda"``, ``"cuda:1"`` …), with gankit's kernels or torch's."""
 
     backend: Backend
     precision: Precision
     device: str
+    kernels: bool = field(default_factory=wanted)
 
     def __str__(self) -> str:
-        return f"{self.backend.name} {self.precision}{'' if self.device == 'cpu' else f' on {self.device}'}"
+        where = "" if self.device == "cpu" else f" on {self.device}"
+        plain = self.backend.own_kernels and self.device != "cpu" and wanted() and not self.kernels
+        return f"{self.backend.name} {self.precision}{where}{PLAIN if plain else ''}"
+
+    @property
+    def without_kernels(self) -> Candidate | None:
+        """The same with torch's kernels; ``None`` where it runs them already."""
+        if not (self.kernels and self.backend.own_kernels and self.device.startswith("cuda")):
+            return None
+        return replace(self, kernels=False)
 
 
 def parse_device(device: str) -> str:
@@ -74,7 +86,9 @@ def candidates(backend: str, precision: str, device: str) -> list[list[Candidate
         group: list[Candidate] = []
         for item in found:
             try:
-                group.append(Candidate(item, first_precision(item, precision, where), where))
+                candidate = Candidate(item, first_precision(item, precision, where), where)
+                plain = None if item.slow_start else candidate.without_kernels  # the faster of the two is not known
+                group += [candidate, *([plain] if plain else [])]
             except BackendError as error:
                 reasons[item.name] = str(error)
         if group:

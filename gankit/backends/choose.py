@@ -113,7 +113,9 @@ def select(
 def _reopen(question: _Question, choice: Choice) -> Selection:
     """The engine of an earlier choice."""
     facts = question.loaded.facts
-    request = Request(question.loaded.generator, facts, choice.precision, choice.device, question.threads)
+    request = Request(
+        question.loaded.generator, facts, choice.precision, choice.device, question.threads, choice.kernels
+    )
     engine = get(choice.backend).load(request)
     parity = Parity(choice.psnr, choice.max_abs)
     line = f"{choice.backend} {choice.precision}, {psnr(parity)} from fp32, remembered from an earlier measurement"
@@ -151,15 +153,15 @@ def _still_to_run(known: Choice | None, device: str) -> list[Candidate]:
     """An earlier choice that is not final, and those that it has still to be compared with."""
     if known is None or known.device != device:
         return []
-    pairs = [(known.backend, known.precision), *known.unmeasured]
-    return [Candidate(get(name), precision, device) for name, precision in pairs]
+    entries = [(known.backend, known.precision, known.kernels), *known.unmeasured]
+    return [Candidate(get(name), precision, device, kernels) for name, precision, kernels in entries]
 
 
 def _choice(best: Measured, left: Sequence[Candidate] = ()) -> Choice:
     assert best.parity is not None
     figures = best.parity.psnr, best.parity.max_abs, best.megapixels_per_second
-    rest = tuple((item.backend.name, item.precision) for item in left)
-    return Choice(best.backend, best.precision, best.device, *figures, rest)
+    rest = tuple((item.backend.name, item.precision, item.kernels) for item in left)
+    return Choice(best.backend, best.precision, best.device, *figures, rest, best.kernels)
 
 
 def _has_long_rivals(question: _Question, known: Choice, groups: Sequence[Sequence[Candidate]]) -> bool:

@@ -23,6 +23,7 @@ class CompileBackend(Backend):
     name: ClassVar[str] = "compile"
     precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
     slow_start: ClassVar[bool] = True
+    own_kernels: ClassVar[bool] = True
 
     def missing(self, device: str = "cpu") -> str | None:
         """No compiler, no Triton or no GPU."""

@@ -25,6 +25,7 @@ class EagerBackend(Backend):
     """torch itself; needs nothing else."""
 
     name: ClassVar[str] = "eager"
+    own_kernels: ClassVar[bool] = True
     precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
 
     def missing(self, device: str = "cpu") -> str | None:

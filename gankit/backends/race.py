@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from gankit.backends.base import Engine, Precision, Request
-from gankit.backends.candidates import Candidate, offered
+from gankit.backends.candidates import PLAIN, Candidate, offered
 from gankit.backends.parity import GATE_DB, Parity, compare, reference
 from gankit.backends.pixels import from_values, to_values
 
@@ -39,6 +39,8 @@ class Measured:
         megapixels_per_second: input pixels; 0 where it is out.
         parity: with fp32; ``None`` where it did not run.
         remark: why it is out, or nothing.
+        kernels: whether it was with gankit's own kernels where there are some.
+        label: as the user reads it.
     """
 
     backend: str
@@ -47,9 +49,11 @@ class Measured:
     megapixels_per_second: float
     parity: Parity | None
     remark: str = ""
+    kernels: bool = True
+    label: str = ""
 
     def __str__(self) -> str:
-        return f"{self.backend} {self.precision}"
+        return self.label or f"{self.backend} {self.precision}"
 
 
 class Race:
@@ -101,10 +105,11 @@ class Race:
             if engine is not None:
                 self._keep(engine, result)
                 continue
-            safer = _safer(candidate)
-            instead = f": {safer.precision} instead" if safer else ""
-            self.remarks.append(f"{candidate} is out: {result.remark}{instead}")
-            if safer is not None and str(safer) not in map(str, queue):
+            plain = candidate.without_kernels if result.parity is None else None
+            safer = plain or _safer(candidate)
+            instead = "torch's kernels" if plain else safer.precision if safer else ""
+            self.remarks.append(f"{candidate} is out: {result.remark}{f': {instead} instead' if instead else ''}")
+            if safer is not None and safer not in queue:
                 queue.insert(0, safer)
         return left
 
@@ -120,7 +125,10 @@ class Race:
         """Load, check, time; the engine is ``None`` if the candidate is out, for whatever reason."""
         what = candidate.backend.name, candidate.precision, candidate.device
         engine, parity = None, None
-        request = Request(self._loaded.generator, self._loaded.facts, *what[1:], self._threads)
+        label = f"{candidate.backend.name} {candidate.precision}"
+        if PLAIN in str(candidate):
+            label += PLAIN
+        request = Request(self._loaded.generator, self._loaded.facts, *what[1:], self._threads, candidate.kernels)
         try:
             engine = candidate.backend.load(request)
             parity, seconds = self._check(engine)
@@ -128,11 +136,12 @@ class Race:
             remark = first_line(error)
         else:
             if parity.passes():
-                return Measured(*what, self._tile[0, 0].numel() / 1e6 / seconds, parity), engine
+                speed = self._tile[0, 0].numel() / 1e6 / seconds
+                return Measured(*what, speed, parity, "", candidate.kernels, label), engine
             remark = f"{psnr(parity)} from fp32, below {GATE_DB:.0f} dB"
         if engine is not None:
             engine.close()
-        return Measured(*what, 0.0, parity, remark), None
+        return Measured(*what, 0.0, parity, remark, candidate.kernels, label), None
 
     def _check(self, engine: Engine) -> tuple[Parity, float]:
         """Parity and seconds for the tile; one timed run is enough for an engine that is far behind the best."""
@@ -190,7 +199,7 @@ def _safer(candidate: Candidate) -> Candidate | None:
     precision = _SAFER.get(candidate.precision)
     while precision is not None and precision not in offered(candidate.backend, candidate.device):
         precision = _SAFER.get(precision)
-    return Candidate(candidate.backend, precision, candidate.device) if precision else None
+    return replace(candidate, precision=precision) if precision else None
 
 
 def _timed(engine: Engine, tile: Tensor) -> tuple[Tensor, float]:

@@ -31,7 +31,9 @@ class Choice:
         psnr: parity with fp32 in dB.
         max_abs: parity with fp32, largest absolute difference (1 is full scale).
         megapixels_per_second: input pixels.
-        unmeasured: candidates (backend, precision) for which there was no time; a choice with any is not final.
+        unmeasured: candidates (backend, precision, with gankit's kernels) for which there was no time; a
+            choice with any is not final.
+        kernels: with gankit's own kernels on a GPU, or torch's.
     """
 
     backend: str
@@ -40,10 +42,11 @@ class Choice:
     psnr: float
     max_abs: float
     megapixels_per_second: float
-    unmeasured: tuple[tuple[str, Precision], ...] = ()
+    unmeasured: tuple[tuple[str, Precision, bool], ...] = ()
+    kernels: bool = True
 
 
-_KINDS = {"psnr": float, "max_abs": float, "megapixels_per_second": float, "unmeasured": list}
+_KINDS = {"psnr": float, "max_abs": float, "megapixels_per_second": float, "unmeasured": list, "kernels": bool}
 
 
 def recall(question: Sequence[Any]) -> Choice | None:
@@ -52,7 +55,7 @@ def recall(question: Sequence[Any]) -> Choice | None:
         found = json.loads(_file(question).read_text())
         if not all(isinstance(found[field.name], _KINDS.get(field.name, str)) for field in fields(Choice)):
             return None
-        rest = tuple((backend, precision) for backend, precision in found.pop("unmeasured"))
+        rest = tuple((backend, precision, bool(own)) for backend, precision, own in found.pop("unmeasured"))
         return Choice(**found, unmeasured=rest)
     except (OSError, ValueError, TypeError, KeyError):
         return None  # none yet, or not ours to read: it is measured again

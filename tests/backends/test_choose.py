@@ -244,6 +244,66 @@ def test_a_remembered_engine_that_breaks_and_cannot_be_forgotten(loaded, only, m
     assert choose.select(loaded).engine.backend == "other"
 
 
+class WithKernels(Fake):
+    """On a GPU: breaks, or is wrong, or is slower, with gankit's kernels or with torch's."""
+
+    own_kernels = True
+
+    def __init__(self, *, breaks=(), wrong=(), slow=(), **options):
+        super().__init__("own", precisions={"cuda": ("fp32", "fp16")}, **options)
+        self.breaks, self.wrong, self.slow = breaks, wrong, slow
+
+    def load(self, request):
+        if request.kernels in self.breaks:
+            raise RuntimeError("PTX was compiled with an unsupported toolchain")
+        engine = super().load(request)
+        noise = ["fp16"] if request.kernels in self.wrong else []
+        engine.kind = Fake("own", seconds=0.05 if request.kernels in self.slow else 0.0, noise=noise)
+        return engine
+
+
+@pytest.mark.parametrize("slow_start", [False, True])
+def test_kernels_that_break_are_left_out(loaded, only, slow_start):
+    """Also where the backend was asked for by name: the same engine without them, and that is said."""
+    said = []
+    only(WithKernels(breaks=[True], slow_start=slow_start), gpu=True)
+    selection = choose.select(loaded, backend="own", notify=said.append)
+    assert not selection.engine.request.kernels
+    assert selection.engine.precision == "fp16"
+    assert "own fp16 with torch's kernels" in selection.summary
+    assert "own fp16 on cuda is out: PTX was compiled with an unsupported toolchain: torch's kernels instead" in said
+    again = choose.select(loaded, backend="own")
+    assert not again.measured
+    assert not again.engine.request.kernels, "remembered"
+
+
+def test_the_faster_kernels_win(loaded, only):
+    only(WithKernels(slow=[True]), gpu=True)
+    selection = choose.select(loaded, backend="own")
+    assert not selection.engine.request.kernels
+    assert [str(row) for row in selection.measured] == ["own fp16", "own fp16 with torch's kernels"]
+    remembered.forget_all()
+    only(WithKernels(slow=[False]), gpu=True)
+    selection = choose.select(loaded, backend="own")
+    assert selection.engine.request.kernels
+    assert "torch's kernels" in selection.summary  # the slower one
+
+
+def test_wrong_kernels_are_out_and_the_others_stay(loaded, only):
+    only(WithKernels(wrong=[True]), gpu=True)
+    selection = choose.select(loaded, backend="own")
+    assert selection.parity.passes()
+    assert selection.engine.precision == "fp32" or not selection.engine.request.kernels
+
+
+def test_kernels_that_are_switched_off_are_not_tried(loaded, only, monkeypatch):
+    monkeypatch.setenv("GANKIT_KERNELS", "off")
+    only(WithKernels(breaks=[True]), gpu=True)
+    selection = choose.select(loaded, backend="own")
+    assert len(selection.measured) == 1
+    assert "torch's kernels" not in selection.summary
+
+
 def test_a_slow_start_is_for_long_jobs(loaded, only):
     quick, slow = Fake("quick", seconds=0.05), Fake("slow", slow_start=True)
     only(slow, quick)
