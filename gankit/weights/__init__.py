@@ -30,6 +30,12 @@ TRAINED: Mapping[str, Trained] = MappingProxyType(
     {
         "srgan": Trained("×4 upscaling, sharp texture"),
         "srresnet": Trained("×4 upscaling, faithful"),
+        "gan": Trained("clothes, 28×28 gray, dense layers"),
+        "cgan": Trained("clothes of a class, 28×28 gray (generate --class 0 to 9)"),
+        "dcgan": Trained("clothes, 28×28 gray, convolutions"),
+        "vae": Trained("clothes, 28×28 gray; paths and reconstructions"),
         "nuclei-masks": Trained("stained tissue to the mask of its nuclei (pix2pix)"),
+        "nuclei-tissue": Trained("mask of nuclei to stained tissue (pix2pix)"),
+        "nuclei-stain": Trained("fluorescence (A) <-> stained tissue (B) (cyclegan)", "nuclei-stain_G_A"),
     }
 )
