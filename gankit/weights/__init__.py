@@ -33,6 +33,7 @@ TRAINED: Mapping[str, Trained] = MappingProxyType(
         "gan": Trained("clothes, 28×28 gray, dense layers"),
         "cgan": Trained("clothes of a class, 28×28 gray (generate --class 0 to 9)"),
         "dcgan": Trained("clothes, 28×28 gray, convolutions"),
+        "wgan-gp": Trained("clothes, 28×28 gray, DCGAN trained by a gradient penalty"),
         "vae": Trained("clothes, 28×28 gray; paths and reconstructions"),
         "nuclei-masks": Trained("stained tissue to the mask of its nuclei (pix2pix)"),
         "nuclei-tissue": Trained("mask of nuclei to stained tissue (pix2pix)"),
