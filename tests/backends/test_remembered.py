@@ -9,7 +9,8 @@ from gankit import cli
 from gankit.backends import remembered
 from gankit.backends.remembered import Choice, forget, forget_all, recall, remember
 
-CHOICE = Choice("eager", "bf16", "cpu", math.inf, 0.0, 1.25, (("openvino", "bf16"), ("onnxruntime", "fp32")))
+LEFT = (("openvino", "bf16", True), ("eager", "fp32", False))
+CHOICE = Choice("eager", "bf16", "cpu", math.inf, 0.0, 1.25, LEFT, kernels=False)
 
 
 @pytest.fixture(autouse=True)
