@@ -8,8 +8,10 @@ they are used: at the optimiser's step.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -60,7 +62,16 @@ def fabric_for(device: str = "auto", precision: str = "auto", devices: int = 1, 
         **options,
     )
     fabric.launch()
+    if devices * nodes > 1:
+        atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    """Part from the other processes before Python ends: the group's threads would abort the process on its way out."""
+    if distributed.is_initialized():
+        with suppress(RuntimeError):  # the others may be gone
+            distributed.destroy_process_group()
 
 
 def has_bf16(device: str) -> bool:
