@@ -78,23 +78,26 @@ def weights(starts: Sequence[int], side: int, size: int, ramp: int) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def table(starts: tuple[int, ...], side: int, size: int, ramp: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What every place along one axis is made of.
+def table(
+    starts: tuple[int, ...], side: int, size: int, ramp: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What every place along one axis is made of. As many rows as tiles lie over one place at most.
 
     Returns:
-        Tiles (size, 4) int32, pixels inside them (size, 4) int32, and weights (size, 4) float32, 0 for none.
+        Tiles (rows, size) int32, pixels inside them (rows, size) int32, and weights (rows, size) float32, 0 for none.
     """
-    tiles = torch.zeros(size, MOST_OVERLAP, dtype=torch.int32)
-    inside, weight = torch.zeros_like(tiles), torch.zeros(size, MOST_OVERLAP)
+    tiles = torch.zeros(MOST_OVERLAP, size, dtype=torch.int32)
+    inside, weight = torch.zeros_like(tiles), torch.zeros(MOST_OVERLAP, size)
     used = torch.zeros(size, dtype=torch.long)
     for index, (start, line) in enumerate(zip(starts, weights(starts, side, size, ramp), strict=True)):
         places = torch.arange(start, start + side)
         slots = used[places]
-        tiles[places, slots] = index
-        inside[places, slots] = torch.arange(side, dtype=torch.int32)
-        weight[places, slots] = line
+        tiles[slots, places] = index
+        inside[slots, places] = torch.arange(side, dtype=torch.int32)
+        weight[slots, places] = line
         used[places] += 1
-    return tiles, inside, weight
+    rows = int(used.max())
+    return tiles[:rows].to(device), inside[:rows].to(device), weight[:rows].to(device)
 
 
 def composite(tiles: Tensor, tops: Sequence[int], lefts: Sequence[int], height: int, width: int, ramp: int) -> Tensor:

@@ -22,6 +22,8 @@ def picture(shape, dtype=torch.float32, layout="planes", *, kind="usual", seed=0
         x[..., 0, 0] = 1000.0
     elif kind == "tiny":
         x = x * 1e-4
+    elif kind == "huge":  # whose squares no float32 holds, though their deviations' do
+        x = x * 1e16 + 1e20
     x = x.to(dtype)
     return x.contiguous(memory_format=LAYOUTS[layout]) if x.ndim == 4 else x
 

@@ -7,12 +7,13 @@ dtypes, constants, and the alignment that Triton finds in the arguments.
 from __future__ import annotations
 
 import csv
+import math
 import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,12 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Launch:
-    """One recorded launch: a kernel, its arguments by name, and its options."""
+    """One recorded launch: a kernel, its arguments by name, its options, and how many programs run."""
 
     kernel: Any
     arguments: dict[str, Any]
     options: dict[str, Any]
+    programs: int
 
     @property
     def name(self) -> str:
@@ -49,6 +51,7 @@ class Compiled:
         shared: bytes of shared memory of a program.
         loads: widest global load in bytes.
         stores: widest global store in bytes.
+        cubin: the machine code.
     """
 
     registers: int
@@ -56,6 +59,7 @@ class Compiled:
     shared: int
     loads: int
     stores: int
+    cubin: bytes = field(repr=False)
 
 
 @contextmanager
@@ -71,7 +75,7 @@ def recorded() -> Iterator[list[Launch]]:
         arguments = dict(zip(names, args, strict=True))
         options = {name: value for name, value in kwargs.items() if name not in self.arg_names}
         arguments |= {name: value for name, value in kwargs.items() if name in self.arg_names}
-        launches.append(Launch(self, arguments, options))
+        launches.append(Launch(self, arguments, options, math.prod(grid)))
 
     before = JITFunction.run
     JITFunction.run = run
@@ -115,7 +119,8 @@ def compile_for(launch: Launch, target: int) -> Compiled:
     found = re.search(r"REG:(\d+) STACK:(\d+)", text)
     assert found is not None, text
     ptx = made.asm["ptx"]
-    return Compiled(int(found[1]), int(found[2]), made.metadata.shared, _widest("ld", ptx), _widest("st", ptx))
+    widest = _widest("ld", ptx), _widest("st", ptx)
+    return Compiled(int(found[1]), int(found[2]), made.metadata.shared, *widest, made.asm["cubin"])
 
 
 def _widest(kind: str, ptx: str) -> int:

@@ -89,13 +89,17 @@ CASES = {
     "norm planes 256x256 fp16 + residual": Case(_norm((1, 64, 256, 256), residual="same")),
     "norm planes 256x256 fp32 tanh": Case(_norm((1, 64, 256, 256), FULL, activation="tanh")),
     "norm planes 255x257 fp16": Case(_norm((1, 64, 255, 257)), loads=2, stores=2),
+    "norm planes 8x64x256x256 fp16 + residual": Case(_norm((8, 64, 256, 256), residual="same")),
+    "norm planes 8x64x256x256 fp32, border 1": Case(_norm((8, 64, 256, 256), FULL, pad=1), stores=4),
+    "norm planes 1080x1920 fp16, border 1": Case(_norm((1, 64, 1080, 1920), pad=1), loads=2, stores=2),
     "norm planes 16x16 fp16": Case(_norm((8, 512, 16, 16))),
-    "norm planes 64x64 fp16, border 1": Case(_norm((8, 256, 64, 64), pad=1), loads=2, stores=2),
+    "norm planes 64x64 fp16, border 1": Case(_norm((8, 256, 64, 64), pad=1), stores=2),
     "norm channels_last 64x64 fp16 + residual": Case(_norm((8, 256, 64, 64), last=True, residual="same")),
     "norm channels_last 64x64 bf16 + residual": Case(
         _norm((8, 256, 64, 64), BF16, last=True, residual="same"), first=80
     ),
     "norm channels_last 256x256 fp32": Case(_norm((1, 64, 256, 256), FULL, last=True)),
+    "norm channels_last 1080x1920 fp16": Case(_norm((1, 64, 1080, 1920), last=True)),
     "norm channels_last 64x64 fp16 + residual, border 1": Case(
         _norm((8, 256, 64, 64), last=True, pad=1, residual="padded")
     ),

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA G
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_norms(layout, dtype):
-    for shape in ((2, 5, 31, 37), (8, 256, 64, 64), (1, 64, 256, 256), (1, 3, 1, 1)):
+    # resident, alone, split, and split into parts that are merged once
+    for shape in ((2, 5, 31, 37), (8, 256, 64, 64), (8, 64, 256, 256), (1, 64, 256, 256), (1, 3, 1, 1)):
         x, residual = picture(shape, dtype, layout), picture(shape, dtype, layout, seed=1)
         weight, bias = torch.randn(shape[1]), torch.randn(shape[1])
         for norm, whole in ((instance_norm, False), (group_norm, True)):

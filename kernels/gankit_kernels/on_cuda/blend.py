@@ -9,18 +9,21 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gankit_kernels.blend import MOST_OVERLAP, table
+from gankit_kernels.blend import table
 
-_BLOCK = 512  # columns of a program
+_BLOCK = 1024  # columns of a program
 
 
 @triton.jit
 def gather_tiles(
     tiles, row_tiles, row_inside, row_weights, column_tiles, column_inside, column_weights, y,
     height, width, columns, blocks, tile_stride, channel_stride, row_stride, column_stride,
-    OVERLAP: tl.constexpr, BLOCK: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK pixels of one row of one channel. A pixel of fewer tiles than OVERLAP has weights of 0, and no loads."""
+    """BLOCK pixels of one row of one channel, over which up to ROWS times COLUMNS tiles lie.
+
+    A pixel of fewer tiles has weights of 0, and no loads.
+    """
     line = tl.program_id(0) // blocks
     channel = line // height
     row = line - channel * height
@@ -28,19 +31,20 @@ def gather_tiles(
     mask = x < width
     source = tiles + channel.to(tl.int64) * channel_stride
     result = tl.zeros((BLOCK,), tl.float32)
-    for a in range(0, OVERLAP):
-        tile_row = tl.load(row_tiles + row * OVERLAP + a)
-        inside_row = tl.load(row_inside + row * OVERLAP + a)
-        row_weight = tl.load(row_weights + row * OVERLAP + a)
-        for b in range(0, OVERLAP):
-            at = x.to(tl.int64) * OVERLAP + b
-            weight = tl.load(column_weights + at, mask=mask, other=0.0) * row_weight
-            used = weight > 0.0
-            tile = tile_row * columns + tl.load(column_tiles + at, mask=used, other=0)
-            inside = tl.load(column_inside + at, mask=used, other=0)
-            offset = tile.to(tl.int64) * tile_stride + inside_row.to(tl.int64) * row_stride
-            offset += inside.to(tl.int64) * column_stride
-            result += weight * tl.load(source + offset, mask=used, other=0.0).to(tl.float32)
+    for a in tl.static_range(ROWS):
+        at_row = a * height + row
+        row_weight = tl.load(row_weights + at_row)
+        if row_weight > 0.0:
+            tile_row = tl.load(row_tiles + at_row) * columns
+            from_row = source + tl.load(row_inside + at_row).to(tl.int64) * row_stride
+            for b in tl.static_range(COLUMNS):
+                at = b * width + x
+                weight = tl.load(column_weights + at, mask=mask, other=0.0) * row_weight
+                used = weight > 0.0
+                tile = tile_row + tl.load(column_tiles + at, mask=used, other=0)
+                inside = tl.load(column_inside + at, mask=used, other=0)
+                offset = tile.to(tl.int64) * tile_stride + inside.to(tl.int64) * column_stride
+                result += weight * tl.load(from_row + offset, mask=used, other=0.0).to(tl.float32)
     tl.store(y + line.to(tl.int64) * width + x, result.to(y.dtype.element_ty), mask=mask)
 
 
@@ -50,13 +54,12 @@ def launch(tiles: Tensor, tops: Sequence[int], lefts: Sequence[int], height: int
     y = tiles.new_empty((channels, height, width))
     if y.numel() == 0:
         return y
-    rows = table(tuple(tops), tile_height, height, ramp)
-    columns = table(tuple(lefts), tile_width, width, ramp)
-    tables = (item.to(tiles.device) for item in (*rows, *columns))
+    rows = table(tuple(tops), tile_height, height, ramp, tiles.device)
+    columns = table(tuple(lefts), tile_width, width, ramp, tiles.device)
     blocks = -(-width // _BLOCK)
     with torch.cuda.device_of(tiles):
         gather_tiles[(channels * height * blocks,)](
-            tiles, *tables, y, height, width, len(lefts), blocks, *tiles.stride(),
-            OVERLAP=MOST_OVERLAP, BLOCK=_BLOCK, num_warps=4,
+            tiles, *rows, *columns, y, height, width, len(lefts), blocks, *tiles.stride(),
+            ROWS=rows[0].shape[0], COLUMNS=columns[0].shape[0], BLOCK=_BLOCK, num_warps=4,
         )  # fmt: skip
     return y

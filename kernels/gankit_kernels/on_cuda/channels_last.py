@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gankit_kernels.on_cuda.common import activate, merge, part_counts, reflect
+from gankit_kernels.on_cuda.common import activate, merge, one_more, part_counts, reflect, two_more
 
 
 @triton.jit
@@ -26,7 +26,10 @@ def resident(
     known = c < channels
     mask = (p < size)[:, None] & known[None, :]
     at = p[:, None] * channels + c[None, :]
+    # both pictures are asked for before anything is computed
     value = tl.load(x + sample.to(tl.int64) * batch_v * VEC + at, mask=mask, other=0.0)
+    if RESIDUAL:
+        added = tl.load(residual + sample.to(tl.int64) * residual_v * VEC + at, mask=mask, other=0.0)
     first = tl.sum(value.to(tl.float32), 0) / size
     apart = tl.where(mask, value.to(tl.float32) - first[None, :], 0.0)
     step = tl.sum(apart, 0) / size
@@ -40,8 +43,7 @@ def resident(
         result += tl.load(bias + c, mask=known, other=0.0).to(tl.float32)[None, :]
     result = activate(result, slope, ACT)
     if RESIDUAL:
-        source = residual + sample.to(tl.int64) * residual_v * VEC + at
-        result += tl.load(source, mask=mask, other=0.0).to(tl.float32)
+        result += added.to(tl.float32)
     out = y + sample.to(tl.int64) * size * channels + at
     tl.store(out, result.to(y.dtype.element_ty), mask=mask)
 
@@ -68,18 +70,51 @@ def statistics(
     base = x + sample.to(tl.int64) * batch_v * VEC + start * channels
     inside = p[:, None] * channels + c[None, :]
     mean = tl.zeros((PIXELS, CHANNELS), tl.float32)
-    square = tl.zeros((PIXELS, CHANNELS), tl.float32)
-    for k in range(0, here, PIXELS):
+    deviations = tl.zeros((PIXELS, CHANNELS), tl.float32)
+    turns = here // (4 * PIXELS)
+    step = PIXELS * channels
+    for turn in range(0, turns):
+        source = base + tl.cast(turn, tl.int64) * (4 * step) + inside
+        # all four are under way before the first is used
+        one = tl.load(source, mask=known[None, :], other=0.0)
+        two = tl.load(source + step, mask=known[None, :], other=0.0)
+        three = tl.load(source + 2 * step, mask=known[None, :], other=0.0)
+        four = tl.load(source + 3 * step, mask=known[None, :], other=0.0)
+        mean, deviations = two_more(mean, deviations, 2 * turn, one.to(tl.float32), two.to(tl.float32))
+        mean, deviations = two_more(mean, deviations, 2 * turn + 1, three.to(tl.float32), four.to(tl.float32))
+    for k in range(turns * (4 * PIXELS), here, PIXELS):
         valid = (k + p < here)[:, None] & known[None, :]
         value = tl.load(base + tl.cast(k, tl.int64) * channels + inside, mask=valid, other=0.0).to(tl.float32)
-        apart = tl.where(valid, value - mean, 0.0)
-        mean += apart * (1.0 / tl.cast(k // PIXELS + 1, tl.float32))
-        square += apart * (value - mean)
+        mean, deviations = one_more(mean, deviations, k // PIXELS, value, valid)
     count = ((here - p + (PIXELS - 1)) // PIXELS).to(tl.float32)[:, None] + tl.zeros((PIXELS, CHANNELS), tl.float32)
-    _, mean, square = merge(count, mean, square)
+    _, mean, square = merge(count, mean, deviations)
     at = rest_of.to(tl.int64) * channels + c
     tl.store(means + at, mean, mask=known)
     tl.store(squares + at, square, mask=known)
+
+
+@triton.jit
+def combine(
+    means, squares, mean, square, channels, size, chunk, parts, channel_blocks,
+    PARTS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """Merge the statistics of many parts, (N, parts, C), to those of planes, (N, C).
+
+    Where a picture has few channels its statistics are cut into more parts than ``apply`` should merge in every
+    program.
+    """
+    sample = tl.program_id(0) // channel_blocks
+    c = (tl.program_id(0) - sample * channel_blocks) * CHANNELS + tl.arange(0, CHANNELS)
+    s = tl.arange(0, PARTS)
+    at = (sample.to(tl.int64) * parts + s)[:, None] * channels + c[None, :]
+    valid = (s < parts)[:, None] & (c < channels)[None, :]
+    count = part_counts(size, chunk, parts, PARTS)[:, None] + tl.zeros((PARTS, CHANNELS), tl.float32)
+    _, one, other = merge(
+        count, tl.load(means + at, mask=valid, other=0.0), tl.load(squares + at, mask=valid, other=0.0)
+    )
+    at = sample.to(tl.int64) * channels + c
+    tl.store(mean + at, one, mask=c < channels)
+    tl.store(square + at, other, mask=c < channels)
 
 
 @triton.jit
@@ -96,17 +131,34 @@ def apply(
     """
     channels = channels_v * VEC
     size = height * width
-    rest_of = tl.program_id(0) // channel_blocks
-    c = (tl.program_id(0) - rest_of * channel_blocks) * CHANNELS + tl.arange(0, CHANNELS)
+    program = tl.num_programs(0) - 1 - tl.program_id(0)  # the last first: the caches have seen them last
+    rest_of = program // channel_blocks
+    c = (program - rest_of * channel_blocks) * CHANNELS + tl.arange(0, CHANNELS)
     sample = rest_of // out_parts
     part = rest_of - sample * out_parts
     known = c < channels
+    base = x + sample.to(tl.int64) * batch_v * VEC
+    out_width = width + 2 * pad
+    out_size = (height + 2 * pad) * out_width
+    first = part * (out_blocks * PIXELS)
+    p = tl.arange(0, PIXELS)
+    start = tl.cast(first, tl.int64) * channels
+    step = PIXELS * channels
+    inside = p[:, None] * channels + c[None, :]
+    if not INDEXED:
+        # asked for before the statistics, which then arrive meanwhile
+        ahead = tl.load(
+            base + start + inside,
+            mask=(first + p < size)[:, None] & known[None, :],
+            other=0.0,
+            eviction_policy="evict_first",
+        )
     s = tl.arange(0, PARTS)
     if WHOLE:
-        at = sample.to(tl.int64) * parts + s
+        at1 = sample.to(tl.int64) * parts + s
         count = part_counts(tl.cast(size, tl.int64) * channels, chunk, parts, PARTS)
         total, mean, square = merge(
-            count, tl.load(means + at, mask=s < parts, other=0.0), tl.load(squares + at, mask=s < parts, other=0.0)
+            count, tl.load(means + at1, mask=s < parts, other=0.0), tl.load(squares + at1, mask=s < parts, other=0.0)
         )
         # one pair for all channels, as wide as one for each
         mean += tl.zeros((CHANNELS,), tl.float32)
@@ -125,28 +177,35 @@ def apply(
         factor *= tl.load(weight + c, mask=known, other=0.0).to(tl.float32)
     if BIAS:
         shift = tl.load(bias + c, mask=known, other=0.0).to(tl.float32)
-    base = x + sample.to(tl.int64) * batch_v * VEC
-    out_width = width + 2 * pad
-    out_size = (height + 2 * pad) * out_width
     to = y + sample.to(tl.int64) * out_size * channels
     from_residual = residual + sample.to(tl.int64) * residual_v * VEC
-    first = part * (out_blocks * PIXELS)
-    p = tl.arange(0, PIXELS)
     for k in range(0, out_blocks):
         o = first + k * PIXELS + p
         valid = (o < out_size)[:, None] & known[None, :]
+        at = start + tl.cast(k, tl.int64) * step
         if INDEXED:
             out_row = o // out_width
             h = reflect(out_row - pad, height)
             w = reflect(o - out_row * out_width - pad, width)
             source = (h * width + w).to(tl.int64) * channels
-            added = h.to(tl.int64) * residual_row * VEC + w.to(tl.int64) * residual_column * VEC
+            loaded = tl.load(base + source[:, None] + c[None, :], mask=valid, other=0.0)
         else:
-            source = o.to(tl.int64) * channels
-            added = source
-        value = tl.load(base + source[:, None] + c[None, :], mask=valid, other=0.0).to(tl.float32)
-        result = activate((value - mean[None, :]) * factor[None, :] + shift[None, :], slope, ACT)
+            loaded = ahead
+            ahead = tl.load(
+                base + at + step + inside,
+                mask=((o + PIXELS < size) & (k + 1 < out_blocks))[:, None] & known[None, :],
+                other=0.0,
+                eviction_policy="evict_first",
+            )
+        result = activate((loaded.to(tl.float32) - mean[None, :]) * factor[None, :] + shift[None, :], slope, ACT)
         if RESIDUAL:
-            result += tl.load(from_residual + added[:, None] + c[None, :], mask=valid, other=0.0).to(tl.float32)
-        out = to + (o.to(tl.int64) * channels)[:, None] + c[None, :]
-        tl.store(out, result.to(y.dtype.element_ty), mask=valid)
+            if INDEXED:
+                added = h.to(tl.int64) * residual_row * VEC + w.to(tl.int64) * residual_column * VEC
+                result += tl.load(
+                    from_residual + added[:, None] + c[None, :], mask=valid, other=0.0, eviction_policy="evict_first"
+                ).to(tl.float32)
+            else:
+                result += tl.load(from_residual + at + inside, mask=valid, other=0.0, eviction_policy="evict_first").to(
+                    tl.float32
+                )
+        tl.store(to + at + inside, result.to(y.dtype.element_ty), mask=valid)

@@ -9,7 +9,8 @@ from gankit_kernels.on_cuda import integers
 from gankit_kernels.pixels import FULL_SCALE, empty_pixels, empty_values
 from gankit_kernels.tensors import channels_last, vector
 
-_BLOCK = 1024  # values of a program, or groups of four pixels
+_BLOCK = 1024  # pixels of a program
+_ALIKE = 4096  # values of a program where nothing is turned
 _MOST_CHANNELS = 8  # beyond them a loop over channels would be too long to unroll
 
 
@@ -26,8 +27,8 @@ def launch_from(pixels: Tensor, low: float, high: float, dtype: torch.dtype, las
         if last or channels == 1 or channels > _MOST_CHANNELS:
             # a picture of many channels is turned by torch afterwards
             out = y if last or channels == 1 else torch.empty(pixels.shape, dtype=dtype, device=pixels.device)
-            integers.values_alike[(-(-y.numel() // _BLOCK),)](
-                pixels, out, y.numel(), low, scale, BLOCK=_BLOCK, num_warps=4, enable_fp_fusion=False
+            integers.values_alike[(-(-y.numel() // _ALIKE),)](
+                pixels, out, y.numel(), low, scale, BLOCK=_ALIKE, num_warps=4, enable_fp_fusion=False
             )
             return y if out is y else y.copy_(out.permute(0, 3, 1, 2))
         vec = vector(1, size)
@@ -60,8 +61,8 @@ def launch_to(values: Tensor, low: float, high: float, dtype: torch.dtype) -> Te
     values = values.contiguous(memory_format=torch.channels_last if alike else torch.contiguous_format)
     with torch.cuda.device_of(values):
         if alike:
-            integers.pixels_alike[(-(-y.numel() // _BLOCK),)](
-                values, y, y.numel(), low, scale, full, BLOCK=_BLOCK, num_warps=4, enable_fp_fusion=False
+            integers.pixels_alike[(-(-y.numel() // _ALIKE),)](
+                values, y, y.numel(), low, scale, full, BLOCK=_ALIKE, num_warps=4, enable_fp_fusion=False
             )
             return y
         vec = vector(1, size)

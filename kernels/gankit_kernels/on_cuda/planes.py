@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gankit_kernels.on_cuda.common import activate, merge, part_counts, reflect
+from gankit_kernels.on_cuda.common import activate, four_more, merge, one_more, part_counts, reflect, two_more
 
 
 @triton.jit
@@ -29,7 +29,15 @@ def resident(
     i = tl.arange(0, BLOCK)
     mask = here[:, None] & (i < size)[None, :]
     inner = channel.to(tl.int64) * size  # int64 before any product that can pass 2³¹
+    # all that is read is asked for before anything is computed
     value = tl.load(x + (sample.to(tl.int64) * batch_v * VEC + inner)[:, None] + i[None, :], mask=mask, other=0.0)
+    if RESIDUAL:
+        start = sample.to(tl.int64) * residual_v * VEC + inner
+        added = tl.load(residual + start[:, None] + i[None, :], mask=mask, other=0.0)
+    if WEIGHT:
+        gain = tl.load(weight + channel, mask=here, other=0.0).to(tl.float32)
+    if BIAS:
+        shift = tl.load(bias + channel, mask=here, other=0.0).to(tl.float32)
     first = tl.sum(value.to(tl.float32), 1) / size
     apart = tl.where(mask, value.to(tl.float32) - first[:, None], 0.0)
     step = tl.sum(apart, 1) / size
@@ -37,16 +45,144 @@ def resident(
     mean = first + step
     factor = tl.math.rsqrt(tl.where(variance < 0.0, 0.0, variance) + eps)
     if WEIGHT:
-        factor *= tl.load(weight + channel, mask=here, other=0.0).to(tl.float32)
+        factor *= gain
     result = (value.to(tl.float32) - mean[:, None]) * factor[:, None]
     if BIAS:
-        result += tl.load(bias + channel, mask=here, other=0.0).to(tl.float32)[:, None]
+        result += shift[:, None]
     result = activate(result, slope, ACT)
     if RESIDUAL:
-        start = sample.to(tl.int64) * residual_v * VEC + inner
-        result += tl.load(residual + start[:, None] + i[None, :], mask=mask, other=0.0).to(tl.float32)
+        result += added.to(tl.float32)
     out = y + (plane.to(tl.int64) * size)[:, None] + i[None, :]
     tl.store(out, result.to(y.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _statistics(base, rest, here, BLOCK: tl.constexpr, PAIRS: tl.constexpr):
+    """Mean and squared deviations of the first ``here`` of ``rest`` values at ``base``; whole blocks, but for the last.
+
+    Every lane keeps the statistics of the values that it sees, so that no lane waits for another inside the loop; the
+    lanes are merged once at the end. PAIRS takes in two values at a time, which needs fewer registers.
+    """
+    i = tl.arange(0, BLOCK)
+    mean = tl.zeros((BLOCK,), tl.float32)
+    squares = tl.zeros((BLOCK,), tl.float32)
+    turns = here // (4 * BLOCK)
+    for turn in range(0, turns):
+        at = base + turn * (4 * BLOCK) + i
+        # all four are under way before the first is used
+        one = tl.load(at)
+        two = tl.load(at + BLOCK)
+        three = tl.load(at + 2 * BLOCK)
+        four = tl.load(at + 3 * BLOCK)
+        if PAIRS:
+            mean, squares = two_more(mean, squares, 2 * turn, one.to(tl.float32), two.to(tl.float32))
+            mean, squares = two_more(mean, squares, 2 * turn + 1, three.to(tl.float32), four.to(tl.float32))
+        else:
+            mean, squares = four_more(
+                mean, squares, turn, one.to(tl.float32), two.to(tl.float32), three.to(tl.float32), four.to(tl.float32)
+            )
+    for k in range(turns * (4 * BLOCK), here, BLOCK):
+        valid = k + i < rest
+        value = tl.load(base + k + i, mask=valid, other=0.0).to(tl.float32)
+        mean, squares = one_more(mean, squares, k // BLOCK, value, valid)
+    return merge(((here - i + (BLOCK - 1)) // BLOCK).to(tl.float32), mean, squares)
+
+
+@triton.jit
+def _write(
+    base, residual, to, rest, blocks, mean, factor, shift, slope, ahead,
+    BLOCK: tl.constexpr, ACT: tl.constexpr, RESIDUAL: tl.constexpr, BACKWARD: tl.constexpr,
+):  # fmt: skip
+    """Normalise ``blocks`` blocks of the ``rest`` values at ``base``; ``ahead`` holds the first of them.
+
+    The next block is asked for before this one is used. Nobody reads these values again: the cache may forget them.
+    BACKWARD begins with the last block, which the cache has seen last.
+    """
+    i = tl.arange(0, BLOCK)
+    for k in range(0, blocks):
+        now, then = k, k + 1
+        if BACKWARD:
+            now, then = blocks - 1 - k, blocks - 2 - k
+        loaded = ahead
+        at = then * BLOCK + i
+        ahead = tl.load(base + at, mask=(at < rest) & (k + 1 < blocks), other=0.0, eviction_policy="evict_first")
+        at = now * BLOCK + i
+        result = activate((loaded.to(tl.float32) - mean) * factor + shift, slope, ACT)
+        if RESIDUAL:
+            result += tl.load(residual + at, mask=at < rest, other=0.0, eviction_policy="evict_first").to(tl.float32)
+        tl.store(to + at, result.to(to.dtype.element_ty), mask=at < rest)
+
+
+@triton.jit
+def _write_indexed(
+    base, residual, to, height, width, pad, residual_row, residual_column, first, rows, mean, factor, shift, slope,
+    BLOCK: tl.constexpr, ACT: tl.constexpr, RESIDUAL: tl.constexpr,
+):  # fmt: skip
+    """Normalise ``rows`` rows of the result from ``first`` on, for a border or a residual with strides of its own.
+
+    Columns are taken 32 at a time, a warp's, and rows in the loop inside: no lane divides, and the columns' indices
+    are computed once.
+    """
+    out_width = width + 2 * pad
+    last = tl.minimum(first + rows, height + 2 * pad)
+    r = tl.arange(0, BLOCK // 32)
+    for column in range(0, out_width, 32):
+        c = column + tl.arange(0, 32)
+        w = reflect(c - pad, width)
+        inside = (c < out_width)[None, :]
+        for row in range(first, last, BLOCK // 32):
+            o = row + r
+            h = reflect(o - pad, height)
+            valid = (o < last)[:, None] & inside
+            value = tl.load(base + (h * width)[:, None] + w[None, :], mask=valid, other=0.0).to(tl.float32)
+            result = activate((value - mean) * factor + shift, slope, ACT)
+            if RESIDUAL:
+                at = (h.to(tl.int64) * residual_row)[:, None] + (w.to(tl.int64) * residual_column)[None, :]
+                result += tl.load(residual + at, mask=valid, other=0.0).to(tl.float32)
+            tl.store(to + (o * out_width)[:, None] + c[None, :], result.to(to.dtype.element_ty), mask=valid)
+
+
+@triton.jit
+def alone(
+    x, weight, bias, residual, y,
+    channels, height, width, pad, size_v, batch_v, residual_v, residual_channel, residual_row, residual_column,
+    eps, slope,
+    VEC: tl.constexpr, BLOCK: tl.constexpr, ACT: tl.constexpr,
+    WEIGHT: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr, INDEXED: tl.constexpr,
+):  # fmt: skip
+    """One plane, read twice by the same program, the second time from the caches, backwards.
+
+    For planes too large for registers of which there are enough for all multiprocessors, and for those with a border.
+    """
+    size = size_v * VEC
+    plane = tl.program_id(0)
+    sample = plane // channels
+    channel = plane - sample * channels
+    gain, shift = 1.0, 0.0
+    if WEIGHT:
+        gain = tl.load(weight + channel).to(tl.float32)
+    if BIAS:
+        shift = tl.load(bias + channel).to(tl.float32)
+    base = x + sample.to(tl.int64) * batch_v * VEC + channel.to(tl.int64) * size
+    total, mean, square = _statistics(base, size, size, BLOCK, True)
+    factor = tl.math.rsqrt(square / total + eps) * gain
+    if INDEXED:
+        out_width = width + 2 * pad
+        rows = height + 2 * pad
+        from_residual = residual + sample.to(tl.int64) * residual_v + channel.to(tl.int64) * residual_channel
+        _write_indexed(
+            base, from_residual, y + plane.to(tl.int64) * (rows * out_width), height, width, pad, residual_row,
+            residual_column, 0, rows, mean, factor, shift, slope, BLOCK, ACT, RESIDUAL,
+        )  # fmt: skip
+    else:
+        from_residual = residual + sample.to(tl.int64) * residual_v * VEC + channel.to(tl.int64) * size
+        blocks = (size + (BLOCK - 1)) // BLOCK
+        i = (blocks - 1) * BLOCK + tl.arange(0, BLOCK)
+        ahead = tl.load(base + i, mask=i < size, other=0.0, eviction_policy="evict_first")
+        _write(
+            base, from_residual, y + plane.to(tl.int64) * size, size, blocks, mean, factor, shift, slope, ahead,
+            BLOCK, ACT, RESIDUAL, True,
+        )  # fmt: skip
 
 
 @triton.jit
@@ -54,11 +190,7 @@ def statistics(
     x, means, squares, channels, size_v, batch_v, parts, chunk_blocks,
     VEC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Mean and squared deviations of one part of a plane.
-
-    Every lane keeps Welford's running pair of the values that it sees, so that no lane waits for another inside the
-    loop; the lanes are merged once at the end. ``means`` and ``squares`` are (planes, parts) float32.
-    """
+    """Mean and squared deviations of one part of a plane. ``means`` and ``squares`` are (planes, parts) float32."""
     size = tl.cast(size_v, tl.int64) * VEC  # of a whole picture, where one group takes all channels
     plane = tl.program_id(0) // parts
     part = tl.program_id(0) - plane * parts
@@ -68,18 +200,7 @@ def statistics(
     start = part.to(tl.int64) * chunk
     base = x + sample.to(tl.int64) * batch_v * VEC + channel * size + start
     rest = size - start
-    here = tl.minimum(rest, chunk).to(tl.int32)
-    i = tl.arange(0, BLOCK)
-    mean = tl.zeros((BLOCK,), tl.float32)
-    square = tl.zeros((BLOCK,), tl.float32)
-    for k in range(0, here, BLOCK):
-        valid = k + i < rest
-        value = tl.load(base + k + i, mask=valid, other=0.0).to(tl.float32)
-        apart = tl.where(valid, value - mean, 0.0)
-        mean += apart * (1.0 / tl.cast(k // BLOCK + 1, tl.float32))
-        square += apart * (value - mean)
-    count = ((here - i + (BLOCK - 1)) // BLOCK).to(tl.float32)
-    _, mean, square = merge(count, mean, square)
+    _, mean, square = _statistics(base, rest, tl.minimum(rest, chunk).to(tl.int32), BLOCK, False)
     tl.store(means + tl.program_id(0), mean)
     tl.store(squares + tl.program_id(0), square)
 
@@ -92,16 +213,25 @@ def apply(
     VEC: tl.constexpr, BLOCK: tl.constexpr, PARTS: tl.constexpr, ACT: tl.constexpr,
     WEIGHT: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr, INDEXED: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
-    """Merge the parts' statistics, then normalise a chunk of one plane of the result.
+    """Merge the parts' statistics, then normalise a part of one plane of the result.
 
-    INDEXED: rows and columns are computed, for a reflected border or a residual with strides of its own. WHOLE: the
-    statistics are those of all channels of a picture.
+    The last planes come first: the caches have seen them last. INDEXED: rows and columns are computed, for a reflected
+    border or a residual with strides of its own; ``out_blocks`` are then rows. WHOLE: the statistics are those of all
+    channels of a picture.
     """
     size = size_v * VEC
-    plane = tl.program_id(0) // out_parts
-    part = tl.program_id(0) - plane * out_parts
+    program = tl.num_programs(0) - 1 - tl.program_id(0)
+    plane = program // out_parts
+    part = program - plane * out_parts
     sample = plane // channels
     channel = plane - sample * channels
+    base = x + sample.to(tl.int64) * batch_v * VEC + channel.to(tl.int64) * size
+    if not INDEXED:
+        # asked for before the statistics, which then arrive meanwhile
+        first = part * (out_blocks * BLOCK)
+        rest = size - first
+        i = tl.arange(0, BLOCK)
+        ahead = tl.load(base + first + i, mask=i < rest, other=0.0, eviction_policy="evict_first")
     if WHOLE:
         row = sample
         count = part_counts(tl.cast(size, tl.int64) * channels, chunk, parts, PARTS)
@@ -119,34 +249,17 @@ def apply(
         factor *= tl.load(weight + channel).to(tl.float32)
     if BIAS:
         shift = tl.load(bias + channel).to(tl.float32)
-    base = x + sample.to(tl.int64) * batch_v * VEC + channel.to(tl.int64) * size
-    first = part.to(tl.int64) * (out_blocks * BLOCK)
-    i = tl.arange(0, BLOCK)
     if INDEXED:
         out_width = width + 2 * pad
-        out_size = (height + 2 * pad) * out_width
+        to = y + plane.to(tl.int64) * ((height + 2 * pad) * out_width)
         from_residual = residual + sample.to(tl.int64) * residual_v + channel.to(tl.int64) * residual_channel
-        to = y + plane.to(tl.int64) * out_size
-        for k in range(0, out_blocks):
-            o = first.to(tl.int32) + k * BLOCK + i
-            valid = o < out_size
-            out_row = o // out_width
-            h = reflect(out_row - pad, height)
-            w = reflect(o - out_row * out_width - pad, width)
-            value = tl.load(base + h * width + w, mask=valid, other=0.0).to(tl.float32)
-            result = activate((value - mean) * factor + shift, slope, ACT)
-            if RESIDUAL:
-                at_row = h.to(tl.int64) * residual_row + w.to(tl.int64) * residual_column
-                result += tl.load(from_residual + at_row, mask=valid, other=0.0).to(tl.float32)
-            tl.store(to + o, result.to(y.dtype.element_ty), mask=valid)
+        _write_indexed(
+            base, from_residual, to, height, width, pad, residual_row, residual_column, part * out_blocks, out_blocks,
+            mean, factor, shift, slope, BLOCK, ACT, RESIDUAL,
+        )  # fmt: skip
     else:
-        to = y + plane.to(tl.int64) * size + first
         from_residual = residual + sample.to(tl.int64) * residual_v * VEC + channel.to(tl.int64) * size + first
-        rest = size - first
-        for k in range(0, out_blocks):
-            valid = k * BLOCK + i < rest
-            value = tl.load(base + first + k * BLOCK + i, mask=valid, other=0.0).to(tl.float32)
-            result = activate((value - mean) * factor + shift, slope, ACT)
-            if RESIDUAL:
-                result += tl.load(from_residual + k * BLOCK + i, mask=valid, other=0.0).to(tl.float32)
-            tl.store(to + k * BLOCK + i, result.to(y.dtype.element_ty), mask=valid)
+        _write(
+            base + first, from_residual, y + plane.to(tl.int64) * size + first, rest, out_blocks, mean, factor, shift,
+            slope, ahead, BLOCK, ACT, RESIDUAL, False,
+        )  # fmt: skip

@@ -22,12 +22,12 @@ def _finish(value, bias, at, slope, mask, BIAS: tl.constexpr, ACT: tl.constexpr)
 
 
 @triton.jit
-def _plane(source, bias, at, slope, size, offset, mask, BIAS: tl.constexpr, ACT: tl.constexpr):
-    """A finished tile of channel ``at``."""
-    value = tl.load(source + at.to(tl.int64) * size + offset, mask=mask, other=0.0).to(tl.float32)
+def _plane(value, bias, at, slope, dtype: tl.constexpr, BIAS: tl.constexpr, ACT: tl.constexpr):
+    """A loaded tile of channel ``at``, finished."""
+    value = value.to(tl.float32)
     if BIAS:
         value += tl.load(bias + at).to(tl.float32)
-    return activate(value, slope, ACT)
+    return activate(value, slope, ACT).to(dtype)
 
 
 @triton.jit
@@ -51,21 +51,45 @@ def planes(
     if PRELU:
         slope = tl.load(prelu + (0 if SHARED else channel)).to(tl.float32)
     size = tl.cast(height, tl.int64) * width
-    source = x + sample.to(tl.int64) * batch_v * VEC
-    offset = (row.to(tl.int64) * width)[:, None] + column[None, :]
-    to = y + plane.to(tl.int64) * (size * (R * R))
-    for i in tl.static_range(R):
-        at = channel * channel_step + i * R * sub_step
-        a = _plane(source, bias, at, slope, size, offset, mask, BIAS, ACT)
-        b = _plane(source, bias, at + sub_step, slope, size, offset, mask, BIAS, ACT)
-        if R == 4:
-            c = _plane(source, bias, at + 2 * sub_step, slope, size, offset, mask, BIAS, ACT)
-            d = _plane(source, bias, at + 3 * sub_step, slope, size, offset, mask, BIAS, ACT)
-            a = tl.interleave(a.to(y.dtype.element_ty), c.to(y.dtype.element_ty))
-            b = tl.interleave(b.to(y.dtype.element_ty), d.to(y.dtype.element_ty))
-        woven = tl.interleave(a.to(y.dtype.element_ty), b.to(y.dtype.element_ty))
-        out = ((row.to(tl.int64) * R + i) * (width * R))[:, None] + out_column[None, :]
-        tl.store(to + out, woven, mask=out_mask)
+    source = x + sample.to(tl.int64) * batch_v * VEC + (row.to(tl.int64) * width)[:, None] + column[None, :]
+    to = y + plane.to(tl.int64) * (size * (R * R)) + out_column[None, :]
+    dtype: tl.constexpr = y.dtype.element_ty
+    step = sub_step * size  # from a sub-pixel's plane to the next
+    if R == 2:
+        # all that is read is asked for before anything is computed
+        at = channel * channel_step
+        first = source + at * size
+        one = tl.load(first, mask=mask, other=0.0)
+        two = tl.load(first + step, mask=mask, other=0.0)
+        three = tl.load(first + 2 * step, mask=mask, other=0.0)
+        four = tl.load(first + 3 * step, mask=mask, other=0.0)
+        upper = tl.interleave(
+            _plane(one, bias, at, slope, dtype, BIAS, ACT), _plane(two, bias, at + sub_step, slope, dtype, BIAS, ACT)
+        )
+        lower = tl.interleave(
+            _plane(three, bias, at + 2 * sub_step, slope, dtype, BIAS, ACT),
+            _plane(four, bias, at + 3 * sub_step, slope, dtype, BIAS, ACT),
+        )
+        tl.store(to + (row.to(tl.int64) * 2 * (width * 2))[:, None], upper, mask=out_mask)
+        tl.store(to + ((row.to(tl.int64) * 2 + 1) * (width * 2))[:, None], lower, mask=out_mask)
+    else:
+        for i in tl.static_range(R):
+            at = channel * channel_step + i * R * sub_step
+            first = source + at * size
+            one = tl.load(first, mask=mask, other=0.0)
+            two = tl.load(first + step, mask=mask, other=0.0)
+            three = tl.load(first + 2 * step, mask=mask, other=0.0)
+            four = tl.load(first + 3 * step, mask=mask, other=0.0)
+            even = tl.interleave(
+                _plane(one, bias, at, slope, dtype, BIAS, ACT),
+                _plane(three, bias, at + 2 * sub_step, slope, dtype, BIAS, ACT),
+            )
+            odd = tl.interleave(
+                _plane(two, bias, at + sub_step, slope, dtype, BIAS, ACT),
+                _plane(four, bias, at + 3 * sub_step, slope, dtype, BIAS, ACT),
+            )
+            out = ((row.to(tl.int64) * R + i) * (width * R))[:, None]
+            tl.store(to + out, tl.interleave(even, odd), mask=out_mask)
 
 
 @triton.jit

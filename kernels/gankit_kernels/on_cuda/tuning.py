@@ -15,16 +15,14 @@ from gankit_kernels.tensors import channels_last, processors
 
 def candidates(x: Tensor) -> list[InstanceNormConfig]:
     """The default for (N, C, H, W) and its neighbours: other numbers of warps and parts; without a border."""
-    samples, channels, height, width = x.shape
-    size, sms = height * width, processors(x.device)
+    sms = processors(x.device)
     found: list[InstanceNormConfig] = []
     for many in (max(1, sms // 2), sms, 2 * sms):  # as if the GPU were half or twice as large: fewer, or more, parts
-        for fused in (True, False):
+        for plain in (True, False):  # the latter without whole planes in registers
             if channels_last(x):
-                one = InstanceNormConfig.of_pixels(samples, channels, size, size, x.itemsize, many, fused=fused)
+                one = InstanceNormConfig.of_pixels(x.shape, 0, x.itemsize, many, indexed=not plain)
             else:
-                planes = samples * channels
-                one = InstanceNormConfig.of_planes(planes, size, planes, size, many, fused=fused)
+                one = InstanceNormConfig.of_planes(x.shape, 0, many, whole=not plain)
             for warps in {one.warps, max(1, one.warps // 2), min(16, 2 * one.warps)}:
                 other = replace(one, warps=warps)
                 if other not in found:

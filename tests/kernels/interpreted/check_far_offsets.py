@@ -30,7 +30,10 @@ def far(x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_norm(layout):
+@pytest.mark.parametrize("sms", [1, 132])
+def test_norm(monkeypatch, layout, sms):
+    """On a GPU of one multiprocessor planes with a border run alone, on a large one they are split."""
+    monkeypatch.setattr("gankit_kernels.on_cuda.instance_norm.processors", lambda device: sms)
     for shape, pad in (((2, 4, 8, 12), 0), ((2, 4, 8, 12), 1), ((2, 3, 40, 56), 0)):
         near = picture(shape, torch.float16, layout)
         x, residual = far(near), far(picture(shape, torch.float16, layout, seed=1))

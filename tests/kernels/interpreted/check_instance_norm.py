@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,11 +11,19 @@ from gankit_kernels.on_cuda.tuning import candidates
 
 from tests.kernels.cases import DTYPES, LAYOUTS, assert_rounded, exact_norm, picture, same_layout
 
-# Cuts that make every kernel run on small pictures: parts of one block, several blocks, a last one that is not whole.
-SPLIT = {
-    "planes": InstanceNormConfig(False, 1, 256, 4, parts=3, chunk=512, out_parts=5, out_blocks=1),
-    "channels_last": InstanceNormConfig(False, 16, 64, 4, parts=3, chunk=512, out_parts=3, out_blocks=8),
+# Cuts that make every kernel run on small pictures: turns of four blocks, single ones, a last one that is not whole.
+CUTS = {
+    "planes": {
+        "resident": None,
+        "alone": InstanceNormConfig("alone", 1, 64, 2),
+        "split": InstanceNormConfig("split", 1, 64, 2, chunk=512, out_block=128, out_blocks=2),
+    },
+    "channels_last": {
+        "resident": None,
+        "split": InstanceNormConfig("split", 16, 32, 4, chunk=160, out_block=64, out_blocks=3),
+    },
 }
+KERNELS = [(layout, kernel) for layout, cuts in CUTS.items() for kernel in cuts]
 SHAPES = [(1, 3, 31, 37), (2, 2, 32, 40), (1, 18, 16, 18)]
 
 
@@ -32,24 +41,23 @@ def run(
     return result
 
 
-def cut_for(layout, split, shape):
-    """A configuration that covers the shape, or the default."""
-    if not split:
-        return None
-    size, cut = shape[2] * shape[3], SPLIT[layout]
-    vars_ = {**vars(cut), "parts": -(-size // cut.chunk), "out_parts": -(-size // (cut.block * cut.out_blocks))}
-    return InstanceNormConfig(**vars_)
+def cut_for(layout, kernel, shape):
+    """A configuration for that kernel which covers the shape; ``None``, the default, is resident for these shapes."""
+    cut = CUTS[layout][kernel]
+    if cut is None or cut.kernel == "alone":
+        return cut
+    size = shape[2] * shape[3]
+    return replace(cut, parts=-(-size // cut.chunk), out_parts=-(-size // (cut.out_block * cut.out_blocks)))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize(("layout", "kernel"), KERNELS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_dtype_flag_and_odd_size(layout, split, dtype):
+def test_every_dtype_flag_and_odd_size(layout, kernel, dtype):
     for number, shape in enumerate(SHAPES if dtype == torch.float16 else SHAPES[:1]):
         x = picture(shape, dtype, layout, seed=number)
         weight, bias = torch.randn(shape[1]), torch.randn(shape[1])
         residual = picture(shape, dtype, layout, seed=7)
-        cut = cut_for(layout, split, shape)
+        cut = cut_for(layout, kernel, shape)
         everything = (weight, bias, residual, "leaky_relu", 0.2)
         assert_rounded(run(x, *everything, cut=cut), exact_norm(x, *everything), dtype)
         assert_rounded(run(x, cut=cut), exact_norm(x), dtype)
@@ -60,19 +68,18 @@ def test_every_dtype_flag_and_odd_size(layout, split, dtype):
 def test_activations(layout, activation):
     x = picture((1, 8, 12, 20), layout=layout)
     weight = torch.full((8,), 2.0)
-    for split in (False, True):
-        result = run(x, weight, activation=activation, cut=cut_for(layout, split, x.shape))
+    for kernel in CUTS[layout]:
+        result = run(x, weight, activation=activation, cut=cut_for(layout, kernel, x.shape))
         assert_rounded(result, exact_norm(x, weight, activation=activation), x.dtype)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("split", [False, True])
-@pytest.mark.parametrize("kind", ["large mean", "constant", "outlier", "tiny"])
-def test_numbers_that_ruin_naive_sums(layout, split, kind):
+@pytest.mark.parametrize(("layout", "kernel"), KERNELS)
+@pytest.mark.parametrize("kind", ["large mean", "constant", "outlier", "tiny", "huge"])
+def test_numbers_that_ruin_naive_sums(layout, kernel, kind):
     x = picture((1, 3, 33, 47), layout=layout, kind=kind)
     # the mean itself is rounded to float32: with mean 1000 and deviation 0.5 that is 2000 half units of the result
-    extra = 2000 * torch.finfo(torch.float32).eps if kind == "large mean" else 0.0
-    result = run(x, eps=1e-9, cut=cut_for(layout, split, x.shape))
+    extra = {"large mean": 2000, "huge": 10000}.get(kind, 0) * torch.finfo(torch.float32).eps
+    result = run(x, eps=1e-9, cut=cut_for(layout, kernel, x.shape))
     if kind == "constant":
         assert float(result.abs().max()) == 0.0, "a constant plane has its value for mean, exactly"
     else:
@@ -81,10 +88,10 @@ def test_numbers_that_ruin_naive_sums(layout, split, kind):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_nan_and_infinity_are_not_hidden(layout):
-    for split, bad in itertools.product((False, True), (math.nan, math.inf)):
+    for kernel, bad in itertools.product(CUTS[layout], (math.nan, math.inf)):
         x = picture((1, 3, 16, 16), layout=layout)
         x[0, 1, 5, 5] = bad
-        result = run(x, activation="relu", cut=cut_for(layout, split, x.shape))
+        result = run(x, activation="relu", cut=cut_for(layout, kernel, x.shape))
         assert result[0, 1].isnan().any()
         assert result[0, ::2].isfinite().all()
 
@@ -144,37 +151,59 @@ def test_slices_and_expanded_pictures():
 
 def test_the_same_bits_every_time():
     x = picture((1, 2, 33, 67), torch.float16)
-    first, second = (run(x, cut=cut_for("planes", True, x.shape)) for _ in range(2))
+    first, second = (run(x, cut=cut_for("planes", "split", x.shape)) for _ in range(2))
     assert torch.equal(first, second)
 
 
 def test_defaults_for_large_planes_cover_every_pixel():
     """Cuts of shapes that the interpreter is too slow for."""
-    for planes, size, itemsize, sms in itertools.product(
-        (1, 3, 64, 8192), (1, 5, 4096, 32768, 65536, 2073600, 268435456), (2, 4), (46, 132)
+    sides = [(1, 1), (1, 5), (64, 64), (128, 256), (256, 256), (1080, 1920), (16384, 16384)]
+    for samples, channels, (height, width), itemsize, sms in itertools.product(
+        (1, 32), (1, 3, 64, 1024), sides, (2, 4), (46, 132)
     ):
-        cut = InstanceNormConfig.of_planes(planes, size, planes, size + 12, sms, fused=size % 2 == 0)
-        if cut.resident:
-            assert cut.block >= size
-            assert cut.block <= 16384
-        else:
-            assert (cut.parts - 1) * cut.chunk < size <= cut.parts * cut.chunk
-            assert cut.out_parts * cut.out_blocks * cut.block >= size + 12
-        last = InstanceNormConfig.of_pixels(2, planes, size, size + 12, itemsize, sms, fused=size % 2 == 0)
-        if last.resident:
-            assert last.block >= size
-        else:
-            assert (last.parts - 1) * last.chunk < size <= last.parts * last.chunk
-            assert last.out_parts * last.out_blocks * last.block >= size + 12
+        shape, size = (samples, channels, height, width), height * width
+        for pad, whole in ((0, False), (1, False), (0, True)):
+            rows, indexed = height + 2 * pad, pad > 0
+            flags = {"indexed": indexed, "whole": whole}
+            cut = InstanceNormConfig.of_planes(shape, pad, sms, **flags)
+            if cut.kernel == "resident":
+                assert not indexed
+                assert not whole
+                assert size <= cut.block <= 16384
+            elif cut.kernel == "split":
+                length = size * channels if whole else size
+                assert (cut.parts - 1) * cut.chunk < length <= cut.parts * cut.chunk
+                assert cut.chunk % cut.block == 0
+                covered = cut.out_parts * cut.out_blocks
+                assert covered >= rows if indexed else covered * cut.out_block >= size
+            else:
+                assert not whole
+            last = InstanceNormConfig.of_pixels(shape, pad, itemsize, sms, **flags)
+            if last.kernel == "resident":
+                assert last.block >= size
+            else:
+                assert last.chunk % last.block == 0
+                assert (last.parts - 1) * last.chunk < size <= last.parts * last.chunk
+                assert last.out_parts * last.out_blocks * last.out_block >= rows * (width + 2 * pad)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_batch_too_large_for_the_cache_goes_in_groups(layout, monkeypatch):
-    x, residual = picture((5, 4, 33, 34), layout=layout), picture((5, 4, 33, 34), layout=layout, seed=1)
-    monkeypatch.setattr("gankit_kernels.on_cuda.instance_norm._KEPT", 2 * x[0].nbytes)
-    for whole in (False, True):
-        exact = exact_norm(x, residual=residual, pad=1, whole=whole)
-        assert_rounded(run(x, residual=residual, pad=1, whole=whole), exact, x.dtype)
+def test_many_parts_are_merged_once(monkeypatch):
+    monkeypatch.setattr("gankit_kernels.on_cuda.instance_norm.MERGED_BY_ALL", 2)
+    for shape in ((2, 18, 24, 33), (1, 3, 37, 31)):
+        x = picture(shape, torch.float16, "channels_last", kind="outlier")
+        cut = cut_for("channels_last", "split", shape)
+        assert cut.parts > 2
+        assert_rounded(run(x, cut=cut), exact_norm(x), x.dtype)
+
+
+@pytest.mark.parametrize("sms", [1, 4, 132])
+def test_borders_of_every_kernel(monkeypatch, sms):
+    """Few planes are split, enough of them run alone; rows and columns that are and are not whole blocks."""
+    monkeypatch.setattr("gankit_kernels.on_cuda.instance_norm.processors", lambda device: sms)
+    for shape, pad in (((1, 2, 70, 31), 1), ((2, 2, 30, 62), 1), ((1, 3, 9, 100), 3), ((2, 1, 65, 3), 2)):
+        x, residual = picture(shape, torch.float16), picture(shape, torch.float16, seed=1)
+        flags = {"pad": pad, "residual": residual, "activation": "relu"}
+        assert_rounded(run(x, **flags), exact_norm(x, **flags), x.dtype)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

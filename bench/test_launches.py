@@ -1,0 +1,55 @@
+"""What a launch costs the processor: Triton's own way, and gankit's repeated one. No GPU is needed, and none is used.
+
+``pytest bench/test_launches.py --benchmark-only``. Triton compiles for an H200 and launches into a driver that does
+nothing; what is timed is all Python between the call and that driver.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bench.common import Row
+
+triton = pytest.importorskip("triton", reason="Triton is not installed")
+from tests.kernels.driver import active  # noqa: E402
+
+REPEATS = 2000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def driver(tmp_path_factory):
+    with active(tmp_path_factory.mktemp("triton")):
+        yield
+
+
+def runs(case: str):
+    from gankit_kernels.on_cuda.instance_norm import launch as norm
+    from gankit_kernels.on_cuda.pixel_shuffle import launch as shuffle
+
+    layout = torch.channels_last if "channels_last" in case else torch.contiguous_format
+    x = torch.empty(1, 256, 64, 64, dtype=torch.float16, memory_format=layout)
+    one = torch.empty(256)
+    if case.startswith("shuffle"):
+        return lambda: shuffle(x, 2, one, one[:1], "none", 0.0, True)
+    return lambda: norm(x, one, one, x, "relu", 0.0, 0, 1e-5, False)
+
+
+@pytest.mark.parametrize("way", ["triton", "repeated"])
+@pytest.mark.parametrize("case", ["norm, planes", "norm, channels_last", "shuffle, channels_last"])
+def test_launch(benchmark, rows, monkeypatch, case, way):
+    if way == "triton":
+        from gankit_kernels.on_cuda.steps import Step
+
+        monkeypatch.setattr(Step, "repeats", False)
+    run = runs(case)
+    run()
+
+    def repeated() -> None:
+        with torch.inference_mode():
+            for _ in range(REPEATS):
+                run()
+
+    benchmark.pedantic(repeated, rounds=7, warmup_rounds=1)
+    seconds = benchmark.stats.stats.min / REPEATS
+    rows.append(Row("launches", f"{case}, {way}", seconds * 1e3, remark=f"{seconds * 1e6:.1f} µs of a processor"))
