@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -17,6 +18,8 @@ from gankit.cli.process import ended_as_by_ctrl_c, one_line, quiet_libraries
 from gankit.errors import GankitError
 
 INTERRUPTED = 130
+# What is wrong with the user's files, wherever it is met, and not with us.
+_OF_THE_FILES = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG, errno.ELOOP})
 
 
 COMMANDS: Mapping[str, Entry] = MappingProxyType(
@@ -81,6 +84,11 @@ def _main(arguments: Sequence[str] | None) -> int:
         # The reader of a pipe has left (gankit models | head). Nothing is wrong; Python must not complain at exit.
         sys.stdout = None  # type: ignore[assignment]
         return 1
+    except OSError as error:
+        if error.filename is None or error.errno not in _OF_THE_FILES:
+            raise
+        _tell(f"{error.filename}: {error.strerror}")
+        return 2
     return status if isinstance(status, int) else 0
 
 

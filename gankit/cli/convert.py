@@ -9,6 +9,7 @@ import click
 
 from gankit.cli.model_options import model_option
 from gankit.errors import OutputError, UsageError
+from gankit.pipeline.paths import exists
 
 
 @click.command()
@@ -32,7 +33,7 @@ def convert(
     Optimisers, discriminators and other networks in FILE are left out.
     """
     target = output or file.with_suffix(".safetensors")
-    if target.exists() and not overwrite:
+    if exists(target) and not overwrite:
         raise OutputError(f"{target}: there already: give --overwrite or another --output")
     import torch
 

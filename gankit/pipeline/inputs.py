@@ -24,7 +24,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from gankit.errors import ImageError, UsageError
-from gankit.pipeline.paths import exists, is_folder, place
+from gankit.pipeline.paths import exists, is_folder, place, why_not
 
 _READ_ONLY = frozenset({".apng"})  # read as a PNG's first frame, written as a PNG
 
@@ -233,18 +233,7 @@ def _find(finder: _Finder, inputs: Sequence[str | Path]) -> Iterator[_Found]:
         elif glob.has_magic(str(given)):
             yield from finder.match(os.path.expanduser(str(given)))  # noqa: PTH111 - a pattern is no path
         else:
-            raise UsageError(f"{path}: {_why_not(path)}")
-
-
-def _why_not(path: Path) -> str:
-    """Why there is nothing to read at ``path``."""
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        pass
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    return "no such file or folder"
+            raise UsageError(f"{path}: {why_not(path)}")
 
 
 def _unique(found: Iterable[_Found]) -> list[_Found]:

@@ -207,6 +207,8 @@ def test_wrong_models_are_one_line(tmp_path, out, capsys):
     assert "did you mean 'dcgan'?" in one_line(capsys)
     assert run("--model", tmp_path / "none.pth", "--output", out) == 2
     assert "no such file" in one_line(capsys)
+    assert run("--model", tmp_path / f"{'a' * 300}.pth", "--output", out) == 2
+    assert "cannot be read: File name too long" in one_line(capsys)
     assert run("--model", "gan", "--output", "") == 2
     assert "empty name" in one_line(capsys)
     assert not out.exists()

@@ -1,5 +1,6 @@
 """The group: fast help, lazy commands, errors in one line."""
 
+import errno
 import subprocess
 import sys
 import time
@@ -82,6 +83,16 @@ def test_user_errors_are_one_line(monkeypatch, capsys, error, status):
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+def test_what_is_wrong_with_a_file_is_one_line(monkeypatch, capsys):
+    raising(monkeypatch, PermissionError(errno.EACCES, "Permission denied", "locked/x"))
+    assert cli.main(["x"]) == 2
+    assert capsys.readouterr().err == "error: locked/x: Permission denied\n"
+    for fault in (FileNotFoundError(errno.ENOENT, "No such file", "ours"), PermissionError("no file named")):
+        raising(monkeypatch, fault)
+        with pytest.raises(OSError):
+            cli.main(["x"])
 
 
 def test_interrupt_is_130(monkeypatch, capsys):
