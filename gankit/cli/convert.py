@@ -50,7 +50,7 @@ def convert(
         loaded.facts.name,
         loaded.facts.options,
         dtype=kinds[dtype],
-        metadata={"from": file.name, "from_sha256": loaded.sha256},
+        metadata={"from": file.name.encode("utf-8", "backslashreplace").decode(), "from_sha256": loaded.sha256},
     )
     options = ", ".join(f"{name} {value}" for name, value in loaded.facts.options.items())
     click.echo(f"{target}: {loaded.facts.name} ({options}), sha256 {sha256[:16]}…")

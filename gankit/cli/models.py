@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from gankit import models as registry
+from gankit.errors import UsageError
+from gankit.pipeline.paths import exists
 from gankit.weights import TRAINED
 
 _SIDE = 256
@@ -36,6 +38,8 @@ def models(name: str | None) -> None:
             table.add_row(known, line.summary)
         console.print(table)
         return
+    if not registry.is_known(name) and exists(name):
+        raise UsageError(f"{name}: a file is no name of a model: gankit convert tells what is in it")
     if not registry.is_known(name):
         raise registry.unknown(name)
     shown = [_weights(name)] if name in TRAINED else []

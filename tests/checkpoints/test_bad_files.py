@@ -119,6 +119,8 @@ def test_paths(tmp_path):
         load("folder/none")
     with pytest.raises(UsageError, match="did you mean 'srgan'"):
         load("srgn")
+    with pytest.raises(UsageError, match="unknown model ''"):
+        load("")
     if Path("/dev/zero").exists():
         refused(Path("/dev/zero"), "not a regular file")
 

@@ -89,6 +89,12 @@ def test_figures_of_the_published_networks(capsys):
     assert "sha256" in said
 
 
+def test_a_file(tmp_path, capsys):
+    (tmp_path / "a.pth").touch()
+    assert cli.main(["models", str(tmp_path / "a.pth")]) == 2
+    assert "a.pth: a file is no name of a model: gankit convert tells" in capsys.readouterr().err
+
+
 def test_unknown(capsys):
     assert cli.main(["models", "cycelgan"]) == 2
     assert "did you mean 'cyclegan'" in capsys.readouterr().err

@@ -266,3 +266,5 @@ def test_batch_norm_by_the_picture_or_by_running_statistics(tmp_path):
     assert np.abs(found["instance"] - found["eval"]).max() > 20
     with pytest.raises(CheckpointError, match="no BatchNorm that runs at test time"):
         Translator("srgan", norm="eval")(pixels)
+    with pytest.raises(CheckpointError, match="holds no running statistics of its BatchNorms: leave --norm eval out"):
+        Translator("nuclei-masks", norm="eval")(pixels)
