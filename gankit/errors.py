@@ -6,6 +6,8 @@ its ``exit_code``. Anything else is a fault of ours and is shown with its traceb
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -57,3 +59,10 @@ class ParityError(GankitError):
     """An engine's or an artefact's pictures are too far from the fp32 ones."""
 
     exit_code = 1
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """What to say of a name that is not known: the nearest one that is, or all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(names)}"

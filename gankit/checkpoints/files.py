@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import stat
 import struct
 import warnings
 from collections.abc import Mapping
@@ -113,18 +114,18 @@ def strip_prefixes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _bytes(path: Path) -> bytes:
     """The whole file, so that the checksum is of the very bytes that are used."""
     try:
-        if path.is_dir():
+        status = path.stat()  # once: exists() and its kin say no, or raise, where a folder on the way is locked
+        if stat.S_ISDIR(status.st_mode):
             raise CheckpointError(f"{path}: is a folder: give the weights file in it")
-        if not path.exists():
-            raise CheckpointError(f"{path}: no such file")
-        if not path.is_file():
+        if not stat.S_ISREG(status.st_mode):
             raise CheckpointError(f"{path}: not a regular file: give a weights file")
-        size = path.stat().st_size
-        if size == 0:
+        if status.st_size == 0:
             raise CheckpointError(f"{path}: empty file: download or copy it again")
-        if size > _LARGEST:
-            raise CheckpointError(f"{path}: {size / 1e9:.1f} GB is too large for a generator's weights")
+        if status.st_size > _LARGEST:
+            raise CheckpointError(f"{path}: {status.st_size / 1e9:.1f} GB is too large for a generator's weights")
         return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for a name that none can have
+        raise CheckpointError(f"{path}: no such file") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
 

@@ -58,8 +58,8 @@ def open_model(
     if isinstance(name_or_path, str) and models.is_known(name_or_path):
         return _open_shipped(name_or_path, direction, norm, options)
     path = Path(name_or_path)
-    looks_like_name = isinstance(name_or_path, str) and not path.suffix and len(path.parts) == 1
-    if looks_like_name and os.sep not in str(name_or_path) and not path.exists():
+    looks_like_name = isinstance(name_or_path, str) and not path.suffix and len(path.parts) <= 1
+    if looks_like_name and os.sep not in str(name_or_path) and not os.path.lexists(name_or_path):
         raise models.unknown(str(name_or_path))
     return _open_file(path, direction, norm, options)
 
@@ -143,6 +143,8 @@ def _with_norm(found: Match, norm: AtTest | None) -> Match:
     options = dict(models.facts(found.model, found.options).options)
     if options.get("norm") != "batch" or "norm_at_test" not in options:
         raise UsageError(f"'{found.model}' has no BatchNorm that runs at test time: leave --norm out")
+    if norm == "eval" and not any(name.endswith(".running_mean") for name in found.state):
+        raise UsageError("holds no running statistics of its BatchNorms: leave --norm eval out")
     return replace(found, options={**options, "norm_at_test": norm})
 
 

@@ -5,64 +5,41 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from types import MappingProxyType
 
 import click
 
 from gankit import __version__
+from gankit.cli.group import Entry, LazyGroup
 from gankit.cli.process import ended_as_by_ctrl_c, one_line, quiet_libraries
 from gankit.errors import GankitError
 
 INTERRUPTED = 130
+# What is wrong with the user's files, wherever it is met, and not with us.
+_OF_THE_FILES = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG, errno.ELOOP})
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """Where a command is, and what the list of commands says of it."""
-
-    target: str
-    help: str
-
-
-COMMANDS: Mapping[str, _Entry] = MappingProxyType(
+COMMANDS: Mapping[str, Entry] = MappingProxyType(
     {
-        "upscale": _Entry("gankit.cli.upscale:upscale", "Upscale pictures and folders of pictures."),
-        "translate": _Entry("gankit.cli.translate:translate", "Translate pictures by an image-to-image generator."),
-        "generate": _Entry("gankit.cli.generate:generate", "Generate pictures from noise."),
-        "export": _Entry("gankit.cli.export:export", "Write a model as ONNX, with a manifest and proven parity."),
-        "convert": _Entry("gankit.cli.convert:convert", "Turn anybody's weights file into safetensors."),
-        "doctor": _Entry("gankit.cli.doctor:doctor", "Show what can run here, and why the rest cannot."),
-        "models": _Entry("gankit.cli.models:models", "List the models, or show one."),
-        "train": _Entry("gankit.cli.train:train", "Train a model by its recipe."),
-        "evaluate": _Entry("gankit.cli.evaluate:evaluate", "Measure models: upscaling, translation, samples."),
+        "upscale": Entry("upscale:upscale", "Upscale pictures and folders of pictures."),
+        "translate": Entry("translate:translate", "Translate pictures by an image-to-image generator."),
+        "generate": Entry("generate:generate", "Generate pictures from noise."),
+        "export": Entry("export:export", "Write a model as ONNX, with a manifest and proven parity."),
+        "convert": Entry("convert:convert", "Turn anybody's weights file into safetensors."),
+        "doctor": Entry("doctor:doctor", "Show what can run here, and why the rest cannot."),
+        "models": Entry("models:models", "List the models, or show one."),
+        "train": Entry("train:train", "Train a model by its recipe."),
+        "evaluate": Entry("evaluate:evaluate", "Measure models: upscaling, translation, samples."),
     }
 )
 
 
-class _LazyGroup(click.Group):
-    """A group whose commands are imported when they run, not when they are listed."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name, entry in COMMANDS.items() if find_spec(entry.target.partition(":")[0])]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
-            return None
-        module, _, attribute = COMMANDS[cmd_name].target.partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name].help) for name in self.list_commands(ctx)])
-
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, package=__name__, entries=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="gankit")
 def gankit() -> None:
     """Run trained GAN generators over real pictures, fast and proven.
@@ -107,6 +84,11 @@ def _main(arguments: Sequence[str] | None) -> int:
         # The reader of a pipe has left (gankit models | head). Nothing is wrong; Python must not complain at exit.
         sys.stdout = None  # type: ignore[assignment]
         return 1
+    except OSError as error:
+        if error.filename is None or error.errno not in _OF_THE_FILES:
+            raise
+        _tell(f"{error.filename}: {error.strerror}")
+        return 2
     return status if isinstance(status, int) else 0
 
 

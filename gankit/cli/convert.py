@@ -9,6 +9,7 @@ import click
 
 from gankit.cli.model_options import model_option
 from gankit.errors import OutputError, UsageError
+from gankit.pipeline.paths import exists
 
 
 @click.command()
@@ -32,7 +33,7 @@ def convert(
     Optimisers, discriminators and other networks in FILE are left out.
     """
     target = output or file.with_suffix(".safetensors")
-    if target.exists() and not overwrite:
+    if exists(target) and not overwrite:
         raise OutputError(f"{target}: there already: give --overwrite or another --output")
     import torch
 
@@ -49,7 +50,7 @@ def convert(
         loaded.facts.name,
         loaded.facts.options,
         dtype=kinds[dtype],
-        metadata={"from": file.name, "from_sha256": loaded.sha256},
+        metadata={"from": file.name.encode("utf-8", "backslashreplace").decode(), "from_sha256": loaded.sha256},
     )
     options = ", ".join(f"{name} {value}" for name, value in loaded.facts.options.items())
     click.echo(f"{target}: {loaded.facts.name} ({options}), sha256 {sha256[:16]}…")

@@ -81,6 +81,10 @@ def export(
     if chosen not in facts.precisions:
         raise UsageError(f"'{model}' does not run in {chosen}: take --precision {' or '.join(facts.precisions)}")
     path = _output_path(output, _default_name(model, loaded, direction, chosen))
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{path}: ONNX takes no name that is not UTF-8: give another --output") from None
     if path.exists() and not overwrite:
         raise UsageError(f"{path}: is already there; --overwrite replaces it")
     try:

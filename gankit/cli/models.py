@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from gankit import models as registry
+from gankit.errors import UsageError
+from gankit.pipeline.paths import exists
 from gankit.weights import TRAINED
 
 _SIDE = 256
@@ -19,7 +23,10 @@ _SIDE = 256
 @click.command()
 @click.argument("name", required=False)
 def models(name: str | None) -> None:
-    """List the weights that ship and the models, or show NAME with its facts and its card."""
+    """List the weights that ship and the models, or show NAME with its facts and its card.
+
+    A name may be both: then the weights come first, and after them the model as its paper has it.
+    """
     console = Console()
     if name is None:
         trained = Table("weights", "what they do", "", box=None, pad_edge=False)
@@ -31,20 +38,51 @@ def models(name: str | None) -> None:
             table.add_row(known, line.summary)
         console.print(table)
         return
-    if name not in TRAINED:
-        line = registry.entry(name)
-        rows = {"model": f"{name}: {line.summary}", **_facts(name), "weights": "none ship: give a file of your own"}
-    else:
-        from gankit.checkpoints import card
+    if not registry.is_known(name) and exists(name):
+        raise UsageError(f"{name}: a file is no name of a model: gankit convert tells what is in it")
+    if not registry.is_known(name):
+        raise registry.unknown(name)
+    shown = [_weights(name)] if name in TRAINED else []
+    if name in registry.MODELS:
+        shown.append(_model(name))
+    for rows in shown:
+        if rows is not shown[0]:
+            console.print()
+        table = Table("", Column(overflow="fold"), show_header=False, box=None, pad_edge=False)
+        for key, value in rows.items():
+            table.add_row(key, _words(value))
+        console.print(table, markup=False, highlight=False)
 
-        found = card(name)
-        architecture, options = found["model"], found["options"]
-        rows = {"weights": f"{name}: {TRAINED[name].summary}", "model": architecture, **_facts(architecture, options)}
-        rows |= {f"card: {key}": value for key, value in found.items() if key not in ("model", "options")}
-    table = Table("", "", show_header=False, box=None, pad_edge=False)
-    for key, value in rows.items():
-        table.add_row(key, _words(value))
-    console.print(table, markup=False, highlight=False)
+
+def _weights(name: str) -> dict[str, object]:
+    """Weights that ship: the facts of their model as they have it, and their card."""
+    from gankit.checkpoints import card
+
+    found = card(name)
+    architecture, options = found.pop("model"), found.pop("options")
+    return {
+        "weights": f"{name}: {TRAINED[name].summary}",
+        "model": architecture,
+        "options": " ".join(f"{key}={json.dumps(value)}" for key, value in options.items()),
+        **_facts(architecture, options),
+        **{f"card: {key}": value for key, value in found.items() if value is not None},
+    }
+
+
+def _model(name: str) -> dict[str, object]:
+    """A model as its paper has it, and which weights of it ship."""
+    from gankit.checkpoints import card
+    from gankit.errors import CheckpointError
+
+    ship = []
+    for known in TRAINED:
+        with suppress(CheckpointError):  # one that is not installed says nothing of the others
+            ship += [known] if card(known)["model"] == name else []
+    return {
+        "model": f"{name}: {registry.entry(name).summary}",
+        **_facts(name),
+        "weights": f"{', '.join(ship)}: shown by these names" if ship else "none ship: give a file of your own",
+    }
 
 
 def _facts(name: str, options: Mapping[str, Any] | None = None) -> dict[str, object]:

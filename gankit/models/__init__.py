@@ -6,7 +6,6 @@ A new model needs its own file in this folder, with a generator class and a ``fa
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from gankit.errors import UsageError
+from gankit.errors import UsageError, hint
 from gankit.models.facts import Facts
 from gankit.weights import TRAINED
 
@@ -75,10 +74,8 @@ def is_known(name: str) -> bool:
 
 def unknown(name: str) -> UsageError:
     """The error for a name that neither a model nor weights have; it tells the nearest one."""
-    names = {*MODELS, *TRAINED}
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(names))}"
-    return UsageError(f"unknown model '{name}': {hint} (a weights file is given by its path)")
+    near = hint(name, sorted({*MODELS, *TRAINED}))
+    return UsageError(f"unknown model '{name}': {near} (a weights file is given by its path)")
 
 
 def build(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:

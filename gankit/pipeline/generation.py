@@ -24,6 +24,7 @@ from gankit.pipeline.sheets import Sheet
 
 RECORD = "samples.json"
 _NAME = re.compile(r"\d{6,}\.[a-z]+")
+_MOST = 10_000_000
 _WRITERS = 4  # threads; they mostly wait for the disk
 _PAIRS = 8  # originals with their reconstructions in a row of the sheet
 
@@ -97,6 +98,8 @@ def write_samples(sampler: Sampler, samples: Samples, where: Where, progress: Wa
         raise UsageError(f"the number of samples must be at least 1, not {samples.n}")
     extension = _extension(where)
     count = samples.n * (samples.steps or 1)
+    if count > _MOST:
+        raise UsageError(f"{count:,} pictures are too many for a folder: {_MOST:,} at most")
     steps = samples.steps
     stream = partial(sampler.stream, seed=samples.seed, classes=samples.class_, truncation=samples.truncation)
     stream(range(count), steps=steps)  # tells what is wrong, and makes nothing

@@ -8,7 +8,9 @@ The rules for targets, in full:
 * Sources of one stem that would share a target (``a.png`` and ``a.jpg`` with ``format="png"``) all carry their
   own extension in the name: ``a_png.png`` and ``a_jpg.png``. All of them, so that a later run with one more
   source never takes the result of one for that of the other.
-* What is met in a folder or pattern and is itself the target of another source is that one's result: it is left out.
+* A source that is itself the target of another source is that one's result, made by an earlier run: it is passed over,
+  whether it was met in a folder or named, as the shell names it for ``photos/*.png``. It stays as it is, since that
+  target is there already. Only ``overwrite`` would replace it, and is refused where such a file is named.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ from __future__ import annotations
 import glob
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from gankit.errors import ImageError, UsageError
-from gankit.pipeline.paths import exists, is_folder, place
+from gankit.pipeline.paths import exists, is_folder, place, why_not
 
 _READ_ONLY = frozenset({".apng"})  # read as a PNG's first frame, written as a PNG
 
@@ -43,11 +45,13 @@ class Inputs:
         jobs: one for each picture, in the order of the arguments, folders sorted.
         ignored: files that are hidden or no pictures, and links to folders, which are not followed.
         unreadable: folders below the named ones that could not be listed.
+        results: pictures that are the target of one of the jobs, and so no sources.
     """
 
     jobs: tuple[Job, ...]
     ignored: int
     unreadable: tuple[ImageError, ...]
+    results: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,14 @@ class _Finder:
         return found
 
 
-def collect(inputs: Sequence[str | Path], output: str | Path, *, suffix: str = "", format: str | None = None) -> Inputs:
+def collect(
+    inputs: Sequence[str | Path],
+    output: str | Path,
+    *,
+    suffix: str = "",
+    format: str | None = None,
+    overwrite: bool = False,
+) -> Inputs:
     """Find the pictures and give each its target.
 
     Args:
@@ -157,6 +168,7 @@ def collect(inputs: Sequence[str | Path], output: str | Path, *, suffix: str = "
         output: folder of the results; need not exist. Where it lies inside an input folder it is not read.
         suffix: added to each name, before the extension.
         format: name of the format of all results; ``None`` keeps each source's own.
+        overwrite: whether targets that are there will be replaced.
 
     Returns:
         The jobs, at least one.
@@ -164,7 +176,7 @@ def collect(inputs: Sequence[str | Path], output: str | Path, *, suffix: str = "
     Raises:
         UsageError: an empty name, a path or pattern that finds nothing, a named folder that cannot be listed, a file
             that is no picture named alone, nothing to do at all, an unknown format, two sources with one target, or a
-            target that is one of the sources.
+            target that is its own source, or with ``overwrite`` another named one.
     """
     from gankit.images import SUFFIXES
 
@@ -183,9 +195,12 @@ def collect(inputs: Sequence[str | Path], output: str | Path, *, suffix: str = "
             raise UsageError(str(unreadable[0]))
         places = ", ".join(str(path) for path in inputs)
         raise UsageError(f"{places}: no pictures found (read are {', '.join(sorted(SUFFIXES))})")
-    jobs = _without_results(_targets(found, Path(output), suffix, extension), found)
+    every = _targets(found, Path(output), suffix, extension)
+    jobs = _without_results(every, {item.source for item in found if item.named and overwrite})
     _refuse_overwriting_sources(jobs)
-    return Inputs(tuple(jobs), len(finder.ignored), unreadable)
+    sources = frozenset(jobs)
+    results = tuple(job.source for job in every if job not in sources)
+    return Inputs(tuple(jobs), len(finder.ignored), unreadable, results)
 
 
 def _extension(format: str | None) -> str | None:
@@ -218,18 +233,7 @@ def _find(finder: _Finder, inputs: Sequence[str | Path]) -> Iterator[_Found]:
         elif glob.has_magic(str(given)):
             yield from finder.match(os.path.expanduser(str(given)))  # noqa: PTH111 - a pattern is no path
         else:
-            raise UsageError(f"{path}: {_why_not(path)}")
-
-
-def _why_not(path: Path) -> str:
-    """Why there is nothing to read at ``path``."""
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        pass
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    return "no such file or folder"
+            raise UsageError(f"{path}: {why_not(path)}")
 
 
 def _unique(found: Iterable[_Found]) -> list[_Found]:
@@ -265,11 +269,10 @@ def _targets(found: Sequence[_Found], output: Path, suffix: str, extension: str 
     return sorted(jobs.values(), key=lambda job: order[job.source])
 
 
-def _without_results(jobs: Sequence[Job], found: Sequence[_Found]) -> list[Job]:
-    """Leave out what an earlier run has made of another source, unless the user named it."""
-    named = {item.source for item in found if item.named}
+def _without_results(jobs: Sequence[Job], kept: Container[Path]) -> list[Job]:
+    """Leave out what an earlier run has made of another source, except for those that must be kept."""
     makers = {place(job.target): job for job in jobs}
-    return [job for job in jobs if job.source in named or makers.get(place(job.source), job) is job]
+    return [job for job in jobs if job.source in kept or makers.get(place(job.source), job) is job]
 
 
 def _refuse_overwriting_sources(jobs: Sequence[Job]) -> None:
@@ -277,7 +280,7 @@ def _refuse_overwriting_sources(jobs: Sequence[Job]) -> None:
     for job in jobs:
         hit = sources.get(os.path.realpath(job.target))
         if hit is not None:
-            raise UsageError(f"{hit}: the result of {job.source} would replace it: give another output, or a suffix")
+            raise UsageError(f"{hit}: the result of {job.source} would replace it: give another output or suffix")
 
 
 def _fixed_part(pattern: str) -> Path:

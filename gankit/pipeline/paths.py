@@ -25,6 +25,17 @@ def is_file(path: str | Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
 
+def why_not(path: Path) -> str:
+    """Why there is nothing to read at ``path``."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        pass
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "no such file or folder"
+
+
 def place(path: Path) -> str:
     """One text for each name in a folder, however the folder was reached; a link keeps its own."""
     return os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118 - a key, no path

@@ -52,7 +52,8 @@ class PicturePipeline:
         tile: side of a tile in input pixels, halo included, or ``"auto"``.
         batch: tiles, or pictures of one size, in one call of the engine, or ``"auto"``.
         threads: CPU threads of the engine; ``None`` for the number of cores.
-        notify: called with a line when something worth telling happens while the engine is chosen.
+        notify: called with a line when something worth telling happens while the engine is chosen, or where inputs
+            are results of others.
         max_memory: bytes that one picture's layers may take; ``None`` for half of what is free. Beyond it a network
             that looks at the whole picture runs in bands in lock-step; others are cut into tiles anyway.
         direction: which generator of a pair, see :func:`gankit.checkpoints.open_model`.
@@ -191,7 +192,9 @@ class PicturePipeline:
         if isinstance(inputs, str | Path):
             inputs = [inputs]
         self.report = None
-        found = collect(inputs, output, suffix=suffix, format=format)
+        found = collect(inputs, output, suffix=suffix, format=format, overwrite=overwrite)
+        if found.results and self.notify:
+            self.notify(_passed_over(found.results))
         records = Records(found, Path(output), failed)
         todo = [job for job in found.jobs if overwrite or not exists(job.target)]
         for job in set(found.jobs).difference(todo):
@@ -242,6 +245,12 @@ class PicturePipeline:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _passed_over(results: Sequence[Path]) -> str:
+    one = len(results) == 1
+    which = f"{results[0]} is the result" if one else f"{results[0]} and {len(results) - 1} more are results"
+    return f"{which} of other inputs: passed over"
 
 
 def _bytes(picture: Picture, scale: int) -> int:

@@ -70,7 +70,9 @@ class Sampler:
         if backend != "auto":
             backends.get(backend)
         if isinstance(model, str | Path) and not models.is_known(str(model)) and not exists(model):
-            _no_such(str(model))
+            from gankit.checkpoints import open_model
+
+            open_model(model)  # raises, naming the nearest model or the file
         self.batch = batch
         self._model, self._model_options = model, options
         self._options: dict[str, Any] = {"precision": precision, "device": device, "batch": batch, "threads": threads}
@@ -301,10 +303,3 @@ def _class(classes: Classes, index: int, known: int) -> int:
     if classes is None:
         return index % known
     return classes if isinstance(classes, int) else classes[index]
-
-
-def _no_such(model: str) -> None:
-    """Refuse a model that is neither a name nor there."""
-    if not Path(model).suffix and len(Path(model).parts) == 1:
-        raise models.unknown(model)
-    raise UsageError(f"{model}: no such file")

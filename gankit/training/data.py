@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -97,7 +98,7 @@ def fingerprint(folder: Path) -> str:
     """
     files = picture_files(folder)
     text = "\n".join(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}" for path in files)
-    return f"{len(files)} pictures ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
+    return f"{len(files)} pictures ({hashlib.sha256(os.fsencode(text)).hexdigest()[:8]})"
 
 
 def detail(pixels: np.ndarray) -> float:

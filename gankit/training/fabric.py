@@ -12,6 +12,7 @@ import atexit
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +23,20 @@ from torch.optim import Optimizer
 from gankit.errors import GankitError, UsageError
 
 _PATIENCE = timedelta(hours=2)  # the others wait while the first one judges
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where and how precisely to train: the arguments of :func:`fabric_for`."""
+
+    device: str = "auto"
+    precision: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+
+    def launch(self) -> Any:
+        """The Fabric."""
+        return fabric_for(self.device, self.precision, self.devices, self.nodes)
 
 
 def fabric_for(device: str = "auto", precision: str = "auto", devices: int = 1, nodes: int = 1) -> Any:

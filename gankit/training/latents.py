@@ -12,7 +12,7 @@ import torch
 
 from gankit.errors import UsageError
 from gankit.training.data import batches
-from gankit.training.fabric import fabric_for
+from gankit.training.fabric import Device
 from gankit.training.idx import official_files
 from gankit.training.loop import Plan, Progress, fit
 from gankit.training.pictures import Fit, Pictures
@@ -51,10 +51,7 @@ def train_latent(
     data: Data,
     plan: Plan,
     *,
-    device: str = "auto",
-    precision: str = "auto",
-    devices: int = 1,
-    nodes: int = 1,
+    device: Device | None = None,
     options: Mapping[str, Any] | None = None,
     notify: Callable[[Progress], None] | None = None,
 ) -> dict[str, float]:
@@ -64,10 +61,7 @@ def train_latent(
         recipe: ``"vae"``, or a key of :data:`gankit.training.recipes.latent_options.PRESETS`.
         data: pictures.
         plan: steps and folder.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        precision: ``"auto"``, ``"bf16"`` or ``"fp32"``.
-        devices: how many of them on each host.
-        nodes: hosts.
+        device: where.
         options: fields of :class:`LatentOptions` or :class:`VAEOptions`, over those of the preset.
         notify: called after every step.
 
@@ -79,7 +73,7 @@ def train_latent(
         CheckpointError: the run to resume is another.
         OutputError: nothing can be written to the plan's folder.
     """
-    fabric = fabric_for(device, precision, devices, nodes)
+    fabric = (device or Device()).launch()
     prepare(plan.folder, resume=plan.resume)  # before the pictures are read, which takes long
     fields = {"steps": plan.steps, "seed": data.seed, **dict(options or {})}
     made = VAEOptions(**fields) if recipe == "vae" else of_recipe(recipe, fields)

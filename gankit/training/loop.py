@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from gankit.backends.heap import keep_freed_memory
-from gankit.errors import GankitError
+from gankit.errors import GankitError, UsageError
 from gankit.training import ranks
 from gankit.training.interrupts import patient_interrupt
 from gankit.training.log import Log
@@ -72,7 +72,7 @@ def fit(
 
     Raises:
         DivergedError: a loss or a weight is not finite; names the step and the last good checkpoint.
-        UsageError: the folder holds a run and ``resume`` is off, or none and it is on.
+        UsageError: the folder holds a run and ``resume`` is off, or none and it is on, or one beyond the last step.
         CheckpointError: the folder's checkpoint is damaged or of another run.
         OutputError: nothing can be written there.
         KeyboardInterrupt: Ctrl-C; the step under way was finished and a checkpoint written. A second one does not
@@ -120,6 +120,8 @@ class _Run:
             torch.manual_seed(torch.initial_seed() + ranks.rank())
         if plan.resume:
             state = restore_checkpoint(self.last, system, self.average, self.log, self.watch, settings)
+            if state.step > plan.steps:
+                raise UsageError(f"{self.last}: is at step {state.step} already: give --steps of no less")
             _log.info("resumed %s at step %d", self.last, state.step)
         self.progress = Progress(state.step, plan.steps, began=state.step, processes=ranks.world())
         self.best, self.due, self.saved = state.best, state.due, state.step

@@ -184,7 +184,9 @@ def restore_checkpoint(
         if "watch" in content:
             watch.load_state_dict(content["watch"])
         best = {} if "validation" in changed else dict(content["best"])
-        return RunState(int(content["step"]), best, bool(content.get("due", False)), settings)
+        step = int(content["step"])
+        ends = "steps" in changed and step == settings["steps"]  # which it did not when it was written
+        return RunState(step, best, ends or bool(content.get("due", False)), settings)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[-1].strip()
         raise CheckpointError(f"{path}: of another run: resume with the options it was begun with ({first})") from error

@@ -19,7 +19,7 @@ from gankit.errors import UsageError
 from gankit.evaluation.metrics import psnr_y
 from gankit.models.srgan import SRResNet
 from gankit.training.data import SuperResolutionPatches, batches, fingerprint, read_pictures, reduce
-from gankit.training.fabric import fabric_for
+from gankit.training.fabric import Device
 from gankit.training.loop import Plan, Progress, fit
 from gankit.training.recipes.srgan import AdversarialOptions, AdversarialSystem, ContentOptions, ContentSystem
 from gankit.training.sheets import grid
@@ -127,10 +127,7 @@ def train_super_resolution(
     data: Data,
     plan: Plan,
     *,
-    device: str = "auto",
-    precision: str = "auto",
-    devices: int = 1,
-    nodes: int = 1,
+    device: Device | None = None,
     initial: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
     notify: Callable[[Progress], None] | None = None,
@@ -141,10 +138,7 @@ def train_super_resolution(
         recipe: which stage.
         data: pictures.
         plan: steps and folder.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        precision: ``"auto"``, ``"bf16"`` or ``"fp32"``.
-        devices: on this machine; the batch is that of each.
-        nodes: machines.
+        device: where.
         initial: a model's name or a weights file to begin from (``srgan`` begins from a trained ``srresnet``).
         options: fields of :class:`ContentOptions` or :class:`AdversarialOptions`.
         notify: called after every step.
@@ -158,7 +152,7 @@ def train_super_resolution(
         OutputError: nothing can be written to the plan's folder.
     """
     prepare(plan.folder, resume=plan.resume)  # before the pictures are read, which takes long
-    fabric = fabric_for(device, precision, devices, nodes)
+    fabric = (device or Device()).launch()
     fields = {"steps": plan.steps, **dict(options or {})}
     state: Mapping[str, Tensor] | None = None
     if initial is not None:

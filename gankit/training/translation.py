@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from gankit.models.pix2pix import UNetGenerator
 from gankit.training import ranks
 from gankit.training.crops import PairedCrops, UnpairedCrops, middle
 from gankit.training.data import batches
-from gankit.training.fabric import fabric_for
+from gankit.training.fabric import Device
 from gankit.training.judging import CycleJudge, CycleShowcase, PairJudge, PairShowcase
 from gankit.training.loop import Plan, Progress, fit
 from gankit.training.pairs import Pair
@@ -31,16 +30,6 @@ from gankit.training.translation_data import PictureData, read_paired, read_unpa
 _SHOWN = 6
 _JUDGED = 24  # of each side of a CycleGAN: four passes each
 _CYCLEGAN_MULTIPLE = 4
-
-
-@dataclass(frozen=True)
-class Device:
-    """Where and how precisely to train; see :func:`gankit.training.fabric.fabric_for`."""
-
-    device: str = "auto"
-    precision: str = "auto"
-    devices: int = 1
-    nodes: int = 1
 
 
 def train_pix2pix(
@@ -152,7 +141,7 @@ def train_cyclegan(
 
 def _begin(plan: Plan, place: Device) -> Any:
     """The Fabric; and see that the folder can take the run before the pictures are read, which takes long."""
-    fabric = fabric_for(place.device, place.precision, place.devices, place.nodes)
+    fabric = place.launch()
     ranks.by_first(lambda: prepare(plan.folder, resume=plan.resume))
     return fabric
 

@@ -119,7 +119,7 @@ def write_held_out(folder: Path, held: Mapping[str, Mapping[str, object]]) -> No
     lines = [f"{start}{stem}" for start, stems in held.items() for stem in stems]
     path = folder / "held_out.txt"
     try:
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 

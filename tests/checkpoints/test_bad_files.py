@@ -1,5 +1,6 @@
 """Wrong, broken and hostile files: one line that names the file, and nothing is run."""
 
+import errno
 import json
 import os
 import pickle
@@ -118,8 +119,27 @@ def test_paths(tmp_path):
         load("folder/none")
     with pytest.raises(UsageError, match="did you mean 'srgan'"):
         load("srgn")
+    with pytest.raises(UsageError, match="unknown model ''"):
+        load("")
     if Path("/dev/zero").exists():
         refused(Path("/dev/zero"), "not a regular file")
+
+
+def test_a_folder_without_permission(tmp_path, monkeypatch):
+    """As others than root meet it. From Python 3.14 on exists() and its kin say no there; until then they raise."""
+
+    def refuse(path, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    for name in ("exists", "is_file", "is_dir"):
+        monkeypatch.setattr(Path, name, lambda path: False)
+    refused(tmp_path / "locked" / "a.pth", "cannot be read: Permission denied")
+
+
+def test_a_name_that_no_file_can_have(tmp_path):
+    refused(tmp_path / "a\0.pth", "no such file")
+    refused(tmp_path / f"{'a' * 300}.pth", "cannot be read: File name too long")
 
 
 def test_shipped(tmp_path, generator, monkeypatch):

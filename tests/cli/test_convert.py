@@ -1,10 +1,13 @@
 """``gankit convert``: the same pictures before and after, from other people's files too."""
 
+import os
+
 import pytest
 import torch
 
 from gankit import cli
 from gankit.checkpoints import open_model
+from gankit.checkpoints.files import read
 from tests.networks import small_srgan
 
 
@@ -48,3 +51,12 @@ def test_no_weights(tmp_path, capsys):
     assert "x.pth: not a weights file" in capsys.readouterr().err
     assert cli.main(["convert", str(tmp_path / "missing.pth")]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_text(pickled, tmp_path, capsys):
+    file = tmp_path / os.fsdecode(b"a\xff.pth")
+    file.write_bytes(pickled[0].read_bytes())
+    assert cli.main(["convert", str(file), "-o", str(tmp_path / "b.safetensors")]) == 0
+    assert read(tmp_path / "b.safetensors").metadata["from"] == "a\\udcff.pth"
+    assert cli.main(["export", "--model", str(file), "--output", str(tmp_path)]) == 2
+    assert "ONNX takes no name that is not UTF-8: give another --output" in capsys.readouterr().err

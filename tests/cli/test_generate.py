@@ -180,6 +180,8 @@ def one_line(capsys):
         ("gan", ["--batch", 0], "batch must be at least 1"),
         ("gan", ["--format", "gif"], "unknown format 'gif': known are"),
         ("gan", ["--grid", "sheet.gif"], "unknown format '.gif' of the sheet"),
+        ("gan", ["-n", 10**11], "100,000,000,000 pictures are too many for a folder: 10,000,000 at most"),
+        ("gan", ["-n", 10**7, "--interpolate", 2], "20,000,000 pictures are too many"),
         ("gan", ["-n", 2_000_000, "--grid", "sheet.png"], "ask for fewer"),
         ("gan", ["--backend", "tensorrt"], "tensorrt"),
         ("gan", ["--backend", "onnxruntime", "--precision", "bf16"], "does not run bf16"),
@@ -207,6 +209,8 @@ def test_wrong_models_are_one_line(tmp_path, out, capsys):
     assert "did you mean 'dcgan'?" in one_line(capsys)
     assert run("--model", tmp_path / "none.pth", "--output", out) == 2
     assert "no such file" in one_line(capsys)
+    assert run("--model", tmp_path / f"{'a' * 300}.pth", "--output", out) == 2
+    assert "cannot be read: File name too long" in one_line(capsys)
     assert run("--model", "gan", "--output", "") == 2
     assert "empty name" in one_line(capsys)
     assert not out.exists()

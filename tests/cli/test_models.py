@@ -56,6 +56,26 @@ def test_every_model_can_be_shown(name, capsys):
     assert "parameters" in said
 
 
+@pytest.mark.parametrize("name", sorted(TRAINED.keys() & MODELS.keys()))
+def test_a_name_of_both_weights_and_a_model_shows_both(name, capsys):
+    assert cli.main(["models", name]) == 0
+    weights, model = capsys.readouterr().out.split("\n\n")
+    assert TRAINED[name].summary in " ".join(weights.split())
+    assert MODELS[name].summary in " ".join(model.split())
+    assert card(name)["sha256"] in "".join(weights.split()), "whole, also on 80 columns"
+    assert "sha256" not in model
+    for part in (weights, model):
+        assert "multiply-accumulates" in part
+
+
+def test_a_model_names_the_weights_of_it(capsys):
+    for name, ship in (("pix2pix", "nuclei-masks, nuclei-tissue:"), ("dcgan", "dcgan, wgan-gp:"), ("esrgan", "none")):
+        assert cli.main(["models", name]) == 0
+        last = capsys.readouterr().out.rstrip().splitlines()[-1]
+        assert last.startswith("weights ")
+        assert last.split(maxsplit=1)[1].startswith(ship)
+
+
 def test_figures_of_the_published_networks(capsys):
     cli.main(["models", "cyclegan"])
     said = capsys.readouterr().out
@@ -67,6 +87,12 @@ def test_figures_of_the_published_networks(capsys):
     assert "1,547,350" in said
     assert "40 input pixels on each side" in said
     assert "sha256" in said
+
+
+def test_a_file(tmp_path, capsys):
+    (tmp_path / "a.pth").touch()
+    assert cli.main(["models", str(tmp_path / "a.pth")]) == 2
+    assert "a.pth: a file is no name of a model: gankit convert tells" in capsys.readouterr().err
 
 
 def test_unknown(capsys):

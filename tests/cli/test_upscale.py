@@ -76,6 +76,29 @@ def test_again_skips_and_overwrite_does_again(engine, folder, tmp_path, capsys):
     assert "3 done" in capsys.readouterr().out
 
 
+def test_again_beside_the_sources(engine, folder, capsys):
+    """The shell names the results of the first run too."""
+    (folder / "sub" / "c.webp").rename(folder / "c.webp")
+
+    def again(*options):
+        named = sorted(path for path in folder.iterdir() if path.is_file())
+        return run(*named, "-o", folder, "--suffix", "_x4", *options)
+
+    assert again() == 0
+    made = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert len(made) == 6
+    capsys.readouterr()
+    assert again() == 0
+    printed = capsys.readouterr()
+    assert printed.out == "0 done, 3 skipped (there already)\n"
+    assert printed.err == f"{folder}/a_x4.png and 2 more are results of other inputs: passed over\n"
+    assert again("--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+    assert again("--overwrite") == 2
+    assert "a_x4.png: the result of" in one_line(capsys.readouterr().err)
+    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == made
+
+
 def test_what_a_killed_run_left_is_removed(engine, folder, tmp_path):
     part = f".gankit-{'0' * 16}.part"
     for place in (tmp_path / "out", tmp_path / "out" / "sub"):

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import gankit
+from gankit import cli
 from gankit.cli.evaluate import evaluate
 from gankit.errors import GankitError
 from gankit.evaluation import bicubic
@@ -71,6 +72,13 @@ def test_the_name_of_the_task_may_be_left_out(run, benchmark_dir):
     listed = CliRunner().invoke(evaluate, ["--help"])
     assert listed.exit_code == 0
     assert all(name in listed.output for name in ("upscale", "translate", "generate", "classifier"))
+
+
+def test_a_file_that_cannot_be_written_is_named_by_its_option(benchmark_dir, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for option in ("--json", "--comparison"):
+        assert cli.main(["evaluate", "--data", str(benchmark_dir), option, str(tmp_path / "file" / "x.png")]) == 2
+        assert f"give another {option}" in capsys.readouterr().err
 
 
 def test_what_the_file_does_not_tell(run, benchmark_dir):

@@ -125,8 +125,34 @@ def test_results_among_their_sources_are_not_read_again(tree):
     for given in (tree, f"{tree}/**", f"{tree}/**/*.*"):
         again = collect([given], tree, suffix="_x4")
         assert sorted(again.jobs, key=str) == sorted(first.jobs, key=str)
-    one_more = collect([tree, tree / "a_x4.png"], tree.parent / "out", suffix="_x4")
-    assert tree / "a_x4.png" in [job.source for job in one_more.jobs]
+        assert sorted(again.results) == sorted(job.target for job in first.jobs)
+
+
+def test_results_that_the_shell_names_among_their_sources_are_passed_over(tree):
+    """``gankit upscale photos/*.png -o photos --suffix _x4``, twice."""
+    first = collect(sorted(tree.glob("[ab]*")), tree, suffix="_x4")
+    assert first.results == ()
+    for job in first.jobs:
+        job.target.touch()
+    named = sorted(tree.glob("[ab]*"))
+    again = collect(named, tree, suffix="_x4")
+    assert again.jobs == first.jobs
+    assert again.results == (tree / "a_x4.png", tree / "b_x4.JPG")
+    assert collect(named[1:], tree, suffix="_x4").jobs[0].source == tree / "a_x4.png", "without its source it is one"
+    elsewhere = collect(named, tree.parent / "out", suffix="_x4")
+    assert [job.source for job in elsewhere.jobs] == named
+
+
+def test_nothing_that_was_named_is_overwritten(tree):
+    (tree / "a_x4.png").touch()
+    with pytest.raises(UsageError, match=r"a_x4\.png: the result of .*a\.png would replace it"):
+        collect([tree / "a.png", tree / "a_x4.png"], tree, suffix="_x4", overwrite=True)
+    found = collect([tree], tree, suffix="_x4", overwrite=True)  # nobody named it
+    assert names(found, tree) == ["a_x4.png", "b_x4.JPG", "sub/c_x4.png"]
+    (tree / "link_x4.png").symlink_to("a.png")
+    (tree / "link.png").touch()
+    with pytest.raises(UsageError, match=r"a\.png: the result of .*link\.png would replace it"):
+        collect([tree / "a.png", tree / "link.png", tree / "link_x4.png"], tree, suffix="_x4")
 
 
 def test_input_inside_the_output_is_read(tree):
@@ -141,13 +167,6 @@ def test_a_target_that_is_a_source_is_refused(tree):
     link.symlink_to(tree)
     with pytest.raises(UsageError, match="would replace it"):
         collect([tree / "a.png"], link)
-
-
-def test_a_target_that_is_another_source_is_refused(tmp_path):
-    for name in ("a.jpg", "a_x4.jpg"):
-        (tmp_path / name).touch()
-    with pytest.raises(UsageError, match=r"a_x4\.jpg: the result of .*a\.jpg would replace it"):
-        collect([tmp_path / "a.jpg", tmp_path / "a_x4.jpg"], tmp_path, suffix="_x4")
 
 
 @pytest.mark.parametrize(

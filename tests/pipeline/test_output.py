@@ -1,5 +1,6 @@
 """Folders and text files of results."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -37,3 +38,9 @@ def test_text_is_on_the_disk_before_its_name(tmp_path, monkeypatch):
     write_whole(tmp_path / "a.txt", "four")
     assert steps == [4, "rename"]
     assert (tmp_path / "a.txt").read_text() == "four"
+
+
+def test_names_in_a_text_need_not_be_text(tmp_path):
+    name = "a\udcff.png"  # as Python has the byte 0xff in a name
+    write_whole(tmp_path / "a.json", json.dumps([name], ensure_ascii=False))
+    assert json.loads((tmp_path / "a.json").read_text()) == [name]

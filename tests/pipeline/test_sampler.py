@@ -226,7 +226,7 @@ def test_wrong_options_are_told_at_once(options, words):
 def test_wrong_models(tmp_path):
     with pytest.raises(UsageError, match="did you mean 'dcgan'"):
         Sampler("dcgna")
-    with pytest.raises(UsageError, match="no such file"):
+    with pytest.raises(CheckpointError, match="no such file"):
         Sampler(tmp_path / "none.pth")
     torch.save(models.build("srgan", {"channels": 4, "blocks": 1}).state_dict(), tmp_path / "up.pth")
     with pytest.raises(UsageError, match=r"up\.pth' is a model to upscale, not to generate: use gankit upscale"):

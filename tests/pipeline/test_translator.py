@@ -14,6 +14,7 @@ from gankit.errors import CheckpointError, UsageError
 from gankit.images import Picture, decode
 from gankit.models import build
 from gankit.models.facts import Facts
+from gankit.pipeline.runner import Runner
 from gankit.pipeline.translation import TranslationStage
 
 
@@ -63,7 +64,7 @@ def test_any_size_in_and_the_same_out(weights, size, backend):
 
 @pytest.mark.parametrize("backend", ["eager", "onnxruntime", "openvino"])
 def test_pictures_of_one_size_share_a_call(weights, tmp_path, monkeypatch, backend):
-    """Batched or not, a whole-picture norm sees one picture."""
+    """Batched or not, a whole-picture norm sees one picture. The engine waits till the queue of 4 is full or done."""
     path, net = weights
     sizes = [(32, 48)] * 5 + [(33, 50)] + [(32, 48)] * 2
     folder = tmp_path / "in"
@@ -71,15 +72,22 @@ def test_pictures_of_one_size_share_a_call(weights, tmp_path, monkeypatch, backe
     for index, size in enumerate(sizes):
         Image.fromarray(picture(*size, seed=index)).save(folder / f"{index}.png")
     counts = []
-    many = TranslationStage.pictures
+    many, others = TranslationStage.pictures, Runner._others
+
+    def wait(self, first, decoded):
+        with decoded._stop.condition:
+            decoded._stop.wait_for(lambda: len(decoded._items) == 4 or not decoded._open)
+        return others(self, first, decoded)
+
+    monkeypatch.setattr(Runner, "_others", wait)
+    monkeypatch.setattr("gankit.pipeline.pictures._hands", lambda: {})  # one decoder, whatever the machine
     monkeypatch.setattr(
         TranslationStage, "pictures", lambda self, items: counts.append(len(items)) or many(self, items)
     )
     with Translator(path, backend=backend, precision="fp32", batch=4) as translator:
-        translator(picture(8, 8))  # the engine is there: what comes then waits for it
         report = translator.run(folder, tmp_path / "out")
     assert not report.failures
-    assert all(2 <= count <= 4 for count in counts)
+    assert counts == [4, 2], "0 to 3; then 4 alone, since 5 is of another size, 5 alone, 6 and 7"
     for index, size in enumerate(sizes):
         wanted = by_hand(net, picture(*size, seed=index), 4)
         assert np.abs(decode(tmp_path / "out" / f"{index}.png").pixels.astype(int) - wanted).max() <= 1
@@ -258,3 +266,5 @@ def test_batch_norm_by_the_picture_or_by_running_statistics(tmp_path):
     assert np.abs(found["instance"] - found["eval"]).max() > 20
     with pytest.raises(CheckpointError, match="no BatchNorm that runs at test time"):
         Translator("srgan", norm="eval")(pixels)
+    with pytest.raises(CheckpointError, match="holds no running statistics of its BatchNorms: leave --norm eval out"):
+        Translator("nuclei-masks", norm="eval")(pixels)

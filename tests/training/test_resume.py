@@ -46,6 +46,29 @@ def test_steps_and_rates_may_change_and_are_told(tmp_path, caplog):
     assert last(tmp_path)["settings"]["lr"] == 0.01
 
 
+def test_a_run_can_be_ended_where_it_was_left(tmp_path):
+    """The weights of its last step are written, though it was not its last before."""
+    fit(Toy(), ones, Plan(20, tmp_path, stop_after=0.0), settings={**SETTINGS, "steps": 20})
+    assert last(tmp_path)["step"] == 1
+    settings, toy = {**SETTINGS, "steps": 1}, Toy()
+    fit(toy, ones, Plan(1, tmp_path, resume=True), settings=settings)
+    assert "final.safetensors" in [name for name, *_ in toy.saved]
+    before = rows(tmp_path / "log.csv")
+    assert [row[0] for row in before if row[1] == "validation_score"] == ["1"]
+    again = Toy()
+    fit(again, ones, Plan(1, tmp_path, resume=True), settings=settings)
+    assert rows(tmp_path / "log.csv") == before
+    assert again.saved == [], "once"
+
+
+def test_a_run_does_not_go_back(tmp_path):
+    fit(Toy(), ones, Plan(4, tmp_path), settings={**SETTINGS, "steps": 4})
+    before = (tmp_path / "last.pt").read_bytes()
+    with pytest.raises(UsageError, match=r"last\.pt: is at step 4 already: give --steps of no less"):
+        fit(Toy(), ones, Plan(3, tmp_path, resume=True), settings=SETTINGS)
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
 def test_other_validation_pictures_forget_the_best(tmp_path):
     """The scores cannot be compared."""
     fit(Toy(), ones, Plan(3, tmp_path), settings=SETTINGS)

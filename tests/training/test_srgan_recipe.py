@@ -6,6 +6,7 @@ from torch import nn
 from training_making import SMALL, Toy, ones, rows, stream, system
 
 from gankit.models.srgan import SRResNet
+from gankit.training.fabric import Device
 from gankit.training.loop import Plan, fit
 from gankit.training.srresnet import freeze_norms, has_frozen_norms, initialise
 from gankit.training.superres import Data, train_super_resolution
@@ -68,7 +69,7 @@ def test_trains_and_resumes_on_cuda(tmp_path, photos, recipe):
     for steps, resume in ((3, False), (6, True)):
         plan = Plan(steps, tmp_path / "run", validate_every=2, resume=resume)
         data = Data(photos, photos, patch=8, batch=2, synthetic=0)
-        train_super_resolution(recipe, data, plan, device="cuda", options=options)
+        train_super_resolution(recipe, data, plan, device=Device("cuda"), options=options)
     content = torch.load(tmp_path / "run/last.pt", weights_only=True)
     assert content["step"] == 6
     values = content["modules"]["generator"].values()

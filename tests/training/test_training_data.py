@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 import weakref
 
 import numpy as np
@@ -22,6 +23,7 @@ from gankit.training.data import (
     reduce,
 )
 from gankit.training.synthetic import synthetic_picture
+from gankit.training.translation_data import write_held_out
 
 
 def smooth(height, width, seed=0):
@@ -182,6 +184,14 @@ def test_fingerprint_knows_the_pictures_wherever_they_lie(tmp_path):
     assert first.startswith("1 pictures (")
     Image.fromarray(smooth(20, 25)).save(tmp_path / "there" / "sub" / "a.png")
     assert first != fingerprint(tmp_path / "there")
+
+
+def test_names_that_are_no_text(tmp_path):
+    name = os.fsdecode(b"a\xff")
+    Image.fromarray(smooth(20, 24)).save(tmp_path / f"{name}.png", format="PNG")
+    assert fingerprint(tmp_path).startswith("1 pictures (")
+    write_held_out(tmp_path, {"": {name: None}})
+    assert (tmp_path / "held_out.txt").read_bytes() == b"a\xff\n"
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -32,7 +32,7 @@ def classifier(model: str, data: Path, json_file: Path | None) -> None:
     """
     from gankit.evaluation.classifier import accuracy, open_classifier, shipped
 
-    prepare_files(json_file)
+    prepare_files(json=json_file)
     name, pictures, classes = _tensors(data, "t10k")
     net, _, sha256 = open_classifier(shipped(model))
     figure = accuracy(net, pictures, classes)
@@ -63,7 +63,7 @@ def train(
     from gankit.evaluation.classifier_training import ClassifierPlan, train_classifier
     from gankit.pipeline.output import write_whole
 
-    prepare_files(output, log)
+    prepare_files(output=output, log=log)
     _, pictures, classes = _tensors(data, "train")
     test_name, test_pictures, test_classes = _tensors(data, "t10k")
     lines = io.StringIO()

@@ -12,6 +12,7 @@ import click
 
 from gankit.cli.model_options import model_option
 from gankit.pipeline.output import prepare, write_whole
+from gankit.pipeline.paths import exists
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -67,16 +68,20 @@ def check_models(models: tuple[str, ...]) -> None:
 def found(path: Path) -> Path:
     """The path, or what lies there under the environment variable GANKIT_DATA."""
     elsewhere = os.environ.get("GANKIT_DATA")
-    if elsewhere and not path.exists() and (Path(elsewhere) / path).exists():
+    if elsewhere and not exists(path) and exists(Path(elsewhere) / path):
         return Path(elsewhere) / path
     return path
 
 
-def prepare_files(*files: Path | None) -> None:
-    """See that the files can be written, before any work is done."""
-    for file in files:
+def prepare_files(**files: Path | None) -> None:
+    """See that the files can be written, before any work is done.
+
+    Args:
+        files: by the name of their option.
+    """
+    for option, file in files.items():
         if file is not None:
-            prepare(file.parent)
+            prepare(file.parent, f"--{option}")
 
 
 def write_json(file: Path | None, report: dict[str, Any]) -> None:

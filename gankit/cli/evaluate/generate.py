@@ -94,7 +94,7 @@ def generate(
     if features is not None and inception is not None:
         raise click.UsageError("--features and --inception are two networks: give one")
     check_models(models)
-    prepare_files(json_file, sheet)
+    prepare_files(json=json_file, sheet=sheet)
     network = _network(features, inception)
     rows = {}
     for place in samples:

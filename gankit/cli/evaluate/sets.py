@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gankit.cli.evaluate.common import found
 from gankit.errors import UsageError
+from gankit.pipeline.paths import is_file, is_folder, why_not
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,13 +28,13 @@ def picture_set(place: Path) -> tuple[str, Iterator[np.ndarray]]:
     from gankit.training.idx import is_idx, official_files
 
     path = found(place)
-    if path.is_dir():
+    if is_folder(path):
         official = official_files(path)
         if official is None:
             return str(place), _folder(path)
         return str(place / official.name), _idx(official)
-    if not path.is_file():
-        raise UsageError(f"{place}: no such file or folder")
+    if not is_file(path):
+        raise UsageError(f"{place}: {why_not(path)}")
     if not is_idx(path):
         raise UsageError(f"{place}: give an IDX file (…-ubyte, ….idx, also .gz) or a folder")
     return str(place), _idx(path)

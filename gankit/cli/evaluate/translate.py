@@ -100,7 +100,7 @@ def translate(
     if masks and lpips:
         raise click.UsageError("--lpips is for pictures, not for --masks")
     check_models(models)
-    prepare_files(json_file, comparison)
+    prepare_files(json=json_file, comparison=comparison)
     distance = None
     if lpips is not None:
         from gankit.evaluation.perceptual import Lpips

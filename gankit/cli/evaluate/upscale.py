@@ -72,7 +72,7 @@ def upscale(
     check_models(models)
     hr_dir, lr_dir = _folders(data, hr, lr)
     scale = find_scale(hr_dir, lr_dir)
-    prepare_files(json_file, comparison)
+    prepare_files(json=json_file, comparison=comparison)
     distance = None
     if lpips is not None:
         from gankit.evaluation.perceptual import Lpips

@@ -15,6 +15,7 @@ from gankit.cli import INTERRUPTED
 from gankit.errors import GankitError
 
 if TYPE_CHECKING:
+    from gankit.training.fabric import Device
     from gankit.training.loop import Plan, Progress
 
 _TORCHRUN = "TORCHELASTIC_RUN_ID"  # what it gives every process that it launches
@@ -93,6 +94,12 @@ class Common:
             sheet_every=self.sheet_every,
             tensorboard=self.tensorboard,
         )
+
+    def place(self) -> Device:
+        """Where and how precisely to train."""
+        from gankit.training.fabric import Device
+
+        return Device(self.device, self.precision, self.devices, self.nodes)
 
 
 def common(

@@ -218,16 +218,11 @@ def _train(
     model: Mapping[str, Any],
     given: dict[str, Any],
 ) -> None:
-    from gankit.training.translation import Device
-
     initial = given.pop("initial")
     data = _data(common, source, target, {name: given.pop(name) for name in _OF_DATA})
     options = {"model": model, **{name: value for name, value in given.items() if value is not None}}
-    device = Device(common.device, common.precision, common.devices, common.nodes)
-    run(
-        common,
-        lambda plan, notify: train(data, plan, device=device, initial=initial, options=options, notify=notify),
-    )
+    place = common.place()
+    run(common, lambda plan, notify: train(data, plan, device=place, initial=initial, options=options, notify=notify))
 
 
 def _data(common: Common, source: Path | None, target: Path | None, given: Mapping[str, Any]) -> PictureData:
