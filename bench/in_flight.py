@@ -1,0 +1,100 @@
+"""How many bytes each shape of the kernels' benchmark keeps on their way from memory, counted without a GPU.
+
+``python -m bench.in_flight [80|90|100]`` writes ``bench/results/kernels_in_flight_sm_<target>.csv``: launches, registers,
+and bytes in flight per multiprocessor beside those that keep that GPU's memory busy (``tests/kernels/in_flight.py``).
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from functools import cache
+
+import torch
+
+from bench.common import ROOT
+from bench.kernels import Shape, shapes
+from tests.kernels.compiled import Compiled, Launch, compile_for, launches
+from tests.kernels.in_flight import GPUS, Code, bytes_per_multiprocessor, read
+
+COLUMNS = (
+    "operation", "layout", "shape", "kernel", "programs", "warps", "registers", "in_flight_kib", "wanted_kib",
+    "instructions_per_turn", "bytes_loaded_per_turn", "bytes_stored_per_turn",
+)  # fmt: skip
+
+
+def call(shape: Shape) -> None:
+    """Launch what the shape's operation launches, on tensors that nobody fills."""
+    from gankit_kernels.on_cuda.instance_norm import launch as norm
+    from gankit_kernels.on_cuda.pixel_shuffle import launch as shuffle
+    from gankit_kernels.on_cuda.pixels import launch_from, launch_to
+
+    half, last = torch.float16, shape.layout == "channels_last"
+    layout = torch.channels_last if last else torch.contiguous_format
+    size = (shape.samples, shape.channels, shape.height, shape.width)
+    if shape.operation == "from_uint8":
+        launch_from(torch.empty((size[0], *size[2:], size[1]), dtype=torch.uint8), -1.0, 1.0, half, last)
+        return
+    x = torch.empty(size, dtype=half, memory_format=layout)
+    channel = torch.empty(shape.channels)
+    if shape.operation == "to_uint8":
+        launch_to(x, -1.0, 1.0, torch.uint8)
+    elif shape.operation.startswith("shuffle"):
+        shuffle(x, 2, channel.half(), channel[:1].half(), "none", 0.0, shape.operation.endswith("dcr"))
+    else:
+        other = torch.empty_like(x) if "residual" in shape.operation else None
+        norm(x, channel, channel, other, "relu", 0.0, 1 if "border" in shape.operation else 0, 1e-5, False)
+
+
+def alike(launch: Launch, target: int) -> tuple[object, ...]:
+    """What one compilation depends on."""
+    facts: list[object] = [launch.name, target, *sorted(launch.options.items())]
+    for name, value in launch.arguments.items():
+        if isinstance(value, torch.Tensor):
+            facts.append((value.dtype, value.data_ptr() % 16))
+        elif name.isupper() or value == 1:
+            facts.append(value)
+        else:
+            facts.append(type(value) if isinstance(value, float) else (value % 16 == 0, value < 2**31))
+    return tuple(facts)
+
+
+class Compiler:
+    """Compiles every launch once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], tuple[Compiled, Code]] = {}
+
+    def __call__(self, launch: Launch, target: int) -> tuple[Compiled, Code]:
+        """What came of a launch for ``sm_<target>``, and its machine code."""
+        key = alike(launch, target)
+        if key not in self._known:
+            made = compile_for(launch, target)
+            self._known[key] = made, read(made.cubin)
+        return self._known[key]
+
+
+def main(target: int) -> None:
+    """Write the table of one architecture."""
+    import gankit_kernels.on_cuda.instance_norm as norms
+
+    gpu, compiler = GPUS[target], Compiler()
+    norms.processors = cache(lambda device: gpu.sms)  # type: ignore[assignment]
+    path = ROOT / "bench" / "results" / f"kernels_in_flight_sm_{target}.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for shape in shapes():
+            for launch in launches(lambda item=shape: call(item)):
+                made, code = compiler(launch, target)
+                kibibytes = bytes_per_multiprocessor(gpu, made, code, launch) / 1024
+                # the loop that does the most: the others take what is left over
+                turn = max(code.loops, key=lambda loop: loop[1], default=("", "", ""))
+                writer.writerow(
+                    (shape.operation, shape.layout, shape.size, launch.name, launch.programs,
+                     launch.options["num_warps"], made.registers, round(kibibytes, 1), gpu.wanted >> 10, *turn)
+                )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if sys.argv[1:] else 90)
