@@ -1,7 +1,8 @@
 """How many bytes each shape of the kernels' benchmark keeps on their way from memory, counted without a GPU.
 
-``python -m bench.in_flight [80|90|100]`` writes ``bench/results/kernels_in_flight_sm_<target>.csv``: launches, registers,
-and bytes in flight per multiprocessor beside those that keep that GPU's memory busy (``tests/kernels/in_flight.py``).
+``python -m bench.in_flight [80|90|100]`` writes ``bench/results/kernels_in_flight_sm_<target>.csv``: launches,
+registers, and bytes in flight per multiprocessor beside those that keep that GPU's memory busy
+(``tests/kernels/in_flight.py``).
 """
 
 from __future__ import annotations
