@@ -193,7 +193,7 @@ def apply(
             loaded = ahead
             ahead = tl.load(
                 base + at + step + inside,
-                mask=((o + PIXELS < size) & (k + 1 < out_blocks))[:, None] & known[None, :],
+                mask=((o + PIXELS < size) & (o + PIXELS < first + out_blocks * PIXELS))[:, None] & known[None, :],
                 other=0.0,
                 eviction_policy="evict_first",
             )

@@ -105,7 +105,8 @@ def _write(
             now, then = blocks - 1 - k, blocks - 2 - k
         loaded = ahead
         at = then * BLOCK + i
-        ahead = tl.load(base + at, mask=(at < rest) & (k + 1 < blocks), other=0.0, eviction_policy="evict_first")
+        further = at >= 0 if BACKWARD else at < blocks * BLOCK
+        ahead = tl.load(base + at, mask=(at < rest) & further, other=0.0, eviction_policy="evict_first")
         at = now * BLOCK + i
         result = activate((loaded.to(tl.float32) - mean) * factor + shift, slope, ACT)
         if RESIDUAL:
