@@ -106,6 +106,8 @@ def write_onnx(
                 verbose=False,
             )
     except Exception as error:  # the exporter raises many kinds, each with pages of text
+        if _interrupted(error):
+            raise KeyboardInterrupt from error
         raise ExportError(f"{type(module).__name__} cannot be exported: {_first_line(error)}") from error
     if program is None:
         raise ExportError(f"{type(module).__name__} cannot be exported: the exporter returned nothing")
@@ -165,6 +167,13 @@ def dims(path: Path) -> dict[str, list[int | str]]:
 def _side(name: str, multiple: int) -> object:
     largest = _LARGEST_SIDE // multiple
     return Dim(name, min=1, max=largest) if multiple == 1 else multiple * Dim(name, min=1, max=largest)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether it was Ctrl-C that the exporter took for a failure of its own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _first_line(error: BaseException) -> str:

@@ -6,13 +6,12 @@ in ``BACKENDS``.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from gankit.errors import BackendError, UsageError
+from gankit.errors import BackendError, UsageError, hint
 
 if TYPE_CHECKING:
     from gankit.backends.base import Backend
@@ -42,9 +41,7 @@ def get(name: str) -> Backend:
             "does not change that; use --backend auto"
         )
     if name not in BACKENDS:
-        near = difflib.get_close_matches(name, BACKENDS, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(BACKENDS)}"
-        raise UsageError(f"unknown backend '{name}': {hint}")
+        raise UsageError(f"unknown backend '{name}': {hint(name, BACKENDS)}")
     module, _, attribute = BACKENDS[name].partition(":")
     backend: Backend = getattr(import_module(module), attribute)()
     return backend

@@ -101,3 +101,18 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path, module):
 def test_example_must_fit(tmp_path, generator):
     with pytest.raises(ValueError, match="two different multiples of 4"):
         export_onnx(generator, tmp_path / "x.onnx", example_hw=(48, 50), multiple=4)
+
+
+def test_ctrl_c_stays_ctrl_c(tmp_path, generator, monkeypatch):
+    """The exporter catches what happens in its passes, Ctrl-C too, and reports a failure."""
+
+    def export(*args, **kwargs):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise RuntimeError("decomposing failed") from error
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    with pytest.raises(KeyboardInterrupt):
+        export_onnx(for_inference(generator), tmp_path / "x.onnx")
+    assert not any(tmp_path.iterdir())
