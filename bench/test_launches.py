@@ -37,11 +37,17 @@ def runs(case: str):
     return lambda: norm(x, one, one, x, "relu", 0.0, 0, 1e-5, False)
 
 
+def by_triton(step, tensors, scalars, device):
+    """The same launch, at which Triton looks every time."""
+    given = [tensors[index] for index in step._tensors]
+    step._kernel[step._grid](*given, *step._numbers, *(scalars if step._scalars else ()), **step._constants)
+
+
 @pytest.mark.parametrize("case", ["norm, planes", "norm, channels_last", "shuffle, channels_last"])
 def test_launch(benchmark, rows, monkeypatch, case):
     from gankit_kernels.on_cuda.steps import Step
 
-    run = runs(case)
+    ours, run = Step.__call__, runs(case)
     run()
     least = {True: float("inf"), False: float("inf")}
 
@@ -49,7 +55,7 @@ def test_launch(benchmark, rows, monkeypatch, case):
         """A round of each way, so that both see the same machine."""
         with torch.inference_mode():
             for repeats in least:
-                monkeypatch.setattr(Step, "repeats", repeats)
+                monkeypatch.setattr(Step, "__call__", ours if repeats else by_triton)
                 start = time.perf_counter()
                 for _ in range(REPEATS):
                     run()

@@ -62,7 +62,15 @@ class ParityError(GankitError):
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """What to say of a name that is not known: the nearest one that is, or all of them."""
+    """What to say of a name that is not known.
+
+    Args:
+        name: as it was given.
+        known: the names that there are.
+
+    Returns:
+        The nearest of them where one is near (difflib, 0.5), else all, as a part of a sentence.
+    """
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(names)}"

@@ -15,7 +15,7 @@ from gankit.backends.machine import machine
 from gankit.errors import BackendError, UsageError
 
 _DEVICE = re.compile(r"cpu(?::0)?|cuda(?::([0-9]{1,4}))?")
-PLAIN = " with torch's kernels"
+_PLAIN = " with torch's kernels"
 _LIKELY = ("eager", "openvino", "onnxruntime")  # eager exports nothing, so that something is measured at once
 
 
@@ -30,8 +30,17 @@ class Candidate:
 
     def __str__(self) -> str:
         where = "" if self.device == "cpu" else f" on {self.device}"
+        return f"{self.backend.name} {self.precision}{where}{self._note}"
+
+    @property
+    def label(self) -> str:
+        """As the user reads it where the device is known."""
+        return f"{self.backend.name} {self.precision}{self._note}"
+
+    @property
+    def _note(self) -> str:
         plain = self.backend.own_kernels and self.device != "cpu" and wanted() and not self.kernels
-        return f"{self.backend.name} {self.precision}{where}{PLAIN if plain else ''}"
+        return _PLAIN if plain else ""
 
     @property
     def without_kernels(self) -> Candidate | None:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from gankit.backends.base import Engine, Precision, Request
-from gankit.backends.candidates import PLAIN, Candidate, offered
+from gankit.backends.candidates import Candidate, offered
 from gankit.backends.parity import GATE_DB, Parity, compare, reference
 from gankit.backends.pixels import from_values, to_values
 
@@ -125,9 +125,6 @@ class Race:
         """Load, check, time; the engine is ``None`` if the candidate is out, for whatever reason."""
         what = candidate.backend.name, candidate.precision, candidate.device
         engine, parity = None, None
-        label = f"{candidate.backend.name} {candidate.precision}"
-        if PLAIN in str(candidate):
-            label += PLAIN
         request = Request(self._loaded.generator, self._loaded.facts, *what[1:], self._threads, candidate.kernels)
         try:
             engine = candidate.backend.load(request)
@@ -137,11 +134,11 @@ class Race:
         else:
             if parity.passes():
                 speed = self._tile[0, 0].numel() / 1e6 / seconds
-                return Measured(*what, speed, parity, "", candidate.kernels, label), engine
+                return Measured(*what, speed, parity, "", candidate.kernels, candidate.label), engine
             remark = f"{psnr(parity)} from fp32, below {GATE_DB:.0f} dB"
         if engine is not None:
             engine.close()
-        return Measured(*what, 0.0, parity, remark, candidate.kernels, label), None
+        return Measured(*what, 0.0, parity, remark, candidate.kernels, candidate.label), None
 
     def _check(self, engine: Engine) -> tuple[Parity, float]:
         """Parity and seconds for the tile; one timed run is enough for an engine that is far behind the best."""

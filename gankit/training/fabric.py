@@ -27,7 +27,14 @@ _PATIENCE = timedelta(hours=2)  # the others wait while the first one judges
 
 @dataclass(frozen=True)
 class Device:
-    """Where and how precisely to train: the arguments of :func:`fabric_for`."""
+    """Where and how precisely to train: the arguments of :func:`fabric_for`.
+
+    Attributes:
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        precision: ``"auto"``, ``"bf16"`` or ``"fp32"``.
+        devices: on each host; the batch is that of each.
+        nodes: hosts.
+    """
 
     device: str = "auto"
     precision: str = "auto"
@@ -35,7 +42,7 @@ class Device:
     nodes: int = 1
 
     def launch(self) -> Any:
-        """The Fabric."""
+        """A Lightning Fabric, launched; errors are those of :func:`fabric_for`."""
         return fabric_for(self.device, self.precision, self.devices, self.nodes)
 
 

@@ -61,7 +61,7 @@ def train_latent(
         recipe: ``"vae"``, or a key of :data:`gankit.training.recipes.latent_options.PRESETS`.
         data: pictures.
         plan: steps and folder.
-        device: where.
+        device: where; ``None`` for one device of this machine, in the precision that it has.
         options: fields of :class:`LatentOptions` or :class:`VAEOptions`, over those of the preset.
         notify: called after every step.
 

@@ -138,7 +138,7 @@ def train_super_resolution(
         recipe: which stage.
         data: pictures.
         plan: steps and folder.
-        device: where.
+        device: where; ``None`` for one device of this machine, in the precision that it has.
         initial: a model's name or a weights file to begin from (``srgan`` begins from a trained ``srresnet``).
         options: fields of :class:`ContentOptions` or :class:`AdversarialOptions`.
         notify: called after every step.

@@ -50,13 +50,14 @@ def instance_norm(
         slope: of ``"leaky_relu"`` below zero.
         pad: pixels of reflected border around the result; smaller than H and W.
         eps: added to the variance.
-        config: CUDA only: how the kernels are cut, in place of the analytic default; no gradient then.
+        config: CUDA only: how the kernels are cut, in place of the analytic default; no gradient then. Where its
+            kernel cannot do what is asked, the default does.
 
     Returns:
         (N, C, H + 2·pad, W + 2·pad) in the dtype and the layout of ``x``.
 
     Raises:
-        ValueError: a shape, device, activation or border that does not fit.
+        ValueError: a shape, device, activation or border that does not fit; a ``config`` cut for another shape.
         TypeError: a dtype that is not floating point.
     """
     return _norm(x, weight, bias, residual, activation, slope, pad, eps, False, config)

@@ -104,7 +104,27 @@ class _Call:
 
     def suits(self, config: InstanceNormConfig) -> bool:
         """Whether a configuration's kernel can do this call."""
-        return config.kernel == "split" or not (self.whole or (config.kernel == "resident" and self.indexed))
+        if config.kernel == "alone":
+            return not self.whole and not self.last
+        return config.kernel == "split" or not (self.whole or self.indexed)
+
+    def check(self, config: InstanceNormConfig) -> None:
+        """Require a configuration to reach every value.
+
+        Raises:
+            ValueError: it is cut for another shape.
+        """
+        _, channels, height, width = self.shape
+        size, rows = height * width, height + 2 * self.pad
+        reached = config.parts * config.chunk >= size * (channels if self.whole and not self.last else 1)
+        written = config.out_parts * config.out_blocks
+        if self.last or not self.indexed:
+            whole = written * config.out_block >= rows * (width + 2 * self.pad)
+        else:
+            whole = written >= rows
+        fits = {"resident": config.block >= size, "alone": True, "split": reached and whole}
+        if not fits[config.kernel]:
+            raise ValueError(f"config is cut for another shape than {self.shape}")
 
 
 _Plan = tuple[tuple[Step, ...], int, int]  # launches; places for the statistics of parts, and of planes
@@ -120,6 +140,8 @@ def _plan(*facts: Any) -> _Plan:
     call, sms, config = _Call(*facts[:-2]), facts[-2], facts[-1]
     if config is not None and not call.suits(config):
         config = None
+    if config is not None:
+        call.check(config)
     return _plan_pixels(call, sms, config) if call.last else _plan_planes(call, sms, config)
 
 

@@ -72,6 +72,15 @@ class InstanceNormConfig:
             # so many warps that the planes of all programs at a time fit into the cache of level two
             warps = min(16, max(1, power_of_two(size) // 1024))
             return cls("alone", 1, 256 * warps, warps)
+        return cls.split_planes(shape, pad, sms, indexed=indexed, whole=whole)
+
+    @classmethod
+    def split_planes(
+        cls, shape: Sequence[int], pad: int, sms: int, *, indexed: bool = False, whole: bool = False
+    ) -> InstanceNormConfig:
+        """:meth:`of_planes` with two kernels in any case."""
+        samples, channels, height, width = shape
+        planes, size = samples * channels, height * width
         block = 2048
         counted, length = (samples, size * channels) if whole else (planes, size)
         parts, turns = _cut(length, 4 * block, 4 * sms, counted, _MOST_PARTS)
@@ -86,12 +95,19 @@ class InstanceNormConfig:
         cls, shape: Sequence[int], pad: int, itemsize: int, sms: int, *, indexed: bool = False, whole: bool = False
     ) -> InstanceNormConfig:
         """The default for channels_last; the arguments are those of :meth:`of_planes`, and the bytes of a value."""
-        samples, channels, height, width = shape
-        size, out_size = height * width, (height + 2 * pad) * (width + 2 * pad)
+        _, channels, height, width = shape
+        size = height * width
         if not indexed and not whole and size <= 1024:
             block = power_of_two(size)
             rows = min(64, max(16, 8192 // block), power_of_two(channels))
             return cls("resident", rows, block, min(16, max(1, rows * block // 1024)))
+        return cls.split_pixels(shape, pad, itemsize, sms)
+
+    @classmethod
+    def split_pixels(cls, shape: Sequence[int], pad: int, itemsize: int, sms: int) -> InstanceNormConfig:
+        """:meth:`of_pixels` with two kernels in any case."""
+        samples, channels, height, width = shape
+        size, out_size = height * width, (height + 2 * pad) * (width + 2 * pad)
         rows = min(128 // itemsize, power_of_two(channels))  # a row of 128 bytes
         columns = samples * -(-channels // rows)
         block = max(1, 4096 // itemsize // rows)  # 16 bytes for every thread of 8 warps

@@ -22,6 +22,16 @@ def _finish(value, bias, at, slope, mask, BIAS: tl.constexpr, ACT: tl.constexpr)
 
 
 @triton.jit
+def _four(first, step, mask):
+    """The tiles of four planes, asked for before any of them is used."""
+    one = tl.load(first, mask=mask, other=0.0)
+    two = tl.load(first + step, mask=mask, other=0.0)
+    three = tl.load(first + 2 * step, mask=mask, other=0.0)
+    four = tl.load(first + 3 * step, mask=mask, other=0.0)
+    return one, two, three, four
+
+
+@triton.jit
 def _plane(value, bias, at, slope, dtype: tl.constexpr, BIAS: tl.constexpr, ACT: tl.constexpr):
     """A loaded tile of channel ``at``, finished."""
     value = value.to(tl.float32)
@@ -56,13 +66,8 @@ def planes(
     dtype: tl.constexpr = y.dtype.element_ty
     step = sub_step * size  # from a sub-pixel's plane to the next
     if R == 2:
-        # all that is read is asked for before anything is computed
         at = channel * channel_step
-        first = source + at * size
-        one = tl.load(first, mask=mask, other=0.0)
-        two = tl.load(first + step, mask=mask, other=0.0)
-        three = tl.load(first + 2 * step, mask=mask, other=0.0)
-        four = tl.load(first + 3 * step, mask=mask, other=0.0)
+        one, two, three, four = _four(source + at * size, step, mask)
         upper = tl.interleave(
             _plane(one, bias, at, slope, dtype, BIAS, ACT), _plane(two, bias, at + sub_step, slope, dtype, BIAS, ACT)
         )
@@ -75,11 +80,7 @@ def planes(
     else:
         for i in tl.static_range(R):
             at = channel * channel_step + i * R * sub_step
-            first = source + at * size
-            one = tl.load(first, mask=mask, other=0.0)
-            two = tl.load(first + step, mask=mask, other=0.0)
-            three = tl.load(first + 2 * step, mask=mask, other=0.0)
-            four = tl.load(first + 3 * step, mask=mask, other=0.0)
+            one, two, three, four = _four(source + at * size, step, mask)
             even = tl.interleave(
                 _plane(one, bias, at, slope, dtype, BIAS, ACT),
                 _plane(three, bias, at + 2 * sub_step, slope, dtype, BIAS, ACT),

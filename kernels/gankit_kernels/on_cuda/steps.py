@@ -24,8 +24,6 @@ class Step:
         scalars: whether the call's scalars stand between numbers and constants.
     """
 
-    repeats = True  # off where Triton's own launches are to be measured
-
     def __init__(
         self,
         kernel: Any,
@@ -46,7 +44,7 @@ class Step:
         given = [tensors[index] for index in self._tensors]
         arguments = (*given, *self._numbers, *scalars) if self._scalars else (*given, *self._numbers)
         key = (device, *[tensor.data_ptr() % 16 for tensor in given])
-        compiled = self._compiled.get(key) if self.repeats else None
+        compiled = self._compiled.get(key)
         if compiled is None:
             self._compiled[key] = self._kernel[self._grid](*arguments, **self._constants)  # None in the interpreter
         else:

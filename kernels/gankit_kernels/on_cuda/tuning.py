@@ -18,11 +18,18 @@ def candidates(x: Tensor) -> list[InstanceNormConfig]:
     sms = processors(x.device)
     found: list[InstanceNormConfig] = []
     for many in (max(1, sms // 2), sms, 2 * sms):  # as if the GPU were half or twice as large: fewer, or more, parts
-        for plain in (True, False):  # the latter without whole planes in registers
-            if channels_last(x):
-                one = InstanceNormConfig.of_pixels(x.shape, 0, x.itemsize, many, indexed=not plain)
-            else:
-                one = InstanceNormConfig.of_planes(x.shape, 0, many, whole=not plain)
+        if channels_last(x):
+            cuts = [
+                InstanceNormConfig.of_pixels(x.shape, 0, x.itemsize, many),
+                InstanceNormConfig.split_pixels(x.shape, 0, x.itemsize, many),
+            ]
+        else:
+            cuts = [
+                InstanceNormConfig.of_planes(x.shape, 0, many),
+                InstanceNormConfig.split_planes(x.shape, 0, many),
+                InstanceNormConfig("alone", 1, 1024, 4),
+            ]
+        for one in cuts:
             for warps in {one.warps, max(1, one.warps // 2), min(16, 2 * one.warps)}:
                 other = replace(one, warps=warps)
                 if other not in found:

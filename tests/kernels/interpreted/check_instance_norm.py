@@ -211,3 +211,16 @@ def test_what_tuning_tries_is_right(layout):
     x = picture((1, 4, 24, 28), torch.float16, layout)
     for config in candidates(x):
         assert_rounded(run(x, cut=config), exact_norm(x), x.dtype)
+
+
+def test_a_configuration_of_another_shape():
+    """It would leave out values; a kernel that cannot do what is asked gives way to the default."""
+    cut = cut_for("planes", "split", (1, 2, 24, 28))
+    for x in (picture((1, 2, 48, 28)), picture((1, 20, 48, 28), layout="channels_last")):
+        with pytest.raises(ValueError, match="config is cut for another shape than"):
+            run(x, cut=cut)
+    with pytest.raises(ValueError, match="another shape"):
+        run(picture((1, 2, 24, 28)), cut=InstanceNormConfig("resident", 1, 256, 4))
+    x = picture((1, 20, 12, 14), layout="channels_last")
+    assert_rounded(run(x, cut=InstanceNormConfig("alone", 1, 64, 2)), exact_norm(x), x.dtype)
+    assert_rounded(run(x, pad=1, cut=InstanceNormConfig("resident", 16, 256, 4)), exact_norm(x, pad=1), x.dtype)
