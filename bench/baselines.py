@@ -56,7 +56,7 @@ def openvino(generator: nn.Module, facts: Facts) -> Run:
         values = values_of(batch, facts)
         shape = tuple(values.shape)
         if shape not in compiled:
-            sample = values[..., :32, :32]  # traced several times, which takes minutes on a whole picture
+            sample = values[..., :32, :32]  # traced several times, which takes minutes on a whole image
             model = ov.convert_model(generator, example_input=sample, input=[list(shape)])
             compiled[shape] = core.compile_model(model, "CPU")
         result = compiled[shape](values.numpy())[0]

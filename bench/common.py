@@ -1,4 +1,4 @@
-"""What the benchmarks share: the pictures, the model, the rows of the closing table."""
+"""What the benchmarks share: the images, the model, the rows of the closing table."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Row:
     Attributes:
         suite: rows of one suite did the same work; ratios are taken within it.
         label: what ran: a baseline, or backend and precision.
-        milliseconds: median over the rounds; of one picture on folders.
+        milliseconds: median over the rounds; of one image on folders.
         megapixels: of input, in one run.
-        parity_db: PSNR against eager fp32; ``None`` where there is no picture.
+        parity_db: PSNR against eager fp32; ``None`` where there is no image.
         remark: in a few words.
     """
 
@@ -71,7 +71,7 @@ def name_of(backend: str, precision: str, device: str) -> str:
 def ratio(row: Row, rows: Sequence[Row], baseline: str) -> float | None:
     """How many times faster than the baseline of the same suite.
 
-    ``None`` where that did not run, and for an engine below the gate: it makes other pictures.
+    ``None`` where that did not run, and for an engine below the gate: it makes other images.
     """
     if row.parity_db is not None and row.parity_db < GATE_DB:
         return None
@@ -80,11 +80,11 @@ def ratio(row: Row, rows: Sequence[Row], baseline: str) -> float | None:
 
 
 def data_folder() -> Path:
-    """The folder of real pictures: GANKIT_DATA, else shared/data beside the repository. It may be absent."""
+    """The folder of real images: GANKIT_DATA, else shared/data beside the repository. It may be absent."""
     return Path(os.environ.get("GANKIT_DATA") or ROOT.parent / "shared" / "data")
 
 
-def pictures() -> tuple[str, list[Path]]:
+def images() -> tuple[str, list[Path]]:
     """The name and files of the folder to run on: Kodak's 24, or the RGB examples where they are absent."""
     kodak = sorted((data_folder() / "kodak24").glob("*.png"))
     if kodak:
@@ -93,16 +93,16 @@ def pictures() -> tuple[str, list[Path]]:
 
 
 def read(path: Path) -> np.ndarray:
-    """A picture as (H, W, 3) uint8."""
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
+    """An image as (H, W, 3) uint8."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def real_batch(side: int) -> Tensor:
-    """A (1, 3, side, side) uint8 tile of a real picture, mirrored where it is smaller, channels_last in memory."""
+    """A (1, 3, side, side) uint8 tile of a real image, mirrored where it is smaller, channels_last in memory."""
     import torch
 
-    pixels = read(pictures()[1][-1])
+    pixels = read(images()[1][-1])
     height, width = pixels.shape[:2]
     pixels = np.pad(pixels, ((0, max(0, side - height)), (0, max(0, side - width)), (0, 0)), mode="symmetric")
     top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2

@@ -15,7 +15,7 @@ ROWS = pytest.StashKey[list[Row]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gankit")
-    group.addoption("--pictures", type=int, default=4, help="pictures of the folder benchmark (24 for all of kodak24)")
+    group.addoption("--images", type=int, default=4, help="images of the folder benchmark (24 for all of kodak24)")
     group.addoption("--rounds", type=int, default=5, help="rounds of each tile benchmark")
     group.addoption("--model", default="srgan", help="model's name or weights file")
 
@@ -64,7 +64,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def _machine() -> str:
     import torch
 
-    from gankit.backends.machine import machine
+    from gankit.backends.choice.machine import machine
 
     facts = machine()
     units = ", ".join(facts.features)
@@ -81,8 +81,8 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     """The machine, in the JSON."""
     from dataclasses import asdict
 
-    from gankit.backends.machine import machine
-    from gankit.backends.survey import installed
+    from gankit.backends.choice.environment import installed
+    from gankit.backends.choice.machine import machine
 
     model = Path(config.getoption("--model")).stem
     machine_info["gankit"] = {"machine": asdict(machine()), "versions": installed(), "model": model}

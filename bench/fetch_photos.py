@@ -27,7 +27,7 @@ LONG_SIDE = 1600
 
 
 def fetch(row: dict[str, str], work: Path) -> bytes:
-    """The picture's file as its source has it."""
+    """The image's file as its source has it."""
     kind, _, package = row["source repository"].partition(" package ")
     path, version = row["path"], row["commit"]
     if not package:
@@ -49,12 +49,12 @@ def fetch(row: dict[str, str], work: Path) -> bytes:
 
 def reduced(data: bytes) -> Image.Image:
     """RGB, the long side at most 1600 pixels."""
-    picture = Image.open(BytesIO(data)).convert("RGB")
-    factor = LONG_SIDE / max(picture.size)
+    image = Image.open(BytesIO(data)).convert("RGB")
+    factor = LONG_SIDE / max(image.size)
     if factor >= 1:
-        return picture
-    width, height = (round(side * factor) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
+        return image
+    width, height = (round(side * factor) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def rows(sources: tuple[str, ...]) -> Iterator[dict[str, str]]:

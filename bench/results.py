@@ -1,6 +1,6 @@
 """From a benchmark's JSON to a table that is kept: ``python -m bench.results FILE.json`` writes bench/results/*.csv.
 
-    pytest bench --benchmark-only --pictures 24 --benchmark-json runs/bench.json
+    pytest bench --benchmark-only --images 24 --benchmark-json runs/bench.json
     python -m bench.results runs/bench.json
 
 The file is named after the machine and the model; its first lines say what it was and which versions ran.
@@ -21,13 +21,13 @@ COLUMNS = ("suite", "what", "median ms", "rounds", "MP/s in", "GFLOP/s", "parity
 
 
 def rows(report: dict[str, Any]) -> list[tuple[Row, int, float | None]]:
-    """The rows that say what they measured, with their rounds and GFLOP/s; times are of one picture on folders."""
+    """The rows that say what they measured, with their rounds and GFLOP/s; times are of one image on folders."""
     found = []
     for item in report["benchmarks"]:
         extra = item["extra_info"]
         if "label" not in extra:
             continue
-        milliseconds = extra.get("milliseconds") or item["stats"]["median"] * 1e3 / extra.get("pictures", 1)
+        milliseconds = extra.get("milliseconds") or item["stats"]["median"] * 1e3 / extra.get("images", 1)
         megapixels = extra.get("MP/s in", 0.0) * milliseconds / 1e3
         row = Row(item["group"], extra["label"], milliseconds, megapixels, extra.get("parity_db"))
         found.append((row, item["stats"]["rounds"], extra.get("GFLOP/s")))

@@ -16,7 +16,7 @@ from bench.baselines import BASELINES, bytes_of, values_of
 from bench.common import EAGER, Row, engines, name_of, real_batch
 from gankit import backends
 from gankit.backends.base import Request
-from gankit.backends.parity import compare, reference
+from gankit.backends.choice.parity import compare, reference
 from gankit.checkpoints import Loaded, open_model
 from gankit.models.cost import cost
 

@@ -1,7 +1,7 @@
-"""End to end on a folder: PNG in, PNG out, decode and encode included, per picture.
+"""End to end on a folder: PNG in, PNG out, decode and encode included, per image.
 
-``--pictures N`` takes the first N of kodak24 (default 4; 24 is the whole set). Weights are loaded, and engines
-compiled on the first picture, before the clock starts, for the baselines too; the row of the command includes all.
+``--images N`` takes the first N of kodak24 (default 4; 24 is the whole set). Weights are loaded, and engines
+compiled on the first image, before the clock starts, for the baselines too; the row of the command includes all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from bench.baselines import BASELINES, Run, folder
-from bench.common import EAGER, GATE_DB, OPENVINO, ROOT, Row, engines, name_of, pictures, read
+from bench.common import EAGER, GATE_DB, OPENVINO, ROOT, Row, engines, images, name_of, read
 from gankit import Translator, Upscaler
 from gankit.checkpoints import open_model
 from gankit.evaluation import psnr
@@ -25,20 +25,20 @@ _PIPELINES = {"upscale": Upscaler, "translate": Translator}
 
 @pytest.fixture(scope="module")
 def sources(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The pictures, alone in a folder."""
+    """The images, alone in a folder."""
     target = tmp_path_factory.mktemp("folder")
-    chosen = pictures()[1][: request.config.getoption("--pictures")]
+    chosen = images()[1][: request.config.getoption("--images")]
     return [Path(shutil.copy(path, target)) for path in chosen]
 
 
 @pytest.fixture(scope="module")
 def suite(sources: list[Path]) -> str:
-    return f"folder {pictures()[0]}, n = {len(sources)}, per picture"
+    return f"folder {images()[0]}, n = {len(sources)}, per image"
 
 
 @pytest.fixture(scope="module")
 def truth(model: str, sources: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder for the pictures of the eager fp32 baseline; filled by its benchmark, or by the first who needs them."""
+    """Folder for the images of the eager fp32 baseline; filled by its benchmark, or by the first who needs them."""
     return tmp_path_factory.mktemp("truth")
 
 
@@ -58,10 +58,10 @@ def test_baseline(benchmark, rows, model, sources, suite, truth, tmp_path, label
 def test_gankit(benchmark, rows, model, sources, suite, truth, tmp_path, backend, precision, device):
     benchmark.group = suite
     pipeline = _PIPELINES[open_model(model).facts.task]
-    with pipeline(model, backend=backend, precision=precision, device=device) as pictures:
+    with pipeline(model, backend=backend, precision=precision, device=device) as images:
         for first in {read(path).shape: path for path in sources}.values():
-            pictures.run(first, tmp_path / "first")
-        report = benchmark.pedantic(pictures.run, args=([sources[0].parent], tmp_path / "all"), rounds=1)
+            images.run(first, tmp_path / "first")
+        report = benchmark.pedantic(images.run, args=([sources[0].parent], tmp_path / "all"), rounds=1)
     assert report.totals.done == len(sources)
     totals, engine = report.totals, report.engine
     seconds = {
@@ -77,7 +77,7 @@ def test_gankit(benchmark, rows, model, sources, suite, truth, tmp_path, backend
 
 
 def test_command(benchmark, rows, model, sources, suite, truth, tmp_path):
-    """``gankit upscale`` as a user types it, with the start of Python, the weights and the (remembered) choice."""
+    """``gankit upscale`` as a user types it, with the start of Python, the weights and the (cached) choice."""
     task = open_model(model).facts.task
     words = [sys.executable, "-c", "import sys; from gankit.cli import main; sys.exit(main())", task, "--quiet"]
     command = [*words, "--model", model, str(sources[0].parent), "--output", str(tmp_path / "all")]
@@ -104,7 +104,7 @@ def _baseline(label: str, model: str) -> Run:
 
 
 def _note(benchmark, rows, model, sources, suite, truth: Path, output: Path, label: str, remark: str = "") -> None:
-    """The row of the table; parity is the worst picture's."""
+    """The row of the table; parity is the worst image's."""
     missing = [path for path in sources if not (truth / f"{path.stem}.png").exists()]
     if missing:
         folder(_baseline(EAGER, model), missing, truth)
@@ -115,7 +115,7 @@ def _note(benchmark, rows, model, sources, suite, truth: Path, output: Path, lab
     megapixels = float(np.mean([np.prod(read(path).shape[:2]) for path in sources])) / 1e6
     row = Row(suite, label, benchmark.stats.stats.median * 1e3 / len(sources), megapixels, min(parities), remark)
     rows.append(row)
-    benchmark.extra_info.update({"label": label, "pictures": len(sources), "MP/s in": row.speed})
+    benchmark.extra_info.update({"label": label, "images": len(sources), "MP/s in": row.speed})
     benchmark.extra_info["parity_db"] = row.parity_db
     if label.startswith("gankit"):
         assert min(parities) >= GATE_DB, f"{label}: {min(parities):.1f} dB from fp32"

@@ -1,8 +1,8 @@
-"""PNG writers side by side: CPU time and bytes of one enlarged picture.
+"""PNG writers side by side: CPU time and bytes of one enlarged image.
 
 Run ``pytest bench/test_png.py --benchmark-only --benchmark-columns=min,mean``. The clock is the process's CPU time:
-while pictures are written the engine uses every core, so what an encoder burns counts, not what it takes. The
-figure ``size`` in extra_info is the file's size as a multiple of Pillow's default for the same picture.
+while images are written the engine uses every core, so what an encoder burns counts, not what it takes. The
+figure ``size`` in extra_info is the file's size as a multiple of Pillow's default for the same image.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ ENCODERS: dict[str, Encoder] = {
     "opencv default": _opencv,
     "gankit": lambda pixels: encode_png(from_array(pixels)),
 }
-PICTURES = ("smooth", "flat", "sharp", "noisy", "drawing")
+IMAGES = ("smooth", "flat", "sharp", "noisy", "drawing")
 
 
 @cache
-def picture(name: str) -> np.ndarray:
-    """A 3072×2048 picture: an enlarged photograph (Kodak 5; "flat": 23), sharpened, with grain, or text and lines."""
+def image(name: str) -> np.ndarray:
+    """A 3072×2048 image: an enlarged photograph (Kodak 5; "flat": 23), sharpened, with grain, or text and lines."""
     if name == "drawing":
-        image = Image.new("RGB", (768, 512), "white")
-        draw = ImageDraw.Draw(image)
+        pillow_image = Image.new("RGB", (768, 512), "white")
+        draw = ImageDraw.Draw(pillow_image)
         for step in range(24):
             draw.text(
                 (8 + 3 * step, 21 * step), "The quick brown fox jumps over the lazy dog. " * 3, fill=(step * 9, 20, 60)
@@ -74,11 +74,11 @@ def picture(name: str) -> np.ndarray:
     else:
         number = "23" if name == "flat" else "05"
         path = KODAK / f"{number}.png"
-        image = Image.open(path).convert("RGB") if path.exists() else _stand_in()
-    image = image.resize((3072, 2048), Image.Resampling.BICUBIC)
+        pillow_image = Image.open(path).convert("RGB") if path.exists() else _stand_in()
+    pillow_image = pillow_image.resize((3072, 2048), Image.Resampling.BICUBIC)
     if name in ("sharp", "noisy"):
-        image = image.filter(ImageFilter.UnsharpMask(3, 120, 0))
-    pixels = np.asarray(image)
+        pillow_image = pillow_image.filter(ImageFilter.UnsharpMask(3, 120, 0))
+    pixels = np.asarray(pillow_image)
     if name == "noisy":
         grain = np.random.default_rng(0).normal(0, 1.5, pixels.shape[:2])[..., None]
         pixels = np.clip(np.rint(pixels + grain), 0, 255).astype(np.uint8)
@@ -98,17 +98,17 @@ def _stand_in() -> Image.Image:
 
 @cache
 def reference_size(name: str) -> int:
-    return len(ENCODERS["pillow default"](picture(name)))
+    return len(ENCODERS["pillow default"](image(name)))
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.benchmark(group="png 3072x2048", timer=time.process_time, min_rounds=1, warmup=False)
 def test_png(benchmark, encoder: str, name: str) -> None:
-    pixels = picture(name)
+    pixels = image(name)
     encode = ENCODERS[encoder]
     data = benchmark.pedantic(encode, args=(pixels,), rounds=3 if "default" not in encoder else 1)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
-    benchmark.extra_info.update(encoder=encoder, picture=name, bytes=len(data))
+    benchmark.extra_info.update(encoder=encoder, image=name, bytes=len(data))
     benchmark.extra_info["size"] = round(len(data) / reference_size(name), 3)
     benchmark.extra_info["MP/s"] = round(pixels.shape[0] * pixels.shape[1] / 1e6 / benchmark.stats.stats.min, 1)

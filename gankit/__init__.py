@@ -1,10 +1,10 @@
-"""gankit: run trained GAN generators over real pictures, fast and proven.
+"""gankit: run trained GAN generators over real images, fast and proven.
 
     import gankit
 
     generator = gankit.load("srgan")                       # a torch nn.Module
     upscaler = gankit.Upscaler("srgan", backend="auto")
-    big = upscaler(picture)                                # PIL, NumPy HWC uint8/uint16 or torch NCHW float
+    big = upscaler(image)                                # PIL, NumPy HWC uint8/uint16 or torch NCHW float
     upscaler.run(["photos/"], "upscaled/")
 
 Importing gankit imports no torch; the first use of one of these names does.

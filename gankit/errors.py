@@ -22,10 +22,10 @@ class UsageError(GankitError):
 
 
 class ImageError(GankitError):
-    """One picture cannot be read or written; the others go on.
+    """One image cannot be read or written; the others go on.
 
     Args:
-        path: the picture.
+        path: the image.
         reason: what is wrong and what to do, without the file's name.
     """
 
@@ -50,13 +50,13 @@ class BackendError(GankitError):
 
 
 class NotFiniteError(BackendError):
-    """One picture left the range of fp16 in the engine, which would make black patches; the others go on."""
+    """One image left the range of fp16 in the engine, which would make black patches; the others go on."""
 
     exit_code = 1
 
 
 class ParityError(GankitError):
-    """An engine's or an artefact's pictures are too far from the fp32 ones."""
+    """An engine's or an artefact's images are too far from the fp32 ones."""
 
     exit_code = 1
 

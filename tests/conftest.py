@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of real pictures and benchmarks: GANKIT_DATA, else shared/data beside the repository."""
+    """The folder of real images and benchmarks: GANKIT_DATA, else shared/data beside the repository."""
     folder = Path(os.environ.get("GANKIT_DATA") or ROOT.parent / "shared" / "data")
     if not folder.is_dir():
         pytest.skip("no data folder: set GANKIT_DATA")
@@ -26,5 +26,5 @@ def data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Exported files and remembered choices of the tests, apart from the user's."""
+    """Exported files and cached choices of the tests, apart from the user's."""
     os.environ["GANKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))

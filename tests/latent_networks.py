@@ -14,7 +14,7 @@ OPTIONS = {
 
 
 def weights(folder, name, grow=3.0):
-    """A file with a small model of that name, whose pictures have contrast and whose norms count."""
+    """A file with a small model of that name, whose images have contrast and whose norms count."""
     torch.manual_seed(1)
     module = models.build(name, OPTIONS[name])
     for key, value in module.state_dict().items():

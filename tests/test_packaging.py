@@ -166,9 +166,9 @@ def test_the_readmes_quality_is_that_of_the_cards(model):
 
 def test_examples_have_a_source_and_a_licence():
     text = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
-    pictures = [path for path in (ROOT / "examples").iterdir() if path.suffix != ".md"]
-    assert len(pictures) >= 3
-    for path in pictures:
+    images = [path for path in (ROOT / "examples").iterdir() if path.suffix != ".md"]
+    assert len(images) >= 3
+    for path in images:
         assert path.stat().st_size < 60_000
         line = next(line for line in text.splitlines() if f"`{path.name}`" in line)
         assert "CC0" in line or "public domain" in line

@@ -50,7 +50,7 @@ class Source:
         value_range: of input and output.
         versions: of packages that the manifest shall name beside torch and ONNX.
         minimum: input sides must be at least this.
-        latent: numbers in one latent of a generator that starts from them; 0 for one that takes pictures.
+        latent: numbers in one latent of a generator that starts from them; 0 for one that takes images.
         classes: that it takes beside the latent; 0 for none.
     """
 
@@ -92,7 +92,7 @@ def make_onnx(
     precision: Precision = "fp32",
     opset: int | None = None,
     threshold: float | None = None,
-    pictures: Sequence[str] = (),
+    images: Sequence[str] = (),
 ) -> Manifest:
     """Write an ONNX file and its manifest; both are there and proven, or what was there before is untouched.
 
@@ -100,11 +100,11 @@ def make_onnx(
         generator: fp32, eval mode, on the CPU.
         source: its facts.
         path: the ``.onnx`` file; replaced if there.
-        batches: real pictures, (N, C, H, W) float32 in the value range, from ``parity.samples``.
+        batches: real images, (N, C, H, W) float32 in the value range, from ``parity.samples``.
         precision: of everything but normalisations. The file takes and gives float32 in all of them.
         opset: ``None`` for ``onnx.default_opset``.
         threshold: PSNR in dB that each shape has to reach; ``None`` for ``THRESHOLDS``.
-        pictures: names of the pictures that the batches were cut from, for the manifest.
+        images: names of the images that the batches were cut from, for the manifest.
 
     Raises:
         ParityFailedError: it does not.
@@ -115,7 +115,7 @@ def make_onnx(
     """
     write = partial(export_onnx, channels=source.channels, multiple=source.multiple)
     convert = partial(typed, precision=precision)
-    return _make(generator, source, Path(path), batches, convert, write, precision, opset, threshold, pictures)
+    return _make(generator, source, Path(path), batches, convert, write, precision, opset, threshold, images)
 
 
 def make_latent_onnx(
@@ -156,7 +156,7 @@ def _make(
     precision: Precision,
     opset: int | None,
     threshold: float | None,
-    pictures: Sequence[str],
+    images: Sequence[str],
 ) -> Manifest:
     """What both kinds share: ``convert`` types the rewritten module, ``write`` exports it."""
     opset = default_opset(precision) if opset is None else opset
@@ -199,8 +199,8 @@ def _make(
             runtime=runtime,
             parity=figures,
             versions={**source.versions, **manifests.versions("torch", "onnx", "onnxscript", runtime)},
-            pictures=tuple(pictures),
-            takes="latents" if source.latent else "pictures",
+            images=tuple(images),
+            takes="latents" if source.latent else "images",
             minimum=source.minimum,
             latent=source.latent,
             classes=source.classes,

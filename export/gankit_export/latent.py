@@ -52,7 +52,7 @@ def export_latent_onnx(
 
 
 def typed_latent(module: nn.Module, precision: Precision, *, conditional: bool) -> nn.Module:
-    """``precision.typed`` for a generator of latents: they and its pictures are float32, classes stay integers.
+    """``precision.typed`` for a generator of latents: they and its images are float32, classes stay integers.
 
     Raises:
         RangeError: a weight is too large for the precision.
@@ -86,5 +86,5 @@ class _ConditionalEdges(Float32Edges):
     """``Float32Edges`` with a class beside the latent."""
 
     def forward(self, x: Tensor, classes: Tensor) -> Tensor:  # type: ignore[override]
-        """(N, latent) float32 and (N,) int64 in, float32 pictures out."""
+        """(N, latent) float32 and (N,) int64 in, float32 images out."""
         return self.inner(x.to(self.dtype), classes).float()

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from gankit_export.parity import ShapeParity
 
-Takes = Literal["pictures", "latents"]
+Takes = Literal["images", "latents"]
 FORMAT = 1
 _ALSO_AS = {"onnxruntime": ("onnxruntime-gpu",)}
 
@@ -43,11 +43,11 @@ class Manifest:
         runtime: what ran the file for the parity, on a CPU.
         parity: against the fp32 generator, for each shape.
         versions: of the packages that made it and of the runtime.
-        pictures: names of the pictures that the parity was measured on, as the shapes took them in turn; empty where
+        images: names of the images that the parity was measured on, as the shapes took them in turn; empty where
             nobody named them.
-        takes: ``"pictures"``, or ``"latents"``: float32, standard normal.
+        takes: ``"images"``, or ``"latents"``: float32, standard normal.
         minimum: input sides must be at least this.
-        latent: numbers in one latent; 0 for pictures.
+        latent: numbers in one latent; 0 for images.
         classes: that the second input, int64, chooses from, counted from 0; 0 where there is none.
     """
 
@@ -69,8 +69,8 @@ class Manifest:
     runtime: str
     parity: tuple[ShapeParity, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
-    pictures: tuple[str, ...] = ()
-    takes: Takes = "pictures"
+    images: tuple[str, ...] = ()
+    takes: Takes = "images"
     minimum: int = 1
     latent: int = 0
     classes: int = 0
@@ -96,7 +96,7 @@ class Manifest:
                 )
                 for item in content["parity"]
             )
-            for name in ("value_range", "half_convolutions", "pictures"):
+            for name in ("value_range", "half_convolutions", "images"):
                 content[name] = tuple(content.get(name, ()))
             return cls(**content)
         except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -1,8 +1,8 @@
-"""How far an exported file's pictures are from those of the fp32 module.
+"""How far an exported file's images are from those of the fp32 module.
 
 Two figures, because one runtime on a CPU does not see everything: ONNX Runtime has no fp16 kernels there and computes
 an fp16 file in fp32, without the casts between layers, so that an activation beyond 65504 passes unseen and is a black
-picture on the first GPU. The typed module, run eagerly, rounds and overflows as the file says; only its convolutions
+image on the first GPU. The typed module, run eagerly, rounds and overflows as the file says; only its convolutions
 sum in float32 (as tensor cores do), for fp16 convolutions take minutes on CPUs that have no instructions for them.
 """
 
@@ -24,11 +24,11 @@ from torch.utils._pytree import tree_map
 Runtime = Literal["onnxruntime", "openvino"]
 Batch = NDArray[np.float32]
 Inputs = Batch | tuple[NDArray[Any], ...]
-"""What a generator is called with: pictures, or latents and the like in the order of its arguments."""
+"""What a generator is called with: images, or latents and the like in the order of its arguments."""
 
-# Heights and widths at which parity is measured: a whole small picture, a tiny one, odd sides.
+# Heights and widths at which parity is measured: a whole small image, a tiny one, odd sides.
 SHAPES = ((192, 256), (32, 32), (97, 131))
-_PICTURES = 4  # axes
+_IMAGES = 4  # axes
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ShapeParity:
 
     Attributes:
         shape: (N, C, H, W) of the input, or (N, latent).
-        psnr: of the file in its runtime, dB; infinite for equal pictures, ``-inf`` for values that are not finite.
+        psnr: of the file in its runtime, dB; infinite for equal images, ``-inf`` for values that are not finite.
         max_abs: largest absolute difference of the same; 1 is full scale.
         eager_psnr: of the typed module, run by torch, dB: layers in their own types, the sums of convolutions and
             matrix products in float32.
@@ -56,7 +56,7 @@ class ShapeParity:
     @property
     def title(self) -> str:
         """The input in words: ``"256×192"`` (width and height), or ``"5 latents"``."""
-        if len(self.shape) == _PICTURES:
+        if len(self.shape) == _IMAGES:
             return f"{self.shape[3]}×{self.shape[2]}"
         return f"{self.shape[0]} latent{'s' if self.shape[0] > 1 else ''}"
 
@@ -78,17 +78,17 @@ def shapes(multiple: int = 1, minimum: int = 1) -> list[tuple[int, int]]:
 
 
 def samples(
-    pictures: Sequence[NDArray[np.unsignedinteger]],
+    images: Sequence[NDArray[np.unsignedinteger]],
     *,
     channels: int = 3,
     multiple: int = 1,
     minimum: int = 1,
     value_range: tuple[float, float] = (0.0, 1.0),
 ) -> list[Batch]:
-    """Cut pictures to the shapes at which parity is measured: each shape once, and each picture at least once.
+    """Cut images to the shapes at which parity is measured: each shape once, and each image at least once.
 
     Args:
-        pictures: (H, W, 3) RGB, uint8 or uint16, at least one. The middle is cut; small ones are mirrored to size.
+        images: (H, W, 3) RGB, uint8 or uint16, at least one. The middle is cut; small ones are mirrored to size.
         channels: 3, or 1 for their mean.
         multiple: sides are rounded up to a multiple of this.
         minimum: no side is shorter.
@@ -99,8 +99,8 @@ def samples(
     """
     low, high = value_range
     batches, sizes = [], shapes(multiple, minimum)
-    for index in range(max(len(sizes), len(pictures))):
-        pixels = pictures[index % len(pictures)]
+    for index in range(max(len(sizes), len(images))):
+        pixels = images[index % len(images)]
         height, width = sizes[index % len(sizes)]
         short = [(0, max(0, want - have)) for want, have in zip((height, width), pixels.shape, strict=False)]
         pixels = np.pad(pixels, (*short, (0, 0)), mode="symmetric")
@@ -192,7 +192,7 @@ class _WideSums(TorchDispatchMode):
 def compare(
     result: NDArray[np.floating], wanted: NDArray[np.floating], value_range: tuple[float, float] = (0.0, 1.0)
 ) -> tuple[float, float]:
-    """PSNR in dB and largest difference of two pictures, both scaled to [0, 1] and clamped there.
+    """PSNR in dB and largest difference of two images, both scaled to [0, 1] and clamped there.
 
     Raises:
         ValueError: their shapes differ.

@@ -32,7 +32,7 @@ class RangeError(ValueError):
 class Float32Norm(nn.Module):
     """A normalisation that computes in float32 between narrow neighbours.
 
-    fp16 squares overflow beyond 256, which is where black and NaN pictures come from.
+    fp16 squares overflow beyond 256, which is where black and NaN images come from.
 
     Args:
         norm: the normalisation; its parameters and buffers are made float32.

@@ -14,13 +14,13 @@ from typing import ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
-from gankit.backends.kernels import wanted
+from gankit.backends.cuda.kernels import wanted
 from gankit.errors import BackendError
 from gankit.models.facts import Facts, Precision
 
 __all__ = ["Backend", "Engine", "EngineMemoryError", "Precision", "Request", "Wants", "memory_errors"]
 
-Wants = Literal["tiles", "pictures"]
+Wants = Literal["tiles", "images"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Request:
         precision: arithmetic of the convolutions. Sums of normalisations are fp32 in all of them.
         device: ``"cpu"`` or ``"cuda"``, ``"cuda:1"``, …
         threads: CPU threads, or ``None`` for the physical cores that this process may use.
-        kernels: run gankit's own kernels on a GPU; see :mod:`gankit.backends.kernels`.
+        kernels: run gankit's own kernels on a GPU; see :mod:`gankit.backends.cuda.kernels`.
     """
 
     generator: nn.Module
@@ -73,7 +73,7 @@ class Engine(ABC):
         backend: name of its backend.
         precision: arithmetic that it runs in.
         device: where it runs.
-        wants: ``"tiles"``: batches of equal tiles, small enough for memory; ``"pictures"``: one whole picture
+        wants: ``"tiles"``: batches of equal tiles, small enough for memory; ``"images"``: one whole image
             at a time, of any size, which it streams through a bounded memory itself.
     """
 

@@ -40,7 +40,7 @@ class CompileBackend(Backend):
         return None
 
     def load(self, request: Request) -> Engine:
-        """Traces and compiles, for pictures of all sizes."""
+        """Traces and compiles, for images of all sizes."""
         require(self, request)
         module = torch.compile(ready(request), dynamic=True, fullgraph=True)
         engine = CompiledEngine(self.name, request, module)  # type: ignore[arg-type]
@@ -55,14 +55,14 @@ class CompiledEngine(ModuleEngine):
     traces, before the options apply. So the global one is set around every call; only the first compiles.
 
     Also with ``dynamic=True`` a size of 1, and sides that are equal in the first batch, become constants of the code.
-    So it is compiled for a picture that is not square; on a CPU every call then has one picture, on a GPU code for
-    one and for several is made. (fp32 pictures of up to 20480 values per layer, 320 pixels of 64 channels, cost another
-    compilation: torch has other convolutions for them.) Float pictures are copied in inference mode: the code is for
+    So it is compiled for an image that is not square; on a CPU every call then has one image, on a GPU code for
+    one and for several is made. (fp32 images of up to 20480 values per layer, 320 pixels of 64 channels, cost another
+    compilation: torch has other convolutions for them.) Float images are copied in inference mode: the code is for
     such tensors only.
     """
 
     def warm_up(self) -> None:
-        """Compile all the code that pictures of any size will need."""
+        """Compile all the code that images of any size will need."""
         height, width = (-(-side // self._facts.multiple) * self._facts.multiple for side in _WARM_UP)
         for count in (1,) if self.device == "cpu" else (1, 2):
             self.run(torch.zeros(count, self._facts.channels, height, width))
@@ -77,5 +77,5 @@ class CompiledEngine(ModuleEngine):
         with inductor.patch(freezing=self.device == "cpu"):
             if self.device != "cpu" or batch.ndim != 4 or batch.shape[0] <= 1:
                 return super().run(batch)
-            results = [super(CompiledEngine, self).run(picture) for picture in batch.split(1)]
+            results = [super(CompiledEngine, self).run(image) for image in batch.split(1)]
             return torch.cat(results).contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""torch, layer by layer. On a CPU it streams whole pictures in bands through oneDNN's fused convolutions."""
+"""torch, layer by layer. On a CPU it streams whole images in strips through oneDNN's fused convolutions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gankit_export.precision import DTYPES, RangeError, typed
 from gankit_export.rewrites import for_inference
 from torch import Tensor, fx
 
-from gankit.backends import kernels
 from gankit.backends.base import Backend, Engine, Precision, Request
-from gankit.backends.lockstep import Lockstep
-from gankit.backends.picture_norm import keep_channels_last
+from gankit.backends.cpu.instance_norm import keep_channels_last
+from gankit.backends.cpu.layerwise import Layerwise
+from gankit.backends.cpu.streaming import NotStreamableError, Stream
+from gankit.backends.cpu.threads import default_threads, limited_threads
+from gankit.backends.cuda import kernels
 from gankit.backends.pixels import check, from_values, to_values
-from gankit.backends.streaming import NotStreamableError, Stream
-from gankit.backends.threads import default_threads, limited_threads
 from gankit.errors import BackendError, NotFiniteError
 
 
@@ -42,7 +42,7 @@ class EagerBackend(Backend):
             try:
                 return StreamingEngine(request, Stream(module))
             except NotStreamableError:
-                pass  # whole-picture layers: tiles, in the ordinary way
+                pass  # whole-image layers: tiles, in the ordinary way
         if request.device == "cpu":
             keep_channels_last(module)
         return ModuleEngine(self.name, request, ready(request, module))
@@ -107,7 +107,7 @@ def ready(request: Request, module: torch.nn.Module | None = None) -> torch.nn.M
 def exact_fp32(device: str, precision: Precision) -> Iterator[None]:
     """Convolutions and matrix products in true float32 inside, and as before outside.
 
-    On a GPU torch rounds the inputs of fp32 convolutions to TF32, 11 bits, unless it is told not to. The setting is
+    On a GPU torch rounds the inputs of fp32 convolutions to TF32, 11 bits, unless it is set not to. The setting is
     the process's; its older form, ``torch.backends.cudnn.allow_tf32``, cannot be read inside. Does nothing for other
     precisions and on a CPU.
 
@@ -140,27 +140,27 @@ def bf16_on_cpu() -> bool:
 
 
 class StreamingEngine(Engine):
-    """Whole pictures, in bands."""
+    """Whole images, in strips."""
 
     def __init__(self, request: Request, stream: Stream) -> None:
         self.backend, self.precision, self.device = EagerBackend.name, request.precision, request.device
-        self.wants = "pictures"
+        self.wants = "images"
         self._stream, self._facts, self._threads = stream, request.facts, request.threads or default_threads()
 
     def run(self, batch: Tensor) -> Tensor:
-        """See :meth:`Engine.run`; the pictures of a batch run one after the other."""
+        """See :meth:`Engine.run`; the images of a batch run one after the other."""
         check(batch, self._facts)
         count, channels, height, width = batch.shape
         channels = self._facts.out_channels or channels
         scale, dtype = self._facts.scale, DTYPES[self.precision]
         canvas = torch.empty((count, height * scale, width * scale, channels), dtype=batch.dtype).permute(0, 3, 1, 2)
         with torch.inference_mode(), limited_threads(self._threads):
-            for picture, target in zip(batch.split(1), canvas.split(1), strict=True):
+            for image, target in zip(batch.split(1), canvas.split(1), strict=True):
 
                 def write(rows: Tensor, row: int, target: Tensor = target) -> None:
                     target[:, :, row : row + rows.shape[2]] = from_values(rows, self._facts, batch.dtype)
 
-                self._stream.run(picture, lambda rows: to_values(rows, self._facts, dtype), write)
+                self._stream.run(image, lambda rows: to_values(rows, self._facts, dtype), write)
         return canvas
 
 
@@ -187,8 +187,8 @@ class ModuleEngine(Engine):
         return pixels.contiguous(memory_format=torch.channels_last).cpu()
 
 
-class LockstepEngine(Engine):
-    """Whole pictures of a network with whole-picture norms, in a bounded memory, on the CPU.
+class LayerwiseEngine(Engine):
+    """Whole images of a network with whole-image norms, in a bounded memory, on the CPU.
 
     Args:
         request: what to run.
@@ -201,27 +201,27 @@ class LockstepEngine(Engine):
     def __init__(self, request: Request, max_bytes: int) -> None:
         require(EagerBackend(), request)
         if request.device != "cpu":
-            raise BackendError(f"bands in lock-step run on the CPU, not on {request.device}: use --device cpu")
+            raise BackendError(f"layerwise runs run on the CPU, not on {request.device}: use --device cpu")
         self.backend, self.precision, self.device = EagerBackend.name, request.precision, request.device
-        self.wants = "pictures"
+        self.wants = "images"
         module = typed_module(request)
         if not isinstance(module, fx.GraphModule):
-            raise BackendError(f"'{request.facts.name}' has no graph, which bands in lock-step need")
-        self._plan = Lockstep(module, max_bytes)
+            raise BackendError(f"'{request.facts.name}' has no graph, which layerwise runs need")
+        self._plan = Layerwise(module, max_bytes)
         self._facts, self._threads = request.facts, request.threads or default_threads()
 
     def run(self, batch: Tensor) -> Tensor:
-        """See :meth:`Engine.run`; the pictures of a batch run one after the other."""
+        """See :meth:`Engine.run`; the images of a batch run one after the other."""
         check(batch, self._facts)
         count, channels, height, width = batch.shape
         scale, dtype = self._facts.scale, DTYPES[self.precision]
         channels = self._facts.out_channels or channels
         canvas = torch.empty((count, height * scale, width * scale, channels), dtype=batch.dtype).permute(0, 3, 1, 2)
         with torch.inference_mode(), limited_threads(self._threads):
-            for picture, target in zip(batch.split(1), canvas.split(1), strict=True):
+            for image, target in zip(batch.split(1), canvas.split(1), strict=True):
 
                 def write(rows: Tensor, row: int, target: Tensor = target) -> None:
                     target[:, :, row : row + rows.shape[2]] = from_values(rows, self._facts, batch.dtype)
 
-                self._plan.run(to_values(picture, self._facts, dtype), write)
+                self._plan.run(to_values(image, self._facts, dtype), write)
         return canvas

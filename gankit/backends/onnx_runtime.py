@@ -11,9 +11,9 @@ from torch import Tensor
 
 from gankit.backends.artefacts import open_onnx
 from gankit.backends.base import Backend, Engine, Precision, Request, memory_errors
+from gankit.backends.cpu.threads import physical_cores
 from gankit.backends.eager import require
 from gankit.backends.pixels import check, from_values, to_values
-from gankit.backends.threads import physical_cores
 
 
 class OnnxRuntimeBackend(Backend):

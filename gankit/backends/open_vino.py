@@ -13,9 +13,9 @@ from torch import Tensor
 
 from gankit.backends.artefacts import open_onnx
 from gankit.backends.base import Backend, Engine, EngineMemoryError, Precision, Request, memory_errors
+from gankit.backends.cpu.threads import physical_cores
 from gankit.backends.eager import require
 from gankit.backends.pixels import FULL_SCALE, check
-from gankit.backends.threads import physical_cores
 from gankit.models.facts import Facts
 
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}

@@ -10,7 +10,7 @@ from gankit.errors import CheckpointError
 from gankit.models.facts import Direction
 
 # What the two are called as keys and prefixes, in lower case and without underscores: netG_A, G_A2B, genA2B, …
-# As in the paper G_A is the generator that takes pictures of A.
+# As in the paper G_A is the generator that takes images of A.
 _STEMS = ("netg", "g", "gen", "generator")
 _NAMES: Mapping[Direction, frozenset[str]] = {
     "AtoB": frozenset(stem + end for stem in _STEMS for end in ("a", "ab", "a2b")),

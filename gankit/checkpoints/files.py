@@ -47,7 +47,7 @@ class Stored:
 
 
 def read(path: Path, direction: Direction | None = None) -> Stored:
-    """Read a ``.safetensors`` file or a PyTorch one (zip or older pickle), told apart by content, not by name.
+    """Read a ``.safetensors`` file or a PyTorch one (zip or older pickle), recognised by content, not by name.
 
     Args:
         path: the weights file. PyTorch files go through ``torch.load(weights_only=True)`` and nothing else.

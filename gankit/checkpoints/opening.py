@@ -41,11 +41,12 @@ def open_model(
     Args:
         name_or_path: a registry name, for the weights that ship with gankit, or a weights file: our own, one of the
             layouts in ``checkpoints/layouts``, or an upscaler that an installed spandrel knows.
-        direction: of CycleGAN's two generators, the one from A to B or from B to A: told by the keys of a file that
-            holds both, or by the names of two files (``…_G_A.pth`` and ``…_G_B.pth``), either of which may be given.
-        norm: what a BatchNorm goes by: ``"instance"``, the picture's own statistics, or ``"eval"``, the running ones;
+        direction: of CycleGAN's two generators, the one from A to B or from B to A. The keys of a file that holds both
+            say which is which, or the names of two files (``…_G_A.pth`` and ``…_G_B.pth``), either of which may be
+            given.
+        norm: what a BatchNorm goes by: ``"instance"``, the image's own statistics, or ``"eval"``, the running ones;
             ``None`` for the model's default, which is its paper's.
-        options: of the model, in place of those that were told from the keys: what no key holds, such as the
+        options: of the model, in place of those that were recognised from the keys: what no key holds, such as the
             ``activation`` of an ``srvgg`` or the ``bn_eps`` of an ``srgan``.
 
     Returns:
@@ -164,7 +165,7 @@ def _fill(path: Path, generator: nn.Module, found: Match) -> None:
 
 
 def _idle(name: str, wanted: Mapping[str, Tensor]) -> bool:
-    """Whether a weight is a running statistic of a layer that goes by the picture's own."""
+    """Whether a weight is a running statistic of a layer that goes by the image's own."""
     layer, _, last = name.rpartition(".")
     return last in ("running_mean", "running_var") and f"{layer}.weight" in wanted
 

@@ -2,7 +2,7 @@
 
 spandrel (chaiNNer-org, MIT licence) tells some fifty architectures by their keys. Of it gankit uses
 ``ModelLoader.load_from_state_dict`` on tensors that were read safely, the descriptor that this gives, with its module
-and its size rules, and nothing else: it reads no file, and its pictures go through gankit's own pipeline.
+and its size rules, and nothing else: it reads no file, and its images go through gankit's own pipeline.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from gankit.errors import CheckpointError
 from gankit.models.facts import Facts, Precision
 
 _PURPOSES = ("SR", "Restoration")
-_PROBE = 32  # side of the picture on which a module is compared with its descriptor
+_PROBE = 32  # side of the image on which a module is compared with its descriptor
 _LEAST_TILE = 128  # engines are measured on tiles that are at least as large
 
 
 class Described(nn.Module):
-    """A module behind its descriptor, which pads the picture, prepares it and picks the result.
+    """A module behind its descriptor, which pads the image, prepares it and picks the result.
 
     Args:
         descriptor: spandrel's ``ImageModelDescriptor``. Its module is also one of this one's, so that a copy, a cast or
@@ -39,14 +39,14 @@ class Described(nn.Module):
         self._descriptor = descriptor
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, C, scale·H, scale·W) in [0, 1], picture by picture, as it is documented."""
-        return torch.cat([self._descriptor(picture) for picture in x.split(1)])
+        """(N, C, H, W) in [0, 1] -> (N, C, scale·H, scale·W) in [0, 1], image by image, as it is documented."""
+        return torch.cat([self._descriptor(image) for image in x.split(1)])
 
 
 def open_with_spandrel(path: Path, stored: Stored, unknown: CheckpointError) -> Loaded:
     """Load weights that no layout of ours fits.
 
-    The receptive field of a foreign network is not known, so that its pictures are never cut into tiles.
+    The receptive field of a foreign network is not known, so that its images are never cut into tiles.
 
     Args:
         path: the weights file.
@@ -55,7 +55,7 @@ def open_with_spandrel(path: Path, stored: Stored, unknown: CheckpointError) -> 
 
     Raises:
         CheckpointError: spandrel is missing or broken, does not know the weights either, or they are of a network that
-            is neither for upscaling nor for restoring pictures. The text names no file.
+            is neither for upscaling nor for restoring images. The text names no file.
     """
     spandrel = _spandrel(unknown)
     try:
@@ -95,7 +95,7 @@ def _facts(descriptor: Any) -> Facts:
     taken, made = descriptor.input_channels, descriptor.output_channels
     name = descriptor.architecture.name
     if taken != made or taken not in (1, 3):
-        raise CheckpointError(f"{name} makes {made} channels of {taken}: pictures have 1 or 3")
+        raise CheckpointError(f"{name} makes {made} channels of {taken}: images have 1 or 3")
     narrow: dict[Precision, bool] = {"bf16": descriptor.supports_bfloat16, "fp16": descriptor.supports_half}
     return Facts(
         name=f"spandrel-{re.sub(r'[^A-Za-z0-9.]+', '-', descriptor.architecture.id)}",
@@ -114,22 +114,22 @@ def _facts(descriptor: Any) -> Facts:
 def _plain(descriptor: Any) -> bool:
     """Whether the module alone does what its descriptor does. It can be rewritten and exported then.
 
-    Some modules return more than a picture, or take more than one; only the descriptor knows. It also makes pictures
+    Some modules return more than an image, or take more than one; only the descriptor knows. It also makes images
     square, which our pipeline does not.
     """
     sizes = descriptor.size_requirements
     if sizes.square or sizes.minimum > _LEAST_TILE:
         return False
     side = -(-max(_PROBE, sizes.minimum) // sizes.multiple_of) * sizes.multiple_of
-    picture = torch.rand(1, descriptor.input_channels, side, side, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(1, descriptor.input_channels, side, side, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         try:
-            wanted = descriptor(picture.clone())
+            wanted = descriptor(image.clone())
         except Exception as error:
             raise CheckpointError(f"spandrel cannot run it: {_first_line(error)}") from error
         try:
-            result = descriptor.model(picture.clone())
-        except Exception:  # it wants more than a picture
+            result = descriptor.model(image.clone())
+        except Exception:  # it wants more than an image
             return False
     if not isinstance(result, Tensor) or result.shape != wanted.shape:
         return False

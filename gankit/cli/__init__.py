@@ -24,9 +24,9 @@ _OF_THE_FILES = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC,
 
 COMMANDS: Mapping[str, Entry] = MappingProxyType(
     {
-        "upscale": Entry("upscale:upscale", "Upscale pictures and folders of pictures."),
-        "translate": Entry("translate:translate", "Translate pictures by an image-to-image generator."),
-        "generate": Entry("generate:generate", "Generate pictures from noise."),
+        "upscale": Entry("upscale:upscale", "Upscale images and folders of images."),
+        "translate": Entry("translate:translate", "Translate images by an image-to-image generator."),
+        "generate": Entry("generate:generate", "Generate images from noise."),
         "export": Entry("export:export", "Write a model as ONNX, with a manifest and proven parity."),
         "convert": Entry("convert:convert", "Turn anybody's weights file into safetensors."),
         "doctor": Entry("doctor:doctor", "Show what can run here, and why the rest cannot."),
@@ -42,7 +42,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
 )
 @click.version_option(__version__, prog_name="gankit")
 def gankit() -> None:
-    """Run trained GAN generators over real pictures, fast and proven.
+    """Run trained GAN generators over real images, fast and proven.
 
     Start with: gankit upscale photos/ --output upscaled/
     """
@@ -55,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; ``None`` for those of the process.
 
     Returns:
-        The exit status: 0 all done, 1 some pictures failed, 2 wrong use, 130 interrupted, 143 and 129 ended by
-        SIGTERM and SIGHUP. Errors that a user can cause are told in one line on stderr; anything else keeps its
+        The exit status: 0 all done, 1 some images failed, 2 wrong use, 130 interrupted, 143 and 129 ended by
+        SIGTERM and SIGHUP. Errors that a user can cause are reported in one line on stderr; anything else keeps its
         traceback.
     """
     with ended_as_by_ctrl_c() as signals, quiet_libraries():

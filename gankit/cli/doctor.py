@@ -18,14 +18,14 @@ def doctor(forget: bool) -> int:
     Exit status: 0, or 1 where no backend can run.
     """
     if forget:
-        from gankit.backends.remembered import forget_all
+        from gankit.backends.choice.cache import clear
 
-        count = forget_all()
-        click.echo(f"{count} remembered choice{'' if count == 1 else 's'} forgotten: the next run measures anew")
+        count = clear()
+        click.echo(f"{count} cached choice{'' if count == 1 else 's'} removed; the next run measures again")
         return 0
-    from gankit.backends.survey import survey
+    from gankit.backends.choice.environment import environment
 
-    found = survey()
+    found = environment()
     console = Console(highlight=False)
     console.print(_pairs("This machine", found.system))
     console.print()

@@ -1,4 +1,4 @@
-"""``gankit export``: a model as an ONNX file with a manifest, and proof that its pictures are right."""
+"""``gankit export``: a model as an ONNX file with a manifest, and proof that its images are right."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gankit.checkpoints import Loaded
     from gankit.models.facts import AtTest, Direction
 
-_LOWEST = 45.0  # dB; below it pictures differ visibly, so nobody may ask for less
+_LOWEST = 45.0  # dB; below it images differ visibly, so nobody may ask for less
 
 
 @click.command()
@@ -31,13 +31,13 @@ _LOWEST = 45.0  # dB; below it pictures differ visibly, so nobody may ask for le
 @click.option("--output", metavar="FILE|DIR", help="Where to write.  [default: ./MODEL_PRECISION.onnx]")
 @click.option("--format", "kind", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="Kind of file.")
 @click.option("--opset", type=click.IntRange(18, 23), help="ONNX opset.  [default: 18; bf16: 23]")
-@click.option("--parity-images", multiple=True, metavar="PATH", help="Pictures to measure on; can be repeated.")
+@click.option("--parity-images", multiple=True, metavar="PATH", help="Images to measure on; can be repeated.")
 @click.option("--threshold", type=click.FloatRange(min=_LOWEST), help="dB to reach.  [default: by precision]")
 @click.option("--direction", type=click.Choice(["AtoB", "BtoA"]), help="Of a pair of generators, the one to export.")
 @click.option(
     "--norm",
     type=click.Choice(["instance", "eval"]),
-    help="BatchNorm by the picture's statistics or the running ones.  [default: as the model's paper]",
+    help="BatchNorm by the image's statistics or the running ones.  [default: as the model's paper]",
 )
 @model_option
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
@@ -57,7 +57,7 @@ def export(
 ) -> None:
     """Write a model as ONNX, and measure it against fp32.
 
-    Batch, height and width are dynamic, the latter in the network's multiples, and it is measured on real pictures. A
+    Batch, height and width are dynamic, the latter in the network's multiples, and it is measured on real images. A
     model that generates has a dynamic batch and is measured on seeded latents.
 
     A file that is too far from the fp32 model is not kept, and the command exits with status 1.
@@ -77,7 +77,7 @@ def export(
     if facts.task == "generate" and parity_images:
         raise UsageError(f"'{model}' generates from noise and is measured on it: leave --parity-images out")
     if facts.task != "generate" and facts.channels not in (1, 3):
-        raise UsageError(f"'{model}' takes {facts.channels} channels: it is measured on pictures, which have 1 or 3")
+        raise UsageError(f"'{model}' takes {facts.channels} channels: it is measured on images, which have 1 or 3")
     if chosen not in facts.precisions:
         raise UsageError(f"'{model}' does not run in {chosen}: take --precision {' or '.join(facts.precisions)}")
     path = _output_path(output, _default_name(model, loaded, direction, chosen))
@@ -93,9 +93,9 @@ def export(
                 loaded.generator, _source(loaded), path, precision=chosen, opset=opset, threshold=threshold
             )
         else:
-            pictures = _pictures(parity_images)
+            images = _images(parity_images)
             batches = samples(
-                [pixels for _, pixels in pictures],
+                [pixels for _, pixels in images],
                 channels=facts.channels,
                 multiple=facts.multiple,
                 minimum=facts.minimum,
@@ -109,7 +109,7 @@ def export(
                 precision=chosen,
                 opset=opset,
                 threshold=threshold,
-                pictures=[name for name, _ in pictures],
+                images=[name for name, _ in images],
             )
     except ParityFailedError as error:
         _show(error.manifest)
@@ -178,8 +178,8 @@ def _output_path(output: str | None, default_name: str) -> Path:
     return path
 
 
-def _pictures(paths: tuple[str, ...]) -> list[tuple[str, np.ndarray]]:
-    """File name and pixels of the user's pictures, or of the one that ships."""
+def _images(paths: tuple[str, ...]) -> list[tuple[str, np.ndarray]]:
+    """File name and pixels of the user's images, or of the one that ships."""
     from importlib.resources import as_file, files
 
     from gankit.images import decode

@@ -1,4 +1,4 @@
-"""``gankit generate``: pictures from noise, paths between them, and reconstructions."""
+"""``gankit generate``: images from noise, paths between them, and reconstructions."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SAMPLES = 64
 
 @click.command()
 @click.option("-m", "--model", required=True, help="A name of `gankit models`, or a weights file.")
-@click.option("-o", "--output", required=True, metavar="DIR", help="Folder for the pictures.")
+@click.option("-o", "--output", required=True, metavar="DIR", help="Folder for the images.")
 @click.option("-n", "number", type=int, default=None, help=f"Samples, or paths.  [default: {_SAMPLES}]")
 @click.option("--class", "class_", type=int, default=None, help="Class of all of them.  [default: all in turn]")
-@click.option("--seed", type=int, default=None, help="The same seed makes the same pictures.  [default: 0]")
+@click.option("--seed", type=int, default=None, help="The same seed makes the same images.  [default: 0]")
 @click.option("--truncation", type=float, default=None, help="Latents within ± this: less odd, less varied.")
-@click.option("--interpolate", "steps", type=int, default=None, metavar="STEPS", help="Paths of that many pictures.")
-@click.option("--reconstruct", metavar="DIR", default=None, help="Encode the pictures of a folder and decode them.")
-@click.option("--grid", metavar="FILE", default=None, help="All pictures on one sheet too.")
+@click.option("--interpolate", "steps", type=int, default=None, metavar="STEPS", help="Paths of that many images.")
+@click.option("--reconstruct", metavar="DIR", default=None, help="Encode the images of a folder and decode them.")
+@click.option("--grid", metavar="FILE", default=None, help="All images on one sample grid too.")
 @click.option("--format", "format_", default="png", show_default=True, help="png, jpg, webp, tiff or bmp.")
 @click.option("-b", "--backend", default="auto", show_default=True, help="auto (eager), or a name of `gankit doctor`.")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="Arithmetic.")
@@ -54,16 +54,16 @@ def generate(
     overwrite: bool,
     quiet: bool,
 ) -> int:
-    """Generate pictures from noise.
+    """Generate images from noise.
 
-    They are named by their number, 000000.png first. Number and seed decide a picture: the same for any batch, backend
+    They are named by their number, 000000.png first. Number and seed decide an image: the same for any batch, backend
     and number of samples. What is in the output folder already is skipped, so that an interrupted run can be started
     again.
 
-    A path of --interpolate goes from one sample to another; --reconstruct takes pictures of the model's own size, and
+    A path of --interpolate goes from one sample to another; --reconstruct takes images of the model's own size, and
     a model with an encoder (vae).
 
-    Exit status: 0 all done, 1 some pictures failed, 2 wrong use.
+    Exit status: 0 all done, 1 some images failed, 2 wrong use.
     """
     if output == "":
         raise UsageError("the output is an empty name: the current folder is '.'")

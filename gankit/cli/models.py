@@ -99,8 +99,8 @@ def _facts(name: str, options: Mapping[str, Any] | None = None) -> dict[str, obj
         height, width = facts.output_size or (0, 0)
         rows |= {
             "latent": f"{facts.latent} numbers" + (f", one of {facts.classes} classes" if facts.classes else ""),
-            "picture": f"{width}×{height}, {facts.out_channels or facts.channels} channels",
-            "multiply-accumulates": f"{count.macs / 1e9:.3g} G a picture",
+            "image": f"{width}×{height}, {facts.out_channels or facts.channels} channels",
+            "multiply-accumulates": f"{count.macs / 1e9:.3g} G an image",
         }
     else:
         side = max(_SIDE, facts.multiple)
@@ -108,7 +108,7 @@ def _facts(name: str, options: Mapping[str, Any] | None = None) -> dict[str, obj
         try:
             field = f"{halo(generator)} input pixels on each side"
         except ValueError:
-            field = "the whole picture"
+            field = "the whole image"
         rows |= {
             "scale": f"×{facts.scale}",
             "channels": f"{facts.channels} -> {facts.out_channels or facts.channels}",

@@ -43,7 +43,7 @@ def ended_as_by_ctrl_c() -> Iterator[list[int]]:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Do not show what Pillow, tifffile and imagecodecs say of odd files: what matters is told in our own line."""
+    """Do not show what Pillow, tifffile and imagecodecs say of odd files: what matters is reported in our own line."""
     with ExitStack() as restore:
         for name in _LOGGERS:
             logger, handler = logging.getLogger(name), logging.NullHandler()

@@ -1,4 +1,4 @@
-"""The progress bar of a run: pictures and million pixels a second. Silent where stderr is no terminal."""
+"""The progress bar of a run: images and million pixels a second. Silent where stderr is no terminal."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Bar:
         self._task: TaskID | None = None
 
     def update(self, state: Progress) -> None:
-        """Show where the run is; the picture in the engine counts by the part of it that is done."""
+        """Show where the run is; the image in the engine counts by the part of it that is done."""
         if not self._shown:
             return
         name = state.current.name if state.current else ""
         speed = f"{state.output_mp / state.seconds:.1f} MP/s" if state.output_mp and state.seconds else ""
         if self._task is None:
-            # Not before: until the first picture the engine is chosen and tells its own lines.
+            # Not before: until the first image the engine is chosen and tells its own lines.
             self._bars.start()
             self._task = self._bars.add_task(name, total=state.total, speed=speed)
         # Not quite a whole one: it counts as done once it is written.

@@ -42,16 +42,16 @@ def progress(steps: int, *, batch: int, unit: str = "", quiet: bool) -> Iterator
     )
     with bar:
         task = bar.add_task("", total=steps, text="")
-        told, last = False, time.monotonic()
+        reported, last = False, time.monotonic()
 
         def tell(text: str) -> None:
             if not quiet:
                 bar.console.print(text, markup=False, highlight=False)
 
         def notify(state: State) -> None:
-            nonlocal told, last
-            if not told:
-                told = True
+            nonlocal reported, last
+            if not reported:
+                reported = True
                 if state.began:
                     tell(f"resumed at step {state.began}")
                 if state.processes > 1:
@@ -72,5 +72,5 @@ def progress(steps: int, *, batch: int, unit: str = "", quiet: bool) -> Iterator
 
 def _judged(state: State, unit: str) -> str:
     values = dict(state.validation)
-    first = f"{values.pop('score'):.3f} {unit} on the validation pictures" if unit and "score" in values else ""
+    first = f"{values.pop('score'):.3f} {unit} on the validation images" if unit and "score" in values else ""
     return ", ".join([*([first] if first else []), *(f"{name} {value:.4g}" for name, value in values.items())])

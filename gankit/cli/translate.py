@@ -1,4 +1,4 @@
-"""``gankit translate``: pictures through an image-to-image generator, at their own size."""
+"""``gankit translate``: images through an image-to-image generator, at their own size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gankit.cli.pictures import picture_options, run
+from gankit.cli.images import image_options, run
 from gankit.pipeline.translator import Translator
 
 
@@ -29,25 +29,25 @@ class _Size(click.ParamType):
 
 
 @click.command()
-@picture_options
+@image_options
 @click.option("-m", "--model", required=True, help="A weights file, or a name of `gankit models`.")
 @click.option(
     "--direction", type=click.Choice(["AtoB", "BtoA"]), help="Of a pair of generators (CycleGAN), the one to run."
 )
 @click.option(
-    "--max-memory", type=_Size(), help="Such as 2GB: larger pictures run in bands.  [default: half of what is free]"
+    "--max-memory", type=_Size(), help="Such as 2GB: larger images run in strips.  [default: half of what is free]"
 )
 @click.option(
     "--norm",
     type=click.Choice(["instance", "eval"]),
-    help="BatchNorm by the picture's statistics or the running ones.  [default: as the model's paper]",
+    help="BatchNorm by the image's statistics or the running ones.  [default: as the model's paper]",
 )
 def translate(model: str, direction: Any, max_memory: int | None, norm: Any, **options: Any) -> int:
-    """Translate pictures into a folder: any size in, the same size out.
+    """Translate images into a folder: any size in, the same size out.
 
     PATH is a file, a folder (with all below it, mirrored) or a quoted pattern such as 'photos/**/*.png'.
     What is in the output folder already is skipped, so that an interrupted run can be started again.
 
-    Exit status: 0 all done, 1 some pictures failed, 2 wrong use.
+    Exit status: 0 all done, 1 some images failed, 2 wrong use.
     """
     return run(partial(Translator, model, direction=direction, max_memory=max_memory, norm=norm), **options)

@@ -1,6 +1,6 @@
-"""How good pictures are: against the truth (PSNR, SSIM, Dice), against a set (distances of features), for the eye.
+"""How good images are: against the truth (PSNR, SSIM, Dice), against a set (distances of features), for the eye.
 
-The figures are of 8-bit pictures, whichever engine made them. Nothing that is imported here imports torch: what needs
+The figures are of 8-bit images, whichever engine made them. Nothing that is imported here imports torch: what needs
 it is in ``features``, ``classifier``, ``distances``, ``inception`` and ``perceptual``.
 """
 

@@ -1,4 +1,4 @@
-"""Figures over a benchmark: a folder of true pictures and a folder of their small versions."""
+"""Figures over a benchmark: a folder of true images and a folder of their small versions."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import numpy as np
 from PIL import Image
 
 from gankit.errors import ImageError, UsageError
-from gankit.evaluation.metrics import SSIM_SIDE, Picture, psnr, psnr_y, ssim_y
+from gankit.evaluation.metrics import SSIM_SIDE, DecodedImage, psnr, psnr_y, ssim_y
 from gankit.images import SUFFIXES, decode
 
-Upscale = Callable[[Picture], Picture]
-Distance = Callable[[Picture, Picture], float]
+Upscale = Callable[[DecodedImage], DecodedImage]
+Distance = Callable[[DecodedImage, DecodedImage], float]
 
 
 @dataclass(frozen=True)
 class Score:
-    """Figures of one picture, or their means over several.
+    """Figures of one image, or their means over several.
 
     Attributes:
-        name: the picture's stem.
+        name: the image's stem.
         psnr_y: dB, on luma.
         ssim_y: on luma.
         psnr: dB, on RGB.
@@ -44,8 +44,8 @@ class Table:
     """Figures of one way to upscale over a benchmark.
 
     Attributes:
-        scores: one per picture, by name.
-        scale: side of the true picture over side of the small one.
+        scores: one per image, by name.
+        scale: side of the true image over side of the small one.
         border: pixels cut from each side before measuring.
     """
 
@@ -55,7 +55,7 @@ class Table:
 
     @property
     def mean(self) -> Score:
-        """The means over the pictures (of dB values, as the papers average them)."""
+        """The means over the images (of dB values, as the papers average them)."""
         return Score(
             "mean",
             fmean(score.psnr_y for score in self.scores),
@@ -65,14 +65,14 @@ class Table:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, which knows no infinity: ``None`` is the PSNR of equal pictures."""
-        pictures = {score.name: _figures(score) for score in self.scores}
-        return {"scale": self.scale, "border": self.border, "mean": _figures(self.mean), "pictures": pictures}
+        """Plain values for JSON, which knows no infinity: ``None`` is the PSNR of equal images."""
+        images = {score.name: _figures(score) for score in self.scores}
+        return {"scale": self.scale, "border": self.border, "mean": _figures(self.mean), "images": images}
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A true picture and its small version, by file."""
+    """A true image and its small version, by file."""
 
     name: str
     hr: Path
@@ -83,35 +83,35 @@ def find_scale(hr_dir: Path | str, lr_dir: Path | str) -> int:
     """The scale of a benchmark, from the sizes of its first pair.
 
     Raises:
-        UsageError: a folder is missing or empty, or the first true picture has no small version.
+        UsageError: a folder is missing or empty, or the first true image has no small version.
         ImageError: one of them cannot be read.
     """
-    hr = next(iter(_pictures(Path(hr_dir)).values()))
-    lr_files = _pictures(Path(lr_dir))
+    hr = next(iter(_images(Path(hr_dir)).values()))
+    lr_files = _images(Path(lr_dir))
     lr = lr_files.get(hr.stem) or next((path for stem, path in lr_files.items() if _is_small(stem, hr.stem)), None)
     if lr is None:
-        raise UsageError(f"{hr}: no picture of that name in {lr_dir}")
+        raise UsageError(f"{hr}: no image of that name in {lr_dir}")
     return max(1, read_rgb(hr).shape[0] // read_rgb(lr).shape[0])
 
 
 def find_pairs(hr_dir: Path | str, lr_dir: Path | str, scale: int) -> tuple[Pair, ...]:
-    """Pair the pictures of two folders by stem; ``baby.png`` also pairs with ``babyx4.png`` for scale 4.
+    """Pair the images of two folders by stem; ``baby.png`` also pairs with ``babyx4.png`` for scale 4.
 
     Raises:
-        UsageError: a folder is missing or empty, or a true picture has no small version.
+        UsageError: a folder is missing or empty, or a true image has no small version.
     """
-    hr_files, lr_files = _pictures(Path(hr_dir)), _pictures(Path(lr_dir))
+    hr_files, lr_files = _images(Path(hr_dir)), _images(Path(lr_dir))
     pairs = []
     for stem, hr in hr_files.items():
         lr = lr_files.get(stem) or lr_files.get(f"{stem}x{scale}")
         if lr is None:
-            raise UsageError(f"{hr}: no picture of that name in {lr_dir}")
+            raise UsageError(f"{hr}: no image of that name in {lr_dir}")
         pairs.append(Pair(stem, hr, lr))
     return tuple(pairs)
 
 
-def read_rgb(path: Path) -> Picture:
-    """A picture as (H, W, 3) uint8 RGB; gray becomes RGB with equal channels, alpha is dropped.
+def read_rgb(path: Path) -> DecodedImage:
+    """An image as (H, W, 3) uint8 RGB; gray becomes RGB with equal channels, alpha is dropped.
 
     Raises:
         ImageError: it cannot be read.
@@ -119,11 +119,11 @@ def read_rgb(path: Path) -> Picture:
     return decode(path).to_8bit().pixels
 
 
-def read_pair(pair: Pair, scale: int) -> tuple[Picture, Picture]:
-    """Both pictures; the true one is cropped to the small one's size times ``scale``, as the benchmarks are made.
+def read_pair(pair: Pair, scale: int) -> tuple[DecodedImage, DecodedImage]:
+    """Both images; the true one is cropped to the small one's size times ``scale``, as the benchmarks are made.
 
     Returns:
-        The true picture and the small one, (H, W, 3) uint8.
+        The true image and the small one, (H, W, 3) uint8.
 
     Raises:
         ImageError: one cannot be read, or their sizes do not belong together.
@@ -136,8 +136,8 @@ def read_pair(pair: Pair, scale: int) -> tuple[Picture, Picture]:
     return hr[:height, :width], lr
 
 
-def each_pair(hr_dir: Path | str, lr_dir: Path | str, scale: int) -> Iterator[tuple[str, Picture, Picture]]:
-    """Name, true picture and small picture of every pair, one at a time."""
+def each_pair(hr_dir: Path | str, lr_dir: Path | str, scale: int) -> Iterator[tuple[str, DecodedImage, DecodedImage]]:
+    """Name, true image and small image of every pair, one at a time."""
     for pair in find_pairs(hr_dir, lr_dir, scale):
         hr, lr = read_pair(pair, scale)
         yield pair.name, hr, lr
@@ -151,19 +151,19 @@ def evaluate_pairs(
     border: int | None = None,
     lpips: Distance | None = None,
 ) -> Table:
-    """Upscale every small picture and measure it against the true one.
+    """Upscale every small image and measure it against the true one.
 
     Args:
         upscale: (h, w, 3) uint8 -> (scale·h, scale·w, 3) uint8.
-        hr_dir: folder of true pictures.
-        lr_dir: folder of small pictures with the same stems.
-        scale: side of the true picture over side of the small one.
+        hr_dir: folder of true images.
+        lr_dir: folder of small images with the same stems.
+        scale: side of the true image over side of the small one.
         border: pixels cut from each side; ``None`` is the scale, as in the papers.
         lpips: a perceptual distance to measure too, such as :class:`gankit.evaluation.perceptual.Lpips`.
 
     Raises:
-        UsageError: a folder is missing or empty, a picture has no partner, or ``upscale`` has another scale.
-        ImageError: a picture cannot be read, or the sizes do not belong together.
+        UsageError: a folder is missing or empty, an image has no partner, or ``upscale`` has another scale.
+        ImageError: an image cannot be read, or the sizes do not belong together.
         ValueError: ``upscale`` gave another dtype.
     """
     cut = scale if border is None else border
@@ -174,7 +174,7 @@ def evaluate_pairs(
         result = upscale(lr)
         if result.shape != hr.shape:
             made, wanted = (f"{p.shape[1]}×{p.shape[0]}" for p in (result, hr))
-            raise UsageError(f"{hr_dir}: the model made {made} of {name}, the true picture is {wanted} (×{scale})")
+            raise UsageError(f"{hr_dir}: the model made {made} of {name}, the true image is {wanted} (×{scale})")
         figures = psnr_y(result, hr, cut), ssim_y(result, hr, cut), psnr(result, hr, cut)
         inner = (slice(cut, hr.shape[0] - cut), slice(cut, hr.shape[1] - cut))
         scores.append(Score(name, *figures, None if lpips is None else lpips(result[inner], hr[inner])))
@@ -184,9 +184,9 @@ def evaluate_pairs(
 def bicubic(scale: int) -> Upscale:
     """The upscaler that everything is compared with: Pillow's bicubic (a = -0.5, as MATLAB's ``imresize``)."""
 
-    def upscale(picture: Picture) -> Picture:
-        height, width = picture.shape[:2]
-        return np.asarray(Image.fromarray(picture).resize((width * scale, height * scale), Image.Resampling.BICUBIC))
+    def upscale(image: DecodedImage) -> DecodedImage:
+        height, width = image.shape[:2]
+        return np.asarray(Image.fromarray(image).resize((width * scale, height * scale), Image.Resampling.BICUBIC))
 
     return upscale
 
@@ -208,10 +208,10 @@ def mean_of(values: Iterable[float | None]) -> float | None:
     return fmean(known) if len(known) == len(found) else None
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
+def _images(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
     files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES}
     if not files:
-        raise UsageError(f"{folder}: holds no pictures")
+        raise UsageError(f"{folder}: holds no images")
     return files

@@ -1,6 +1,6 @@
-"""A small convolutional classifier of 28×28 gray pictures: a feature network for Fashion-MNIST, and a judge of classes.
+"""A small convolutional classifier of 28×28 gray images: a feature network for Fashion-MNIST, and a judge of classes.
 
-Figures in its features are no FID: FID is what Inception's features give, and says nothing of gray pictures of clothes.
+Figures in its features are no FID: FID is what Inception's features give, and says nothing of gray images of clothes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gankit.models.checks import whole
 
 NAME = "fashion-classifier"
 SIDE = 28
-_MEAN, _DEVIATION = 0.286, 0.353  # of Fashion-MNIST's training pictures in [0, 1]
+_MEAN, _DEVIATION = 0.286, 0.353  # of Fashion-MNIST's training images in [0, 1]
 _WIDEST = 4096
 _DEEPEST = 16
 
@@ -33,7 +33,7 @@ class Classifier(nn.Module):
 
     Args:
         widths: channels of the convolutions, two or more; the last are as many features.
-        classes: told apart.
+        classes: distinguished.
     """
 
     def __init__(self, widths: Sequence[int] = (32, 64, 96, 128), classes: int = 10) -> None:
@@ -118,26 +118,26 @@ def shipped(name: str | Path) -> Path:
     return path
 
 
-def accuracy(net: nn.Module, pictures: Tensor, labels: Tensor, batch: int = 500) -> float:
-    """The part of pictures whose class is the largest logit.
+def accuracy(net: nn.Module, images: Tensor, labels: Tensor, batch: int = 500) -> float:
+    """The part of images whose class is the largest logit.
 
     Args:
-        net: pictures in [0, 1] -> logits.
-        pictures: (N, 1, 28, 28) uint8.
+        net: images in [0, 1] -> logits.
+        images: (N, 1, 28, 28) uint8.
         labels: (N,) whole numbers.
-        batch: pictures in one call.
+        batch: images in one call.
 
     Raises:
-        UsageError: no pictures, or not as many labels.
+        UsageError: no images, or not as many labels.
     """
-    if len(pictures) != len(labels) or not len(labels):
-        raise UsageError(f"{len(pictures)} pictures and {len(labels)} labels: give one label for each")
+    if len(images) != len(labels) or not len(labels):
+        raise UsageError(f"{len(images)} images and {len(labels)} labels: give one label for each")
     was_training = net.training
     net.eval()
     right = 0
     with torch.inference_mode():
-        for start in range(0, len(pictures), batch):
-            logits = net(pictures[start : start + batch].float() / 255)
+        for start in range(0, len(images), batch):
+            logits = net(images[start : start + batch].float() / 255)
             right += int((logits.argmax(1) == labels[start : start + batch]).sum())
     net.train(was_training)
     return right / len(labels)

@@ -1,4 +1,4 @@
-"""Training of the classifier that judges generated pictures; a few minutes on one CPU core."""
+"""Training of the classifier that judges generated images; a few minutes on one CPU core."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ClassifierPlan:
     """How to train.
 
     Attributes:
-        epochs: passes over the pictures.
-        batch: pictures in a step.
+        epochs: passes over the images.
+        batch: images in a step.
         lr: AdamW's highest learning rate; the one-cycle schedule (Smith & Topin 2017, arXiv:1708.07120) rises to it
             over the first fifth and falls to 0.
         weight_decay: AdamW's.
@@ -48,12 +48,12 @@ class Step:
 
 
 def train_classifier(
-    pictures: Tensor, labels: Tensor, plan: ClassifierPlan, notify: Callable[[Step], None] | None = None
+    images: Tensor, labels: Tensor, plan: ClassifierPlan, notify: Callable[[Step], None] | None = None
 ) -> Classifier:
     """Train from fresh weights: cross entropy, mirrored half of the time, shifted by up to one pixel.
 
     Args:
-        pictures: (N, 1, 28, 28) uint8.
+        images: (N, 1, 28, 28) uint8.
         labels: (N,) int64 from 0.
         plan: how.
         notify: called after every step.
@@ -62,26 +62,26 @@ def train_classifier(
         The network, in eval mode.
 
     Raises:
-        UsageError: pictures of another shape, fewer than a batch, or not as many labels.
+        UsageError: images of another shape, fewer than a batch, or not as many labels.
         GankitError: the loss is not finite.
     """
-    if pictures.shape[1:] != (1, SIDE, SIDE) or len(pictures) != len(labels) or len(pictures) < plan.batch:
+    if images.shape[1:] != (1, SIDE, SIDE) or len(images) != len(labels) or len(images) < plan.batch:
         raise UsageError(
-            f"a classifier needs at least {plan.batch} pictures of 1×{SIDE}×{SIDE} and a label for each, "
-            f"not {tuple(pictures.shape)} and {len(labels)}"
+            f"a classifier needs at least {plan.batch} images of 1×{SIDE}×{SIDE} and a label for each, "
+            f"not {tuple(images.shape)} and {len(labels)}"
         )
     torch.manual_seed(plan.seed)
     net = Classifier(classes=int(labels.max()) + 1).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    steps = plan.epochs * (len(pictures) // plan.batch)
+    steps = plan.epochs * (len(images) // plan.batch)
     optimiser = torch.optim.AdamW(net.parameters(), plan.lr, weight_decay=plan.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.lr, steps, pct_start=0.2)
     narrow = bool(torch.cpu._is_avx512_bf16_supported())  # emulated, it is slower than fp32
     began, step = perf_counter(), 0
     for _ in range(plan.epochs):
-        order = torch.randperm(len(pictures))
-        for start in range(0, len(pictures) - plan.batch + 1, plan.batch):
+        order = torch.randperm(len(images))
+        for start in range(0, len(images) - plan.batch + 1, plan.batch):
             chosen = order[start : start + plan.batch]
-            x = _moved(pictures[chosen].float() / 255).contiguous(memory_format=torch.channels_last)
+            x = _moved(images[chosen].float() / 255).contiguous(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
                 logits = net(x)
             loss = F.cross_entropy(logits.float(), labels[chosen])
@@ -99,7 +99,7 @@ def train_classifier(
 
 
 def _moved(x: Tensor) -> Tensor:
-    """Each picture of (N, 1, H, W) shifted by up to one pixel each way, black coming in, and half of them mirrored."""
+    """Each image of (N, 1, H, W) shifted by up to one pixel each way, black coming in, and half of them mirrored."""
     count, _, height, width = x.shape
     windows = F.pad(x, (_SHIFT,) * 4).unfold(2, height, 1).unfold(3, width, 1)
     down, right = torch.randint(0, 2 * _SHIFT + 1, (2, count))

@@ -1,4 +1,4 @@
-"""Pictures for the eye: the same crop from several upscalers, side by side, at one pixel to one pixel."""
+"""Images for the eye: the same crop from several upscalers, side by side, at one pixel to one pixel."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gankit.evaluation.benchmark import Upscale, bicubic
-from gankit.evaluation.metrics import Picture, psnr_y
+from gankit.evaluation.metrics import DecodedImage, psnr_y
 
 Box = tuple[int, int, int, int]
-"""x, y, width, height in pixels of the large picture."""
+"""x, y, width, height in pixels of the large image."""
 
 _DEFAULT_SIDE = 240
 _LARGE_SIDE = 512
@@ -23,47 +23,51 @@ _FONT_SIZE = 14
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a comparison.
+    """One image of a comparison.
 
     Attributes:
         label: what stands above it.
-        picture: (H, W, 3) uint8.
+        image: (H, W, 3) uint8.
     """
 
     label: str
-    picture: Picture
+    image: DecodedImage
 
 
 def strip(panels: Sequence[Panel], crop: Box | None = None) -> Image.Image:
     """Panels from left to right, each the same crop, never resized, with its label above it.
 
     Args:
-        panels: pictures of one size.
+        panels: images of one size.
         crop: x, y, width, height; ``None`` takes up to 240×240 pixels from the middle.
 
     Raises:
-        ValueError: no panels, pictures of different sizes, or a crop outside them.
+        ValueError: no panels, images of different sizes, or a crop outside them.
     """
     if not panels:
-        raise ValueError("a comparison needs at least one picture")
-    shapes = {panel.picture.shape for panel in panels}
+        raise ValueError("a comparison needs at least one image")
+    shapes = {panel.image.shape for panel in panels}
     if len(shapes) > 1:
-        raise ValueError(f"pictures of different sizes: {sorted(shapes)}")
-    x, y, width, height = _checked(crop, panels[0].picture)
+        raise ValueError(f"images of different sizes: {sorted(shapes)}")
+    x, y, width, height = _checked(crop, panels[0].image)
     font = ImageFont.load_default(_FONT_SIZE)
     columns = [max(width, int(np.ceil(font.getlength(panel.label)))) for panel in panels]
-    sheet = Image.new("RGB", (sum(columns) + _GAP * (len(columns) - 1), height + _LABEL_HEIGHT), "white")
-    draw = ImageDraw.Draw(sheet)
+    sample_grid = Image.new("RGB", (sum(columns) + _GAP * (len(columns) - 1), height + _LABEL_HEIGHT), "white")
+    draw = ImageDraw.Draw(sample_grid)
     left = 0
     for column, panel in zip(columns, panels, strict=True):
         draw.text((left, 2), panel.label, fill="black", font=font)
-        sheet.paste(Image.fromarray(panel.picture[y : y + height, x : x + width]), (left, _LABEL_HEIGHT))
+        sample_grid.paste(Image.fromarray(panel.image[y : y + height, x : x + width]), (left, _LABEL_HEIGHT))
         left += column + _GAP
-    return sheet
+    return sample_grid
 
 
 def compare_upscalers(
-    lr: Picture, upscalers: Mapping[str, Upscale], scale: int, hr: Picture | None = None, crop: Box | None = None
+    lr: DecodedImage,
+    upscalers: Mapping[str, Upscale],
+    scale: int,
+    hr: DecodedImage | None = None,
+    crop: Box | None = None,
 ) -> Image.Image:
     """Input (nearest neighbour) | bicubic | each upscaler | truth, with PSNR Y where the truth is known.
 
@@ -72,7 +76,7 @@ def compare_upscalers(
         upscalers: by label, in order.
         scale: their factor.
         hr: (scale·h, scale·w, 3) uint8, or ``None``.
-        crop: see :func:`strip`; in pixels of the large picture.
+        crop: see :func:`strip`; in pixels of the large image.
     """
     nearest = lr.repeat(scale, axis=0).repeat(scale, axis=1)
     panels = [Panel(f"input, ×{scale} nearest", nearest)]
@@ -86,7 +90,10 @@ def compare_upscalers(
 
 
 def compare_translations(
-    source: Picture, results: Mapping[str, Picture], target: Picture | None = None, crop: Box | None = None
+    source: DecodedImage,
+    results: Mapping[str, DecodedImage],
+    target: DecodedImage | None = None,
+    crop: Box | None = None,
 ) -> Image.Image:
     """Input | each result | target, at one pixel to one pixel.
 
@@ -107,29 +114,29 @@ def compare_translations(
     return strip(panels if target is None else [*panels, Panel("target", target)], crop)
 
 
-def stack(sheets: Sequence[Image.Image]) -> Image.Image:
+def stack(sample_grids: Sequence[Image.Image]) -> Image.Image:
     """Comparisons below each other.
 
     Raises:
         ValueError: there are none.
     """
-    if not sheets:
-        raise ValueError("a comparison needs at least one picture")
-    height = sum(sheet.height for sheet in sheets) + _GAP * (len(sheets) - 1)
-    whole = Image.new("RGB", (max(sheet.width for sheet in sheets), height), "white")
+    if not sample_grids:
+        raise ValueError("a comparison needs at least one image")
+    height = sum(sample_grid.height for sample_grid in sample_grids) + _GAP * (len(sample_grids) - 1)
+    whole = Image.new("RGB", (max(sample_grid.width for sample_grid in sample_grids), height), "white")
     top = 0
-    for sheet in sheets:
-        whole.paste(sheet, (0, top))
-        top += sheet.height + _GAP
+    for sample_grid in sample_grids:
+        whole.paste(sample_grid, (0, top))
+        top += sample_grid.height + _GAP
     return whole
 
 
-def _checked(crop: Box | None, picture: Picture) -> Box:
-    high, wide = picture.shape[:2]
+def _checked(crop: Box | None, image: DecodedImage) -> Box:
+    high, wide = image.shape[:2]
     if crop is None:
         width, height = min(_DEFAULT_SIDE, wide), min(_DEFAULT_SIDE, high)
         return (wide - width) // 2, (high - height) // 2, width, height
     x, y, width, height = crop
     if x < 0 or y < 0 or width < 1 or height < 1 or x + width > wide or y + height > high:
-        raise ValueError(f"the crop {x},{y},{width},{height} is not inside a picture of {wide}×{high}")
+        raise ValueError(f"the crop {x},{y},{width},{height} is not inside an image of {wide}×{high}")
     return crop

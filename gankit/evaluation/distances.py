@@ -1,4 +1,4 @@
-"""How far two sets of pictures are apart in a network's features, by torchmetrics.
+"""How far two sets of images are apart in a network's features, by torchmetrics.
 
 The network has run before: torchmetrics gets its features through a module that does nothing.
 """
@@ -37,7 +37,7 @@ class _AsGiven(nn.Module):
 def frechet_distance(real: Matrix, fake: Matrix) -> float:
     """Fréchet distance of two Gaussians, |μ - μ'|² + tr(Σ + Σ' - 2 (ΣΣ')^½) (Heusel et al. 2017, arXiv:1706.08500).
 
-    It falls with the number of pictures: compare figures of the same number only.
+    It falls with the number of images: compare figures of the same number only.
 
     Args:
         real: (N, D) features, N at least 2.
@@ -47,11 +47,11 @@ def frechet_distance(real: Matrix, fake: Matrix) -> float:
         At least 0, but for rounding.
 
     Raises:
-        UsageError: fewer than two pictures.
+        UsageError: fewer than two images.
         BackendError: torchmetrics is not installed.
     """
     if min(len(real), len(fake)) < 2:
-        raise UsageError("a Fréchet distance needs at least two pictures on each side")
+        raise UsageError("a Fréchet distance needs at least two images on each side")
     from_fid = _metrics("fid").FrechetInceptionDistance
     return float(_both(from_fid(_AsGiven(real.shape[1])).set_dtype(torch.float64), real, fake).compute())
 
@@ -67,7 +67,7 @@ def kernel_distance(
         real: (N, D) features.
         fake: (M, D).
         subsets: drawn at random, without putting back within one.
-        subset_size: pictures in each, of both sides; no more than there are.
+        subset_size: images in each, of both sides; no more than there are.
         seed: of the subsets.
 
     Returns:
@@ -78,7 +78,7 @@ def kernel_distance(
     """
     size = min(subset_size, len(real), len(fake))
     if size < 2:
-        raise UsageError("a kernel distance needs at least two pictures on each side")
+        raise UsageError("a kernel distance needs at least two images on each side")
     with _seeded(seed):
         metric = _metrics("kid").KernelInceptionDistance(_AsGiven(real.shape[1]), subsets, size)
         mean, deviation = _both(metric, real, fake).compute()
@@ -86,13 +86,13 @@ def kernel_distance(
 
 
 def classifier_score(logits: Matrix, splits: int = _SPLITS, seed: int = 0) -> tuple[float, float]:
-    """Exp E KL(p(y|x) ‖ p(y)): sure of each picture, and all classes there (Salimans et al. 2016, arXiv:1606.03498).
+    """Exp E KL(p(y|x) ‖ p(y)): sure of each image, and all classes there (Salimans et al. 2016, arXiv:1606.03498).
 
-    It is the Inception score if the logits are Inception's. It knows nothing of the real pictures.
+    It is the Inception score if the logits are Inception's. It knows nothing of the real images.
 
     Args:
         logits: (N, K).
-        splits: parts of the pictures, each of which gives a score.
+        splits: parts of the images, each of which gives a score.
         seed: of the parts.
 
     Returns:
@@ -116,7 +116,7 @@ def agreement(logits: Matrix, asked: NDArray[np.int64]) -> tuple[float, tuple[fl
         asked: (N,) classes.
 
     Returns:
-        The part of all pictures, and of each class's (``None`` for a class that nobody asked for).
+        The part of all images, and of each class's (``None`` for a class that nobody asked for).
 
     Raises:
         ValueError: not as many classes as logits, or none.

@@ -1,6 +1,6 @@
-"""Networks whose features say how far two sets of pictures are apart: our classifier, an ONNX file, Inception.
+"""Networks whose features say how far two sets of images are apart: our classifier, an ONNX file, Inception.
 
-They are fed uint8 pictures and scale them themselves, so that no caller can feed one the wrong values.
+They are fed uint8 images and scale them themselves, so that no caller can feed one the wrong values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from gankit.errors import BackendError, CheckpointError, UsageError
 from gankit.evaluation import classifier
 
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 Fit = Literal["resize", "crop"]
 Run = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 _LUMA = (0.299, 0.587, 0.114)
@@ -28,12 +28,12 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class Features:
-    """What a network made of a set of pictures.
+    """What a network made of a set of images.
 
     Attributes:
         values: (N, D) float64.
         logits: (N, K) float64; ``None`` where the network tells no classes.
-        resize: how the pictures were brought to its size: ``"none"``, or words.
+        resize: how the images were brought to its size: ``"none"``, or words.
     """
 
     values: NDArray[np.float64]
@@ -68,16 +68,16 @@ class FeatureNetwork:
     inception: bool = False
     own_resize: str = ""
 
-    def __call__(self, batches: Iterable[Pictures], fit: Fit = "resize") -> Features:
-        """The features of all pictures.
+    def __call__(self, batches: Iterable[Images], fit: Fit = "resize") -> Features:
+        """The features of all images.
 
         Args:
             batches: (N, H, W, C) uint8 each, C 1 or 3.
             fit: what to do with other sizes: ``"resize"`` by antialiased bicubic, or ``"crop"`` the middle, for nets
-                that were trained on padded pictures.
+                that were trained on padded images.
 
         Raises:
-            UsageError: no pictures, of different sizes, or too small to crop.
+            UsageError: no images, of different sizes, or too small to crop.
         """
         values, logits, shapes = [], [], set()
         for batch in batches:
@@ -85,24 +85,24 @@ class FeatureNetwork:
             for start in range(0, len(batch), _BATCH):
                 part = self._fitted(_in_channels(batch[start : start + _BATCH], self.channels), fit)
                 with torch.inference_mode():
-                    found, told = self.run(_tensor(part))
+                    found, reported = self.run(_tensor(part))
                 values.append(found.double().numpy())
-                logits += [] if told is None else [told.double().numpy()]
+                logits += [] if reported is None else [reported.double().numpy()]
         if not values:
-            raise UsageError("there are no pictures to judge")
+            raise UsageError("there are no images to judge")
         return Features(np.concatenate(values), np.concatenate(logits) if logits else None, self._resize(shapes, fit))
 
-    def _fitted(self, pictures: Pictures, fit: Fit) -> Pictures:
-        have = pictures.shape[1:3]
+    def _fitted(self, images: Images, fit: Fit) -> Images:
+        have = images.shape[1:3]
         if self.size is None or have == self.size:
-            return np.ascontiguousarray(pictures)
+            return np.ascontiguousarray(images)
         height, width = self.size
         if fit == "crop":
             top, left = (have[0] - height) // 2, (have[1] - width) // 2
             if top < 0 or left < 0:
-                raise UsageError(f"pictures of {have[1]}×{have[0]} cannot be cropped to {width}×{height}: resize them")
-            return np.ascontiguousarray(pictures[:, top : top + height, left : left + width])
-        return np.stack([_resized(picture, (width, height)) for picture in pictures])
+                raise UsageError(f"images of {have[1]}×{have[0]} cannot be cropped to {width}×{height}: resize them")
+            return np.ascontiguousarray(images[:, top : top + height, left : left + width])
+        return np.stack([_resized(image, (width, height)) for image in images])
 
     def _resize(self, shapes: set[tuple[int, ...]], fit: Fit) -> str:
         if self.own_resize:
@@ -171,7 +171,7 @@ def _onnx(path: Path) -> FeatureNetwork:
     def run(x: Tensor) -> tuple[Tensor, Tensor | None]:
         if fixed is None:
             parts = [once(x)]
-        else:  # the last one is filled up with its own first picture
+        else:  # the last one is filled up with its own first image
             whole = torch.cat([x, x[:1].expand(-len(x) % fixed, -1, -1, -1)])
             parts = [once(piece) for piece in whole.split(fixed)]
         found = [torch.from_numpy(np.concatenate(arrays))[: len(x)] for arrays in zip(*parts, strict=True)]
@@ -180,9 +180,9 @@ def _onnx(path: Path) -> FeatureNetwork:
     return FeatureNetwork(path.name, run, size, shape[1], sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def _tensor(pictures: Pictures) -> Tensor:
+def _tensor(images: Images) -> Tensor:
     """(N, H, W, C) uint8 -> (N, C, H, W) in [0, 1]."""
-    own = np.require(pictures, requirements=["C", "W"])  # torch warns of memory that is read-only
+    own = np.require(images, requirements=["C", "W"])  # torch warns of memory that is read-only
     return torch.from_numpy(own).permute(0, 3, 1, 2).float() / 255
 
 
@@ -194,17 +194,17 @@ def _flat(path: Path, features: Tensor) -> Tensor:
     return features
 
 
-def _in_channels(pictures: Pictures, channels: int) -> Pictures:
+def _in_channels(images: Images, channels: int) -> Images:
     """(N, H, W, 1 or 3) -> (N, H, W, channels)."""
-    have = pictures.shape[3]
+    have = images.shape[3]
     if have == channels:
-        return pictures
+        return images
     if channels == 3:
-        return np.repeat(pictures, 3, axis=3)
-    return np.rint(pictures.astype(np.float64) @ _LUMA).astype(np.uint8)[..., None]
+        return np.repeat(images, 3, axis=3)
+    return np.rint(images.astype(np.float64) @ _LUMA).astype(np.uint8)[..., None]
 
 
-def _resized(picture: Pictures, size: tuple[int, int]) -> Pictures:
-    image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
-    result = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+def _resized(image: Images, size: tuple[int, int]) -> Images:
+    pillow_image = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    result = np.asarray(pillow_image.resize(size, Image.Resampling.BICUBIC))
     return result[..., None] if result.ndim == 2 else result

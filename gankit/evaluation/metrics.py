@@ -1,4 +1,4 @@
-"""PSNR and SSIM of 8-bit pictures, with the conventions of the super-resolution tables.
+"""PSNR and SSIM of 8-bit images, with the conventions of the super-resolution tables.
 
 The papers' tables take the luma of ITU-R BT.601 as MATLAB's ``rgb2ycbcr`` gives it (nominally 16 to 235, kept in
 floating point), from RGB that was already rounded to 8 bits, and cut ``border`` pixels (the scale) from each side.
@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+DecodedImage = NDArray[np.uint8]
 
 PEAK = 255.0
 _LUMA = np.array([65.481, 128.553, 24.966]) / 255.0
@@ -20,19 +20,19 @@ SSIM_SIDE = 2 * _WINDOW_RADIUS + 1
 _WINDOW_SIGMA = 1.5
 
 
-def luma(picture: Picture) -> NDArray[np.float64]:
+def luma(image: DecodedImage) -> NDArray[np.float64]:
     """BT.601 luma, MATLAB's studio swing: Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255.
 
     Args:
-        picture: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB.
 
     Returns:
         (H, W) float64 in [16, 235], not rounded.
     """
-    return np.asarray(picture, dtype=np.float64) @ _LUMA + 16.0
+    return np.asarray(image, dtype=np.float64) @ _LUMA + 16.0
 
 
-def psnr(result: Picture, target: Picture, border: int = 0) -> float:
+def psnr(result: DecodedImage, target: DecodedImage, border: int = 0) -> float:
     """Peak signal-to-noise ratio over all RGB values, 10·log10(255² / MSE).
 
     Args:
@@ -41,7 +41,7 @@ def psnr(result: Picture, target: Picture, border: int = 0) -> float:
         border: pixels cut from each side.
 
     Returns:
-        dB; infinite for equal pictures.
+        dB; infinite for equal images.
 
     Raises:
         ValueError: not uint8 RGB, different shapes, or nothing left inside the border.
@@ -50,7 +50,7 @@ def psnr(result: Picture, target: Picture, border: int = 0) -> float:
     return _psnr(result.astype(np.float64), target.astype(np.float64))
 
 
-def l1(result: Picture, target: Picture, border: int = 0) -> float:
+def l1(result: DecodedImage, target: DecodedImage, border: int = 0) -> float:
     """Mean absolute difference over all RGB values, of a range of 1.
 
     Args and errors as for :func:`psnr`.
@@ -59,7 +59,7 @@ def l1(result: Picture, target: Picture, border: int = 0) -> float:
     return float(np.abs(result.astype(np.float64) - target).mean() / PEAK)
 
 
-def psnr_y(result: Picture, target: Picture, border: int = 0) -> float:
+def psnr_y(result: DecodedImage, target: DecodedImage, border: int = 0) -> float:
     """Peak signal-to-noise ratio of the luma, peak 255, as the super-resolution tables give it.
 
     Args and errors as for :func:`psnr`.
@@ -68,7 +68,7 @@ def psnr_y(result: Picture, target: Picture, border: int = 0) -> float:
     return _psnr(luma(result), luma(target))
 
 
-def ssim_y(result: Picture, target: Picture, border: int = 0) -> float:
+def ssim_y(result: DecodedImage, target: DecodedImage, border: int = 0) -> float:
     """Structural similarity of the luma (Wang et al. 2004, doi:10.1109/TIP.2003.819861).
 
     Gaussian window 11×11 with sigma 1.5, K1 = 0.01, K2 = 0.03, peak 255, population covariance, averaged over the
@@ -77,7 +77,7 @@ def ssim_y(result: Picture, target: Picture, border: int = 0) -> float:
     Args and errors as for :func:`psnr`; what is left inside the border must be at least 11×11.
 
     Returns:
-        A value in [-1, 1]; 1 for equal pictures.
+        A value in [-1, 1]; 1 for equal images.
     """
     result, target = _inside(result, target, border)
     if min(result.shape[:2]) < SSIM_SIDE:
@@ -95,11 +95,11 @@ def ssim_y(result: Picture, target: Picture, border: int = 0) -> float:
     return float((luminance * structure).mean())
 
 
-def _inside(result: Picture, target: Picture, border: int) -> tuple[Picture, Picture]:
-    """Both pictures without their border, after checking them."""
-    for name, picture in (("result", result), ("target", target)):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            raise ValueError(f"{name} must be (H, W, 3) uint8, not {picture.shape} {picture.dtype}")
+def _inside(result: DecodedImage, target: DecodedImage, border: int) -> tuple[DecodedImage, DecodedImage]:
+    """Both images without their border, after checking them."""
+    for name, image in (("result", result), ("target", target)):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"{name} must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
     if result.shape != target.shape:
         raise ValueError(f"shapes differ: result {result.shape}, target {target.shape}")
     if border < 0:

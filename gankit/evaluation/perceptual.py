@@ -17,7 +17,7 @@ _HOW = "pip install 'gankit[perceptual]'"
 
 
 class Lpips:
-    """Learned perceptual distance (Zhang et al. 2018, arXiv:1801.03924), version 0.1; 0 for equal pictures.
+    """Learned perceptual distance (Zhang et al. 2018, arXiv:1801.03924), version 0.1; 0 for equal images.
 
     Args:
         backbone: whose features; ``"alex"`` is the authors' choice for measuring. torchvision downloads its weights
@@ -46,18 +46,18 @@ class Lpips:
             raise BackendError(f"LPIPS: torchvision is installed but broken ({reason}): {_HOW}") from error
 
     def __call__(self, result: NDArray[np.uint8], target: NDArray[np.uint8]) -> float:
-        """The distance of two (H, W, 3) uint8 pictures of one shape, at least 64 pixels high and wide.
+        """The distance of two (H, W, 3) uint8 images of one shape, at least 64 pixels high and wide.
 
         Raises:
             UsageError: they are smaller.
         """
         if min(result.shape[:2]) < _SMALLEST:
             height, width = result.shape[:2]
-            raise UsageError(f"LPIPS needs pictures of {_SMALLEST}×{_SMALLEST} pixels or more, not {width}×{height}")
+            raise UsageError(f"LPIPS needs images of {_SMALLEST}×{_SMALLEST} pixels or more, not {width}×{height}")
         import torch
 
-        def values(picture: NDArray[np.uint8]) -> Any:
-            return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255
+        def values(image: NDArray[np.uint8]) -> Any:
+            return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
 
         with torch.inference_mode():
             distance = float(self._metric(values(result), values(target)))

@@ -1,4 +1,4 @@
-"""Figures of generated pictures against a reference set, under names that say whose features they rest on."""
+"""Figures of generated images against a reference set, under names that say whose features they rest on."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def judge_samples(samples: Features, reference: Features, asked: NDArray[np.int6
 
     Args:
         samples: their features.
-        reference: those of the real pictures, of the same network.
+        reference: those of the real images, of the same network.
         asked: (N,) the class that was asked for in each sample; ``None`` where none was, and ignored where the network
             tells no classes.
 
     Raises:
-        UsageError: fewer than two pictures on a side.
+        UsageError: fewer than two images on a side.
         BackendError: torchmetrics is not installed.
     """
     logits = samples.logits

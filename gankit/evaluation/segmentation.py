@@ -11,17 +11,17 @@ TRUTH_FROM = 64  # outlines of true masks are often drawn at half of the white, 
 RESULT_FROM = 128  # a generator's gray is its certainty: from one half on
 
 
-def to_mask(picture: NDArray[np.uint8], least: int = RESULT_FROM) -> Mask:
-    """What of a picture is mask: where the mean of its channels is at least ``least``.
+def to_mask(image: NDArray[np.uint8], least: int = RESULT_FROM) -> Mask:
+    """What of an image is mask: where the mean of its channels is at least ``least``.
 
     Args:
-        picture: (H, W) or (H, W, C) uint8.
+        image: (H, W) or (H, W, C) uint8.
         least: of 255.
 
     Returns:
         (H, W) boolean.
     """
-    values = picture if picture.ndim == 2 else picture.mean(axis=-1)
+    values = image if image.ndim == 2 else image.mean(axis=-1)
     return np.asarray(values >= least)
 
 

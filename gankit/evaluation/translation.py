@@ -1,4 +1,4 @@
-"""Figures of translated pictures against the true ones: colours, or masks."""
+"""Figures of translated images against the true ones: colours, or masks."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 
 from gankit.errors import UsageError
 from gankit.evaluation.benchmark import Distance, mean_of
-from gankit.evaluation.metrics import SSIM_SIDE, Picture, l1, psnr, ssim_y
+from gankit.evaluation.metrics import SSIM_SIDE, DecodedImage, l1, psnr, ssim_y
 from gankit.evaluation.segmentation import RESULT_FROM, TRUTH_FROM, dice, iou, to_mask
 
-Translate = Callable[[str, Picture], Picture]
+Translate = Callable[[str, DecodedImage], DecodedImage]
 
 
 @dataclass(frozen=True)
 class TranslationScore:
-    """Figures of one picture, or their means; ``None`` for what was not measured.
+    """Figures of one image, or their means; ``None`` for what was not measured.
 
     Attributes:
-        name: the picture's stem.
+        name: the image's stem.
         l1: mean absolute difference of RGB, of a range of 1.
         psnr: dB, on RGB.
-        ssim_y: on luma; of pictures of 11×11 and more.
+        ssim_y: on luma; of images of 11×11 and more.
         lpips: perceptual distance.
         dice: of masks.
         iou: of masks.
@@ -38,33 +38,33 @@ class TranslationScore:
     iou: float | None = None
 
     def figures(self) -> dict[str, float | None]:
-        """What was measured, for JSON, which knows no infinity: ``None`` is the PSNR of equal pictures."""
+        """What was measured, for JSON, which knows no infinity: ``None`` is the PSNR of equal images."""
         found = {name: value for name, value in asdict(self).items() if name != "name" and value is not None}
         return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
 @dataclass(frozen=True)
 class TranslationTable:
-    """Figures of one model over pairs of pictures, in their order."""
+    """Figures of one model over pairs of images, in their order."""
 
     scores: tuple[TranslationScore, ...]
 
     @property
     def mean(self) -> TranslationScore:
-        """The means over the pictures (of dB values, as the papers average them)."""
+        """The means over the images (of dB values, as the papers average them)."""
         names = [field.name for field in fields(TranslationScore) if field.name != "name"]
         means = {name: mean_of(getattr(score, name) for score in self.scores) for name in names}
         return TranslationScore("mean", **means)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        pictures = {score.name: score.figures() for score in self.scores}
-        return {"n": len(self.scores), "mean": self.mean.figures(), "pictures": pictures}
+        images = {score.name: score.figures() for score in self.scores}
+        return {"n": len(self.scores), "mean": self.mean.figures(), "images": images}
 
 
 def evaluate_translations(
     translate: Translate,
-    pairs: Mapping[str, tuple[Picture, Picture]],
+    pairs: Mapping[str, tuple[DecodedImage, DecodedImage]],
     *,
     masks: bool = False,
     lpips: Distance | None = None,
@@ -87,7 +87,7 @@ def evaluate_translations(
         result, target = as_rgb(translate(name, source)), as_rgb(given)
         if result.shape != target.shape:
             made, wanted = (f"{p.shape[1]}×{p.shape[0]}" for p in (result, target))
-            raise UsageError(f"{name}: the result is {made}, the target {wanted}: give pictures of one size")
+            raise UsageError(f"{name}: the result is {made}, the target {wanted}: give images of one size")
         if masks:
             ours, theirs = to_mask(result, RESULT_FROM), to_mask(target, TRUTH_FROM)
             scores.append(TranslationScore(name, dice=dice(ours, theirs), iou=iou(ours, theirs)))
@@ -98,8 +98,8 @@ def evaluate_translations(
     return TranslationTable(tuple(scores))
 
 
-def as_rgb(picture: Picture) -> Picture:
+def as_rgb(image: DecodedImage) -> DecodedImage:
     """(H, W), (H, W, 1) or (H, W, 3) -> (H, W, 3)."""
-    if picture.ndim == 2:
-        picture = picture[..., None]
-    return picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture
+    if image.ndim == 2:
+        image = image[..., None]
+    return image.repeat(3, axis=2) if image.shape[2] == 1 else image

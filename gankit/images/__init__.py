@@ -2,15 +2,15 @@
 
 from gankit.images.alpha import bleed
 from gankit.images.decode import MAX_PIXELS, SUFFIXES, decode
+from gankit.images.decoded import DecodedImage, from_array, to_array
 from gankit.images.encode import FORMATS, encode
-from gankit.images.picture import Picture, from_array, to_array
 from gankit.images.pillow import from_pil, to_pil
 
 __all__ = [
     "FORMATS",
     "MAX_PIXELS",
     "SUFFIXES",
-    "Picture",
+    "DecodedImage",
     "bleed",
     "decode",
     "encode",

@@ -1,4 +1,4 @@
-"""Files to Pictures, by content rather than by name."""
+"""Files to Images, by content rather than by name."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, WebPImagePlug
 
 from gankit.errors import GankitError, ImageError
 from gankit.images import png
+from gankit.images.decoded import DecodedImage, from_channels
 from gankit.images.metadata import read_xmp, upright
-from gankit.images.picture import Picture, from_channels
 from gankit.images.pillow import exif_of, from_pil
 from gankit.images.tiff import check_size, decode_tiff
 
@@ -22,21 +22,21 @@ SUFFIXES: frozenset[str] = frozenset(
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def decode(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Read a picture whole and upright, or say why not.
+def decode(path: Path, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+    """Read an image whole and upright, or say why not.
 
     The format is found by content; the suffix does not matter. Of several frames or pages the first is taken.
     CMYK and Lab become sRGB (through the file's profile where it has one).
 
     Args:
         path: a PNG, JPEG, WebP, TIFF or BMP file.
-        max_pixels: refuse larger pictures by their header, before any pixel is decoded.
+        max_pixels: refuse larger images by their header, before any pixel is decoded.
 
     Returns:
-        The picture.
+        The image.
 
     Raises:
-        ImageError: missing, unreadable, empty, truncated, damaged, too large, or no picture of a known kind.
+        ImageError: missing, unreadable, empty, truncated, damaged, too large, or no image of a known kind.
     """
     data = _read(Path(path))
     try:
@@ -52,7 +52,7 @@ def _read(path: Path) -> bytes:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise ImageError(path, "is a folder, not a picture")
+            raise ImageError(path, "is a folder, not an image")
         if not stat.S_ISREG(mode):
             raise ImageError(path, "is not a regular file")
         data = path.read_bytes()
@@ -67,7 +67,7 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _decode(data: bytes, max_pixels: int) -> Picture:
+def _decode(data: bytes, max_pixels: int) -> DecodedImage:
     if data.startswith(png.SIGNATURE):
         return _decode_png(data, max_pixels)
     if data.startswith(_TIFF_MAGIC):
@@ -81,13 +81,13 @@ def _decode(data: bytes, max_pixels: int) -> Picture:
     elif data.startswith(b"BM"):
         image = BmpImagePlugin.BmpImageFile(io.BytesIO(data))
     else:
-        raise ValueError("not a PNG, JPEG, WebP, TIFF or BMP picture")
+        raise ValueError("not a PNG, JPEG, WebP, TIFF or BMP image")
     check_size(*image.size, max_pixels)
     image.load()
     return from_pil(image)
 
 
-def _decode_png(data: bytes, max_pixels: int) -> Picture:
+def _decode_png(data: bytes, max_pixels: int) -> DecodedImage:
     info = png.read_info(data)
     check_size(info.width, info.height, max_pixels)
     orientation, exif = exif_of(info.exif)

@@ -1,4 +1,4 @@
-"""Pictures to files that appear whole or not at all."""
+"""Images to files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 
 from gankit.errors import ImageError, OutputError
 from gankit.images.alpha import flatten
-from gankit.images.picture import Picture, fitting_profile
+from gankit.images.decoded import DecodedImage, fitting_profile
 from gankit.images.png import encode_png
 from gankit.images.tiff import encode_tiff
 
@@ -45,35 +45,35 @@ _LARGEST_XMP = 65533 - len(b"http://ns.adobe.com/xap/1.0/\0")
 _OF_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ, errno.EINVAL, errno.ENOTEMPTY})
 
 
-def encode(picture: Picture, path: Path, *, quality: int = 95) -> None:
-    """Write a picture in the format of the path's suffix.
+def encode(image: DecodedImage, path: Path, *, quality: int = 95) -> None:
+    """Write an image in the format of the path's suffix.
 
     PNG keeps everything. TIFF keeps all but fractions among the EXIF entries of its first directory, and a PNG's
-    colour chunks, as all other formats. JPEG and BMP hold no transparency: the picture is laid on white. JPEG, WebP
+    colour chunks, as all other formats. JPEG and BMP hold no transparency: the image is laid on white. JPEG, WebP
     and BMP hold 8 bits: 16-bit values are rounded to the nearest. JPEG keeps full colour resolution (4:4:4) from
     quality 90 on, and neither EXIF nor XMP above 64 kB. BMP holds no EXIF, XMP or profile.
 
     Args:
-        picture: what to write.
+        image: what to write.
         path: where; its folder exists. An existing file is replaced in one step.
         quality: 1 to 100, of JPEG and WebP.
 
     Raises:
-        ImageError: no format has this suffix, or the format cannot hold the picture.
+        ImageError: no format has this suffix, or the format cannot hold the image.
         OutputError: the folder cannot take it: no permission, disk full, read-only.
     """
     path = Path(path)
     writer = _WRITERS.get(path.suffix.lower())
     if writer is None:
         raise ImageError(path, f"no format writes '{path.suffix}'; use {', '.join(FORMATS)}")
-    _write_whole(path, encode_bytes(picture, writer, path, quality=quality))
+    _write_whole(path, encode_bytes(image, writer, path, quality=quality))
 
 
-def encode_bytes(picture: Picture, writer: str, path: Path, *, quality: int = 95) -> bytes:
+def encode_bytes(image: DecodedImage, writer: str, path: Path, *, quality: int = 95) -> bytes:
     """The file that :func:`encode` writes.
 
     Args:
-        picture: what to encode.
+        image: what to encode.
         writer: "png", "jpeg", "webp", "tiff" or "bmp".
         path: named in errors.
         quality: 1 to 100, of JPEG and WebP.
@@ -82,19 +82,19 @@ def encode_bytes(picture: Picture, writer: str, path: Path, *, quality: int = 95
         The whole file.
 
     Raises:
-        ImageError: the format cannot hold the picture.
+        ImageError: the format cannot hold the image.
     """
-    height, width = picture.pixels.shape[:2]
+    height, width = image.pixels.shape[:2]
     largest = _LARGEST_SIDE.get(writer)
     if largest and max(height, width) > largest:
         raise ImageError(path, f"{writer} holds at most {largest} pixels a side, this has {width}×{height}; use png")
-    picture = replace(picture, icc_profile=fitting_profile(picture.icc_profile, picture.gray))
+    image = replace(image, icc_profile=fitting_profile(image.icc_profile, image.gray))
     try:
         if writer == "png":
-            return encode_png(picture)
+            return encode_png(image)
         if writer == "tiff":
-            return encode_tiff(picture)
-        return _encode_with_pillow(picture, writer, quality)
+            return encode_tiff(image)
+        return _encode_with_pillow(image, writer, quality)
     except MemoryError:
         raise ImageError(path, "not enough memory to encode it") from None
     except Exception as error:
@@ -103,38 +103,38 @@ def encode_bytes(picture: Picture, writer: str, path: Path, *, quality: int = 95
         raise ImageError(path, f"cannot be written as {writer}: {reason}") from error
 
 
-def _encode_with_pillow(picture: Picture, writer: str, quality: int) -> bytes:
-    picture = picture.to_8bit()
-    if picture.alpha is not None and writer != "webp":
-        picture = replace(picture, pixels=flatten(picture.pixels, picture.alpha), alpha=None)
+def _encode_with_pillow(image: DecodedImage, writer: str, quality: int) -> bytes:
+    image = image.to_8bit()
+    if image.alpha is not None and writer != "webp":
+        image = replace(image, pixels=flatten(image.pixels, image.alpha), alpha=None)
     buffer = io.BytesIO()
-    image = Image.fromarray(picture.channels())
+    pillow_image = Image.fromarray(image.channels())
     options: dict[str, object] = {}
-    if picture.dpi and writer in ("jpeg", "bmp"):
-        options["dpi"] = tuple(min(max(round(value), 1), 65535) for value in picture.dpi)
+    if image.dpi and writer in ("jpeg", "bmp"):
+        options["dpi"] = tuple(min(max(round(value), 1), 65535) for value in image.dpi)
     if writer != "bmp":
         options["quality"] = quality
-        if picture.icc_profile:
-            options["icc_profile"] = picture.icc_profile
-        if picture.exif and (writer == "webp" or len(picture.exif) <= _LARGEST_EXIF):
-            options["exif"] = picture.exif
-        if picture.xmp and (writer == "webp" or len(picture.xmp) <= _LARGEST_XMP):
-            options["xmp"] = picture.xmp
+        if image.icc_profile:
+            options["icc_profile"] = image.icc_profile
+        if image.exif and (writer == "webp" or len(image.exif) <= _LARGEST_EXIF):
+            options["exif"] = image.exif
+        if image.xmp and (writer == "webp" or len(image.xmp) <= _LARGEST_XMP):
+            options["xmp"] = image.xmp
     if writer == "jpeg":
         options["subsampling"] = 0 if quality >= 90 else 2
     if writer == "webp":
         # Method 1 takes a third of the default's time for about the same bytes at this quality.
         options["method"] = 1
-        if picture.gray:
-            image = image.convert("RGB" if picture.alpha is None else "RGBA")
+        if image.gray:
+            pillow_image = pillow_image.convert("RGB" if image.alpha is None else "RGBA")
             options.pop("icc_profile", None)  # WebP has no gray, and a gray profile does not hold for RGB
-    image.save(buffer, writer.upper(), **options)
+    pillow_image.save(buffer, writer.upper(), **options)
     return buffer.getvalue()
 
 
 def _write_whole(path: Path, data: bytes) -> None:
     """Write beside the target, then rename: readers and re-runs never see a part of a file."""
-    # Hidden, and short whatever the picture's own name; plain open() so that the umask decides its mode.
+    # Hidden, and short whatever the image's own name; plain open() so that the umask decides its mode.
     temporary = path.parent / f".gankit-{secrets.token_hex(8)}.part"
     try:
         with temporary.open("xb") as file:

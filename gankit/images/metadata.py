@@ -1,4 +1,4 @@
-"""EXIF and XMP: read the orientation, apply it, and keep the rest in a form that fits the new picture."""
+"""EXIF and XMP: read the orientation, apply it, and keep the rest in a form that fits the new image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SUB_DIRECTORIES = (int(ExifTags.IFD.Exif), int(ExifTags.IFD.GPSInfo))
 _INTEROPERABILITY = int(ExifTags.IFD.Interop)
 _ORIENTATION = int(ExifTags.Base.Orientation)
 _PIXEL_SIZES = (int(ExifTags.Base.ExifImageWidth), int(ExifTags.Base.ExifImageHeight))
-# What describes the old file's layout (TIFF keeps it in the same directory) or repeats other fields of a Picture.
+# What describes the old file's layout (TIFF keeps it in the same directory) or repeats other fields of a DecodedImage.
 _STRUCTURE = frozenset(
     {0x00FE, 0x00FF, 0x0100, 0x0101, 0x0102, 0x0103, 0x0106, 0x010A, 0x0111, 0x0115, 0x0116, 0x0117, 0x0118, 0x0119}
     | {0x011A, 0x011B, 0x011C, 0x0120, 0x0121, 0x0122, 0x0123, 0x0128, 0x013D, 0x0140, 0x0141, 0x0142, 0x0143}

@@ -1,4 +1,4 @@
-"""Pillow images to Pictures and back: modes, colour spaces, metadata."""
+"""Pillow images to Images and back: modes, colour spaces, metadata."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from gankit.errors import UsageError
+from gankit.images.decoded import DecodedImage, from_channels
 from gankit.images.metadata import parse_exif, read_exif, read_xmp, upright
-from gankit.images.picture import Picture, from_channels
 
-# Modes whose array is what a Picture wants, and the mode to convert the others to.
+# Modes whose array is what a DecodedImage wants, and the mode to convert the others to.
 _AS_IT_IS = frozenset({"L", "LA", "RGB", "RGBA"})
 _CONVERT = {"1": "L", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "PA": "RGBA", "YCbCr": "RGB", "HSV": "RGB"}
 _FORMATS = frozenset({"PNG", "JPEG", "WEBP", "TIFF", "BMP"})
 
 
-def from_pil(image: Image.Image) -> Picture:
-    """Pillow -> Picture, upright, with its metadata.
+def from_pil(image: Image.Image) -> DecodedImage:
+    """Pillow -> DecodedImage, upright, with its metadata.
 
     Args:
         image: mode 1, L, LA, P, PA, RGB, RGBA, I;16 (any order), I within 0 to 65535, CMYK, YCbCr, LAB or HSV;
             the first frame of an animation. It is not changed.
 
     Returns:
-        The picture; ``to_pil`` gives it back.
+        The image; ``to_pil`` gives it back.
 
     Raises:
         UsageError: pixels that are neither 8 nor 16 bits (mode F, or I outside of 16 bits).
@@ -43,27 +43,27 @@ def from_pil(image: Image.Image) -> Picture:
     )
 
 
-def to_pil(picture: Picture) -> Image.Image:
-    """Picture -> Pillow, with profile, EXIF, XMP and resolution in ``info``, where ``save`` finds most of them.
+def to_pil(image: DecodedImage) -> Image.Image:
+    """DecodedImage -> Pillow, with profile, EXIF, XMP and resolution in ``info``, where ``save`` finds most of them.
 
     Args:
-        picture: any; Pillow has no 16-bit colour and no 16-bit alpha, so such pictures become 8 bit.
+        image: any; Pillow has no 16-bit colour and no 16-bit alpha, so such images become 8 bit.
 
     Returns:
         Mode L, LA, RGB, RGBA or, for 16-bit gray without alpha, I;16.
     """
-    if picture.pixels.dtype == np.uint16 and (picture.alpha is not None or not picture.gray):
-        picture = picture.to_8bit()
-    image = Image.fromarray(picture.channels())
-    if picture.icc_profile:
-        image.info["icc_profile"] = picture.icc_profile
-    if picture.exif:
-        image.info["exif"] = picture.exif
-    if picture.dpi:
-        image.info["dpi"] = picture.dpi
-    if picture.xmp:
-        image.info["xmp"] = picture.xmp
-    return image
+    if image.pixels.dtype == np.uint16 and (image.alpha is not None or not image.gray):
+        image = image.to_8bit()
+    pillow_image = Image.fromarray(image.channels())
+    if image.icc_profile:
+        pillow_image.info["icc_profile"] = image.icc_profile
+    if image.exif:
+        pillow_image.info["exif"] = image.exif
+    if image.dpi:
+        pillow_image.info["dpi"] = image.dpi
+    if image.xmp:
+        pillow_image.info["xmp"] = image.xmp
+    return pillow_image
 
 
 def samples_of(image: Image.Image) -> tuple[np.ndarray, bytes | None]:

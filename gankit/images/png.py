@@ -1,10 +1,10 @@
 """PNG: a fast writer, and the chunks that the pixel decoder leaves aside.
 
-Why a writer of our own. Pillow's default takes longer for one 3072×2048 picture than the network that made it, since
+Why a writer of our own. Pillow's default takes longer for one 3072×2048 image than the network that made it, since
 it tries five filters on each row and searches matches at level 6. Here every row takes the filter "up", which NumPy
 applies to a strip of rows at once, and ISA-L deflates it: about 40 times less CPU time for files about a tenth larger.
 Choosing between filters (by the sum of differences, by entropy, by trial) gained 2 % at best and lost 20 % at worst:
-pictures that a network has enlarged repeat from row to row. ``bench/test_png.py`` has the table.
+images that a network has enlarged repeat from row to row. ``bench/test_png.py`` has the table.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import imagecodecs
 import numpy as np
 from isal import isal_zlib
 
-from gankit.images.picture import Picture
+from gankit.images.decoded import DecodedImage
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _STRIP = 64  # rows filtered at once: small enough for the cache, large enough that Python's overhead vanishes
@@ -138,31 +138,31 @@ def decode_pixels(data: bytes) -> np.ndarray:
     return samples
 
 
-def encode_png(picture: Picture) -> bytes:
-    """Encode with all metadata of the picture.
+def encode_png(image: DecodedImage) -> bytes:
+    """Encode with all metadata of the image.
 
     Args:
-        picture: uint8 or uint16, gray or RGB, with or without alpha.
+        image: uint8 or uint16, gray or RGB, with or without alpha.
 
     Returns:
         The file.
     """
-    samples = picture.channels()
+    samples = image.channels()
     height, width = samples.shape[:2]
     count = 1 if samples.ndim == 2 else samples.shape[2]
     rows = samples.reshape(height, width * count)
     header = struct.pack(">IIBBBBB", width, height, samples.itemsize * 8, _COLOUR_TYPES[count], 0, 0, 0)
     parts = [SIGNATURE, _chunk(b"IHDR", header)]
-    parts += [_chunk(name, body) for name, body in picture.png_colour]
-    if picture.icc_profile:
-        parts.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc_profile)))
-    if picture.dpi:
-        x, y = (min(max(round(value / 0.0254), 0), 2**31 - 1) for value in picture.dpi)
+    parts += [_chunk(name, body) for name, body in image.png_colour]
+    if image.icc_profile:
+        parts.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(image.icc_profile)))
+    if image.dpi:
+        x, y = (min(max(round(value / 0.0254), 0), 2**31 - 1) for value in image.dpi)
         parts.append(_chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))
-    if picture.exif:
-        parts.append(_chunk(b"eXIf", picture.exif.removeprefix(b"Exif\0\0")))
-    if picture.xmp:
-        parts.append(_chunk(b"iTXt", _XMP_KEYWORD + bytes(4) + picture.xmp))
+    if image.exif:
+        parts.append(_chunk(b"eXIf", image.exif.removeprefix(b"Exif\0\0")))
+    if image.xmp:
+        parts.append(_chunk(b"iTXt", _XMP_KEYWORD + bytes(4) + image.xmp))
     parts += [_chunk(b"IDAT", part) for part in _deflate(rows)]
     parts.append(_chunk(b"IEND", b""))
     return b"".join(parts)

@@ -1,4 +1,4 @@
-"""Arithmetic on large pictures, a few rows at a time: wide intermediate values then fit the cache and little memory."""
+"""Arithmetic on large images, a few rows at a time: wide intermediate values then fit the cache and little memory."""
 
 from __future__ import annotations
 

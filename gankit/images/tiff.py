@@ -11,6 +11,7 @@ import tifffile
 from PIL import TiffImagePlugin
 
 from gankit.images.alpha import unmultiply
+from gankit.images.decoded import DecodedImage, from_channels
 from gankit.images.metadata import (
     SUB_DIRECTORIES,
     pack_directory,
@@ -21,7 +22,6 @@ from gankit.images.metadata import (
     upright,
     valid_orientation,
 )
-from gankit.images.picture import Picture, from_channels
 from gankit.images.pillow import samples_of, valid_dpi
 
 _SIMPLE = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
@@ -33,7 +33,7 @@ _Tag = tuple[int, int, int, Any, bool]  # code, type, count, value, in the first
 _CLASSIC_LIMIT = 1 << 31  # above it tifffile may write BigTIFF, whose directory has another form
 
 
-def decode_tiff(data: bytes, max_pixels: int) -> Picture:
+def decode_tiff(data: bytes, max_pixels: int) -> DecodedImage:
     """Decode the first page.
 
     Args:
@@ -41,7 +41,7 @@ def decode_tiff(data: bytes, max_pixels: int) -> Picture:
         max_pixels: checked before any pixel is decoded.
 
     Returns:
-        The picture.
+        The image.
 
     Raises:
         ValueError: too large, incomplete, or of a kind that has no 8- or 16-bit meaning; the text says which.
@@ -51,7 +51,7 @@ def decode_tiff(data: bytes, max_pixels: int) -> Picture:
         page = file.pages[0].aspage()
         check_size(page.imagewidth, page.imagelength, max_pixels)
         if page.imagedepth > 1:
-            raise ValueError("a volume, not a picture")
+            raise ValueError("a volume, not an image")
         bits, kind = int(np.max(page.bitspersample)), int(np.max(page.sampleformat))
         if kind == 3:
             raise ValueError("floating-point pixels have no fixed range; convert it to 8 or 16 bits")
@@ -77,7 +77,7 @@ def decode_tiff(data: bytes, max_pixels: int) -> Picture:
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Refuse a picture by the size in its header.
+    """Refuse an image by the size in its header.
 
     Raises:
         ValueError: no pixels, or more than ``max_pixels``.
@@ -90,7 +90,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _check_complete(page: tifffile.TiffPage, size: int) -> None:
-    """Refuse missing strips: tifffile fills them with zeros, and a half-black picture is worse than an error."""
+    """Refuse missing strips: tifffile fills them with zeros, and a half-black image is worse than an error."""
     parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     if not parts or any(start <= 0 or count <= 0 or start + count > size for start, count in parts):
         raise ValueError("the file ends before its pixels do; it is truncated")
@@ -140,35 +140,35 @@ def _resolution(page: tifffile.TiffPage) -> tuple[float, float] | None:
     return valid_dpi(values)
 
 
-def encode_tiff(picture: Picture) -> bytes:
+def encode_tiff(image: DecodedImage) -> bytes:
     """Encode as deflated strips with the horizontal predictor, level 1: all readers know it.
 
     Args:
-        picture: uint8 or uint16, gray or RGB, with or without alpha.
+        image: uint8 or uint16, gray or RGB, with or without alpha.
 
     Returns:
         The file.
     """
-    samples = picture.channels()
-    exif = parse_exif(picture.exif)
+    samples = image.channels()
+    exif = parse_exif(image.exif)
     directories = sub_directories(exif) if samples.nbytes < _CLASSIC_LIMIT else {}
     extra = [_extra_tag(tag, value) for tag, value in exif.items() if tag not in SUB_DIRECTORIES]
-    if picture.xmp:
-        extra.append((_XMP_TAG, 1, len(picture.xmp), picture.xmp, True))
+    if image.xmp:
+        extra.append((_XMP_TAG, 1, len(image.xmp), image.xmp, True))
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,
         samples,
-        photometric="minisblack" if picture.gray else "rgb",
+        photometric="minisblack" if image.gray else "rgb",
         planarconfig="contig" if samples.ndim == 3 else None,
-        extrasamples=None if picture.alpha is None else ["unassalpha"],
+        extrasamples=None if image.alpha is None else ["unassalpha"],
         compression="zlib",
         compressionargs={"level": 1},
         predictor=True,
         rowsperstrip=_ROWS_PER_STRIP,
-        resolution=picture.dpi,
-        resolutionunit="INCH" if picture.dpi else None,
-        iccprofile=picture.icc_profile,
+        resolution=image.dpi,
+        resolutionunit="INCH" if image.dpi else None,
+        iccprofile=image.icc_profile,
         extratags=[tag for tag in extra if tag],
         metadata=None,
         software=False,

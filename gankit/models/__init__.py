@@ -47,10 +47,10 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
         "pix2pix": Entry("gankit.models.pix2pix", "UNetGenerator", "paired translation and segmentation (U-Net)"),
         "animegan": Entry("gankit.models.animegan", "AnimeGenerator", "photo to anime (AnimeGANv2)"),
         "cartoongan": Entry("gankit.models.cartoongan", "CartoonGenerator", "photo to cartoon (CartoonGAN)"),
-        "gan": Entry("gankit.models.gan", "Generator", "pictures from noise, dense layers (GAN)"),
-        "cgan": Entry("gankit.models.cgan", "Generator", "pictures from noise and a class, dense or convolved"),
-        "dcgan": Entry("gankit.models.dcgan", "Generator", "pictures from noise, convolutions (DCGAN)"),
-        "vae": Entry("gankit.models.vae", "VAE", "pictures from noise, and reconstructions (VAE)"),
+        "gan": Entry("gankit.models.gan", "Generator", "images from noise, dense layers (GAN)"),
+        "cgan": Entry("gankit.models.cgan", "Generator", "images from noise and a class, dense or convolved"),
+        "dcgan": Entry("gankit.models.dcgan", "Generator", "images from noise, convolutions (DCGAN)"),
+        "vae": Entry("gankit.models.vae", "VAE", "images from noise, and reconstructions (VAE)"),
     }
 )
 

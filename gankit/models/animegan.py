@@ -62,10 +62,10 @@ class AnimeGenerator(nn.Module):
     Args:
         channels: width of the first layer (32 in the published one).
         blocks: inverted residual blocks (4).
-        in_channels: of the input picture.
-        out_channels: of the output picture.
+        in_channels: of the input image.
+        out_channels: of the output image.
         align_corners: how the bilinear upsampling lays its pixels. No weights file says which one it was trained for,
-            and the two give different pictures: their ``hubconf.py`` has ``True``, their ``test.py`` ``False``.
+            and the two give different images: their ``hubconf.py`` has ``True``, their ``test.py`` ``False``.
 
     The sides of the input must be multiples of 4, and at least 8.
     """
@@ -125,7 +125,7 @@ class AnimeDiscriminator(nn.Module):
     Chen et al. 2019, Fig. 3, with version 2's norm over all channels and pixels in place of InstanceNorm.
 
     Args:
-        in_channels: colour channels of the judged picture.
+        in_channels: colour channels of the judged image.
         channels: width of the first stage (32 in the paper).
     """
 
@@ -177,7 +177,7 @@ def facts(
         channels=in_channels,
         value_range=(-1.0, 1.0),
         multiple=4,
-        norm="instance",  # GroupNorm with one group looks at the whole picture, too
+        norm="instance",  # GroupNorm with one group looks at the whole image, too
         options={
             "channels": channels,
             "blocks": blocks,

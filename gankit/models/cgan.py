@@ -15,8 +15,8 @@ from gankit.models.facts import Facts
 from gankit.models.latents import (
     RANGES,
     activation,
+    check_image,
     check_layers,
-    check_picture,
     check_widths,
     dense,
     last_activation,
@@ -47,7 +47,7 @@ class ConvolutionalBody(nn.Module):
     Args:
         joined: numbers in a latent with its class.
         widths: channels of the small map and of every stage.
-        shape: (C, H, W) of the pictures; the sides are multiples of 2 to the number of stages.
+        shape: (C, H, W) of the images; the sides are multiples of 2 to the number of stages.
         norm: with BatchNorm.
         eps: of the stages' BatchNorms; the first one's is 1e-5 always.
         act: see :func:`gankit.models.latents.activation`.
@@ -93,7 +93,7 @@ class DenseBody(nn.Module):
 
 
 class Generator(nn.Module):
-    """A learned vector for each class, joined to the latent, and a body that makes a picture of both.
+    """A learned vector for each class, joined to the latent, and a body that makes an image of both.
 
     Args:
         latent: numbers in a latent.
@@ -101,12 +101,12 @@ class Generator(nn.Module):
         embedding: numbers in the vector of a class.
         body: ``"dense"`` or ``"convolutional"``.
         widths: see :class:`DenseBody` and :class:`ConvolutionalBody`.
-        size: height and width of the pictures.
+        size: height and width of the images.
         channels: 1 for gray, 3 for RGB.
         norm: with BatchNorm; in a dense body after every layer but the first.
         eps: of the BatchNorms. Much code says ``BatchNorm2d(width, 0.8)``, which sets it to 0.8.
         activation: ``"relu"``, or ``"leaky_relu"`` with slope 0.2.
-        output: the last activation: ``"tanh"`` for pictures in [-1, 1], ``"sigmoid"`` for [0, 1].
+        output: the last activation: ``"tanh"`` for images in [-1, 1], ``"sigmoid"`` for [0, 1].
         class_first: the class comes before the latent in what the body sees.
     """
 
@@ -143,16 +143,16 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """A picture and its class to one logit, or to the value of a critic.
+    """An image and its class to one logit, or to the value of a critic.
 
     Dense: the class's vector joins the pixels. Convolutional: the class is one more channel (a learned map), then
-    Conv4x4 that halve the picture. No BatchNorm in either, as a gradient penalty wants it.
+    Conv4x4 that halve the image. No BatchNorm in either, as a gradient penalty wants it.
 
     Args:
         classes: how many.
         body: ``"dense"`` or ``"convolutional"``.
         widths: of the hidden layers.
-        size: height and width of the pictures.
+        size: height and width of the images.
         channels: 1 for gray, 3 for RGB.
         spectral: spectral norm on every layer (Miyato et al. 2018, arXiv:1802.05957).
         dropout: probability of the dropout after each hidden layer.
@@ -233,7 +233,7 @@ def facts(
     """
     check_layers(latent, activation, output, eps)
     check_widths("widths", widths)
-    check_picture(size, channels)
+    check_image(size, channels)
     whole("classes", classes, _MOST_CLASSES)
     whole("embedding", embedding, _MOST_CLASSES)
     one_of("body", body, BODIES)

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one picture.
+    """The cost of one image.
 
     Attributes:
         parameters: trained numbers; running statistics and fixed filters are none.

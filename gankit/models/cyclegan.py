@@ -80,8 +80,8 @@ class ResNetGenerator(nn.Module):
     Args:
         channels: width of the first stage (64 in the paper); the trunk has four times as many.
         blocks: residual blocks (9 in the paper for 256×256 and larger, 6 for 128×128).
-        in_channels: of the input picture.
-        out_channels: of the output picture.
+        in_channels: of the input image.
+        out_channels: of the output image.
         norm: ``"instance"`` as in the paper, or ``"batch"``; convolutions before a BatchNorm have no bias.
         norm_at_test: what ``"batch"`` normalises with (see :func:`gankit.models.norms.layer`).
         dropout: rate of the dropout in every block; ``None`` for no such layer.
@@ -89,7 +89,7 @@ class ResNetGenerator(nn.Module):
         antialias_up: CUT's: blurred upsampling and a convolution in place of transposed convolutions.
         separable: GAN Compression's: separable convolutions in the blocks; with ``norm="instance"`` only.
         widths: of every stage: the three downward, the inside of every block, the two upward; ``None`` for the paper's.
-        clamp: limit the input to [-1, 1] first, as GAN Compression does. No picture leaves that range.
+        clamp: limit the input to [-1, 1] first, as GAN Compression does. No image leaves that range.
 
     The sides of the input must be multiples of 4, and at least 8.
     """

@@ -9,7 +9,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from gankit.models.checks import flag, one_of, whole
 from gankit.models.facts import Facts
-from gankit.models.latents import RANGES, check_layers, check_picture, check_widths
+from gankit.models.latents import RANGES, check_image, check_layers, check_widths
 
 Kernels = Sequence[Sequence[int]]
 NORMS = ("batch", "instance", "spectral", "none")
@@ -22,7 +22,7 @@ def kernels_for(layers: int) -> tuple[tuple[int, int, int], ...]:
 
 
 def side(kernels: Kernels) -> int:
-    """The side of the pictures that transposed convolutions of these kernels make of one pixel."""
+    """The side of the images that transposed convolutions of these kernels make of one pixel."""
     length = 1
     for size, stride, padding in kernels:
         length = (length - 1) * stride - 2 * padding + size
@@ -72,7 +72,7 @@ class Discriminator(nn.Module):
         channels: 1 for gray, 3 for RGB.
         kernels: (size, stride, padding), in the generator's order.
         norm: ``"batch"``: BatchNorm in all layers but the first and the last, as in the paper; ``"instance"``:
-            InstanceNorm in its place, which looks at one picture only; ``"spectral"``: spectral norm in all (Miyato et
+            InstanceNorm in its place, which looks at one image only; ``"spectral"``: spectral norm in all (Miyato et
             al. 2018, arXiv:1802.05957); ``"none"``, as a gradient penalty wants it.
         dropout: probability that a channel is left away, after every layer but the last.
     """
@@ -109,7 +109,7 @@ class Discriminator(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """The paper's first weights: normal with deviation 0.02, around 0 in convolutions and around 1 in BatchNorms."""
+    """Initialise as in the paper: normal with deviation 0.02, mean 0 in convolutions and mean 1 in BatchNorms."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and not nn.utils.parametrize.is_parametrized(layer):
             nn.init.normal_(layer.weight, 0.0, 0.02)
@@ -142,7 +142,7 @@ def facts(
         for value, least in zip(kernel, (1, 1, 0), strict=True):
             whole("kernels", value, 64, least)
     length = side(kernels)
-    check_picture((length, length), channels)
+    check_image((length, length), channels)
     return Facts(
         name=name,
         paper="Radford et al. 2016, arXiv:1511.06434",

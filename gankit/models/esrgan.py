@@ -143,7 +143,7 @@ class Discriminator(nn.Module):
     and leaves the published layer for 128×128 with ``pool=4``.
 
     Args:
-        in_channels: colour channels of the judged picture.
+        in_channels: colour channels of the judged image.
         channels: width of the first stage (64 in the paper).
         pool: side of the feature map that the first dense layer sees (4 in the paper).
     """

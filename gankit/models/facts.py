@@ -25,10 +25,10 @@ class Facts:
         channels: colour channels of the input and output.
         value_range: the values of the generator's input and output, lowest and highest.
         multiple: input sides must be a multiple of this many pixels.
-        norm: the kind of normalisation; ``"instance"`` looks at the whole picture, so that plain tiles are wrong.
+        norm: the kind of normalisation; ``"instance"`` looks at the whole image, so that plain tiles are wrong.
         options: the arguments that build the generator again.
         out_channels: colour channels of the output; ``None`` for those of the input.
-        latent: numbers in one latent, of a model that generates; 0 for one that takes pictures.
+        latent: numbers in one latent, of a model that generates; 0 for one that takes images.
         classes: that a conditional one was trained on; 0 for one without.
         output_size: height and width of what it generates.
         minimum: input sides must be at least this many pixels.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gankit.models.checks import flag
 from gankit.models.facts import Facts
-from gankit.models.latents import RANGES, check_layers, check_picture, check_widths, dense, last_activation
+from gankit.models.latents import RANGES, check_image, check_layers, check_widths, dense, last_activation
 
 
 class Generator(nn.Module):
@@ -18,12 +18,12 @@ class Generator(nn.Module):
     Args:
         latent: numbers in a latent.
         hidden: widths of the hidden layers.
-        size: height and width of the pictures.
+        size: height and width of the images.
         channels: 1 for gray, 3 for RGB.
         norm: BatchNorm after every hidden layer but the first.
         eps: of the BatchNorms. Much code says ``BatchNorm1d(width, 0.8)``, which sets it to 0.8.
         activation: ``"relu"``, or ``"leaky_relu"`` with slope 0.2.
-        output: the last activation: ``"sigmoid"`` for pictures in [0, 1], ``"tanh"`` for [-1, 1].
+        output: the last activation: ``"sigmoid"`` for images in [0, 1], ``"tanh"`` for [-1, 1].
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Discriminator(nn.Module):
 
     Args:
         hidden: widths of the hidden layers.
-        size: height and width of the pictures.
+        size: height and width of the images.
         channels: 1 for gray, 3 for RGB.
         dropout: probability of the dropout after each hidden layer.
     """
@@ -100,7 +100,7 @@ def facts(
     """
     check_layers(latent, activation, output, eps)
     check_widths("hidden", hidden)
-    check_picture(size, channels)
+    check_image(size, channels)
     flag("norm", norm)
     return Facts(
         name=name,

@@ -12,7 +12,7 @@ from gankit.models.checks import one_of, whole
 
 ACTIVATIONS = ("relu", "leaky_relu")
 RANGES: Mapping[str, tuple[float, float]] = MappingProxyType({"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)})
-"""The value range of the pictures that each last activation makes."""
+"""The value range of the images that each last activation makes."""
 
 _WIDEST = 65536  # beyond it, as beyond the next two, a weights file is damaged
 _DEEPEST = 64
@@ -59,7 +59,7 @@ def check_widths(option: str, values: Sequence[int]) -> None:
         whole(option, value, _WIDEST)
 
 
-def check_picture(size: Sequence[int], channels: int) -> None:
+def check_image(size: Sequence[int], channels: int) -> None:
     """Require a height and a width, and 1 or 3 colours.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The normalisations of the translation networks, and how they run on a picture."""
+"""The normalisations of the translation networks, and how they run on an image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def layer(kind: Kind, at_test: AtTest) -> Callable[[int], nn.Module]:
     Args:
         kind: ``"instance"`` without weights, as junyanz's code has it, or ``"batch"``.
         at_test: for ``"batch"``: ``"eval"`` for BatchNorm on its running statistics; ``"instance"`` for the statistics
-            of the picture, which is what BatchNorm in training mode computes for a batch of one. Written as
+            of the image, which is what BatchNorm in training mode computes for a batch of one. Written as
             InstanceNorm with weights, it does so for any batch, in eval mode, and in an exported file.
     """
     if kind == "instance":

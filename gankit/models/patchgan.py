@@ -1,7 +1,7 @@
 """PatchGAN: the discriminator of pix2pix (Isola et al., CVPR 2017, arXiv:1611.07004), CycleGAN and CUT.
 
-It judges patches, not pictures. The names of the weights are those of junyanz/pytorch-CycleGAN-and-pix2pix. pix2pix
-gives it the input and output picture joined (``in_channels=6``), CycleGAN the output alone.
+It judges patches, not images. The names of the weights are those of junyanz/pytorch-CycleGAN-and-pix2pix. pix2pix
+gives it the input and output image joined (``in_channels=6``), CycleGAN the output alone.
 """
 
 from __future__ import annotations

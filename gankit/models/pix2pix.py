@@ -1,8 +1,8 @@
 """pix2pix's U-Net (Isola et al., CVPR 2017, arXiv:1611.07004); its discriminator is in ``gankit.models.patchgan``.
 
-The paper runs BatchNorm with the statistics of the test picture itself: "at inference time we run the generator net in
-exactly the same manner as during training". For one picture that is InstanceNorm with BatchNorm's weights, which is
-how it runs here unless told otherwise. The paper's dropout at test time, which it found to make little noise, is off.
+The paper runs BatchNorm with the statistics of the test image itself: "at inference time we run the generator net in
+exactly the same manner as during training". For one image that is InstanceNorm with BatchNorm's weights, which is
+how it runs here by default. The paper's dropout at test time, which it found to make little noise, is off.
 
 The names of the weights are those of junyanz/pytorch-CycleGAN-and-pix2pix.
 """
@@ -47,10 +47,10 @@ class UNetGenerator(nn.Module):
     Args:
         channels: width of the first level (64 in the paper), doubled three times.
         downs: levels: 8 for the paper's 256×256, which ends in 1×1; 7 for 128×128.
-        in_channels: of the input picture.
-        out_channels: of the output picture.
+        in_channels: of the input image.
+        out_channels: of the output image.
         norm: ``"batch"`` as in the paper, or ``"instance"``; convolutions before a BatchNorm have no bias.
-        norm_at_test: what ``"batch"`` normalises with: ``"instance"`` for the picture's own statistics, as in the
+        norm_at_test: what ``"batch"`` normalises with: ``"instance"`` for the image's own statistics, as in the
             paper, ``"eval"`` for the running ones. Train batches of more than one with ``"eval"``, and turn the result
             over with ``gankit_export.rewrites.batch_statistics``.
         dropout: rate 0.5 in the decoder's levels of full width but the innermost, while training.

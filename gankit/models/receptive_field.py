@@ -32,7 +32,7 @@ def halo(generator: nn.Module) -> int:
         generator: a network of convolutions, pointwise layers, PixelShuffle and the like.
 
     Raises:
-        ValueError: a layer looks at the whole picture (InstanceNorm) or is not known.
+        ValueError: a layer looks at the whole image (InstanceNorm) or is not known.
     """
     traced = trace(generator)
     modules = dict(traced.named_modules())

@@ -122,7 +122,7 @@ class Discriminator(nn.Module):
     lets any size in, and leaves the published layer for 96×96 with ``pool=6``.
 
     Args:
-        in_channels: colour channels of the judged picture.
+        in_channels: colour channels of the judged image.
         channels: width of the first stage (64 in the paper).
         pool: side of the feature map that the first dense layer sees (6 in the paper).
         norm: BatchNorm after every convolution but the first, as in the paper, or ``False`` for none.

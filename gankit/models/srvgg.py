@@ -74,7 +74,7 @@ class UNetDiscriminator(nn.Module):
     The first and the last convolution are not normalised, as published.
 
     Args:
-        in_channels: colour channels of the judged picture.
+        in_channels: colour channels of the judged image.
         channels: width of the first stage (64 in the paper).
         skip: add the downward features to the upward ones of their size.
     """

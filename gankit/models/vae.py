@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gankit.models.facts import Facts
-from gankit.models.latents import RANGES, check_layers, check_picture, check_widths, dense, last_activation
+from gankit.models.latents import RANGES, check_image, check_layers, check_widths, dense, last_activation
 
 
 class VAE(nn.Module):
@@ -18,10 +18,10 @@ class VAE(nn.Module):
     Args:
         latent: numbers in a latent.
         hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
-        size: height and width of the pictures.
+        size: height and width of the images.
         channels: 1 for gray, 3 for RGB.
         activation: ``"relu"``, or ``"leaky_relu"`` with slope 0.2.
-        output: the last activation: ``"sigmoid"`` for pictures in [0, 1], ``"tanh"`` for [-1, 1].
+        output: the last activation: ``"sigmoid"`` for images in [0, 1], ``"tanh"`` for [-1, 1].
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class VAE(nn.Module):
         )
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures to what their latents may be.
+        """Images to what their latents may be.
 
         Args:
             x: (N, C, H, W) in the value range.
@@ -64,7 +64,7 @@ class VAE(nn.Module):
         return self.decode(latents)
 
     def reconstruct(self, x: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures there and back, with what the loss needs.
+        """Images there and back, with what the loss needs.
 
         Args:
             x: (N, C, H, W) in the value range.
@@ -72,7 +72,7 @@ class VAE(nn.Module):
                 the mean.
 
         Returns:
-            The pictures again, the mean and the logarithm of the variance.
+            The images again, the mean and the logarithm of the variance.
         """
         mean, log_variance = self.encode(x)
         latents = mean if noise is None else mean + torch.exp(0.5 * log_variance) * noise
@@ -95,7 +95,7 @@ def facts(
     """
     check_layers(latent, activation, output)
     check_widths("hidden", hidden)
-    check_picture(size, channels)
+    check_image(size, channels)
     return Facts(
         name=name,
         paper="Kingma & Welling 2014, arXiv:1312.6114",

@@ -16,7 +16,7 @@ from gankit.models.checks import one_of
 Input = Literal["unit", "signed", "imagenet"]
 Output = Literal["linear", "tanh", "tanh-imagenet"]
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures, as torchvision gives them
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images, as torchvision gives them
 
 
 class Standardise(nn.Module):
@@ -65,7 +65,7 @@ def entrance(kind: Input, channels: int) -> Standardise | None:
 
     Args:
         kind: ``"signed"`` for [-1, 1], ``"imagenet"`` for ImageNet's mean 0 and deviation 1.
-        channels: of the picture; 3 for ``"imagenet"``.
+        channels: of the image; 3 for ``"imagenet"``.
     """
     if kind == "unit":
         return None

@@ -1,4 +1,4 @@
-"""Pillow, NumPy and torch pictures to what the stage takes, and back to the same kind."""
+"""Pillow, NumPy and torch images to what the stage takes, and back to the same kind."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gankit.images import Picture, from_array, from_pil, to_array, to_pil
+from gankit.images import DecodedImage, from_array, from_pil, to_array, to_pil
 
 
-def as_picture(image: Any) -> Picture | None:
-    """A Picture of a Pillow image or a NumPy array; ``None`` for a tensor.
+def as_image(image: Any) -> DecodedImage | None:
+    """A DecodedImage of a Pillow image or a NumPy array; ``None`` for a tensor.
 
     Raises:
         TypeError: another type, or an array that is neither uint8 nor uint16.
@@ -25,11 +25,11 @@ def as_picture(image: Any) -> Picture | None:
         return from_pil(image)
     if not isinstance(image, np.ndarray):
         kind = f"{type(image).__module__}.{type(image).__qualname__}"
-        raise TypeError(f"a picture must be a Pillow image, a NumPy array or a torch tensor, not {kind}")
+        raise TypeError(f"an image must be a Pillow image, a NumPy array or a torch tensor, not {kind}")
     if image.dtype not in (np.uint8, np.uint16):
-        raise TypeError(f"a NumPy picture must be uint8 or uint16, not {image.dtype}")
+        raise TypeError(f"a NumPy image must be uint8 or uint16, not {image.dtype}")
     if image.ndim not in (2, 3) or (image.ndim == 3 and not 1 <= image.shape[2] <= 4) or image.size == 0:
-        raise ValueError(f"a NumPy picture must be (H, W) or (H, W, 1 to 4), not {image.shape}")
+        raise ValueError(f"a NumPy image must be (H, W) or (H, W, 1 to 4), not {image.shape}")
     return from_array(image)
 
 
@@ -41,25 +41,25 @@ def as_tensor(image: Tensor, channels: int) -> Tensor:
         ValueError: another shape or number of channels, no pixels, or values that are not finite.
     """
     if not image.is_floating_point():
-        raise TypeError(f"a torch picture must be floating point in [0, 1], not {image.dtype}")
+        raise TypeError(f"a torch image must be floating point in [0, 1], not {image.dtype}")
     if image.ndim not in (3, 4) or image.shape[-3] != channels or 0 in image.shape[-2:]:
         shape = tuple(image.shape)
-        raise ValueError(f"a torch picture must be (N, {channels}, H, W) or ({channels}, H, W), not {shape}")
+        raise ValueError(f"a torch image must be (N, {channels}, H, W) or ({channels}, H, W), not {shape}")
     batch = image.detach().to("cpu", torch.float32)
     if not bool(batch.isfinite().all()):
-        raise ValueError("the picture has values that are not finite")
+        raise ValueError("the image has values that are not finite")
     return batch if image.ndim == 4 else batch[None]
 
 
-def back(result: Picture | Tensor, like: Any, scale: int = 1) -> Any:
+def back(result: DecodedImage | Tensor, like: Any, scale: int = 1) -> Any:
     """A result as the kind that ``like`` is.
 
     Args:
-        result: of the stage; a Picture for Pillow and NumPy, a tensor for torch.
+        result: of the stage; a DecodedImage for Pillow and NumPy, a tensor for torch.
         like: what the user gave.
         scale: of the generator; sizes the result of an empty batch.
     """
-    if isinstance(result, Picture):
+    if isinstance(result, DecodedImage):
         return to_pil(result) if isinstance(like, Image.Image) else to_array(result, like)
     if result.shape[0] == 0:
         result = result.new_empty((*result.shape[:2], result.shape[2] * scale, result.shape[3] * scale))

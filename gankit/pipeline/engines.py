@@ -14,11 +14,11 @@ from gankit.models.facts import AtTest, Direction, Task
 from gankit.pipeline.report import EngineReport, ModelReport
 
 if TYPE_CHECKING:
-    from gankit.backends.choose import Selection
+    from gankit.backends.choice.select import Selection
     from gankit.checkpoints import Loaded
-    from gankit.images import Picture
-    from gankit.pipeline.frugal import Footprint
-    from gankit.pipeline.stages import Stage
+    from gankit.images import DecodedImage
+    from gankit.pipeline.low_memory import Footprint
+    from gankit.pipeline.processor import Stage
 
 Auto = Literal["auto"]
 
@@ -36,8 +36,8 @@ class _Ready:
 class Engines:
     """One generator with the engine that was chosen for it, and a second one in fp32 where that is too coarse.
 
-    bf16 keeps about 8 bits of a picture and fp16 11. So 16-bit pictures and tensors run in fp32 unless the user chose
-    a precision, and so does a picture whose values leave the range of fp16.
+    bf16 keeps about 8 bits of an image and fp16 11. So 16-bit images and tensors run in fp32 unless the user chose
+    a precision, and so does an image whose values leave the range of fp16.
 
     Not safe to call from several threads at once. The attributes are those of :class:`gankit.pipeline.Upscaler`.
     """
@@ -60,12 +60,12 @@ class Engines:
         self._loaded: Loaded | None = None
         self._fast: _Ready | None = None
         self._exact: _Ready | None = None
-        self._frugal: dict[str, _Ready] = {}
+        self._low_memory: dict[str, _Ready] = {}
         self._footprint: Footprint | None = None
         self._closed = False
 
     def fast(self, job_pixels: int | None = None) -> Stage:
-        """The stage for 8-bit pictures; loads the model and the engine at the first call.
+        """The stage for 8-bit images; loads the model and the engine at the first call.
 
         Args:
             job_pixels: input pixels of the whole job, if known.
@@ -105,83 +105,83 @@ class Engines:
                 name = "eager"
             self._exact = self._start(perf_counter(), name, "fp32", fast.device)
             if self.notify is not None:
-                which = f"pictures that need more than {fast.precision} (16 bit, values out of range)"
+                which = f"images that need more than {fast.precision} (16 bit, values out of range)"
                 self.notify(f"{which} run on {name} fp32")
         return self._exact.stage
 
-    def picture(self, picture: Picture, watch: Callable[[float], None] | None = None) -> Picture:
-        """One picture through the engine that keeps its levels; once more in fp32 where fp16 overflows.
+    def image(self, image: DecodedImage, watch: Callable[[float], None] | None = None) -> DecodedImage:
+        """One image through the engine that keeps its levels; once more in fp32 where fp16 overflows.
 
         Raises:
             NotFiniteError: it overflows in the precision that the user chose.
-            MemoryError: see :meth:`Stage.picture`.
+            MemoryError: see :meth:`Stage.image`.
         """
-        stage = self.fast() if picture.pixels.dtype == "uint8" else self.exact()
+        stage = self.fast() if image.pixels.dtype == "uint8" else self.exact()
         try:
-            return self._fitting(stage, picture).picture(picture, watch)
+            return self._fitting(stage, image).image(image, watch)
         except NotFiniteError:
             if self.precision != "auto":
                 raise
-            return self._fitting(self.exact(), picture).picture(picture, watch)
+            return self._fitting(self.exact(), image).image(image, watch)
 
-    def together(self, picture: Picture) -> tuple[Hashable, int]:
-        """What pictures that share a call of the engine have in common, and how many do."""
-        key = (picture.pixels.dtype.str, picture.pixels.shape)
-        if picture.pixels.dtype != "uint8":
+    def together(self, image: DecodedImage) -> tuple[Hashable, int]:
+        """What images that share a call of the engine have in common, and how many do."""
+        key = (image.pixels.dtype.str, image.pixels.shape)
+        if image.pixels.dtype != "uint8":
             return key, 1
-        stage = self._fitting(self.fast(), picture)
-        count = stage.together(picture)
+        stage = self._fitting(self.fast(), image)
+        count = stage.together(image)
         return (*key, count > 1), count
 
     def most_together(self) -> int:
         """The largest number that :meth:`together` gives."""
-        from gankit.pipeline.stages import MOST_TOGETHER
+        from gankit.pipeline.processor import MOST_TOGETHER
 
         return self.batch if self.batch != "auto" else MOST_TOGETHER if self.fast().engine.device != "cpu" else 1
 
-    def pictures(self, pictures: Sequence[Picture]) -> list[Picture]:
-        """Pictures that :meth:`together` finds alike, in one call.
+    def images(self, images: Sequence[DecodedImage]) -> list[DecodedImage]:
+        """Images that :meth:`together` finds alike, in one call.
 
         Raises:
             NotFiniteError, MemoryError: of one of them.
         """
-        return self._fitting(self.fast(), pictures[0]).pictures(pictures)
+        return self._fitting(self.fast(), images[0]).images(images)
 
-    def _fitting(self, stage: Stage, picture: Picture) -> Stage:
-        """The stage itself, or one in bands in lock-step where the picture would take more memory than it may.
+    def _fitting(self, stage: Stage, image: DecodedImage) -> Stage:
+        """The stage itself, or one layerwise where the image would take more memory than it may.
 
-        A network that can be cut into tiles needs no other stage, and an engine that streams takes any picture.
+        A network that can be cut into tiles needs no other stage, and an engine that streams takes any image.
         """
         from gankit.pipeline.memory import available_memory
-        from gankit.pipeline.stages import uncut
+        from gankit.pipeline.processor import uncut
 
         engine = stage.engine
-        if not uncut(stage.facts) or engine.wants == "pictures" or engine.device != "cpu":
+        if not uncut(stage.facts) or engine.wants == "images" or engine.device != "cpu":
             return stage
-        from gankit.pipeline.frugal import Footprint, lockstep
+        from gankit.pipeline.low_memory import Footprint, layerwise
 
         assert self._loaded is not None
         if self._footprint is None:
             self._footprint = Footprint(self._loaded)
         limit = self.max_memory or available_memory() // 2
-        if self._footprint.bytes(picture.pixels.shape[0], picture.pixels.shape[1], engine.precision) <= limit:
+        if self._footprint.bytes(image.pixels.shape[0], image.pixels.shape[1], engine.precision) <= limit:
             return stage
-        if engine.precision not in self._frugal:
+        if engine.precision not in self._low_memory:
             began = perf_counter()
-            selection = lockstep(self._loaded, engine.precision, self.threads, limit)
+            selection = layerwise(self._loaded, engine.precision, self.threads, limit)
             ready = _Ready(selection, type(stage)(selection.engine, stage.facts, 0), perf_counter() - began)
-            self._frugal[engine.precision] = ready
+            self._low_memory[engine.precision] = ready
             if self.notify is not None:
-                self.notify(f"pictures above {limit / 1e9:.1f} GB of memory run on {selection.summary}")
-        return self._frugal[engine.precision].stage
+                self.notify(f"images above {limit / 1e9:.1f} GB of memory run on {selection.summary}")
+        return self._low_memory[engine.precision].stage
 
     def close(self) -> None:
         """Give back the engines. Closing twice is fine."""
-        for ready in (self._fast, self._exact, *self._frugal.values()):
+        for ready in (self._fast, self._exact, *self._low_memory.values()):
             if ready is not None:
                 ready.selection.engine.close()
         self._loaded = self._fast = self._exact = self._footprint = None
-        self._frugal.clear()
+        self._low_memory.clear()
         self._closed = True
 
     def report(self) -> EngineReport | None:
@@ -189,7 +189,7 @@ class Engines:
         return self._report(self._fast)
 
     def exact_report(self) -> EngineReport | None:
-        """What ran the pictures of more than 8 bits, where that was another engine."""
+        """What ran the images of more than 8 bits, where that was another engine."""
         return self._report(self._exact)
 
     def model_report(self) -> ModelReport | None:
@@ -203,14 +203,14 @@ class Engines:
         """Facts of the machine; empty where nothing ran."""
         if self._fast is None:
             return {}
-        from gankit.backends.machine import machine
+        from gankit.backends.choice.machine import machine
 
         return asdict(machine())
 
     def _start(self, began: float, backend: str, precision: str, device: str, job_pixels: int | None = None) -> _Ready:
-        from gankit.backends.choose import select
+        from gankit.backends.choice.select import select
         from gankit.models.receptive_field import halo
-        from gankit.pipeline.stages import Stage, uncut
+        from gankit.pipeline.processor import Stage, uncut
         from gankit.pipeline.translation import TranslationStage
 
         assert self._loaded is not None
@@ -224,7 +224,7 @@ class Engines:
             notify=self.notify,
         )
         facts = self._loaded.facts
-        # A norm over the whole picture has no halo: such pictures are never cut.
+        # A norm over the whole image has no halo: such images are never cut.
         reach = 0 if uncut(facts) else halo(self._loaded.generator)
         kind = TranslationStage if facts.task == "translate" else Stage
         stage = kind(selection.engine, facts, reach, self.tile, self.batch)
@@ -232,13 +232,13 @@ class Engines:
         return _Ready(selection, stage, perf_counter() - began)
 
     def _check_tile(self, stage: Stage) -> None:
-        """Before the first picture, refuse a tile that is all halo; say it where tiles and batches are not used."""
+        """Before the first image, refuse a tile that is all halo; say it where tiles and batches are not used."""
         from gankit.pipeline.tiles import plan
 
-        if stage.engine.wants == "pictures":
+        if stage.engine.wants == "images":
             given = [f"--{name}" for name, value in (("tile", self.tile), ("batch", self.batch)) if value != "auto"]
             if given and self.notify is not None:
-                self.notify(f"{stage.engine.backend} takes whole pictures here: no use for {' and '.join(given)}")
+                self.notify(f"{stage.engine.backend} takes whole images here: no use for {' and '.join(given)}")
         elif isinstance(self.tile, int):
             step = stage.facts.multiple
             longer = (self.tile // step + 2) * step
@@ -252,7 +252,7 @@ class Engines:
             backend=engine.backend,
             precision=engine.precision,
             device=engine.device,
-            tile="streamed" if engine.wants == "pictures" else self.tile,
+            tile="streamed" if engine.wants == "images" else self.tile,
             batch=self.batch,
             parity_db=parity.psnr if parity else None,
             parity_max_abs=parity.max_abs if parity else None,

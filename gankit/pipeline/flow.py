@@ -1,4 +1,4 @@
-"""Waiting in a pipeline of threads that can be ended at any moment. Knows nothing of pictures.
+"""Waiting in a pipeline of threads that can be ended at any moment. Knows nothing of images.
 
 All waits are on one condition, so that ending the run wakes every thread; each then leaves by :class:`Stopped`.
 """
@@ -89,7 +89,7 @@ class Channel(Generic[T]):
                 item = self._items.popleft()
                 self._stop.condition.notify_all()
             yield item
-            del item  # a consumer that waits must not keep the last picture alive
+            del item  # a consumer that waits must not keep the last image alive
 
     def take(self, accept: Callable[[T], bool]) -> T | None:
         """The next item if it is there already and ``accept`` likes it; waits for nothing."""
@@ -102,7 +102,7 @@ class Channel(Generic[T]):
 
 
 class Budget:
-    """Bytes that may be in flight. One picture is always let through, however large.
+    """Bytes that may be in flight. One image is always let through, however large.
 
     Args:
         limit: bytes.

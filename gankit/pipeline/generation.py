@@ -19,14 +19,14 @@ from gankit.pipeline.inputs import Job, collect
 from gankit.pipeline.items import Progress
 from gankit.pipeline.output import prepare, remove_stale, write_whole
 from gankit.pipeline.paths import exists
+from gankit.pipeline.sample_grid import SampleGrid
 from gankit.pipeline.sampler import Sampler
-from gankit.pipeline.sheets import Sheet
 
 RECORD = "samples.json"
 _NAME = re.compile(r"\d{6,}\.[a-z]+")
 _MOST = 10_000_000
 _WRITERS = 4  # threads; they mostly wait for the disk
-_PAIRS = 8  # originals with their reconstructions in a row of the sheet
+_PAIRS = 8  # originals with their reconstructions in a row of the sample grid
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Samples:
         seed: see :meth:`Sampler.sample`.
         class_: one for all, or ``None`` for all in turn.
         truncation: see :func:`gankit.pipeline.latents.latent`.
-        steps: ``None``, or pictures in a path.
+        steps: ``None``, or images in a path.
     """
 
     n: int
@@ -50,13 +50,13 @@ class Samples:
 
 @dataclass(frozen=True)
 class Where:
-    """Where the pictures go.
+    """Where the images go.
 
     Attributes:
         output: folder, made where it is missing.
         format: of the files, a name of ``gankit.images.FORMATS``.
         overwrite: do again what is there; else it is skipped.
-        grid: file of a sheet with all of them, or ``None``. It is replaced where it is there.
+        grid: file of a sample grid with all of them, or ``None``. It is replaced where it is there.
     """
 
     output: Path
@@ -87,7 +87,7 @@ def write_samples(sampler: Sampler, samples: Samples, where: Where, progress: Wa
         samples: which.
         where: where to.
         progress: called now and then.
-        failed: called with the picture that cannot be written.
+        failed: called with the image that cannot be written.
 
     Raises:
         UsageError: wrong arguments; or the folder has samples of another model, seed, class, truncation or path.
@@ -99,12 +99,12 @@ def write_samples(sampler: Sampler, samples: Samples, where: Where, progress: Wa
     extension = _extension(where)
     count = samples.n * (samples.steps or 1)
     if count > _MOST:
-        raise UsageError(f"{count:,} pictures are too many for a folder: {_MOST:,} at most")
+        raise UsageError(f"{count:,} images are too many for a folder: {_MOST:,} at most")
     steps = samples.steps
     stream = partial(sampler.stream, seed=samples.seed, classes=samples.class_, truncation=samples.truncation)
     stream(range(count), steps=steps)  # tells what is wrong, and makes nothing
     columns = steps or (sampler.facts.classes if samples.class_ is None else None) or None
-    sheet = _sheet(sampler, count, columns) if where.grid else None
+    sample_grid = _sample_grid(sampler, count, columns) if where.grid else None
     names = [f"{index:06d}{extension}" for index in range(count)]
     _claim(sampler, samples, where, names)
     there = set() if where.overwrite else _there(where.output)
@@ -117,22 +117,22 @@ def write_samples(sampler: Sampler, samples: Samples, where: Where, progress: Wa
     write_whole(where.output / RECORD, _record(sampler, samples))
     run = _Run(len(todo), progress, failed)
     for batch in _batches(stream(wanted, steps=steps), sampler.batch):
-        run.write([(where.output / names[index], picture) for index, picture in batch if index in todo])
-        for index, picture in batch if sheet else ():
-            sheet.place(index, picture)  # type: ignore[union-attr]
-    _finish(sheet, where)
+        run.write([(where.output / names[index], image) for index, image in batch if index in todo])
+        for index, image in batch if sample_grid else ():
+            sample_grid.place(index, image)  # type: ignore[union-attr]
+    _finish(sample_grid, where)
     return Outcome(run.done, count - len(todo), run.failures, run.seconds)
 
 
 def write_reconstructions(sampler: Sampler, folder: Path, where: Where, progress: Watch, failed: Tell) -> Outcome:
-    """Write an autoencoder's reconstruction of each picture in a folder, under the picture's name.
+    """Write an autoencoder's reconstruction of each image in a folder, under the image's name.
 
     Args:
         sampler: a model with an encoder, and its engine.
-        folder: of pictures of the model's size: they are never resized. Colour becomes gray for a gray model.
-        where: where to; on the sheet each picture has its reconstruction at its right.
+        folder: of images of the model's size: they are never resized. Colour becomes gray for a gray model.
+        where: where to; on the sample grid each image has its reconstruction at its right.
         progress: called now and then.
-        failed: called with each picture that fails; the others go on.
+        failed: called with each image that fails; the others go on.
 
     Raises:
         UsageError, OutputError, BackendError, CheckpointError, ParityError: as :func:`write_samples`.
@@ -142,7 +142,7 @@ def write_reconstructions(sampler: Sampler, folder: Path, where: Where, progress
     todo = [job for job in found.jobs if where.overwrite or where.grid or not exists(job.target)]
     sampler.encoding()
     skip = {job.target for job in found.jobs if not where.overwrite and exists(job.target)}
-    sheet = _sheet(sampler, 2 * len(todo), 2 * _PAIRS) if where.grid else None
+    sample_grid = _sample_grid(sampler, 2 * len(todo), 2 * _PAIRS) if where.grid else None
     if not todo:
         return Outcome(0, len(found.jobs), 0, 0.0)
     sampler.start()
@@ -155,19 +155,19 @@ def write_reconstructions(sampler: Sampler, folder: Path, where: Where, progress
         read = list(_read(todo[start : start + sampler.batch], sampler, run))
         if not read:
             continue
-        results = sampler.reconstruct(np.stack([picture for _, picture in read]))
+        results = sampler.reconstruct(np.stack([image for _, image in read]))
         pairs = [(job.target, result) for (job, _), result in zip(read, results, strict=True)]
         run.write([(target, result) for target, result in pairs if target not in skip])
-        for (_, picture), result in zip(read, results, strict=True) if sheet else ():
-            sheet.place(placed, picture)  # type: ignore[union-attr]
-            sheet.place(placed + 1, result)  # type: ignore[union-attr]
+        for (_, image), result in zip(read, results, strict=True) if sample_grid else ():
+            sample_grid.place(placed, image)  # type: ignore[union-attr]
+            sample_grid.place(placed + 1, result)  # type: ignore[union-attr]
             placed += 2
-    _finish(sheet, where)
+    _finish(sample_grid, where)
     return Outcome(run.done, len(skip), run.failures, run.seconds)
 
 
 class _Run:
-    """Writes pictures, several at once, and counts them."""
+    """Writes images, several at once, and counts them."""
 
     def __init__(self, total: int, progress: Watch, failed: Tell) -> None:
         self._total, self._progress, self._failed = total, progress, failed
@@ -178,7 +178,7 @@ class _Run:
     def seconds(self) -> float:
         return perf_counter() - self._began
 
-    def write(self, pictures: list[tuple[Path, np.ndarray]]) -> None:
+    def write(self, images: list[tuple[Path, np.ndarray]]) -> None:
         """Write a batch; whatever ends it, the files that are begun are whole when it returns."""
         from gankit.images import encode, from_array
 
@@ -190,7 +190,7 @@ class _Run:
             return item[0], None
 
         with ThreadPoolExecutor(_WRITERS) as pool:
-            for path, error in pool.map(one, pictures):
+            for path, error in pool.map(one, images):
                 if error is not None:
                     self.fail(error)
                     continue
@@ -215,22 +215,22 @@ def _batches(stream: Iterator[tuple[int, np.ndarray]], size: int) -> Iterator[li
 
 
 def _read(jobs: list[Job], sampler: Sampler, run: _Run) -> Iterator[tuple[Job, np.ndarray]]:
-    """The pictures that fit, (H, W, C) uint8; the others fail."""
+    """The images that fit, (H, W, C) uint8; the others fail."""
     from gankit.images import decode
 
     height, width = sampler.facts.output_size or (0, 0)
     for job in jobs:
         try:
-            picture = decode(job.source).to_8bit()
+            image = decode(job.source).to_8bit()
         except ImageError as error:
             run.fail(error)
             continue
-        have = picture.pixels.shape[:2]
+        have = image.pixels.shape[:2]
         if have != (height, width):
             reason = f"is {have[1]}×{have[0]}, and '{sampler.facts.name}' takes {width}×{height}: resize it first"
             run.fail(ImageError(job.source, reason))
             continue
-        yield job, _gray(picture.pixels, picture.gray) if sampler.facts.channels == 1 else picture.pixels
+        yield job, _gray(image.pixels, image.gray) if sampler.facts.channels == 1 else image.pixels
 
 
 def _gray(pixels: np.ndarray, gray: bool) -> np.ndarray:
@@ -245,30 +245,32 @@ def _there(folder: Path) -> set[str]:
     """Names in a folder, less those of broken links; none where it is not there."""
     try:
         return {entry.name for entry in os.scandir(folder) if exists(entry.path)}
-    except OSError:  # told when it is made
+    except OSError:  # reported when it is made
         return set()
 
 
 def _extension(where: Where) -> str:
-    """Of the pictures, where both formats are known."""
+    """Of the images, where both formats are known."""
     from gankit.images import FORMATS
 
     known = ", ".join(sorted(FORMATS))
     if where.format.lower() not in FORMATS:
         raise UsageError(f"unknown format '{where.format}': known are {known}")
     if where.grid is not None and where.grid.suffix.lower() not in {*FORMATS.values(), ".tif"}:
-        raise UsageError(f"{where.grid}: unknown format '{where.grid.suffix}' of the sheet: known are {known}")
+        raise UsageError(f"{where.grid}: unknown format '{where.grid.suffix}' of the sample grid: known are {known}")
     return FORMATS[where.format.lower()]
 
 
-def _sheet(sampler: Sampler, count: int, columns: int | None) -> Sheet:
+def _sample_grid(sampler: Sampler, count: int, columns: int | None) -> SampleGrid:
     from gankit.images import MAX_PIXELS
 
-    sheet = Sheet(count, sampler.facts.output_size or (0, 0), sampler.facts.channels, columns)
-    height, width = sheet.shape
+    sample_grid = SampleGrid(count, sampler.facts.output_size or (0, 0), sampler.facts.channels, columns)
+    height, width = sample_grid.shape
     if height * width > MAX_PIXELS:
-        raise UsageError(f"a sheet of {count} pictures has {height * width / 1e6:.0f} MP: ask for fewer, or for none")
-    return sheet
+        raise UsageError(
+            f"a sample grid of {count} images has {height * width / 1e6:.0f} MP: ask for fewer, or for none"
+        )
+    return sample_grid
 
 
 def _prepare(where: Where, folders: set[Path]) -> None:
@@ -279,15 +281,15 @@ def _prepare(where: Where, folders: set[Path]) -> None:
         prepare(where.grid.parent, "--grid")
 
 
-def _finish(sheet: Sheet | None, where: Where) -> None:
+def _finish(sample_grid: SampleGrid | None, where: Where) -> None:
     from gankit.images import encode, from_array
 
-    if sheet is not None and where.grid is not None:
-        encode(from_array(sheet.pixels), where.grid)
+    if sample_grid is not None and where.grid is not None:
+        encode(from_array(sample_grid.pixels), where.grid)
 
 
 def _record(sampler: Sampler, samples: Samples) -> str:
-    """What the pictures of a folder are samples of; not how many, so that more can be added."""
+    """What the images of a folder are samples of; not how many, so that more can be added."""
     made_of = {"model": sampler.facts.name, "sha256": sampler.loaded.sha256, **asdict(samples)}
     made_of["class"] = made_of.pop("class_")
     del made_of["n"]

@@ -1,4 +1,4 @@
-"""Which pictures a run takes, and where each result goes. Imports no torch.
+"""Which images a run takes, and where each result goes. Imports no torch.
 
 The rules for targets, in full:
 
@@ -31,7 +31,7 @@ _READ_ONLY = frozenset({".apng"})  # read as a PNG's first frame, written as a P
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to do: the file it comes from and the file it becomes."""
+    """One image to do: the file it comes from and the file it becomes."""
 
     source: Path
     target: Path
@@ -42,10 +42,10 @@ class Inputs:
     """What was found.
 
     Attributes:
-        jobs: one for each picture, in the order of the arguments, folders sorted.
-        ignored: files that are hidden or no pictures, and links to folders, which are not followed.
+        jobs: one for each image, in the order of the arguments, folders sorted.
+        ignored: files that are hidden or no images, and links to folders, which are not followed.
         unreadable: folders below the named ones that could not be listed.
-        results: pictures that are the target of one of the jobs, and so no sources.
+        results: images that are the target of one of the jobs, and so no sources.
     """
 
     jobs: tuple[Job, ...]
@@ -72,7 +72,7 @@ class _Finder:
         self.ignored: set[str] = set()
         self.unreadable: dict[str, ImageError] = {}
 
-    def is_picture(self, path: Path) -> bool:
+    def is_image(self, path: Path) -> bool:
         return path.suffix.lower() in self.readable
 
     def ignore(self, path: Path) -> None:
@@ -80,7 +80,7 @@ class _Finder:
 
     def wanted(self, path: Path) -> bool:
         """Whether a file met in a folder or pattern is taken; remembers it where not."""
-        take = self.is_picture(path) and not path.name.startswith(".")
+        take = self.is_image(path) and not path.name.startswith(".")
         if not take:
             self.ignore(path)
         return take
@@ -88,7 +88,7 @@ class _Finder:
     def listing(self, folder: Path, root: Path) -> tuple[list[str], list[str]]:
         """Names of the folders to enter and of the files, sorted. Hidden folders and the output are left out.
 
-        A link to a folder is among the files, and no picture: to follow it may lead in circles.
+        A link to a folder is among the files, and no image: to follow it may lead in circles.
         """
         try:
             with os.scandir(folder) as entries:
@@ -104,7 +104,7 @@ class _Finder:
         return [name for name in folders if os.path.realpath(folder / name) != self.output], files
 
     def walk(self, top: Path, root: Path, prefix: Path) -> Iterator[_Found]:
-        """The pictures in ``top`` and below; ``root`` is what the user named, ``prefix`` mirrors ``top``."""
+        """The images in ``top`` and below; ``root`` is what the user named, ``prefix`` mirrors ``top``."""
         waiting = [(top, prefix)]
         while waiting:
             folder, mirrored = waiting.pop()
@@ -115,7 +115,7 @@ class _Finder:
             waiting += [(folder / name, mirrored / name) for name in reversed(folders)]
 
     def match(self, pattern: str) -> Iterator[_Found]:
-        """The pictures that a pattern finds, and those in the folders that it finds."""
+        """The images that a pattern finds, and those in the folders that it finds."""
         root = _fixed_part(pattern)
         paths = sorted(self.expand(root, Path(pattern).parts[len(root.parts) :])) if is_folder(root) else []
         if not paths and not self.unreadable:
@@ -160,7 +160,7 @@ def collect(
     format: str | None = None,
     overwrite: bool = False,
 ) -> Inputs:
-    """Find the pictures and give each its target.
+    """Find the images and give each its target.
 
     Args:
         inputs: files, folders (recursive) and patterns (``**`` goes through folders). Links to folders are followed
@@ -175,7 +175,7 @@ def collect(
 
     Raises:
         UsageError: an empty name, a path or pattern that finds nothing, a named folder that cannot be listed, a file
-            that is no picture named alone, nothing to do at all, an unknown format, two sources with one target, or a
+            that is no image named alone, nothing to do at all, an unknown format, two sources with one target, or a
             target that is its own source, or with ``overwrite`` another named one.
     """
     from gankit.images import SUFFIXES
@@ -194,7 +194,7 @@ def collect(
         if unreadable:
             raise UsageError(str(unreadable[0]))
         places = ", ".join(str(path) for path in inputs)
-        raise UsageError(f"{places}: no pictures found (read are {', '.join(sorted(SUFFIXES))})")
+        raise UsageError(f"{places}: no images found (read are {', '.join(sorted(SUFFIXES))})")
     every = _targets(found, Path(output), suffix, extension)
     jobs = _without_results(every, {item.source for item in found if item.named and overwrite})
     _refuse_overwriting_sources(jobs)
@@ -223,13 +223,13 @@ def _find(finder: _Finder, inputs: Sequence[str | Path]) -> Iterator[_Found]:
             prefix = Path(Path(os.path.realpath(path)).name) if folders > 1 else Path()
             yield from finder.walk(path, path, prefix)
         elif exists(path):
-            if finder.is_picture(path):
+            if finder.is_image(path):
                 yield _Found(path, Path(), named=True)
             elif len(inputs) > 1:
                 finder.ignore(path)  # as the shell hands over photos/*
             else:
                 known = ", ".join(sorted(finder.readable))
-                raise UsageError(f"{path}: not a picture by its name (read are {known})")
+                raise UsageError(f"{path}: not an image by its name (read are {known})")
         elif glob.has_magic(str(given)):
             yield from finder.match(os.path.expanduser(str(given)))  # noqa: PTH111 - a pattern is no path
         else:

@@ -1,4 +1,4 @@
-"""What goes through the threads of a run: pictures on their way, what is told of them, how several go together."""
+"""What goes through the threads of a run: images on their way, what is reported of them, how several go together."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from gankit.pipeline.inputs import Job
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from gankit.images import Picture
+    from gankit.images import DecodedImage
 
 
 @dataclass(frozen=True)
 class Together:
-    """Pictures that the engine takes in one call, where several like each other are there already.
+    """Images that the engine takes in one call, where several like each other are there already.
 
     Attributes:
         like: what must be equal, and how many one call takes at most.
-        work: does them. Where it fails with an error of one picture, each is done alone.
+        work: does them. Where it fails with an error of one image, each is done alone.
         most: the largest number that ``like`` gives.
     """
 
-    like: Callable[[Picture], tuple[Hashable, int]]
-    work: Callable[[Sequence[Picture]], list[Picture]]
+    like: Callable[[DecodedImage], tuple[Hashable, int]]
+    work: Callable[[Sequence[DecodedImage]], list[DecodedImage]]
     most: int
 
 
@@ -36,12 +36,12 @@ class Progress:
     """Where a run is.
 
     Attributes:
-        total: pictures to do, without the skipped ones.
-        done: pictures written.
-        failed: pictures given up.
+        total: images to do, without the skipped ones.
+        done: images written.
+        failed: images given up.
         output_mp: million pixels written.
         seconds: since the run began.
-        current: the picture in the engine.
+        current: the image in the engine.
         fraction: the part of it that is done, 0 to 1.
     """
 
@@ -56,25 +56,25 @@ class Progress:
 
 @dataclass
 class Item:
-    """A picture on its way, and what it has cost so far."""
+    """An image on its way, and what it has cost so far."""
 
     index: int
     job: Job
-    picture: Picture
+    image: DecodedImage
     cost: int
     decode_seconds: float
     input_size: tuple[int, int]
     engine_seconds: float = 0.0
 
 
-def size(picture: Picture) -> tuple[int, int]:
+def size(image: DecodedImage) -> tuple[int, int]:
     """Width and height."""
-    height, width = picture.pixels.shape[:2]
+    height, width = image.pixels.shape[:2]
     return width, height
 
 
 def words(job: Job, error: Exception) -> str:
-    """What went wrong with a picture, in one line that names it."""
+    """What went wrong with an image, in one line that names it."""
     if isinstance(error, MemoryError) and not isinstance(error, GankitError):
         reason = "too large for the memory of this machine: close other programs, or upscale parts of it"
         return f"{job.source}: {reason}"

@@ -1,4 +1,4 @@
-"""Engines for generators that start from latents. They are small: what the machinery for pictures does, none needs."""
+"""Engines for generators that start from latents. They are small: what the machinery for images does, none needs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor
 from gankit import backends
 from gankit.backends.artefacts import open_onnx
 from gankit.backends.base import Precision, Request
-from gankit.backends.candidates import devices, parse_device
+from gankit.backends.choice.candidates import devices, parse_device
+from gankit.backends.choice.parity import GATE_DB, Parity, compare
+from gankit.backends.cpu.threads import default_threads, limited_threads, physical_cores
 from gankit.backends.eager import exact_fp32, require
-from gankit.backends.parity import GATE_DB, Parity, compare
 from gankit.backends.pixels import from_values
-from gankit.backends.threads import default_threads, limited_threads, physical_cores
 from gankit.errors import BackendError, ParityError
 from gankit.pipeline.latents import latents
 
@@ -131,7 +131,7 @@ class OpenVinoLatentEngine(LatentEngine):
 def open_engine(
     loaded: Loaded, *, backend: str, precision: Precision, device: str, batch: int, threads: int | None
 ) -> tuple[LatentEngine, Parity]:
-    """The engine asked for, after its pictures were compared with the fp32 eager ones.
+    """The engine asked for, after its images were compared with the fp32 eager ones.
 
     Args:
         loaded: a model that generates.
@@ -146,7 +146,7 @@ def open_engine(
         BackendError: the backend is missing, or does not offer the precision or the device.
         ParityError: 16 samples differ too much.
     """
-    # 64 pictures of 28×28 on 2 cores, eager, ONNX Runtime and OpenVINO fp32: 0.35, 0.23 and 0.32 ms of dense layers,
+    # 64 images of 28×28 on 2 cores, eager, ONNX Runtime and OpenVINO fp32: 0.35, 0.23 and 0.32 ms of dense layers,
     # 75, 55 and 54 ms of convolutions; to start the latter two take 0.05 s, and 0.7 to 2 s where the file is not there.
     name = "eager" if backend == "auto" else backend
     found, device = backends.get(name), parse_device(device)
@@ -175,7 +175,7 @@ def _open(name: str, request: Request, batch: int) -> LatentEngine:
 
 
 def _parity(engine: LatentEngine, loaded: Loaded) -> Parity:
-    """The engine's pictures against those of the module as it was loaded, in fp32 on the CPU, scaled to [0, 1]."""
+    """The engine's images against those of the module as it was loaded, in fp32 on the CPU, scaled to [0, 1]."""
     facts = loaded.facts
     given = torch.from_numpy(latents(0, range(_SAMPLES), facts.latent))
     classes = torch.arange(_SAMPLES) % facts.classes if facts.classes else None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-SMALLEST_TRUNCATION = 0.01  # below it nearly all draws are thrown away, and all pictures are the same
+SMALLEST_TRUNCATION = 0.01  # below it nearly all draws are thrown away, and all images are the same
 
 
 def latent(seed: int, index: int, size: int, truncation: float | None = None) -> np.ndarray:
@@ -21,7 +21,7 @@ def latent(seed: int, index: int, size: int, truncation: float | None = None) ->
         index: of the sample.
         size: numbers in a latent.
         truncation: numbers beyond ± this are drawn again, as in BigGAN (Brock et al. 2019, arXiv:1809.11096): fewer
-            odd pictures, and less variety. The numbers within are those of ``None``.
+            odd images, and less variety. The numbers within are those of ``None``.
 
     Returns:
         (size,) float32.

@@ -1,4 +1,4 @@
-"""What is known of each picture at any moment, so that a run that is cut short can tell it too. Imports no torch."""
+"""What is known of each image at any moment, so that a run that is cut short can tell it too. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gankit.pipeline.inputs import Inputs
-from gankit.pipeline.report import PictureReport
+from gankit.pipeline.report import ImageReport
 
 
 class Records:
@@ -19,23 +19,23 @@ class Records:
         failed: called with each report of a failure, one call at a time.
     """
 
-    def __init__(self, found: Inputs, output: Path, failed: Callable[[PictureReport], None] | None) -> None:
+    def __init__(self, found: Inputs, output: Path, failed: Callable[[ImageReport], None] | None) -> None:
         self._found = found
         self._failed = failed
-        self._known: dict[Path, PictureReport] = {}
+        self._known: dict[Path, ImageReport] = {}
         self._lock = threading.Lock()
         for error in found.unreadable:
-            self.add(PictureReport(error.path, output, "failed", error=str(error)))
+            self.add(ImageReport(error.path, output, "failed", error=str(error)))
 
-    def add(self, report: PictureReport) -> None:
+    def add(self, report: ImageReport) -> None:
         """Take a report in."""
         with self._lock:
             self._known[report.source] = report
             if self._failed and report.status == "failed":
                 self._failed(report)
 
-    def pictures(self) -> tuple[PictureReport, ...]:
+    def images(self) -> tuple[ImageReport, ...]:
         """A report for each job, ``"left"`` where there is none yet, then one for each folder."""
         jobs, folders = self._found.jobs, self._found.unreadable
-        known = [self._known.get(job.source) or PictureReport(job.source, job.target, "left") for job in jobs]
+        known = [self._known.get(job.source) or ImageReport(job.source, job.target, "left") for job in jobs]
         return (*known, *(self._known[error.path] for error in folders))

@@ -19,12 +19,12 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class PictureReport:
-    """One picture, or a folder that could not be listed.
+class ImageReport:
+    """One image, or a folder that could not be listed.
 
     Attributes:
         source: the file read.
-        target: the file written, or that would have been; the output folder for what is no picture.
+        target: the file written, or that would have been; the output folder for what is no image.
         status: ``"skipped"`` where the target was there before, ``"left"`` where the run ended early.
         error: why it failed, in one line with the file's name.
         input_size: width and height, where it was decoded.
@@ -53,9 +53,9 @@ class EngineReport:
         backend: name of the backend.
         precision: of its arithmetic.
         device: where.
-        tile: the side set by the user, ``"auto"``, or ``"streamed"`` for an engine that takes whole pictures.
+        tile: the side set by the user, ``"auto"``, or ``"streamed"`` for an engine that takes whole images.
         batch: tiles in one call.
-        parity_db: PSNR of its pictures against the fp32 ones (``None``: not measured; infinite: equal).
+        parity_db: PSNR of its images against the fp32 ones (``None``: not measured; infinite: equal).
         parity_max_abs: largest difference, 1 being full scale.
         start_seconds: loading the weights and choosing and loading the engine.
         summary: the choice in words.
@@ -89,10 +89,10 @@ class ModelReport:
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over the pictures that were done; MP is a million pixels.
+    """Sums over the images that were done; MP is a million pixels.
 
     Attributes:
-        left: pictures that were not done when the run ended early.
+        left: images that were not done when the run ended early.
         seconds: wall-clock time from the first decode to the last file written, without starting the engine.
     """
 
@@ -124,18 +124,18 @@ class Report:
     """A whole run.
 
     Attributes:
-        pictures: in the order of the inputs, folders that could not be listed last.
+        images: in the order of the inputs, folders that could not be listed last.
         ignored: see ``gankit.pipeline.inputs.Inputs``.
         seconds: see :class:`Totals`.
         engine: what ran, ``None`` where nothing had to.
-        fp32_engine: what ran the 16-bit pictures, and those whose values left the range of ``engine``, where that was
+        fp32_engine: what ran the 16-bit images, and those whose values left the range of ``engine``, where that was
             another engine.
         model: likewise.
-        versions: of gankit, Python and the packages that make the pictures.
+        versions: of gankit, Python and the packages that make the images.
         machine: facts of it; empty where nothing had to run.
     """
 
-    pictures: tuple[PictureReport, ...]
+    images: tuple[ImageReport, ...]
     ignored: int
     seconds: float
     engine: EngineReport | None
@@ -147,25 +147,25 @@ class Report:
     @property
     def totals(self) -> Totals:
         """The sums."""
-        done = [item for item in self.pictures if item.status == "done"]
+        done = [item for item in self.images if item.status == "done"]
         return Totals(
             done=len(done),
-            skipped=sum(item.status == "skipped" for item in self.pictures),
+            skipped=sum(item.status == "skipped" for item in self.images),
             failed=len(self.failures),
-            left=sum(item.status == "left" for item in self.pictures),
+            left=sum(item.status == "left" for item in self.images),
             ignored=self.ignored,
             seconds=self.seconds,
-            decode_seconds=sum(item.decode_seconds for item in self.pictures),
-            engine_seconds=sum(item.engine_seconds for item in self.pictures),
-            encode_seconds=sum(item.encode_seconds for item in self.pictures),
+            decode_seconds=sum(item.decode_seconds for item in self.images),
+            engine_seconds=sum(item.engine_seconds for item in self.images),
+            encode_seconds=sum(item.encode_seconds for item in self.images),
             input_mp=sum(math.prod(item.input_size or (0,)) for item in done) / 1e6,
             output_mp=sum(math.prod(item.output_size or (0,)) for item in done) / 1e6,
         )
 
     @property
-    def failures(self) -> tuple[PictureReport, ...]:
-        """The pictures that failed, and the folders that could not be listed."""
-        return tuple(item for item in self.pictures if item.status == "failed")
+    def failures(self) -> tuple[ImageReport, ...]:
+        """The images that failed, and the folders that could not be listed."""
+        return tuple(item for item in self.images if item.status == "failed")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in the JSON."""
@@ -182,7 +182,7 @@ class Report:
             "model": asdict(self.model) if self.model else None,
             "versions": dict(self.versions),
             "machine": dict(self.machine),
-            "pictures": [asdict(item) for item in self.pictures],
+            "images": [asdict(item) for item in self.images],
         }
         plain: dict[str, Any] = _plain(content)
         return plain
@@ -199,7 +199,7 @@ class Report:
 
 
 def versions() -> dict[str, str]:
-    """Versions of gankit, Python and the packages that make the pictures, as far as they are installed."""
+    """Versions of gankit, Python and the packages that make the images, as far as they are installed."""
     found = {"python": platform.python_version()}
     for name in ("gankit", "torch", "numpy", "pillow", "imagecodecs", "onnxruntime", "openvino"):
         with suppress(metadata.PackageNotFoundError):

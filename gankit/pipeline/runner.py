@@ -1,7 +1,7 @@
 """Decoders, engine and encoders at work at once, in bounded memory. Imports no torch.
 
 The engine runs in the caller's thread, so that Ctrl-C reaches it; decoders and encoders have threads of their own.
-What goes wrong with one picture is kept with its name and the others go on; what goes wrong with the output stops
+What goes wrong with one image is kept with its name and the others go on; what goes wrong with the output stops
 the run; anything else is a fault of ours and leaves ``run`` with its own traceback. However the run ends, the
 threads have ended before it does: a file being written is finished, the others are not begun.
 """
@@ -20,16 +20,16 @@ from gankit.errors import ImageError, NotFiniteError, OutputError
 from gankit.pipeline.flow import Budget, Channel, Stop, Stopped
 from gankit.pipeline.inputs import Job
 from gankit.pipeline.items import Item, Progress, Together, size, words
-from gankit.pipeline.report import PictureReport
+from gankit.pipeline.report import ImageReport
 
 if TYPE_CHECKING:
-    from gankit.images import Picture
+    from gankit.images import DecodedImage
 
-Decode = Callable[[Path], "Picture"]
-Work = Callable[["Picture", Callable[[float], None]], "Picture"]
-Encode = Callable[["Picture", Path], None]
+Decode = Callable[[Path], "DecodedImage"]
+Work = Callable[["DecodedImage", Callable[[float], None]], "DecodedImage"]
+Encode = Callable[["DecodedImage", Path], None]
 
-_PICTURE_ERRORS = (ImageError, NotFiniteError, MemoryError)  # of one picture: the others go on
+_IMAGE_ERRORS = (ImageError, NotFiniteError, MemoryError)  # of one image: the others go on
 
 # What the whole output suffers from; any other trouble with a file is that file's own.
 _OUTPUT_ERRORS = frozenset(
@@ -42,35 +42,35 @@ class Runner:
     """Takes jobs from files to files.
 
     Attributes:
-        decode: reads a picture; :class:`ImageError` where it cannot.
+        decode: reads an image; :class:`ImageError` where it cannot.
         work: upscales one, reporting the part that is done.
         encode: writes one, whole or not at all.
-        cost: bytes that a decoded picture and its result take.
-        max_bytes: bytes of pictures in flight, not counting the one in each decoder's hands.
+        cost: bytes that a decoded image and its result take.
+        max_bytes: bytes of images in flight, not counting the one in each decoder's hands.
         decoders: threads that read.
         encoders: threads that write.
-        progress: called after each step of the engine and each picture, one call at a time, from any thread.
-        record: called with each picture's report as soon as it is known, from any thread.
-        together: how several pictures go through the engine in one call; ``None`` for one at a time.
+        progress: called after each step of the engine and each image, one call at a time, from any thread.
+        record: called with each image's report as soon as it is known, from any thread.
+        together: how several images go through the engine in one call; ``None`` for one at a time.
     """
 
     decode: Decode
     work: Work
     encode: Encode
-    cost: Callable[[Picture], int]
+    cost: Callable[[DecodedImage], int]
     max_bytes: int = 1 << 30
     decoders: int = 1
     encoders: int = 1
     progress: Callable[[Progress], None] | None = None
-    record: Callable[[PictureReport], None] | None = None
+    record: Callable[[ImageReport], None] | None = None
     together: Together | None = None
-    _reports: dict[int, PictureReport] = field(default_factory=dict, init=False)
+    _reports: dict[int, ImageReport] = field(default_factory=dict, init=False)
     _state: Progress = field(default=Progress(0), init=False)
     _began: float = field(default=0.0, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _telling: threading.Lock = field(default_factory=threading.Lock, init=False)
 
-    def run(self, jobs: Sequence[Job]) -> list[PictureReport]:
+    def run(self, jobs: Sequence[Job]) -> list[ImageReport]:
         """Do the jobs.
 
         Args:
@@ -134,7 +134,7 @@ class Runner:
 
     def _read(self, queue: Iterator[tuple[int, Job]], decoded: Channel[Item], budget: Budget, stop: Stop) -> None:
         while True:
-            stop.check()  # broken pictures wait for nothing that would notice the end
+            stop.check()  # broken images wait for nothing that would notice the end
             with self._lock:
                 entry = next(queue, None)
             if entry is None:
@@ -143,15 +143,15 @@ class Runner:
             index, job = entry
             began = perf_counter()
             try:
-                picture = self.decode(job.source)
+                image = self.decode(job.source)
             except (ImageError, OSError, MemoryError) as error:
                 self._fail(index, job, error, decode_seconds=perf_counter() - began)
                 continue
             seconds = perf_counter() - began
-            cost = self.cost(picture)
+            cost = self.cost(image)
             budget.take(cost)
-            decoded.put(Item(index, job, picture, cost, seconds, size(picture)))
-            del picture  # while this thread waits it must keep nothing alive that the budget no longer counts
+            decoded.put(Item(index, job, image, cost, seconds, size(image)))
+            del image  # while this thread waits it must keep nothing alive that the budget no longer counts
 
     def _work(self, decoded: Channel[Item], finished: Channel[Item], budget: Budget, stop: Stop) -> None:
         for first in decoded:
@@ -176,31 +176,31 @@ class Runner:
         """Those that wait already and go with the first."""
         if self.together is None:
             return []
-        like, most = self.together.like(first.picture)
+        like, most = self.together.like(first.image)
         others: list[Item] = []
         while len(others) < most - 1:
-            item = decoded.take(lambda item: self.together is not None and self.together.like(item.picture)[0] == like)
+            item = decoded.take(lambda item: self.together is not None and self.together.like(item.image)[0] == like)
             if item is None:
                 break
             others.append(item)
         return others
 
     def _work_together(self, items: Sequence[Item]) -> bool:
-        """Several pictures in one call; whether that was done."""
+        """Several images in one call; whether that was done."""
         assert self.together is not None
         began = perf_counter()
         self._tell(current=items[0].job.source, fraction=0.0)
         try:
-            results = self.together.work([item.picture for item in items])
-        except _PICTURE_ERRORS:
+            results = self.together.work([item.image for item in items])
+        except _IMAGE_ERRORS:
             return False  # which of them it was shows when each is alone
         seconds = (perf_counter() - began) / len(items)
         for item, result in zip(items, results, strict=True):
-            item.picture, item.engine_seconds = result, seconds
+            item.image, item.engine_seconds = result, seconds
         return True
 
     def _work_alone(self, item: Item, stop: Stop) -> bool:
-        """One picture; whether it was done."""
+        """One image; whether it was done."""
 
         def watch(part: float) -> None:
             if stop.set:
@@ -210,8 +210,8 @@ class Runner:
         began = perf_counter()
         self._tell(current=item.job.source, fraction=0.0)
         try:
-            item.picture = self.work(item.picture, watch)
-        except _PICTURE_ERRORS as error:
+            item.image = self.work(item.image, watch)
+        except _IMAGE_ERRORS as error:
             self._fail(item.index, item.job, error, item, engine_seconds=perf_counter() - began)
             return False
         item.engine_seconds = perf_counter() - began
@@ -222,7 +222,7 @@ class Runner:
             began = perf_counter()
             try:
                 item.job.target.parent.mkdir(parents=True, exist_ok=True)
-                self.encode(item.picture, item.job.target)
+                self.encode(item.image, item.job.target)
             except (ImageError, MemoryError) as error:
                 self._fail(item.index, item.job, error, item, encode_seconds=perf_counter() - began)
             except OSError as error:
@@ -232,12 +232,12 @@ class Runner:
             else:
                 self._record(
                     item.index,
-                    PictureReport(
+                    ImageReport(
                         item.job.source,
                         item.job.target,
                         "done",
                         input_size=item.input_size,
-                        output_size=size(item.picture),
+                        output_size=size(item.image),
                         decode_seconds=item.decode_seconds,
                         engine_seconds=item.engine_seconds,
                         encode_seconds=perf_counter() - began,
@@ -260,7 +260,7 @@ class Runner:
     ) -> None:
         self._record(
             index,
-            PictureReport(
+            ImageReport(
                 job.source,
                 job.target,
                 "failed",
@@ -272,7 +272,7 @@ class Runner:
             ),
         )
 
-    def _record(self, index: int, report: PictureReport) -> None:
+    def _record(self, index: int, report: ImageReport) -> None:
         with self._lock:
             self._reports[index] = report
             if report.status == "failed":

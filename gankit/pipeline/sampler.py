@@ -1,6 +1,6 @@
-"""Pictures from noise: a generator's samples, paths between them, an autoencoder's reconstructions.
+"""Images from noise: a generator's samples, paths between them, an autoencoder's reconstructions.
 
-Importing this module imports no torch; the first picture does.
+Importing this module imports no torch; the first image does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gankit.pipeline.paths import exists
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gankit.backends.parity import Parity
+    from gankit.backends.choice.parity import Parity
     from gankit.checkpoints import Loaded
     from gankit.models import Facts
     from gankit.pipeline.latent_engines import LatentEngine
@@ -33,9 +33,9 @@ _FEWEST_STEPS = 2
 
 
 class Sampler:
-    """Samples one generator with one engine, which is loaded and compared with fp32 at the first picture.
+    """Samples one generator with one engine, which is loaded and compared with fp32 at the first image.
 
-    Sample number i of a seed is the same picture whatever the batch and however many are asked for; on another engine
+    Sample number i of a seed is the same image whatever the batch and however many are asked for; on another engine
     of the same precision it differs by one level of 255 at most where rounding goes the other way.
 
     Args:
@@ -121,7 +121,7 @@ class Sampler:
 
     @property
     def parity(self) -> Parity | None:
-        """How far the engine's pictures are from the fp32 ones; ``None`` before the first picture."""
+        """How far the engine's images are from the fp32 ones; ``None`` before the first image."""
         return self._parity
 
     def sample(self, n: int, seed: int = 0, classes: Classes = None, truncation: float | None = None) -> np.ndarray:
@@ -139,7 +139,7 @@ class Sampler:
 
         Raises:
             UsageError: wrong arguments, or a model without classes.
-            NotFiniteError: a picture has values beyond the range of the precision.
+            NotFiniteError: an image has values beyond the range of the precision.
         """
         return self._stack(n, lambda: self.stream(range(n), seed, classes, truncation))
 
@@ -149,7 +149,7 @@ class Sampler:
         """Paths from one sample to another: path k from sample 2k of the seed to sample 2k + 1, on an arc.
 
         Args:
-            steps: pictures in a path, both ends too, at least 2.
+            steps: images in a path, both ends too, at least 2.
             n: paths.
             seed: from 0 to 2⁶⁴ - 1.
             classes: as in :meth:`sample`, by path: both ends have the same.
@@ -163,36 +163,36 @@ class Sampler:
         """
         return self._stack(n, lambda: self.stream(range(n * steps), seed, classes, truncation, steps))
 
-    def reconstruct(self, pictures: np.ndarray) -> np.ndarray:
-        """An autoencoder's pictures of the means of what its encoder sees.
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+        """An autoencoder's images of the means of what its encoder sees.
 
         Args:
-            pictures: (N, H, W, C) uint8 of the model's size and colours, or (N, H, W) for a gray one.
+            images: (N, H, W, C) uint8 of the model's size and colours, or (N, H, W) for a gray one.
 
         Returns:
             The same shape, uint8.
 
         Raises:
-            UsageError: the model has no encoder, or the pictures do not fit.
+            UsageError: the model has no encoder, or the images do not fit.
         """
         import torch
 
         from gankit.backends.pixels import to_values
 
         generator, facts = self.encoding().generator, self.facts
-        pictures = np.asarray(pictures)
-        batch = pictures[..., None] if pictures.ndim == 3 else pictures
+        images = np.asarray(images)
+        batch = images[..., None] if images.ndim == 3 else images
         wanted = (*(facts.output_size or ()), facts.channels)
         if batch.dtype != np.uint8 or batch.shape[1:] != wanted:
             shape = " × ".join(map(str, wanted))
-            raise UsageError(f"'{facts.name}' reconstructs N × {shape} uint8, not {pictures.shape} {pictures.dtype}")
+            raise UsageError(f"'{facts.name}' reconstructs N × {shape} uint8, not {images.shape} {images.dtype}")
         results = [np.empty((0, *wanted), np.uint8)]
         for start in range(0, len(batch), self.batch):
             part = torch.from_numpy(np.ascontiguousarray(batch[start : start + self.batch])).permute(0, 3, 1, 2)
             with torch.inference_mode():
                 mean, _ = generator.encode(to_values(part, facts))
             results.append(self._pixels(self.start().run(mean.contiguous(), None)))
-        return np.concatenate(results).reshape(pictures.shape)
+        return np.concatenate(results).reshape(images.shape)
 
     def encoding(self) -> Any:
         """The model, which has an encoder.
@@ -201,7 +201,7 @@ class Sampler:
             UsageError: it has none.
         """
         if not hasattr(self.loaded.generator, "encode"):
-            raise UsageError(f"'{self.facts.name}' has no encoder to reconstruct pictures with: take a vae")
+            raise UsageError(f"'{self.facts.name}' has no encoder to reconstruct images with: take a vae")
         return self.loaded
 
     def stream(
@@ -215,14 +215,14 @@ class Sampler:
         """Some samples, batch by batch, so that any number fits into memory.
 
         Args:
-            indices: of the samples; of a path's pictures, path · steps + step.
+            indices: of the samples; of a path's images, path · steps + step.
             seed: as in :meth:`sample`, and likewise the next two.
             classes: as there, or as in :meth:`interpolate`.
             truncation: as there.
             steps: ``None`` for samples, else as in :meth:`interpolate`.
 
         Returns:
-            Each index with its picture, (H, W, C) uint8. Wrong arguments are told before the first.
+            Each index with its image, (H, W, C) uint8. Wrong arguments are reported before the first.
         """
         if not 0 <= seed < _SEEDS:
             raise UsageError(f"seed must be from 0 to 2**64 - 1, not {seed}")
@@ -247,7 +247,7 @@ class Sampler:
     def _stack(self, n: int, stream: Any) -> np.ndarray:
         if n < 1:
             raise UsageError(f"the number of samples must be at least 1, not {n}")
-        return np.stack([picture for _, picture in stream()])
+        return np.stack([image for _, image in stream()])
 
     def _stream(
         self, indices: Sequence[int], seed: int, classes: Classes, truncation: float | None, steps: int

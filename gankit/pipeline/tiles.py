@@ -1,8 +1,8 @@
-"""Exact tiling: the stitched result is the one of the whole picture, up to the rounding of the arithmetic.
+"""Exact tiling: the stitched result is the one of the whole image, up to the rounding of the arithmetic.
 
-Tiles lie inside the picture and share its borders, so that the network's own zero padding is seen only where the
-picture really ends. Where a cut is made, ``halo`` pixels on either side are computed and thrown away; the halo is the
-generator's receptive field, so what is kept depends on no pixel outside its tile. All tiles of a picture have one
+Tiles lie inside the image and share its borders, so that the network's own zero padding is seen only where the
+image really ends. Where a cut is made, ``halo`` pixels on either side are computed and thrown away; the halo is the
+generator's receptive field, so what is kept depends on no pixel outside its tile. All tiles of an image have one
 shape: one engine, equal batches.
 """
 
@@ -39,13 +39,13 @@ class Box:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a picture is cut.
+    """How an image is cut.
 
     Attributes:
-        height: of the picture, in input pixels.
-        width: of the picture.
+        height: of the image, in input pixels.
+        width: of the image.
         tile: height and width of every tile.
-        boxes: the tiles, row by row; the kept parts cover the picture once.
+        boxes: the tiles, row by row; the kept parts cover the image once.
     """
 
     height: int
@@ -55,16 +55,16 @@ class Plan:
 
     @property
     def waste(self) -> float:
-        """Pixels computed over pixels kept; 1 for the whole picture."""
+        """Pixels computed over pixels kept; 1 for the whole image."""
         return len(self.boxes) * math.prod(self.tile) / (self.height * self.width)
 
 
 def plan(height: int, width: int, tile: int | tuple[int, int], halo: int, multiple: int = 1) -> Plan:
-    """Cut a picture.
+    """Cut an image.
 
     Args:
-        height: of the picture in input pixels, a multiple of ``multiple``.
-        width: of the picture, likewise.
+        height: of the image in input pixels, a multiple of ``multiple``.
+        width: of the image, likewise.
         tile: side, or height and width, of a tile with its halo. Rounded up to ``multiple``.
         halo: context that an inner cut needs on either side, in input pixels.
         multiple: the generator's size multiple; tiles start and end on it.
@@ -74,7 +74,7 @@ def plan(height: int, width: int, tile: int | tuple[int, int], halo: int, multip
 
     Raises:
         UsageError: the tile does not exceed twice the halo along an axis that it does not cover.
-        ValueError: the picture is empty or no multiple of ``multiple``.
+        ValueError: the image is empty or no multiple of ``multiple``.
     """
     if height < 1 or width < 1 or height % multiple or width % multiple:
         raise ValueError(f"{height}×{width} cannot be cut into tiles on a grid of {multiple}")
@@ -86,11 +86,11 @@ def plan(height: int, width: int, tile: int | tuple[int, int], halo: int, multip
 
 
 def auto_tile(height: int, width: int, halo: int, max_pixels: int, multiple: int = 1) -> tuple[int, int]:
-    """The tile that wastes least among those of at most ``max_pixels``; the whole picture where it fits.
+    """The tile that wastes least among those of at most ``max_pixels``; the whole image where it fits.
 
     Args:
-        height: of the picture in input pixels.
-        width: of the picture.
+        height: of the image in input pixels.
+        width: of the image.
         halo: as in :func:`plan`.
         max_pixels: what the engine's memory holds, in input pixels.
         multiple: as in :func:`plan`.
@@ -114,7 +114,7 @@ def auto_tile(height: int, width: int, halo: int, max_pixels: int, multiple: int
 
 def run_tiled(
     engine: Engine,
-    picture: Tensor,
+    image: Tensor,
     *,
     scale: int,
     halo: int,
@@ -125,11 +125,11 @@ def run_tiled(
     out_channels: int | None = None,
     minimum: int = 1,
 ) -> Tensor:
-    """Run an engine over one picture.
+    """Run an engine over one image.
 
     Args:
-        engine: of either kind; one that wants whole pictures gets them whole.
-        picture: (N, C, H, W) uint8, uint16 or float32 on the CPU; all N are cut alike.
+        engine: of either kind; one that wants whole images gets them whole.
+        image: (N, C, H, W) uint8, uint16 or float32 on the CPU; all N are cut alike.
         scale: output side over input side.
         halo: as in :func:`plan`.
         tile: as in :func:`plan`; ``None`` for no cuts.
@@ -137,38 +137,38 @@ def run_tiled(
         batch: tiles in one call of the engine.
         watch: called with the part that is done, above 0 up to 1.
         out_channels: of the result; ``None`` for C.
-        minimum: the least side that the generator takes; smaller pictures are continued likewise.
+        minimum: the least side that the generator takes; smaller images are continued likewise.
 
     Returns:
-        (N, out_channels, scale·H, scale·W), the dtype of ``picture``, channels_last in memory.
+        (N, out_channels, scale·H, scale·W), the dtype of ``image``, channels_last in memory.
 
     Raises:
         UsageError: the tile is too small for the halo.
         ParityError: the engine gave values that are not finite (seen in float results only).
     """
-    count, channels, height, width = picture.shape
-    picture = _pad(picture, multiple, minimum)
-    full_height, full_width = picture.shape[2:]
-    if engine.wants == "pictures" or tile is None:
+    count, channels, height, width = image.shape
+    image = _pad(image, multiple, minimum)
+    full_height, full_width = image.shape[2:]
+    if engine.wants == "images" or tile is None:
         tile = (full_height, full_width)
     cut = plan(full_height, full_width, tile, halo, multiple)
     if len(cut.boxes) == 1 and count <= batch:
-        result = _checked(engine.run(picture), engine)
+        result = _checked(engine.run(image), engine)
         if watch:
             watch(1.0)
         return result[:, :, : height * scale, : width * scale]
     # NumPy's: rows of pixels as they are encoded, and a MemoryError where there is no room.
     shape = (count, full_height * scale, full_width * scale, out_channels or channels)
-    canvas = torch.from_numpy(np.empty(shape, picture.numpy().dtype)).permute(0, 3, 1, 2)
+    canvas = torch.from_numpy(np.empty(shape, image.numpy().dtype)).permute(0, 3, 1, 2)
     pieces = [(index, box) for index in range(count) for box in cut.boxes]
     tall, wide = cut.tile
     for first in range(0, len(pieces), batch):
         group = pieces[first : first + batch]
         views = [
-            picture[index, :, b.down.start : b.down.start + tall, b.across.start : b.across.start + wide]
+            image[index, :, b.down.start : b.down.start + tall, b.across.start : b.across.start + wide]
             for index, b in group
         ]
-        stack = torch.empty((len(group), channels, tall, wide), dtype=picture.dtype, memory_format=torch.channels_last)
+        stack = torch.empty((len(group), channels, tall, wide), dtype=image.dtype, memory_format=torch.channels_last)
         for slot, view in enumerate(views):
             stack[slot].copy_(view)
         results = _checked(engine.run(stack), engine)
@@ -195,15 +195,15 @@ def _checked(result: Tensor, engine: Engine) -> Tensor:
     return result
 
 
-def _pad(picture: Tensor, multiple: int, minimum: int) -> Tensor:
-    """Mirror the picture at its last row and column up to the size multiple and the least size."""
-    height, width = picture.shape[2:]
+def _pad(image: Tensor, multiple: int, minimum: int) -> Tensor:
+    """Mirror the image at its last row and column up to the size multiple and the least size."""
+    height, width = image.shape[2:]
     tall, wide = (_up(max(side, minimum), multiple) for side in (height, width))
     if (tall, wide) == (height, width):
-        return picture
+        return image
     # In NumPy, since torch pads no 16-bit integers.
     edges = ((0, 0), (0, 0), (0, tall - height), (0, wide - width))
-    return torch.from_numpy(np.pad(picture.numpy(), edges, mode="reflect"))
+    return torch.from_numpy(np.pad(image.numpy(), edges, mode="reflect"))
 
 
 def _spans(length: int, tile: int, halo: int, multiple: int) -> list[Span]:
@@ -213,7 +213,7 @@ def _spans(length: int, tile: int, halo: int, multiple: int) -> list[Span]:
     if step < multiple:
         raise UsageError(
             f"tile {tile} is too small: this model needs more than {2 * halo} (at least {2 * halo + multiple}) "
-            f"where a tile does not cover the picture"
+            f"where a tile does not cover the image"
         )
     spans: list[Span] = []
     start = keep = 0
@@ -221,7 +221,7 @@ def _spans(length: int, tile: int, halo: int, multiple: int) -> list[Span]:
         stop = start + tile - halo
         spans.append(Span(start, keep, stop))
         keep, start = stop, start + step
-    # The last tile is shifted inwards to end with the picture; it keeps only what is missing.
+    # The last tile is shifted inwards to end with the image; it keeps only what is missing.
     return [*spans, Span(length - tile, keep, length)]
 
 

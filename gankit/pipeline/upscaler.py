@@ -1,4 +1,4 @@
-"""Super-resolution: small pictures in, large ones out. Imports no torch."""
+"""Super-resolution: small images in, large ones out. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 from gankit.models.facts import Task
 from gankit.pipeline.engines import Auto
-from gankit.pipeline.pictures import PRECISIONS, PicturePipeline
+from gankit.pipeline.images import PRECISIONS, ImagePipeline
 
 __all__ = ["PRECISIONS", "Upscaler"]
 
 
-class Upscaler(PicturePipeline):
-    """Upscales pictures; arguments as :class:`~gankit.pipeline.pictures.PicturePipeline`, and ``srgan`` by default."""
+class Upscaler(ImagePipeline):
+    """Upscales images; arguments as :class:`~gankit.pipeline.images.ImagePipeline`, and ``srgan`` by default."""
 
     task: ClassVar[Task] = "upscale"
 

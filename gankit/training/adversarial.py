@@ -1,6 +1,6 @@
 """The losses of two networks that play against each other, as pure functions of the discriminator's logits.
 
-Logits are what the discriminator says before any sigmoid: of any shape, one a picture or one a patch; every loss is
+Logits are what the discriminator says before any sigmoid: of any shape, one an image or one a patch; every loss is
 the mean over all of them. Each function returns a scalar that its network minimises.
 """
 
@@ -20,12 +20,12 @@ from gankit.errors import UsageError
 def bce_discriminator(real: Tensor, fake: Tensor, smooth: float = 0.0) -> Tensor:
     """-(1 - s)·log σ(real) - s·log(1 - σ(real)) - log(1 - σ(fake)) (Goodfellow et al. 2014, arXiv:1406.2661, eq. 1).
 
-    One-sided label smoothing (Salimans et al. 2016, arXiv:1606.03498, section 3.4): the target of real pictures is
+    One-sided label smoothing (Salimans et al. 2016, arXiv:1606.03498, section 3.4): the target of real images is
     1 - s, that of made ones stays 0.
 
     Args:
-        real: logits of real pictures, any shape.
-        fake: logits of made pictures, any shape.
+        real: logits of real images, any shape.
+        fake: logits of made images, any shape.
         smooth: s, in [0, 1).
     """
     # -(1 - s)·log σ(x) - s·log(1 - σ(x)) = softplus(-x) + s·x, since log σ(x) - log(1 - σ(x)) = x.
@@ -49,9 +49,9 @@ def lsgan_discriminator(real: Tensor, fake: Tensor, smooth: float = 0.0) -> Tens
     """½·(real - 1 + s)² + ½·fake² (Mao et al. 2017, arXiv:1611.04076, eq. 9).
 
     Args:
-        real: logits of real pictures, any shape.
-        fake: logits of made pictures, any shape.
-        smooth: s, by which the target of real pictures is lower than 1.
+        real: logits of real images, any shape.
+        fake: logits of made images, any shape.
+        smooth: s, by which the target of real images is lower than 1.
     """
     return ((real - (1 - smooth)).square().mean() + fake.square().mean()) / 2
 
@@ -104,9 +104,9 @@ class AdversarialLoss:
 
     Attributes:
         name: its key in :data:`ADVERSARIAL`.
-        discriminator: of the logits of real and of made pictures.
-        generator: of the logits of made pictures.
-        has_target: whether real pictures have a target that can be smoothed.
+        discriminator: of the logits of real and of made images.
+        generator: of the logits of made images.
+        has_target: whether real images have a target that can be smoothed.
     """
 
     name: str
@@ -118,7 +118,7 @@ class AdversarialLoss:
         """The same game with one-sided label smoothing.
 
         Args:
-            smooth: by how much the target of real pictures is lower than 1, in [0, 1).
+            smooth: by how much the target of real images is lower than 1, in [0, 1).
 
         Raises:
             UsageError: out of range, or the loss has no target that could be smoothed.

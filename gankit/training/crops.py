@@ -1,4 +1,4 @@
-"""Squares cut from pictures that are to be translated, and the middles to judge by.
+"""Squares cut from images that are to be translated, and the middles to judge by.
 
 What is cut for item ``i`` depends on the seed and ``i`` alone, so that a resumed run sees what an unbroken one would
 have seen, with any number of loader workers.
@@ -24,15 +24,15 @@ _JUDGED_SIDE = 512
 
 @dataclass(frozen=True)
 class Cut:
-    """How training pictures are cut (Isola et al. 2017, section 6.2: resize 286, crop 256, mirror).
+    """How training images are cut (Isola et al. 2017, section 6.2: resize 286, crop 256, mirror).
 
     Attributes:
         side: of the square that the nets see, in pixels.
-        zoom: lowest and highest factor by which a picture is enlarged before the square is cut; the default is the
-            paper's 286/256. Where a picture would have no room for the square, it is enlarged until it has.
-        flips: ``"mirror"`` left and right; ``"all"`` for pictures without an up, such as those of a microscope: also
+        zoom: lowest and highest factor by which an image is enlarged before the square is cut; the default is the
+            paper's 286/256. Where an image would have no room for the square, it is enlarged until it has.
+        flips: ``"mirror"`` left and right; ``"all"`` for images without an up, such as those of a microscope: also
             quarter turns.
-        candidates: of so many places in a picture the one with the most contrast is taken.
+        candidates: of so many places in an image the one with the most contrast is taken.
     """
 
     side: int = 256
@@ -41,20 +41,20 @@ class Cut:
     candidates: int = 1
 
 
-def middle(pictures: Sequence[np.ndarray], multiple: int) -> list[np.ndarray]:
-    """The middle of equally large pictures, to judge by: sides are multiples of ``multiple``, at most about 512.
+def middle(images: Sequence[np.ndarray], multiple: int) -> list[np.ndarray]:
+    """The middle of equally large images, to judge by: sides are multiples of ``multiple``, at most about 512.
 
-    A picture smaller than one multiple is enlarged to it, by the nearest pixel.
+    An image smaller than one multiple is enlarged to it, by the nearest pixel.
     """
-    sides = [side // multiple * multiple for side in pictures[0].shape[:2]]
+    sides = [side // multiple * multiple for side in images[0].shape[:2]]
     if not all(sides):
         size = (max(sides[0], multiple), max(sides[1], multiple))
-        pictures = [resized(pixels, size, exact=True) for pixels in pictures]
+        images = [resized(pixels, size, exact=True) for pixels in images]
         sides = list(size)
     most = max(multiple, _JUDGED_SIDE // multiple * multiple)
     height, width = (min(side, most) for side in sides)
-    top, left = (pictures[0].shape[0] - height) // 2, (pictures[0].shape[1] - width) // 2
-    return [np.ascontiguousarray(pixels[top : top + height, left : left + width]) for pixels in pictures]
+    top, left = (images[0].shape[0] - height) // 2, (images[0].shape[1] - width) // 2
+    return [np.ascontiguousarray(pixels[top : top + height, left : left + width]) for pixels in images]
 
 
 class _Crops(Dataset[tuple[Tensor, Tensor]]):
@@ -74,17 +74,17 @@ class _Crops(Dataset[tuple[Tensor, Tensor]]):
         return 2**40
 
     def _pick(self, side: int, index: int, count: int) -> int:
-        """Which of ``count`` pictures: every one once, in any order, then again in another."""
+        """Which of ``count`` images: every one once, in any order, then again in another."""
         epoch, place = divmod(index, count)
         if (side, epoch) not in self._orders:
             self._orders = {key: order for key, order in self._orders.items() if key[1] >= epoch - 1}
             self._orders[side, epoch] = np.random.default_rng((self.seed, side, epoch)).permutation(count)
         return int(self._orders[side, epoch][place])
 
-    def _cut(self, rng: np.random.Generator, pictures: Sequence[np.ndarray], exact: Sequence[bool]) -> Iterator[Tensor]:
-        """The same square of every picture, (C, side, side) uint8."""
+    def _cut(self, rng: np.random.Generator, images: Sequence[np.ndarray], exact: Sequence[bool]) -> Iterator[Tensor]:
+        """The same square of every image, (C, side, side) uint8."""
         side, (least, most) = self.cut.side, self.cut.zoom
-        height, width = pictures[0].shape[:2]
+        height, width = images[0].shape[:2]
         zoom = least * (most / least) ** rng.random()
         taken = max(1, min(round(side / zoom), height, width))
         places = [
@@ -94,12 +94,12 @@ class _Crops(Dataset[tuple[Tensor, Tensor]]):
 
         def contrast(place: tuple[int, int]) -> float:
             top, left = place
-            return sum(float(pixels[top : top + taken, left : left + taken].std()) for pixels in pictures)
+            return sum(float(pixels[top : top + taken, left : left + taken].std()) for pixels in images)
 
         top, left = max(places, key=contrast) if len(places) > 1 else places[0]
         box = (top, left, top + taken, left + taken)
         mirror, turns = rng.random() < 0.5, int(rng.integers(0, 4))
-        for pixels, as_it_is in zip(pictures, exact, strict=True):
+        for pixels, as_it_is in zip(images, exact, strict=True):
             square = resized(pixels, (side, side), box, exact=as_it_is)
             square = square[:, ::-1] if mirror and self.cut.flips != "none" else square
             square = np.rot90(square, turns) if self.cut.flips == "all" else square
@@ -133,8 +133,8 @@ class UnpairedCrops(_Crops):
     """An endless set of squares of A and of B that have nothing to do with each other.
 
     Args:
-        first: pictures of A, (H, W, C) uint8.
-        second: pictures of B.
+        first: images of A, (H, W, C) uint8.
+        second: images of B.
         cut: how.
         seed: of the order and the places.
         exact: for A and B: never mix values (masks and labels).
@@ -155,8 +155,8 @@ class UnpairedCrops(_Crops):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """(C, side, side) and (C', side, side), uint8."""
         squares: list[Tensor] = []
-        for side, pictures in enumerate(self._sides):
-            chosen = pictures[self._pick(side, index, len(pictures))]
+        for side, images in enumerate(self._sides):
+            chosen = images[self._pick(side, index, len(images))]
             rng = np.random.default_rng((self.seed, 2 + side, index))
             squares += self._cut(rng, [chosen], [self.exact[side]])
         return squares[0], squares[1]

@@ -1,4 +1,4 @@
-"""Patches for super-resolution, cut from pictures that are held in memory.
+"""Patches for super-resolution, cut from images that are held in memory.
 
 Which patch is item ``i`` depends on the seed and ``i`` alone, so that a resumed run sees what an unbroken one would
 have seen, with any number of loader workers.
@@ -24,32 +24,32 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from gankit.errors import ImageError, UsageError
 from gankit.images import SUFFIXES, decode
 from gankit.training import ranks
-from gankit.training.synthetic import synthetic_picture
+from gankit.training.synthetic import synthetic_image
 
 _log = logging.getLogger(__name__)
 
 
-def reduce(picture: np.ndarray, scale: int) -> tuple[np.ndarray, np.ndarray]:
-    """The picture cropped to a multiple of ``scale``, and its antialiased bicubic reduction.
+def reduce(image: np.ndarray, scale: int) -> tuple[np.ndarray, np.ndarray]:
+    """The image cropped to a multiple of ``scale``, and its antialiased bicubic reduction.
 
     Bicubic with a = -0.5 and a support that grows with the factor, the outermost pixels repeated beyond the border,
-    rounded to 8 bit: as the LR pictures of Set5 and Set14 were made (equal to them to 53 dB and more; where Pillow
+    rounded to 8 bit: as the LR images of Set5 and Set14 were made (equal to them to 53 dB and more; where Pillow
     leaves away what is beyond the border, the outermost two pixels differ by up to 14).
 
     Args:
-        picture: (H, W, 3) uint8, at least ``scale`` wide and high.
+        image: (H, W, 3) uint8, at least ``scale`` wide and high.
         scale: reduction factor.
 
     Returns:
         HR (h·scale, w·scale, 3) and LR (h, w, 3), uint8.
 
     Raises:
-        ValueError: the picture is smaller than one LR pixel.
+        ValueError: the image is smaller than one LR pixel.
     """
-    height, width = (side // scale for side in picture.shape[:2])
+    height, width = (side // scale for side in image.shape[:2])
     if not height or not width:
-        raise ValueError(f"a picture of {picture.shape[:2]} cannot be reduced {scale} times")
-    large = picture[: height * scale, : width * scale]
+        raise ValueError(f"an image of {image.shape[:2]} cannot be reduced {scale} times")
+    large = image[: height * scale, : width * scale]
     reach = 2 * scale  # the kernel's
     wide = np.pad(large, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
     box = (reach, reach, reach + width * scale, reach + height * scale)
@@ -57,20 +57,20 @@ def reduce(picture: np.ndarray, scale: int) -> tuple[np.ndarray, np.ndarray]:
     return large, np.asarray(small)
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """All pictures below a folder, sorted.
+def image_files(folder: Path) -> list[Path]:
+    """All images below a folder, sorted.
 
     Raises:
         UsageError: there are none.
     """
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
-        raise UsageError(f"{folder}: no pictures there; give a folder with PNG, JPEG, WebP, TIFF or BMP files")
+        raise UsageError(f"{folder}: no images there; give a folder with PNG, JPEG, WebP, TIFF or BMP files")
     return files
 
 
-def read_pictures(folder: Path) -> Iterator[np.ndarray]:
-    """All readable pictures below a folder as (H, W, 3) uint8 RGB, one at a time; broken ones are named in the log.
+def read_images(folder: Path) -> Iterator[np.ndarray]:
+    """All readable images below a folder as (H, W, 3) uint8 RGB, one at a time; broken ones are named in the log.
 
     Gray becomes RGB, 16 bit is rounded to 8, transparency is left away.
 
@@ -78,27 +78,27 @@ def read_pictures(folder: Path) -> Iterator[np.ndarray]:
         UsageError: there are none, or none can be read.
     """
     readable = 0
-    for path in picture_files(folder):
+    for path in image_files(folder):
         try:
-            picture = decode(path).to_8bit().pixels
+            image = decode(path).to_8bit().pixels
         except ImageError as error:
             _log.warning("skipped %s", error)
             continue
         readable += 1
-        yield picture
+        yield image
     if not readable:
-        raise UsageError(f"{folder}: none of its pictures can be read")
+        raise UsageError(f"{folder}: none of its images can be read")
 
 
 def fingerprint(folder: Path) -> str:
-    """What tells the pictures of one folder from another's, wherever it lies: their names and sizes in bytes.
+    """What tells the images of one folder from another's, wherever it lies: their names and sizes in bytes.
 
     Raises:
         UsageError: there are none.
     """
-    files = picture_files(folder)
+    files = image_files(folder)
     text = "\n".join(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}" for path in files)
-    return f"{len(files)} pictures ({hashlib.sha256(os.fsencode(text)).hexdigest()[:8]})"
+    return f"{len(files)} images ({hashlib.sha256(os.fsencode(text)).hexdigest()[:8]})"
 
 
 def detail(pixels: np.ndarray) -> float:
@@ -111,24 +111,24 @@ class SuperResolutionPatches(Dataset[tuple[Tensor, Tensor]]):
     """An endless set of (LR, HR) patches with flips, quarter turns and the colour channels in any order.
 
     Args:
-        pictures: (H, W, 3) uint8 each; taken one at a time, and only the reductions kept.
+        images: (H, W, 3) uint8 each; taken one at a time, and only the reductions kept.
         scale: HR side over LR side.
         patch: LR side of a patch in pixels.
         seed: of the choice of patches.
-        reductions: every picture is used at these sizes: a smaller copy is sharper per pixel. One in which a patch
+        reductions: every image is used at these sizes: a smaller copy is sharper per pixel. One in which a patch
             finds no room at any of them is used as it is.
-        synthetic: how many pictures of text, lines and patterns to add.
-        candidates: of so many places in a picture the one with the most detail is taken. Half of all places in
+        synthetic: how many images of text, lines and patterns to add.
+        candidates: of so many places in an image the one with the most detail is taken. Half of all places in
             photographs are sky, blur and wall, which teach nothing.
         length: items before the end.
 
     Raises:
-        UsageError: no picture is as large as one patch.
+        UsageError: no image is as large as one patch.
     """
 
     def __init__(
         self,
-        pictures: Iterable[np.ndarray],
+        images: Iterable[np.ndarray],
         *,
         scale: int = 4,
         patch: int = 24,
@@ -142,28 +142,28 @@ class SuperResolutionPatches(Dataset[tuple[Tensor, Tensor]]):
         self.candidates = candidates
         self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
         count = too_small = 0
-        for picture in pictures:
-            pairs = self._cut(picture, reductions)
+        for image in images:
+            pairs = self._cut(image, reductions)
             count += 1
             too_small += not pairs
             self._pairs += pairs
         smaller = f"smaller than one patch of {patch * scale}×{patch * scale} pixels"
         if too_small:
             if not self._pairs:
-                raise UsageError(f"every training picture is {smaller}: give larger ones or a smaller --patch")
-            _log.warning("%d of %d training pictures are left out: %s", too_small, count, smaller)
+                raise UsageError(f"every training image is {smaller}: give larger ones or a smaller --patch")
+            _log.warning("%d of %d training images are left out: %s", too_small, count, smaller)
         for index in range(synthetic):
-            self._pairs += self._cut(synthetic_picture(seed * 1000 + index), reductions)
+            self._pairs += self._cut(synthetic_image(seed * 1000 + index), reductions)
         if not self._pairs:
-            raise UsageError(f"there are no training pictures, or all are {smaller}")
+            raise UsageError(f"there are no training images, or all are {smaller}")
         weights = np.array([small.shape[0] * small.shape[1] * detail(small) ** 0.5 for _, small in self._pairs])
         self._cumulative = np.cumsum(weights / weights.sum())
 
-    def _cut(self, picture: np.ndarray, reductions: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """HR and LR of the picture at each size in which a patch finds room; at its own size where there is none."""
+    def _cut(self, image: np.ndarray, reductions: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """HR and LR of the image at each size in which a patch finds room; at its own size where there is none."""
 
         def sides(factor: float) -> tuple[int, int]:
-            return round(picture.shape[0] * factor), round(picture.shape[1] * factor)
+            return round(image.shape[0] * factor), round(image.shape[1] * factor)
 
         def fits(factor: float) -> bool:
             return min(sides(factor)) // self.scale >= self.patch
@@ -171,9 +171,9 @@ class SuperResolutionPatches(Dataset[tuple[Tensor, Tensor]]):
         pairs = []
         for factor in [each for each in reductions if fits(each)] or [each for each in (1.0,) if fits(each)]:
             height, width = sides(factor)
-            sized = picture
+            sized = image
             if factor != 1.0:
-                sized = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+                sized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
             pairs.append(reduce(sized, self.scale))
         return pairs
 

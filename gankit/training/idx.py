@@ -21,14 +21,14 @@ _AGAIN = "copy or download it again"
 
 @dataclass(frozen=True)
 class Labelled:
-    """Pictures with their classes.
+    """Images with their classes.
 
     Attributes:
-        pictures: (N, H, W) gray or (N, H, W, 3) RGB, uint8.
+        images: (N, H, W) gray or (N, H, W, 3) RGB, uint8.
         classes: (N,) int64; ``None`` where there are no labels.
     """
 
-    pictures: np.ndarray
+    images: np.ndarray
     classes: np.ndarray | None
 
 
@@ -36,7 +36,7 @@ def read_idx(path: Path) -> np.ndarray:
     """One IDX file of unsigned bytes.
 
     Args:
-        path: the file; gzip is told by its first bytes, not by its name.
+        path: the file; gzip is recognised by its first bytes, not by its name.
 
     Returns:
         An array of the file's own shape, uint8.
@@ -63,7 +63,7 @@ def is_idx(path: Path) -> bool:
 
 
 def read_labelled(images: Path, labels: Path | None = None) -> Labelled:
-    """A file of pictures and that of their classes.
+    """A file of images and that of their classes.
 
     Args:
         images: IDX file of 3 dimensions (gray), or 4 with 3 colours last.
@@ -73,22 +73,22 @@ def read_labelled(images: Path, labels: Path | None = None) -> Labelled:
     Raises:
         UsageError: a file is none of these, or they do not have as many entries.
     """
-    pictures = read_idx(images)
-    if pictures.ndim not in (3, 4) or pictures.shape[3:] not in ((), (3,)) or not pictures.size:
-        raise UsageError(f"{images}: holds no pictures but an array of {pictures.shape}: give the file of the images")
+    array = read_idx(images)
+    if array.ndim not in (3, 4) or array.shape[3:] not in ((), (3,)) or not array.size:
+        raise UsageError(f"{images}: holds no images but an array of {array.shape}: give the file of the images")
     if labels is None:
         beside = [_labels_name(images.name), _labels_name(images.name).removesuffix(".gz")]
         beside.append(beside[1] + ".gz")
         labels = next((images.with_name(name) for name in beside if _is_other(images, name)), None)
     if labels is None:
-        return Labelled(pictures, None)
+        return Labelled(array, None)
     classes = read_idx(labels)
-    if classes.shape != (len(pictures),):
+    if classes.shape != (len(array),):
         raise UsageError(
-            f"{labels}: has labels of shape {classes.shape} for the {len(pictures)} pictures of {images.name}: "
+            f"{labels}: has labels of shape {classes.shape} for the {len(array)} images of {images.name}: "
             "give files that belong together"
         )
-    return Labelled(pictures, classes.astype(np.int64))
+    return Labelled(array, classes.astype(np.int64))
 
 
 def official_files(folder: Path, part: str = "train") -> Path | None:
@@ -115,7 +115,7 @@ def _read(path: Path, file: IO[bytes] | gzip.GzipFile) -> np.ndarray:
     if len(start) < 4 or start[:2] != b"\0\0" or not 1 <= start[3] <= 4:
         raise UsageError(f"{path}: is no IDX file (it must begin with two zero bytes, a type and 1 to 4 dimensions)")
     if start[2] != _UINT8:
-        raise UsageError(f"{path}: holds values of type 0x{start[2]:02x}; only unsigned bytes (0x08) are pictures")
+        raise UsageError(f"{path}: holds values of type 0x{start[2]:02x}; only unsigned bytes (0x08) are images")
     header = file.read(4 * start[3])
     if len(header) < 4 * start[3]:
         raise UsageError(f"{path}: is cut short within its header: {_AGAIN}")

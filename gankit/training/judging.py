@@ -1,4 +1,4 @@
-"""Judges of translation by held-out pictures, and the sheets that show what a generator makes of some of them."""
+"""Judges of translation by held-out images, and the sample grids that show what a generator makes of some of them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gankit.training.pairs import Pair
 
 _GAP = 2
 _SHOWN_SIDE = 256
-_FAINT = 1e-3  # of 255²: equal pictures are 100 dB or so, not infinitely good
+_FAINT = 1e-3  # of 255²: equal images are 100 dB or so, not infinitely good
 _QUANTILES = np.linspace(0, 1, 257)
 
 
 def translated(generator: nn.Module, pixels: np.ndarray, fabric: Any) -> np.ndarray:
-    """What a generator makes of a picture.
+    """What a generator makes of an image.
 
     Args:
         generator: in eval mode, [-1, 1] to [-1, 1].
@@ -38,8 +38,8 @@ def translated(generator: nn.Module, pixels: np.ndarray, fabric: Any) -> np.ndar
 class PairJudge:
     """Mean distance of what a generator makes to the targets.
 
-    ``l1`` is the mean absolute error in 8-bit levels, ``psnr`` the mean over the pictures of 10·log10(255²/MSE), and
-    for masks ``dice`` and ``iou`` are the means over the pictures, both set from 128 on. ``score`` is the Dice of
+    ``l1`` is the mean absolute error in 8-bit levels, ``psnr`` the mean over the images of 10·log10(255²/MSE), and
+    for masks ``dice`` and ``iou`` are the means over the images, both set from 128 on. ``score`` is the Dice of
     masks, and the PSNR otherwise.
 
     Args:
@@ -86,7 +86,7 @@ class PairShowcase:
     def __init__(self, pairs: Sequence[Pair], fabric: Any) -> None:
         self._pairs, self._fabric = pairs, fabric
 
-    def sheet(self, generator: nn.Module) -> np.ndarray:
+    def sample_grid(self, generator: nn.Module) -> np.ndarray:
         """(H, W, 3) uint8."""
         return grid([[source, translated(generator, source, self._fabric), target] for source, target in self._pairs])
 
@@ -96,15 +96,15 @@ class PairShowcase:
 
 
 class CycleJudge:
-    """How well the way there and back keeps a picture, and how near the colours come to the other side's.
+    """How well the way there and back keeps an image, and how near the colours come to the other side's.
 
     ``cycle_a`` is the mean absolute difference of A and A -> B -> A in 8-bit levels, ``cycle_b`` the other way.
     ``values_b`` is the 1-Wasserstein distance of the values in A -> B from those in B, mean over the channels, in 8-bit
-    levels; ``values_a`` the other way. Nothing of this says that the pictures look right: no pairs, no truth.
+    levels; ``values_a`` the other way. Nothing of this says that the images look right: no pairs, no truth.
 
     Args:
-        first: pictures of A, (H, W, C) uint8.
-        second: pictures of B.
+        first: images of A, (H, W, C) uint8.
+        second: images of B.
         fabric: where and how precisely to run.
     """
 
@@ -132,25 +132,25 @@ class CycleJudge:
 
 
 class CycleShowcase:
-    """Input | output | back of a few fixed pictures, those of A left and those of B right.
+    """Input | output | back of a few fixed images, those of A left and those of B right.
 
     Args:
-        first: pictures of A, (H, W, C) uint8.
-        second: pictures of B.
+        first: images of A, (H, W, C) uint8.
+        second: images of B.
         fabric: where and how precisely to run.
     """
 
     def __init__(self, first: Sequence[np.ndarray], second: Sequence[np.ndarray], fabric: Any) -> None:
         self._sides, self._fabric = (first, second), fabric
 
-    def sheet(self, generator: Any) -> np.ndarray:
+    def sample_grid(self, generator: Any) -> np.ndarray:
         """(H, W, 3) uint8."""
         rows: list[list[np.ndarray]] = []
-        for there, back, pictures in (
+        for there, back, images in (
             (generator.a_to_b, generator.b_to_a, self._sides[0]),
             (generator.b_to_a, generator.a_to_b, self._sides[1]),
         ):
-            for index, each in enumerate(pictures[: min(map(len, self._sides))]):
+            for index, each in enumerate(images[: min(map(len, self._sides))]):
                 made = translated(there, each, self._fabric)
                 if index == len(rows):
                     rows.append([])
@@ -166,18 +166,18 @@ class CycleShowcase:
         )
 
 
-def spread(pictures: Sequence[np.ndarray]) -> float:
-    """Mean over pixels of the standard deviation over pictures, in 8-bit levels; 0 where all are the same.
+def spread(images: Sequence[np.ndarray]) -> float:
+    """Mean over pixels of the standard deviation over images, in 8-bit levels; 0 where all are the same.
 
     Args:
-        pictures: (H, W, C) uint8; of unequal sizes the common part in the upper left.
+        images: (H, W, C) uint8; of unequal sizes the common part in the upper left.
     """
-    height, width = (min(each.shape[axis] for each in pictures) for axis in (0, 1))
-    return float(np.stack([each[:height, :width] for each in pictures]).std(axis=0).mean())
+    height, width = (min(each.shape[axis] for each in images) for axis in (0, 1))
+    return float(np.stack([each[:height, :width] for each in images]).std(axis=0).mean())
 
 
 def grid(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    """Pictures in rows and columns with white between them, (H, W, 3) uint8.
+    """Images in rows and columns with white between them, (H, W, 3) uint8.
 
     Args:
         rows: (h, w, 1) or (h, w, 3) uint8 each; of large ones the upper left.
@@ -185,17 +185,17 @@ def grid(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     cut = [[each[:_SHOWN_SIDE, :_SHOWN_SIDE] for each in row] for row in rows]
     height = max(each.shape[0] for row in cut for each in row) + _GAP
     width = max(each.shape[1] for row in cut for each in row) + _GAP
-    sheet = np.full((len(cut) * height - _GAP, max(map(len, cut)) * width - _GAP, 3), 255, np.uint8)
+    sample_grid = np.full((len(cut) * height - _GAP, max(map(len, cut)) * width - _GAP, 3), 255, np.uint8)
     for top, row in enumerate(cut):
         for left, each in enumerate(row):
-            sheet[top * height :, left * width :][: each.shape[0], : each.shape[1]] = each
-    return sheet
+            sample_grid[top * height :, left * width :][: each.shape[0], : each.shape[1]] = each
+    return sample_grid
 
 
 def _distance_of_values(made: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:
     """1-Wasserstein distance ∫|F⁻¹(q) - G⁻¹(q)|dq of the values of two sets, mean over the channels."""
     ours, theirs = (
-        np.quantile(np.concatenate([each.reshape(-1, each.shape[2]) for each in pictures]), _QUANTILES, axis=0)
-        for pictures in (made, wanted)
+        np.quantile(np.concatenate([each.reshape(-1, each.shape[2]) for each in images]), _QUANTILES, axis=0)
+        for images in (made, wanted)
     )
     return float(np.abs(ours - theirs).mean())

@@ -14,8 +14,8 @@ from gankit.errors import UsageError
 from gankit.training.data import batches
 from gankit.training.fabric import Device
 from gankit.training.idx import official_files
+from gankit.training.images import Fit, Images
 from gankit.training.loop import Plan, Progress, fit
-from gankit.training.pictures import Fit, Pictures
 from gankit.training.recipes.latent import LatentSystem
 from gankit.training.recipes.latent_options import LatentOptions, VAEOptions, of_recipe
 from gankit.training.recipes.sampling import SamplingSystem
@@ -27,18 +27,18 @@ _JUDGED = 1000
 
 @dataclass(frozen=True)
 class Data:
-    """Where the pictures come from.
+    """Where the images come from.
 
     Attributes:
-        pictures: a folder with the official IDX files, one IDX file, or a folder of pictures.
-        batch: pictures in a step of the discriminator.
-        fit: how pictures of another size become square; see :func:`gankit.training.pictures.fitted`.
-        mirror: half of the pictures are mirrored.
+        images: a folder with the official IDX files, one IDX file, or a folder of images.
+        batch: images in a step of the discriminator.
+        fit: how images of another size become square; see :func:`gankit.training.images.fitted`.
+        mirror: half of the images are mirrored.
         workers: loader processes.
-        seed: of the order, the latents and the first weights.
+        seed: of the order, the latents and the weight initialisation.
     """
 
-    pictures: Path
+    images: Path
     batch: int = 64
     fit: Fit = "resize"
     mirror: bool = False
@@ -59,7 +59,7 @@ def train_latent(
 
     Args:
         recipe: ``"vae"``, or a key of :data:`gankit.training.recipes.latent_options.PRESETS`.
-        data: pictures.
+        data: images.
         plan: steps and folder.
         device: where; ``None`` for one device of this machine, in the precision that it has.
         options: fields of :class:`LatentOptions` or :class:`VAEOptions`, over those of the preset.
@@ -74,19 +74,19 @@ def train_latent(
         OutputError: nothing can be written to the plan's folder.
     """
     fabric = (device or Device()).launch()
-    prepare(plan.folder, resume=plan.resume)  # before the pictures are read, which takes long
+    prepare(plan.folder, resume=plan.resume)  # before the images are read, which takes long
     fields = {"steps": plan.steps, "seed": data.seed, **dict(options or {})}
     made = VAEOptions(**fields) if recipe == "vae" else of_recipe(recipe, fields)
     given: dict[str, Any] = {"side": made.size, "colours": made.colours, "fit": data.fit}
-    pictures = Pictures(data.pictures, mirror=data.mirror, seed=data.seed, **given)
+    images = Images(data.images, mirror=data.mirror, seed=data.seed, **given)
     if isinstance(made, LatentOptions) and made.net == "cgan":
-        if not pictures.names:
+        if not images.names:
             raise UsageError(
-                f"{data.pictures}: has no classes: give IDX files with labels, or a folder with one sub-folder for each"
+                f"{data.images}: has no classes: give IDX files with labels, or a folder with one sub-folder for each"
             )
-        made = replace(made, classes=len(pictures.names))
-    held_out = data.pictures.is_dir() and official_files(data.pictures, "t10k") is not None
-    judges = Pictures(data.pictures, part="t10k", **given) if held_out else pictures
+        made = replace(made, classes=len(images.names))
+    held_out = data.images.is_dir() and official_files(data.images, "t10k") is not None
+    judges = Images(data.images, part="t10k", **given) if held_out else images
     reference, _ = judges.first(_JUDGED)
     torch.manual_seed(data.seed)
     system: SamplingSystem
@@ -94,11 +94,11 @@ def train_latent(
         system, turns = VAESystem(made, fabric, reference), 1
     else:
         system, turns = LatentSystem(recipe, made, fabric, reference), made.discriminator_steps
-    stream = partial(_stream, pictures, data, turns)
-    return fit(system, stream, plan, notify, _settings(recipe, made, pictures, data))
+    stream = partial(_stream, images, data, turns)
+    return fit(system, stream, plan, notify, _settings(recipe, made, images, data))
 
 
-def _settings(recipe: str, options: LatentOptions | VAEOptions, pictures: Pictures, data: Data) -> Settings:
+def _settings(recipe: str, options: LatentOptions | VAEOptions, images: Images, data: Data) -> Settings:
     """What decides the result of a run."""
     fields = {
         name: ",".join(map(str, value)) if isinstance(value, tuple) else value
@@ -107,13 +107,13 @@ def _settings(recipe: str, options: LatentOptions | VAEOptions, pictures: Pictur
     return {
         "recipe": recipe,
         **fields,
-        "data": pictures.fingerprint,
+        "data": images.fingerprint,
         **{name: getattr(data, name) for name in ("batch", "fit", "mirror")},
     }
 
 
-def _stream(pictures: Pictures, data: Data, turns: int, start: int) -> Iterator[Any]:
+def _stream(images: Images, data: Data, turns: int, start: int) -> Iterator[Any]:
     """Batches for the steps from ``start`` on: one for each turn of the discriminator where there are several."""
-    single = batches(pictures, data.batch, start * turns, data.workers)
+    single = batches(images, data.batch, start * turns, data.workers)
     while True:
         yield [next(single) for _ in range(turns)]

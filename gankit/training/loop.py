@@ -1,7 +1,7 @@
 """The loop that every recipe trains with.
 
 A recipe gives a :class:`System`: its networks, its optimisers and what one step does. The loop gives the rest:
-learning rates, the average of the generator's weights, validation, sheets of samples, the log, checkpoints that
+learning rates, the average of the generator's weights, validation, sample grids, the log, checkpoints that
 continue exactly, the stop on values that are not finite. A step is counted when it is done: the first is step 1.
 
 Where several processes train together, each makes every step on items of its own; the first alone averages, judges
@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from gankit.backends.heap import keep_freed_memory
+from gankit.backends.cpu.heap import keep_freed_memory
 from gankit.errors import GankitError, UsageError
 from gankit.training import ranks
 from gankit.training.interrupts import patient_interrupt
 from gankit.training.log import Log
 from gankit.training.optimisers import Average, set_learning_rate
 from gankit.training.plan import Plan, Progress
+from gankit.training.sample_grid import write_sample_grid
 from gankit.training.schedules import constant
-from gankit.training.sheets import write_sheet
 from gankit.training.state import RunState, Settings, prepare, restore_checkpoint, save_checkpoint
 from gankit.training.system import Stateful, System
 from gankit.training.watch import DiversityWatch
@@ -65,7 +65,7 @@ def fit(
             ``log.csv``.
         notify: called after every step.
         settings: what the run was made with, by name; kept in the checkpoint. A run that is resumed must have the same
-            but for the number of steps, the learning rates and the validation pictures.
+            but for the number of steps, the learning rates and the validation images.
 
     Returns:
         The best validation; empty where the system keeps none.
@@ -186,8 +186,8 @@ class _Run:
             self._write_losses()
         if keeping:
             self._save()
-        if plan.sheet_every and (step % plan.sheet_every == 0 or step == plan.steps):
-            ranks.by_first(self._sheet)
+        if plan.grid_every and (step % plan.grid_every == 0 or step == plan.steps):
+            ranks.by_first(self._sample_grid)
 
     def judge(self) -> None:
         """Validate; keep the best weights, and the last.
@@ -218,11 +218,11 @@ class _Run:
         self._show(self.log.write_validation(progress))
         return progress.validation, best
 
-    def _sheet(self) -> None:
+    def _sample_grid(self) -> None:
         with _shown(self.system.generator, self._state()) as generator:
-            pixels = self.system.sheet(generator)
+            pixels = self.system.sample_grid(generator)
         if pixels is not None:
-            write_sheet(self.plan.folder, self.progress.step, pixels)
+            write_sample_grid(self.plan.folder, self.progress.step, pixels)
             if self.board:
                 self.board.show(pixels, self.progress.step)
 

@@ -64,7 +64,7 @@ def charbonnier(result: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor
 
 
 def bce_pixels(result: Tensor, target: Tensor) -> Tensor:
-    """-y·log x - (1 - y)·log(1 - x), summed over a picture's pixels, mean over pictures.
+    """-y·log x - (1 - y)·log(1 - x), summed over an image's pixels, mean over images.
 
     The reconstruction term of a VAE of Bernoulli pixels (Kingma and Welling 2014, arXiv:1312.6114, appendix C.1).
     Computed in fp32 whatever the arithmetic around it: the logarithms are of values close to 0 and to 1.
@@ -97,7 +97,7 @@ def feature_matching(result: Sequence[Tensor], target: Sequence[Tensor]) -> Tens
     Wang et al. 2018 (arXiv:1711.11585, eq. 3); the division makes layers of any scale count alike.
 
     Args:
-        result: features of the generated pictures, one tensor a layer.
+        result: features of the generated images, one tensor a layer.
         target: features of the real ones; no gradient flows into them.
     """
     if not result or len(result) != len(target):

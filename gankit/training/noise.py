@@ -1,4 +1,4 @@
-"""Instance noise: real and made pictures that overlap, so that the discriminator cannot be sure too soon."""
+"""Instance noise: real and made images that overlap, so that the discriminator cannot be sure too soon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures to translate, read into memory: pairs by stem, pairs side by side, and folders without pairs."""
+"""Images to translate, read into memory: pairs by stem, pairs side by side, and folders without pairs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from gankit.errors import ImageError, UsageError
 from gankit.images import decode
-from gankit.training.data import picture_files
+from gankit.training.data import image_files
 
 Kind = Literal["auto", "colour", "gray", "mask", "labels"]
 Pair = tuple[np.ndarray, np.ndarray]
@@ -22,12 +22,12 @@ _FOREGROUND = 64  # from here on a mask is set: outlines are often drawn at half
 
 
 def read_side(folder: Path, kind: Kind = "auto", load: int | None = None) -> dict[str, np.ndarray]:
-    """All readable pictures below a folder, by stem and sorted; broken ones are named in the log.
+    """All readable images below a folder, by stem and sorted; broken ones are named in the log.
 
     Args:
         folder: read recursively; a stem is the path below it without the suffix.
         kind: ``"colour"``, ``"gray"`` (BT.601 luma), ``"mask"`` (0 and 255: set from 64 on), ``"labels"`` (gray levels
-            that are never mixed), or ``"auto"``: gray where every picture is, else colour.
+            that are never mixed), or ``"auto"``: gray where every image is, else colour.
         load: bring the shorter side to this many pixels.
 
     Returns:
@@ -37,19 +37,19 @@ def read_side(folder: Path, kind: Kind = "auto", load: int | None = None) -> dic
         UsageError: there are none, or none can be read.
     """
     found: dict[str, np.ndarray] = {}
-    for path in picture_files(folder):
+    for path in image_files(folder):
         stem = path.relative_to(folder).with_suffix("").as_posix()
         try:
-            picture = decode(path).to_8bit()
+            image = decode(path).to_8bit()
         except ImageError as error:
             _log.warning("skipped %s", error)
             continue
         if stem in found:
-            _log.warning("skipped %s: another picture there has the same stem", path)
+            _log.warning("skipped %s: another image there has the same stem", path)
             continue
-        found[stem] = picture.pixels[..., :1] if picture.gray else picture.pixels
+        found[stem] = image.pixels[..., :1] if image.gray else image.pixels
     if not found:
-        raise UsageError(f"{folder}: none of its pictures can be read")
+        raise UsageError(f"{folder}: none of its images can be read")
     return _converted(found, kind, load)
 
 
@@ -99,9 +99,9 @@ def resized(
 def read_pairs(
     source: Path, target: Path, source_kind: Kind = "auto", target_kind: Kind = "auto", load: int | None = None
 ) -> dict[str, Pair]:
-    """The pictures of two folders that have the same stem, as (source, target) by stem.
+    """The images of two folders that have the same stem, as (source, target) by stem.
 
-    Pictures without a partner, and pairs of unequal sizes, are left out and named in the log.
+    Images without a partner, and pairs of unequal sizes, are left out and named in the log.
 
     Raises:
         UsageError: no pair is left.
@@ -109,7 +109,7 @@ def read_pairs(
     first, second = read_side(source, source_kind, load), read_side(target, target_kind, load)
     alone = sorted(first.keys() ^ second.keys())
     if alone:
-        _log.warning("%d pictures have no partner: %s", len(alone), _some(alone))
+        _log.warning("%d images have no partner: %s", len(alone), _some(alone))
     pairs = {}
     for stem in sorted(first.keys() & second.keys()):
         if first[stem].shape[:2] == second[stem].shape[:2]:
@@ -117,29 +117,29 @@ def read_pairs(
         else:
             _log.warning("skipped %s: %s and %s pixels", stem, _size(first[stem]), _size(second[stem]))
     if not pairs:
-        raise UsageError(f"{source} and {target}: no two pictures have the same stem and size")
+        raise UsageError(f"{source} and {target}: no two images have the same stem and size")
     return pairs
 
 
 def read_aligned(
     folder: Path, source_kind: Kind = "auto", target_kind: Kind = "auto", load: int | None = None
 ) -> dict[str, Pair]:
-    """Pairs that lie side by side in one picture, A left and B right, as (A, B) by stem.
+    """Pairs that lie side by side in one image, A left and B right, as (A, B) by stem.
 
     Raises:
-        UsageError: no picture can be read, or none has two halves.
+        UsageError: no image can be read, or none has two halves.
     """
     halves: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
     for stem, pixels in read_side(folder, "colour").items():
         middle = pixels.shape[1] // 2
         if pixels.shape[1] % 2:
-            _log.warning("skipped %s: its width is odd: two pictures side by side must have the same width", stem)
+            _log.warning("skipped %s: its width is odd: two images side by side must have the same width", stem)
             continue
         for side, part in zip(halves, (pixels[:, :middle], pixels[:, middle:]), strict=True):
             gray = bool((part[..., 0] == part[..., 1]).all() and (part[..., 1] == part[..., 2]).all())
             side[stem] = part[..., :1] if gray else part
     if not halves[0]:
-        raise UsageError(f"{folder}: no picture there is a pair side by side")
+        raise UsageError(f"{folder}: no image there is a pair side by side")
     left, right = _converted(halves[0], source_kind, load), _converted(halves[1], target_kind, load)
     return {stem: (left[stem], right[stem]) for stem in left}
 
@@ -148,7 +148,7 @@ def held_out(stems: Sequence[str], every: int) -> tuple[list[str], list[str]]:
     """The stems to train on and those to judge by: sorted, every ``every``-th of them is held out.
 
     Args:
-        stems: of all pictures.
+        stems: of all images.
         every: 5 holds out the 5th, the 10th, …; 0 holds out none.
 
     Raises:
@@ -159,7 +159,7 @@ def held_out(stems: Sequence[str], every: int) -> tuple[list[str], list[str]]:
     held = sorted(stems)[every - 1 :: every]
     trained = [stem for stem in sorted(stems) if stem not in set(held)]
     if not held or not trained:
-        raise UsageError(f"--holdout {every}: {len(stems)} pictures are too few for both sides; 0 holds out none")
+        raise UsageError(f"--holdout {every}: {len(stems)} images are too few for both sides; 0 holds out none")
     return trained, held
 
 

@@ -11,10 +11,10 @@ Judge = Callable[[Tensor], Tensor]
 
 
 def gradient_penalty(judge: Judge, real: Tensor, fake: Tensor, target: float = 1.0) -> Tensor:
-    """Mean of (‖∇D(x̂)‖₂ - target)², x̂ anywhere between a real and a made picture.
+    """Mean of (‖∇D(x̂)‖₂ - target)², x̂ anywhere between a real and a made image.
 
     Gulrajani et al. 2017 (arXiv:1704.00028, eq. 3). One x̂ = ε·real + (1 - ε)·fake a pair, ε uniform in [0, 1]. The
-    discriminator must treat every picture by itself: no BatchNorm.
+    discriminator must treat every image by itself: no BatchNorm.
 
     Args:
         judge: the discriminator: (N, ...) -> logits; a closure, where it has further arguments.
@@ -28,7 +28,7 @@ def gradient_penalty(judge: Judge, real: Tensor, fake: Tensor, target: float = 1
 
 
 def r1_penalty(judge: Judge, real: Tensor) -> Tensor:
-    """½·mean of ‖∇D(x)‖² over real pictures (Mescheder et al. 2018, arXiv:1801.04406, eq. 9).
+    """½·mean of ‖∇D(x)‖² over real images (Mescheder et al. 2018, arXiv:1801.04406, eq. 9).
 
     Args:
         judge: the discriminator: (N, ...) -> logits.
@@ -44,8 +44,8 @@ def clip_weights(module: nn.Module, limit: float) -> None:
         parameter.clamp_(-limit, limit)
 
 
-def _slopes(judge: Judge, pictures: Tensor) -> Tensor:
+def _slopes(judge: Judge, images: Tensor) -> Tensor:
     """(N, P) fp32: the gradient of the sum of the logits by every pixel, itself differentiable."""
-    pictures = pictures.clone().requires_grad_(True)
-    (slopes,) = torch.autograd.grad(judge(pictures).float().sum(), pictures, create_graph=True)
+    images = images.clone().requires_grad_(True)
+    (slopes,) = torch.autograd.grad(judge(images).float().sum(), images, create_graph=True)
     return slopes.float().flatten(1)

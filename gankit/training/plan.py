@@ -18,7 +18,7 @@ class Plan:
         average: decay of the generator's moving average; 0 for none.
         resume: continue from the folder's checkpoint.
         stop_after: leave after this many seconds, with a checkpoint, to be resumed later.
-        sheet_every: steps between sheets of samples, ``sheets/step_0000500.png``; also the last step. 0 for none.
+        grid_every: steps between sample grids, ``grids/step_0000500.png``; also the last step. 0 for none.
         tensorboard: whether to log for TensorBoard too.
     """
 
@@ -29,7 +29,7 @@ class Plan:
     average: float = 0.999
     resume: bool = False
     stop_after: float | None = None
-    sheet_every: int = 0
+    grid_every: int = 0
     tensorboard: bool = False
 
 

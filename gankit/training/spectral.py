@@ -14,7 +14,7 @@ def add_spectral_norm(module: nn.Module) -> None:
     """Divide the weight of every convolution and dense layer by its largest singular value, from now on.
 
     The largest singular value is that of the (O, C·k·k) matrix, by one power iteration a step as in the paper
-    (algorithm 1). It bounds how fast the logit can change with the picture, so that the discriminator cannot win by
+    (algorithm 1). It bounds how fast the logit can change with the image, so that the discriminator cannot win by
     becoming ever steeper.
 
     Args:

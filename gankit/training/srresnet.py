@@ -1,4 +1,4 @@
-"""SRResNet arranged for training: its forward pass, its first weights and what becomes of its BatchNorms."""
+"""SRResNet arranged for training: its forward pass, its weight initialisation and what becomes of its BatchNorms."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def has_frozen_norms(net: SRResNet) -> bool:
 
 
 def initialise(net: SRResNet, norm: Norm) -> None:
-    """He initialisation; residual branches begin at zero, the picture at mid-gray, frozen norms at the identity."""
+    """He initialisation; residual branches begin at zero, the image at mid-gray, frozen norms at the identity."""
     for module in net.modules():
         if isinstance(module, ResidualBlock):
             nn.init.kaiming_normal_(module.conv1.weight, a=0.25)

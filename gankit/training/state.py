@@ -149,7 +149,7 @@ def restore_checkpoint(
     """Put a run back to where its checkpoint was written; learning rates are those that the system was made with.
 
     Returns:
-        Where that was. The best validation is forgotten where the validation pictures are others.
+        Where that was. The best validation is forgotten where the validation images are others.
 
     Raises:
         CheckpointError: the file is damaged, or of a run with other networks or settings.
@@ -206,7 +206,7 @@ def _personal_of(path: Path, content: Mapping[str, Any]) -> Mapping[str, Any] | 
 
 
 def _compare(path: Path, content: Any, settings: Settings) -> frozenset[str]:
-    """The names of the settings that are others than the checkpoint's and may be; each is told.
+    """The names of the settings that are others than the checkpoint's and may be; each is reported.
 
     Raises:
         CheckpointError: one is another that may not be.

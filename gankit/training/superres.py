@@ -18,11 +18,11 @@ from gankit.checkpoints import open_model
 from gankit.errors import UsageError
 from gankit.evaluation.metrics import psnr_y
 from gankit.models.srgan import SRResNet
-from gankit.training.data import SuperResolutionPatches, batches, fingerprint, read_pictures, reduce
+from gankit.training.data import SuperResolutionPatches, batches, fingerprint, read_images, reduce
 from gankit.training.fabric import Device
 from gankit.training.loop import Plan, Progress, fit
 from gankit.training.recipes.srgan import AdversarialOptions, AdversarialSystem, ContentOptions, ContentSystem
-from gankit.training.sheets import grid
+from gankit.training.sample_grid import grid
 from gankit.training.srresnet import has_frozen_norms
 from gankit.training.state import Settings, prepare
 
@@ -33,14 +33,14 @@ _SHOWN, _SHOWN_SIDE = 4, 160
 
 @dataclass(frozen=True)
 class Data:
-    """Where the pictures come from and how they are cut.
+    """Where the images come from and how they are cut.
 
     Attributes:
-        photos: folder of training pictures, read recursively.
-        validation: folder of pictures to judge by.
+        photos: folder of training images, read recursively.
+        validation: folder of images to judge by.
         patch: LR side of a patch.
         batch: patches in a step.
-        synthetic: pictures of text, line art and patterns to add.
+        synthetic: images of text, line art and patterns to add.
         workers: loader processes.
         seed: of the patches and of the initial weights.
     """
@@ -55,34 +55,32 @@ class Data:
 
 
 class KodakJudge:
-    """PSNR on Y of the middle of a folder's pictures, reduced by bicubic and upscaled again.
+    """PSNR on Y of the middle of a folder's images, reduced by bicubic and upscaled again.
 
-    The middle is at most 768×768 pixels, which holds all of a Kodak picture.
+    The middle is at most 768×768 pixels, which holds all of a Kodak image.
 
     Args:
-        folder: the pictures.
+        folder: the images.
         scale: factor; also the border that is left out, as the papers do.
         fabric: where and how precisely to run.
 
     Raises:
-        UsageError: the folder has no picture that is large enough.
+        UsageError: the folder has no image that is large enough.
     """
 
     def __init__(self, folder: Path, scale: int, fabric: Any) -> None:
         smallest = 2 * scale + 1  # one pixel inside the border
         self._pairs = []
         too_small = 0
-        for picture in read_pictures(folder):
-            if min(picture.shape[:2]) // scale * scale < smallest:
+        for image in read_images(folder):
+            if min(image.shape[:2]) // scale * scale < smallest:
                 too_small += 1
             else:
-                self._pairs.append(reduce(_middle(picture, _JUDGED_SIDE), scale))
+                self._pairs.append(reduce(_middle(image, _JUDGED_SIDE), scale))
         if not self._pairs:
-            raise UsageError(
-                f"{folder}: every picture is smaller than {3 * scale}×{3 * scale} pixels; give larger ones"
-            )
+            raise UsageError(f"{folder}: every image is smaller than {3 * scale}×{3 * scale} pixels; give larger ones")
         if too_small:
-            _log.warning("%s: %d pictures are too small to judge by", folder, too_small)
+            _log.warning("%s: %d images are too small to judge by", folder, too_small)
         self._scale, self._fabric = scale, fabric
 
     def __call__(self, generator: nn.Module) -> Mapping[str, float]:
@@ -96,8 +94,8 @@ class KodakJudge:
             values.append(psnr_y(pixels, large, self._scale))
         return {"score": float(np.mean(values))}
 
-    def sheet(self, generator: nn.Module) -> np.ndarray:
-        """Bicubic | result | the picture itself, of the middle of up to four pictures: (H, W, 3) uint8."""
+    def sample_grid(self, generator: nn.Module) -> np.ndarray:
+        """Bicubic | result | the image itself, of the middle of up to four images: (H, W, 3) uint8."""
         shown = []
         side = min(_SHOWN_SIDE // self._scale, *(min(small.shape[:2]) for _, small in self._pairs[:_SHOWN]))
         for large, small in self._pairs[:_SHOWN]:
@@ -116,10 +114,10 @@ class KodakJudge:
         return grid(torch.cat(shown), 3, low=0.0)
 
 
-def _middle(picture: np.ndarray, side: int) -> np.ndarray:
+def _middle(image: np.ndarray, side: int) -> np.ndarray:
     """The middle of (H, W, 3), at most ``side`` high and wide; a copy, so that the rest can be forgotten."""
-    top, left = (max(0, length - side) // 2 for length in picture.shape[:2])
-    return picture[top : top + side, left : left + side].copy()
+    top, left = (max(0, length - side) // 2 for length in image.shape[:2])
+    return image[top : top + side, left : left + side].copy()
 
 
 def train_super_resolution(
@@ -136,7 +134,7 @@ def train_super_resolution(
 
     Args:
         recipe: which stage.
-        data: pictures.
+        data: images.
         plan: steps and folder.
         device: where; ``None`` for one device of this machine, in the precision that it has.
         initial: a model's name or a weights file to begin from (``srgan`` begins from a trained ``srresnet``).
@@ -144,14 +142,14 @@ def train_super_resolution(
         notify: called after every step.
 
     Returns:
-        The best validation; empty for ``srgan``, which keeps no best weights: PSNR falls as its pictures get sharper.
+        The best validation; empty for ``srgan``, which keeps no best weights: PSNR falls as its images get sharper.
 
     Raises:
         UsageError: the folders, ``initial`` and the options do not go together.
         CheckpointError: ``initial`` or the VGG19 weights cannot be used, or the run to resume is another.
         OutputError: nothing can be written to the plan's folder.
     """
-    prepare(plan.folder, resume=plan.resume)  # before the pictures are read, which takes long
+    prepare(plan.folder, resume=plan.resume)  # before the images are read, which takes long
     fabric = (device or Device()).launch()
     fields = {"steps": plan.steps, **dict(options or {})}
     state: Mapping[str, Tensor] | None = None
@@ -169,7 +167,7 @@ def train_super_resolution(
     else:
         system = ContentSystem(ContentOptions(**fields), fabric, judge, state)
     patches = SuperResolutionPatches(
-        read_pictures(data.photos), scale=scale, patch=data.patch, seed=data.seed, synthetic=data.synthetic
+        read_images(data.photos), scale=scale, patch=data.patch, seed=data.seed, synthetic=data.synthetic
     )
     stream = partial(_stream, patches, data)
     return fit(system, stream, plan, notify, _settings(system, data))

@@ -1,4 +1,4 @@
-"""Pictures that photographs hold few of: text, line art and regular patterns, made from a seed."""
+"""Images that photographs hold few of: text, line art and regular patterns, made from a seed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from PIL import Image, ImageDraw, ImageFont
 _OVERSAMPLE = 3  # drawn this much larger, then reduced, so that edges are antialiased as a camera's or a renderer's
 
 
-def synthetic_picture(seed: int, size: int = 512) -> np.ndarray:
-    """One picture of text, line art or patterns, by turns.
+def synthetic_image(seed: int, size: int = 512) -> np.ndarray:
+    """One image of text, line art or patterns, by turns.
 
     Args:
-        seed: the same seed gives the same picture.
+        seed: the same seed gives the same image.
         size: side in pixels.
 
     Returns:
@@ -45,8 +45,8 @@ def _ground(rng: np.random.Generator) -> tuple[tuple[int, int, int], tuple[int, 
 
 def _text(rng: np.random.Generator, side: int) -> Image.Image:
     paper, ink = _ground(rng)
-    picture = Image.new("RGB", (side, side), paper)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (side, side), paper)
+    draw = ImageDraw.Draw(image)
     letters = np.array(list(string.ascii_letters + string.digits + ".,;:!?()&%"))
     y = 0.0
     while y < side:
@@ -56,16 +56,14 @@ def _text(rng: np.random.Generator, side: int) -> Image.Image:
         draw.text((rng.uniform(-height, height), y), " ".join(words), fill=ink, font=font)
         y += height * rng.uniform(1.1, 1.7)
     return (
-        picture.rotate(rng.uniform(-12, 12), Image.Resampling.BICUBIC, fillcolor=paper)
-        if rng.random() < 0.3
-        else picture
+        image.rotate(rng.uniform(-12, 12), Image.Resampling.BICUBIC, fillcolor=paper) if rng.random() < 0.3 else image
     )
 
 
 def _line_art(rng: np.random.Generator, side: int) -> Image.Image:
     paper, ink = _ground(rng)
-    picture = Image.new("RGB", (side, side), paper)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (side, side), paper)
+    draw = ImageDraw.Draw(image)
     for _ in range(60):
         width = int(rng.integers(1, 6)) * _OVERSAMPLE // 2 + 1
         x, y = rng.uniform(0, side, 2)
@@ -83,7 +81,7 @@ def _line_art(rng: np.random.Generator, side: int) -> Image.Image:
         else:
             radius, start = rng.uniform(0.05, 0.3) * side, rng.uniform(0, 360)
             draw.arc((x - radius, y - radius, x + radius, y + radius), start, start + rng.uniform(30, 300), ink, width)
-    return picture
+    return image
 
 
 def _patterns(rng: np.random.Generator, side: int) -> Image.Image:

@@ -35,9 +35,9 @@ class System(ABC):
         modules: every network by name, the generator among them.
         optimisers: every optimiser by name.
         schedules: factor of the learning rate by step, for the optimisers that have one.
-        extras: what else a checkpoint must keep, by name: pools of pictures, random numbers of one's own.
+        extras: what else a checkpoint must keep, by name: pools of images, random numbers of one's own.
         keeps_best: whether a larger score means better weights. Not where an adversary teaches: PSNR falls as the
-            pictures get sharper.
+            images get sharper.
         head_start: steps that leave the generator as it was; they are not judged.
     """
 
@@ -64,8 +64,8 @@ class System(ABC):
     def save_generator(self, path: Path, state: Mapping[str, Tensor], extra: Mapping[str, str]) -> None:
         """Write weights that the commands take with ``--model FILE``."""
 
-    def sheet(self, generator: nn.Module) -> np.ndarray | None:
-        """A sheet of samples of a generator in eval mode, always of the same noise or pictures: (H, W, 3) uint8."""
+    def sample_grid(self, generator: nn.Module) -> np.ndarray | None:
+        """A sample grid of samples of a generator in eval mode, always of the same noise or images: (H, W, 3) uint8."""
         return None
 
     def diversity(self, generator: nn.Module) -> float | None:

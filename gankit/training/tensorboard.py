@@ -11,7 +11,7 @@ from gankit.errors import GankitError
 
 
 class Board:
-    """Writes what ``log.csv`` gets, and the sheets, to ``tensorboard/`` below the folder of a run.
+    """Writes what ``log.csv`` gets, and the sample grids, to ``tensorboard/`` below the folder of a run.
 
     Args:
         folder: of the run.
@@ -38,8 +38,8 @@ class Board:
         self._writer.flush()
 
     def show(self, pixels: np.ndarray, step: int) -> None:
-        """A sheet, (H, W, 3) uint8."""
-        self._writer.add_image("sheet", pixels, step, dataformats="HWC")
+        """A sample grid, (H, W, 3) uint8."""
+        self._writer.add_image("sample_grid", pixels, step, dataformats="HWC")
         self._writer.flush()
 
     def close(self) -> None:

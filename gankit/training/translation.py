@@ -25,7 +25,7 @@ from gankit.training.recipes.adversary import TranslationOptions
 from gankit.training.recipes.cyclegan import CycleGAN, CycleGANOptions, joined_state
 from gankit.training.recipes.pix2pix import Pix2Pix, Pix2PixOptions
 from gankit.training.state import prepare
-from gankit.training.translation_data import PictureData, read_paired, read_unpaired, settings_of, write_held_out
+from gankit.training.translation_data import ImageFolderData, read_paired, read_unpaired, settings_of, write_held_out
 
 _SHOWN = 6
 _JUDGED = 24  # of each side of a CycleGAN: four passes each
@@ -33,7 +33,7 @@ _CYCLEGAN_MULTIPLE = 4
 
 
 def train_pix2pix(
-    data: PictureData,
+    data: ImageFolderData,
     plan: Plan,
     *,
     device: Device | None = None,
@@ -44,11 +44,11 @@ def train_pix2pix(
     """Train a U-Net on pairs; see :func:`gankit.training.loop.fit` for what the folder gets, and ``held_out.txt``.
 
     Args:
-        data: pictures. Where the target is a mask, the best weights by Dice are kept.
+        data: images. Where the target is a mask, the best weights by Dice are kept.
         plan: steps and folder.
         device: where.
         initial: a model's name or a weights file to begin from.
-        options: fields of :class:`Pix2PixOptions`; ``model`` without the channels, which the pictures tell.
+        options: fields of :class:`Pix2PixOptions`; ``model`` without the channels, which the images tell.
         notify: called after every step.
 
     Returns:
@@ -89,7 +89,7 @@ def train_pix2pix(
 
 
 def train_cyclegan(
-    data: PictureData,
+    data: ImageFolderData,
     plan: Plan,
     *,
     device: Device | None = None,
@@ -100,11 +100,11 @@ def train_cyclegan(
     """Train both directions between two folders; the weights are ``final_G_A.safetensors`` and ``final_G_B``.
 
     Args:
-        data: pictures, with a ``target``.
+        data: images, with a ``target``.
         plan: steps and folder.
         device: where.
         initial: a weights file of both directions, or one of two that lie together (``…_G_A`` and ``…_G_B``).
-        options: fields of :class:`CycleGANOptions`; ``model`` without the channels, which the pictures tell.
+        options: fields of :class:`CycleGANOptions`; ``model`` without the channels, which the images tell.
         notify: called after every step.
 
     Returns:
@@ -119,7 +119,7 @@ def train_cyclegan(
     sides = read_unpaired(data)
     trained = [list(side.trained.values()) for side in sides]
     options, state = dict(options or {}), None
-    taken, made = (pictures[0].shape[2] for pictures in trained)
+    taken, made = (images[0].shape[2] for images in trained)
     model = {**options.get("model", {}), "in_channels": taken, "out_channels": made}
     if initial is not None:
         first, model = _begin_from(initial, ResNetGenerator, model, "AtoB")
@@ -140,7 +140,7 @@ def train_cyclegan(
 
 
 def _begin(plan: Plan, place: Device) -> Any:
-    """The Fabric; and see that the folder can take the run before the pictures are read, which takes long."""
+    """The Fabric; and see that the folder can take the run before the images are read, which takes long."""
     fabric = place.launch()
     ranks.by_first(lambda: prepare(plan.folder, resume=plan.resume))
     return fabric
@@ -151,8 +151,8 @@ def _middle_pair(pair: Pair, multiple: int) -> Pair:
     return first, second
 
 
-def _middles(pictures: Iterable[Any]) -> list[Any]:
-    return [middle([each], _CYCLEGAN_MULTIPLE)[0] for each in pictures]
+def _middles(images: Iterable[Any]) -> list[Any]:
+    return [middle([each], _CYCLEGAN_MULTIPLE)[0] for each in images]
 
 
 def _spread(items: list[Any], most: int = _SHOWN) -> list[Any]:
@@ -194,5 +194,5 @@ def _begin_from(
     return loaded.generator.state_dict(), has
 
 
-def _stream(crops: PairedCrops | UnpairedCrops, data: PictureData, start: int) -> Any:
+def _stream(crops: PairedCrops | UnpairedCrops, data: ImageFolderData, start: int) -> Any:
     return batches(crops, data.batch, start, data.workers)

@@ -1,4 +1,4 @@
-"""The pictures of a run of pix2pix or CycleGAN: where they come from, which are held out, what tells runs apart."""
+"""The images of a run of pix2pix or CycleGAN: where they come from, which are held out, what tells runs apart."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _EXACT = ("mask", "labels")
 
 
 @dataclass(frozen=True)
-class PictureData:
-    """Where the pictures come from and how they are cut.
+class ImageFolderData:
+    """Where the images come from and how they are cut.
 
     Attributes:
         source: folder of inputs (A), or of pairs side by side where there is no ``target``.
@@ -31,7 +31,7 @@ class PictureData:
         source_kind: see :func:`gankit.training.pairs.read_side`.
         target_kind: likewise.
         turned: from B to A instead.
-        load: bring the shorter side of every picture to this many pixels first.
+        load: bring the shorter side of every image to this many pixels first.
         cut: see :class:`gankit.training.crops.Cut`.
         holdout: every so-many-th stem is held out to judge by; 0 for none.
         batch: squares in a step.
@@ -66,7 +66,7 @@ class PictureData:
 
 @dataclass(frozen=True)
 class Split(Generic[T]):
-    """Pictures, or pairs, by stem: to train on, and held out."""
+    """Images, or pairs, by stem: to train on, and held out."""
 
     trained: Mapping[str, T]
     held: Mapping[str, T]
@@ -78,7 +78,7 @@ def split(items: Mapping[str, T], every: int) -> Split[T]:
     return Split({stem: items[stem] for stem in trained}, {stem: items[stem] for stem in held})
 
 
-def read_paired(data: PictureData) -> Split[Pair]:
+def read_paired(data: ImageFolderData) -> Split[Pair]:
     """(source, target) by stem.
 
     Raises:
@@ -91,14 +91,14 @@ def read_paired(data: PictureData) -> Split[Pair]:
     return split({stem: (b, a) for stem, (a, b) in pairs.items()} if data.turned else pairs, data.holdout)
 
 
-def read_unpaired(data: PictureData) -> tuple[Split[np.ndarray], Split[np.ndarray]]:
-    """The pictures of A and of B.
+def read_unpaired(data: ImageFolderData) -> tuple[Split[np.ndarray], Split[np.ndarray]]:
+    """The images of A and of B.
 
     Raises:
         UsageError: there are too few, or there is one folder only.
     """
     if data.target is None:
-        raise UsageError("two folders are needed: give the pictures of A and of B")
+        raise UsageError("two folders are needed: give the images of A and of B")
     first, second = (
         split(read_side(folder, kind, data.load), data.holdout)
         for folder, kind in ((data.source, data.source_kind), (data.target, data.target_kind))
@@ -107,7 +107,7 @@ def read_unpaired(data: PictureData) -> tuple[Split[np.ndarray], Split[np.ndarra
 
 
 def write_held_out(folder: Path, held: Mapping[str, Mapping[str, object]]) -> None:
-    """Write which pictures were held out, ``held_out.txt``: one stem a line.
+    """Write which images were held out, ``held_out.txt``: one stem a line.
 
     Args:
         folder: of the run.
@@ -124,7 +124,7 @@ def write_held_out(folder: Path, held: Mapping[str, Mapping[str, object]]) -> No
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def settings_of(options: TranslationOptions, data: PictureData) -> Settings:
+def settings_of(options: TranslationOptions, data: ImageFolderData) -> Settings:
     """What decides the result of a run."""
     flat: dict[str, int | float | str | bool | None] = {}
     for name, value in {**asdict(options), **asdict(data.cut)}.items():

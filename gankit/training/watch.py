@@ -1,4 +1,4 @@
-"""Watches the variety of what a generator makes: a GAN that collapses makes one picture, whatever the noise."""
+"""Watches the variety of what a generator makes: a GAN that collapses makes one image, whatever the noise."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DiversityWatch:
         if low and not self._low:
             _log.warning(
                 "the generator may have collapsed: at step %d its diversity is %.3g, once it was %.3g; look at the "
-                "sheets, and lower the learning rate or hold the discriminator back",
+                "sample grids, and lower the learning rate or hold the discriminator back",
                 step,
                 diversity,
                 self._largest,

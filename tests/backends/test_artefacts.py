@@ -128,7 +128,7 @@ def test_a_full_disk_is_no_reason_to_stop(request_, monkeypatch):
         open_onnx(request_, read)
 
 
-def test_a_generator_that_cannot_be_exported_is_told_in_one_line(request_, monkeypatch):
+def test_a_generator_that_cannot_be_exported_is_reported_in_one_line(request_, monkeypatch):
     from gankit_export.onnx import ExportError
 
     def export_onnx(*_, **__):

@@ -5,7 +5,7 @@ import torch
 
 from gankit.backends import get
 from gankit.backends.base import Request
-from gankit.backends.parity import reference
+from gankit.backends.choice.parity import reference
 from gankit.models import facts
 from tests.networks import small_srgan
 

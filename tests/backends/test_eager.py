@@ -9,6 +9,7 @@ from torch import nn
 
 from gankit.backends import threads
 from gankit.backends.base import Request
+from gankit.backends.choice.parity import compare, reference
 from gankit.backends.eager import (
     DTYPES,
     EagerBackend,
@@ -18,7 +19,6 @@ from gankit.backends.eager import (
     exact_fp32,
     typed_module,
 )
-from gankit.backends.parity import compare, reference
 from gankit.errors import BackendError, NotFiniteError
 from gankit.models import Facts, facts
 from tests.networks import small_srgan
@@ -40,7 +40,7 @@ def loud(precision):
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
-def test_an_overflow_in_fp16_is_told_and_not_painted_black(dtype):
+def test_an_overflow_in_fp16_is_reported_and_not_painted_black(dtype):
     white = torch.full((1, 3, 4, 4), torch.iinfo(dtype).max, dtype=torch.int64).to(dtype)
     with pytest.raises(NotFiniteError, match="range of fp16"):
         loud("fp16").run(white)
@@ -67,12 +67,12 @@ def test_statistics_stay_float32():
     request = Request(norm_first(), SAME_SIZE, "bf16")
     (norm,) = (item for item in typed_module(request).modules() if isinstance(item, Float32Norm))
     assert {item.dtype for item in norm.norm.parameters()} == {torch.float32}
-    engine, picture = EagerBackend().load(request), torch.rand(1, 3, 20, 20)
-    assert engine.wants == "pictures"
-    assert (engine.run(picture) - reference(request.generator, picture)).abs().max() < 0.02
+    engine, image = EagerBackend().load(request), torch.rand(1, 3, 20, 20)
+    assert engine.wants == "images"
+    assert (engine.run(image) - reference(request.generator, image)).abs().max() < 0.02
 
 
-def test_weights_beyond_the_precision_are_told():
+def test_weights_beyond_the_precision_are_reported():
     net = nn.Sequential(nn.Conv2d(3, 3, 1)).eval()
     net[0].weight.data.fill_(1e6)
     with pytest.raises(BackendError, match=r"'test' cannot run in fp16: '0\.weight' .* take bf16 or fp32"):
@@ -102,8 +102,8 @@ def test_fp32_on_a_gpu_is_not_tf32():
 def test_fp32_on_a_gpu_is_the_reference_to_rounding():
     net = small_srgan(**OPTIONS)
     with EagerBackend().load(Request(net, facts("srgan", OPTIONS), "fp32", "cuda")) as engine:
-        picture = torch.rand(2, 3, 37, 29)
-        parity = compare(engine.run(picture), reference(net, picture))
+        image = torch.rand(2, 3, 37, 29)
+        parity = compare(engine.run(image), reference(net, image))
     assert parity.psnr > 100
     assert parity.max_abs < 1e-5
 

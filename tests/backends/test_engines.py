@@ -1,4 +1,4 @@
-"""Every installed backend runs the same pictures, through every kind of pixel."""
+"""Every installed backend runs the same images, through every kind of pixel."""
 
 import subprocess
 import sys
@@ -8,8 +8,8 @@ import torch
 
 from gankit import backends
 from gankit.backends.base import Request
+from gankit.backends.choice.parity import compare, reference
 from gankit.backends.eager import bf16_on_cpu
-from gankit.backends.parity import compare, reference
 from gankit.errors import BackendError, UsageError
 from gankit.models import facts
 from tests.conftest import ROOT
@@ -44,7 +44,7 @@ def engines(net):
         engine.close()
 
 
-def picture(height=37, width=29, count=1):
+def image(height=37, width=29, count=1):
     torch.manual_seed(1)
     pixels = torch.randint(0, 256, (count, height // 4 + 1, width // 4 + 1, 3), dtype=torch.uint8)
     smooth = torch.nn.functional.interpolate(pixels.permute(0, 3, 1, 2).float(), size=(height, width), mode="bicubic")
@@ -53,7 +53,7 @@ def picture(height=37, width=29, count=1):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fp32_is_the_reference_to_rounding(name, engines, net):
-    x = picture(count=2).float() / 255
+    x = image(count=2).float() / 255
     parity = compare(engines(name).run(x), reference(net, x))
     assert parity.psnr > 100
     assert parity.max_abs < 1e-5
@@ -61,7 +61,7 @@ def test_fp32_is_the_reference_to_rounding(name, engines, net):
 
 @pytest.mark.parametrize("name", ["eager", "openvino", pytest.param("compile", marks=pytest.mark.slow)])
 def test_bf16_passes_the_gate_and_is_not_fp32(name, engines, net):
-    x = picture().float() / 255
+    x = image().float() / 255
     parity = compare(engines(name, "bf16").run(x), reference(net, x))
     assert 45 < parity.psnr < 90
 
@@ -69,7 +69,7 @@ def test_bf16_passes_the_gate_and_is_not_fp32(name, engines, net):
 @pytest.mark.parametrize(("dtype", "full"), [(torch.uint8, 255), (torch.uint16, 65535)])
 @pytest.mark.parametrize("name", NAMES)
 def test_integers_are_the_reference_rounded(name, dtype, full, engines, net):
-    x = picture()
+    x = image()
     x = (x.to(torch.int32) * (full // 255)).to(dtype).contiguous(memory_format=torch.channels_last)
     result = engines(name).run(x)
     expected = (reference(net, x.float() / full).double().clamp(0, 1) * full).round()
@@ -89,13 +89,13 @@ def test_float_is_not_clamped(name, engines, net):
 @pytest.mark.parametrize("name", NAMES)
 def test_any_size_and_batch_through_one_engine(name, engines, net):
     for height, width, count in ((8, 8, 1), (21, 50, 3), (2, 3, 1)):
-        x = picture(height, width, count).float() / 255
+        x = image(height, width, count).float() / 255
         torch.testing.assert_close(engines(name).run(x), reference(net, x), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_channels_last_comes_out_as_it_went_in(name, engines):
-    result = engines(name).run(picture())
+    result = engines(name).run(image())
     assert result.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -112,7 +112,7 @@ def test_wrong_batches_are_refused(name, batch, engines):
 def test_threads_are_given_back(name, net):
     before = torch.get_num_threads()
     with backends.get(name).load(Request(net, facts("srgan", OPTIONS), threads=1)) as engine:
-        engine.run(picture(8, 8))
+        engine.run(image(8, 8))
     assert torch.get_num_threads() == before
 
 
@@ -142,8 +142,8 @@ def test_signals_are_handled_after_openvino_engines_are_gone():
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
-def test_eager_streams_pictures(engines):
-    assert engines("eager").wants == "pictures"
+def test_eager_streams_images(engines):
+    assert engines("eager").wants == "images"
 
 
 def test_precisions_that_a_backend_has_not(net):

@@ -30,23 +30,23 @@ def unlike_new(module, seed=3):
     return module.eval().requires_grad_(False)
 
 
-def opened_equals(path, theirs, expect, picture, *, before=lambda x: x, after=lambda y: y, wrap=lambda state: state):
-    """Their weights, saved and opened, make their pictures.
+def opened_equals(path, theirs, expect, image, *, before=lambda x: x, after=lambda y: y, wrap=lambda state: state):
+    """Their weights, saved and opened, make their images.
 
     Args:
         path: of the file to make.
         theirs: the published structure.
         expect: some of the options that must be read.
-        picture: RGB in [0, 1].
-        before: what their code does with a picture before the network.
+        image: RGB in [0, 1].
+        before: what their code does with an image before the network.
         after: likewise with what it makes.
         wrap: what is saved, of the state dict.
     """
     torch.save(wrap(theirs.state_dict()), path)
     loaded = open_model(path)
     assert {name: loaded.facts.options.get(name) for name in expect} == expect
-    wanted = after(theirs(before(picture)))
+    wanted = after(theirs(before(image)))
     assert wanted.std() > 0.01  # of any use
-    torch.testing.assert_close(loaded.generator(picture), wanted, atol=1e-5, rtol=0)
-    assert wanted.shape[2] == picture.shape[2] * loaded.facts.scale
+    torch.testing.assert_close(loaded.generator(image), wanted, atol=1e-5, rtol=0)
+    assert wanted.shape[2] == image.shape[2] * loaded.facts.scale
     return loaded

@@ -113,7 +113,7 @@ class Branching(Odd):
 
 
 class Pair(Odd):
-    """Returns more than a picture."""
+    """Returns more than an image."""
 
     def forward(self, x):
         return super().forward(x), x.mean()

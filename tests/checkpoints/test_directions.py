@@ -1,4 +1,4 @@
-"""One of the two generators of a pair, told by keys or by file names."""
+"""One of the two generators of a pair, recognised by keys or by file names."""
 
 import pytest
 import torch

@@ -238,7 +238,7 @@ def test_every_option_is_read_from_the_keys(seed):
 
 @pytest.mark.parametrize("index", range(5))
 def test_round_trip(tmp_path, index):
-    """Saved with a header, opened again: the same options, the same pictures."""
+    """Saved with a header, opened again: the same options, the same images."""
     name, options = list(chance(3))[index]
     own = {"gan": {"output": "tanh"}, "cgan": {"eps": 0.25, "class_first": True}, "vae": {"activation": "leaky_relu"}}
     options = {**options, **own.get(name, {})}
@@ -251,7 +251,7 @@ def test_round_trip(tmp_path, index):
     same(loaded, module, latents(2, facts.latent), *classes)
 
 
-def test_a_vae_without_its_encoder_is_told_what_is_missing(tmp_path):
+def test_a_vae_without_its_encoder_is_reported_what_is_missing(tmp_path):
     state = models.build("vae").state_dict()
     del state["mean.bias"]
     torch.save(state, tmp_path / "v.pth")

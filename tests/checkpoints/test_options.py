@@ -12,7 +12,7 @@ from tests.checkpoints.published import MEAN, STD, unlike_new
 from tests.checkpoints.test_srgan_layouts import Erik, imagenet
 from tests.networks import small_srgan
 
-PICTURE = torch.rand(1, 3, 9, 13, generator=torch.Generator().manual_seed(1))
+IMAGE = torch.rand(1, 3, 9, 13, generator=torch.Generator().manual_seed(1))
 
 
 class Compact(nn.Module):
@@ -42,9 +42,9 @@ def test_an_activation_without_weights(tmp_path, act, word):
     torch.save(theirs.state_dict(), tmp_path / "n.pth")
     loaded = open_model(tmp_path / "n.pth", options={"activation": word})
     assert loaded.facts.options["activation"] == word
-    torch.testing.assert_close(loaded.generator(PICTURE), theirs(PICTURE), atol=1e-5, rtol=0)
+    torch.testing.assert_close(loaded.generator(IMAGE), theirs(IMAGE), atol=1e-5, rtol=0)
     other = open_model(tmp_path / "n.pth", options={"activation": "leaky" if word == "relu" else "relu"})
-    assert (other.generator(PICTURE) - theirs(PICTURE)).abs().max() > 0.01  # so that the option matters
+    assert (other.generator(IMAGE) - theirs(IMAGE)).abs().max() > 0.01  # so that the option matters
 
 
 @pytest.fixture
@@ -57,22 +57,22 @@ def erik(tmp_path):
 
 def test_the_number_in_a_norm(erik):
     path, theirs = erik
-    wanted = theirs(imagenet(PICTURE)) * STD + MEAN
-    told, usual = open_model(path, options={"bn_eps": 1e-5}), open_model(path)
-    torch.testing.assert_close(told.generator(PICTURE), wanted, atol=1e-5, rtol=0)
-    assert (usual.generator(PICTURE) - wanted).abs().max() > 0.01
-    assert usual.facts.options != told.facts.options  # or a choice of the engine would be remembered for both
+    wanted = theirs(imagenet(IMAGE)) * STD + MEAN
+    reported, usual = open_model(path, options={"bn_eps": 1e-5}), open_model(path)
+    torch.testing.assert_close(reported.generator(IMAGE), wanted, atol=1e-5, rtol=0)
+    assert (usual.generator(IMAGE) - wanted).abs().max() > 0.01
+    assert usual.facts.options != reported.facts.options  # or a choice of the engine would be cached for both
 
 
 def test_values_at_the_ends(erik):
     """Their constants are weights of the generator, and follow the options."""
     path, theirs = erik
     loaded = open_model(path, options={"bn_eps": 1e-5, "values_in": "unit", "output": "tanh"})
-    torch.testing.assert_close(loaded.generator(PICTURE), (theirs(PICTURE) + 1) / 2, atol=1e-5, rtol=0)
+    torch.testing.assert_close(loaded.generator(IMAGE), (theirs(IMAGE) + 1) / 2, atol=1e-5, rtol=0)
     plain = small_srgan()
     torch.save(plain.state_dict(), path)
     loaded = open_model(path, options={"values_in": "signed"})
-    torch.testing.assert_close(loaded.generator(PICTURE), plain(PICTURE * 2 - 1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(loaded.generator(IMAGE), plain(IMAGE * 2 - 1), atol=1e-5, rtol=0)
 
 
 def test_a_whole_number_for_any_number(erik):
@@ -111,9 +111,9 @@ def test_two_answers(tmp_path):
 
 
 def test_of_weights_that_ship():
-    told = open_model("srgan", options={"bn_eps": 0.5})
-    assert told.facts.options["bn_eps"] == 0.5
-    assert (told.generator(PICTURE) - open_model("srgan").generator(PICTURE)).abs().max() > 1e-3
+    reported = open_model("srgan", options={"bn_eps": 0.5})
+    assert reported.facts.options["bn_eps"] == 0.5
+    assert (reported.generator(IMAGE) - open_model("srgan").generator(IMAGE)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("name", sorted(models.MODELS))

@@ -1,4 +1,4 @@
-"""Upscalers without norms, written from their publication: their files make their pictures."""
+"""Upscalers without norms, written from their publication: their files make their images."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from gankit import models
 from tests.checkpoints.published import conv, opened_equals, unlike_new
 
-PICTURE = torch.rand(2, 3, 9, 13, generator=torch.Generator().manual_seed(1))
+IMAGE = torch.rand(2, 3, 9, 13, generator=torch.Generator().manual_seed(1))
 WIDTH, BLOCKS = 8, 3
 
 
@@ -67,7 +67,7 @@ def test_msrresnet(tmp_path, project, scale):
         tmp_path / "a.pth",
         unlike_new(MSRResNet(project, scale)),
         {"scale": scale, "channels": WIDTH, "blocks": BLOCKS, "in_channels": 3, "activated": project != "mmagic"},
-        PICTURE,
+        IMAGE,
         wrap=lambda state: {"state_dict": {f"{prefix}{name}": value for name, value in state.items()}},
     )
 
@@ -107,7 +107,7 @@ def test_msrresnet0(tmp_path, upsampler, steps, bias):
     theirs.model = nn.Sequential(*layers, conv(WIDTH, WIDTH), nn.ReLU(), conv(WIDTH, 3, bias=bias))
     scale = 4 if len(steps) == 2 else steps[0]
     expect = {"scale": scale, "channels": WIDTH, "blocks": BLOCKS, "upsampler": upsampler}
-    assert opened_equals(tmp_path / "a.pth", unlike_new(theirs), expect, PICTURE).facts.name == "msrresnet0"
+    assert opened_equals(tmp_path / "a.pth", unlike_new(theirs), expect, IMAGE).facts.name == "msrresnet0"
 
 
 ACTIVATIONS = {"prelu": lambda: nn.PReLU(WIDTH), "relu": nn.ReLU, "leaky": lambda: nn.LeakyReLU(0.1)}
@@ -135,7 +135,7 @@ class SRVGG(nn.Module):
 def test_srvgg(tmp_path, activation, scale, colours):
     expect = {"scale": scale, "channels": WIDTH, "convs": 3, "in_channels": colours, "activation": activation}
     theirs = unlike_new(SRVGG(scale, activation, colours))
-    opened_equals(tmp_path / "a.pth", theirs, expect, PICTURE[:, :colours], wrap=lambda state: {"params": state})
+    opened_equals(tmp_path / "a.pth", theirs, expect, IMAGE[:, :colours], wrap=lambda state: {"params": state})
 
 
 def test_leaky_srvgg_is_an_option():
@@ -143,7 +143,7 @@ def test_leaky_srvgg_is_an_option():
     theirs = unlike_new(SRVGG(2, "leaky"))
     ours = models.build("srvgg", {"scale": 2, "channels": WIDTH, "convs": 3, "activation": "leaky"})
     ours.load_state_dict(theirs.state_dict())
-    torch.testing.assert_close(ours(PICTURE), theirs(PICTURE), atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours(IMAGE), theirs(IMAGE), atol=1e-5, rtol=0)
 
 
 def test_the_published_sizes():

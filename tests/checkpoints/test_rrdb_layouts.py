@@ -1,4 +1,4 @@
-"""ESRGAN's RRDBNet as five projects name it, written from their publication: their files make their pictures."""
+"""ESRGAN's RRDBNet as five projects name it, written from their publication: their files make their images."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from gankit.checkpoints import open_model
 from gankit.errors import CheckpointError
 from tests.checkpoints.published import MEAN, STD, conv, opened_equals, unlike_new
 
-PICTURE = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(1))
+IMAGE = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(1))
 WIDTH, GROWTH, BLOCKS = 8, 4, 2
 
 
@@ -80,7 +80,7 @@ def test_xinntao_and_basicsr(tmp_path, names, fold):
         tmp_path / "a.pth",
         unlike_new(RRDBNet(NAMES[names], fold)),
         {"scale": 4 // fold, "channels": WIDTH, "growth": GROWTH, "blocks": BLOCKS, "unshuffle": fold},
-        PICTURE,
+        IMAGE,
         wrap=lambda state: {"params_ema": state},
     )
     assert loaded.facts.multiple == fold
@@ -127,7 +127,7 @@ def first_code(stages, upsampler):
 @pytest.mark.parametrize("stages", [0, 1, 2, 3])
 def test_xinntao_first_code(tmp_path, stages, upsampler):
     expect = {"scale": 2**stages, "growth": GROWTH, "blocks": BLOCKS, "upsampler": upsampler if stages else "nearest"}
-    opened_equals(tmp_path / "a.pth", first_code(stages, upsampler), expect, PICTURE)
+    opened_equals(tmp_path / "a.pth", first_code(stages, upsampler), expect, IMAGE)
 
 
 def test_the_numbers_of_the_last_layers_are_xinntaos():
@@ -183,13 +183,13 @@ def test_eriklindernoren(tmp_path, stages):
         tmp_path / "generator_0.pth",
         unlike_new(Erik(stages)),
         {"scale": 2**stages, "growth": WIDTH, "slope": 0.01, "upsampler": "shuffle", "values_in": "imagenet"},
-        PICTURE,
+        IMAGE,
         before=lambda x: (x - MEAN) / STD,
         after=lambda y: y * STD + MEAN,
     )
 
 
-def test_channels_that_do_not_fit_are_told(tmp_path):
+def test_channels_that_do_not_fit_are_reported(tmp_path):
     state = RRDBNet(NAMES["basicsr"]).state_dict()
     torch.save({**state, "conv_first.weight": torch.zeros(WIDTH, 5, 3, 3)}, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match=r"'head\.weight' is \[8, 5, 3, 3\], should be \[8, 3, 3, 3\]"):

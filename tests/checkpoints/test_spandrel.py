@@ -15,7 +15,7 @@ from gankit.errors import BackendError, CheckpointError
 from tests.checkpoints import spandrel_fake
 from tests.checkpoints.spandrel_fake import Branching, ImageModelDescriptor, Odd, Pair, SizeRequirements
 
-PICTURE = torch.rand(2, 3, 12, 14, generator=torch.Generator().manual_seed(1))
+IMAGE = torch.rand(2, 3, 12, 14, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture
@@ -40,18 +40,18 @@ def odd(tmp_path, monkeypatch):
     return make
 
 
-def pictures(descriptor):
-    return torch.cat([descriptor(picture) for picture in PICTURE.split(1)])
+def images(descriptor):
+    return torch.cat([descriptor(image) for image in IMAGE.split(1)])
 
 
-def test_a_module_that_takes_and_gives_pictures_is_used_itself(odd):
+def test_a_module_that_takes_and_gives_images_is_used_itself(odd):
     sizes = SizeRequirements(minimum=8, multiple_of=2)
     path, descriptor, seen = odd(Odd(), size_requirements=sizes, supports_half=False)
     loaded = open_model(path)
     assert loaded.generator is descriptor.model
     assert not loaded.generator.training
     assert not any(value.requires_grad for value in loaded.generator.parameters())
-    torch.testing.assert_close(loaded.generator(PICTURE).clamp(0, 1), pictures(descriptor), atol=1e-6, rtol=0)
+    torch.testing.assert_close(loaded.generator(IMAGE).clamp(0, 1), images(descriptor), atol=1e-6, rtol=0)
     facts = loaded.facts
     assert (facts.name, facts.task, facts.scale, facts.channels) == ("spandrel-Odd-Net-", "upscale", 2, 3)
     assert (facts.multiple, facts.minimum, facts.norm, dict(facts.options)) == (2, 8, "instance", {})
@@ -72,11 +72,11 @@ def test_others_go_through_their_descriptor(odd, net, described):
     path, descriptor, _ = odd(net(), **described)
     loaded = open_model(path)
     assert loaded.generator is not descriptor.model
-    wanted = pictures(descriptor)
-    torch.testing.assert_close(loaded.generator(PICTURE), wanted, atol=1e-6, rtol=0)
+    wanted = images(descriptor)
+    torch.testing.assert_close(loaded.generator(IMAGE), wanted, atol=1e-6, rtol=0)
     narrow = typed(loaded.generator, "bf16")  # a copy; the descriptor in it must call the module that was cast
-    assert (narrow(PICTURE) - wanted).abs().max() < 0.05
-    torch.testing.assert_close(loaded.generator(PICTURE), wanted, atol=1e-6, rtol=0)
+    assert (narrow(IMAGE) - wanted).abs().max() < 0.05
+    torch.testing.assert_close(loaded.generator(IMAGE), wanted, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("net", [Odd, Branching])
@@ -98,10 +98,10 @@ def test_only_its_precisions(odd):
     with pytest.raises(BackendError, match=r"does not run in bf16; use --precision fp32 or fp16"):
         EagerBackend().load(Request(loaded.generator, loaded.facts, "bf16"))
     if bf16_on_cpu():
-        told = []
-        with Upscaler(path, backend="eager", precision="bf16", notify=told.append) as upscaler:
+        reported = []
+        with Upscaler(path, backend="eager", precision="bf16", notify=reported.append) as upscaler:
             upscaler(np.zeros((8, 8, 3), np.uint8))
-        assert any("fp32 instead" in line for line in told)
+        assert any("fp32 instead" in line for line in reported)
 
 
 @pytest.mark.parametrize(
@@ -192,5 +192,5 @@ def test_the_real_one(tmp_path):
     loaded = open_model(tmp_path / "span.pth")
     assert (loaded.facts.name, loaded.facts.scale) == ("spandrel-SPAN", 2)
     with torch.no_grad():
-        result, wanted = loaded.generator(PICTURE), theirs(PICTURE)
+        result, wanted = loaded.generator(IMAGE), theirs(IMAGE)
     torch.testing.assert_close(result.clamp(0, 1), wanted.clamp(0, 1), atol=1e-5, rtol=0)

@@ -1,4 +1,4 @@
-"""SRGAN generators of other people, written from their publication: their files make their pictures."""
+"""SRGAN generators of other people, written from their publication: their files make their images."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from gankit.checkpoints import open_model
 from gankit.errors import CheckpointError
 from tests.checkpoints.published import MEAN, STD, conv, opened_equals, unlike_new
 
-PICTURE = torch.rand(2, 3, 9, 13, generator=torch.Generator().manual_seed(1))
+IMAGE = torch.rand(2, 3, 9, 13, generator=torch.Generator().manual_seed(1))
 
 
 class LeftthomasBlock(nn.Module):
@@ -51,12 +51,12 @@ class Leftthomas(nn.Module):
 @pytest.mark.parametrize("stages", [1, 2, 3])
 def test_leftthomas(tmp_path, stages, neck):
     expect = {"scale": 2**stages, "blocks": 5, "channels": 8, "neck": None if neck == "norm" else "prelu"}
-    opened_equals(tmp_path / "a.pth", unlike_new(Leftthomas(stages, neck)), expect, PICTURE)
+    opened_equals(tmp_path / "a.pth", unlike_new(Leftthomas(stages, neck)), expect, IMAGE)
 
 
 def test_slopes_of_every_channel(tmp_path):
     theirs = unlike_new(Leftthomas(1, "prelu", slopes=8))
-    opened_equals(tmp_path / "a.pth", theirs, {"slopes": "channel", "neck": "prelu"}, PICTURE)
+    opened_equals(tmp_path / "a.pth", theirs, {"slopes": "channel", "neck": "prelu"}, IMAGE)
 
 
 class ErikBlock(nn.Module):
@@ -93,7 +93,7 @@ def test_eriklindernoren(tmp_path):
         tmp_path / "generator_0.pth",
         unlike_new(Erik(nn.PReLU, 0.8)),
         {"scale": 4, "channels": 8, "blocks": 3, "bn_eps": 0.8, "values_in": "imagenet", "output": "tanh-imagenet"},
-        PICTURE,
+        IMAGE,
         before=imagenet,
         after=lambda y: y * STD + MEAN,
     )
@@ -104,7 +104,7 @@ def test_eriklindernoren_of_2018(tmp_path):
         tmp_path / "generator_0.pth",
         unlike_new(Erik(nn.ReLU, 1e-5, stages=1)),
         {"scale": 2, "bn_eps": None, "values_in": "signed", "output": "tanh"},
-        PICTURE,
+        IMAGE,
         before=lambda x: x * 2 - 1,
         after=lambda y: (y + 1) / 2,
     )
@@ -154,7 +154,7 @@ def test_sgrvinod(tmp_path, prefix):
         tmp_path / "a.pth",
         unlike_new(Sgrvinod()),
         {"scale": 4, "channels": 8, "blocks": 3, "values_in": "imagenet", "output": "tanh"},
-        PICTURE,
+        IMAGE,
         before=imagenet,
         after=lambda y: (y + 1) / 2,
         wrap=lambda state: {f"{prefix}{name}": value for name, value in state.items()},
@@ -203,7 +203,7 @@ def test_fast_srgan(tmp_path, norm, depthwise):
         tmp_path / "model.pt",
         unlike_new(Fast(layer, depthwise)),
         {"scale": 4, "channels": 8, "blocks": 3, "norm": norm, "depthwise": depthwise},
-        PICTURE,
+        IMAGE,
         before=lambda x: x * 2 - 1,
         after=lambda y: (y + 1) / 2,
         wrap=lambda state: {f"_orig_mod.{name}": value for name, value in state.items()},
@@ -217,7 +217,7 @@ def test_a_file_without_counters_of_batches(tmp_path):
         tmp_path / "a.pth",
         unlike_new(Leftthomas(1, "norm")),
         {"scale": 2},
-        PICTURE,
+        IMAGE,
         wrap=lambda state: {name: value for name, value in state.items() if "num_batches" not in name},
     )
 
@@ -230,7 +230,7 @@ def test_imagenet_values_want_three_channels(tmp_path):
         open_model(tmp_path / "a.pth")
 
 
-def test_tensors_of_wrong_shape_are_told(tmp_path):
+def test_tensors_of_wrong_shape_are_reported(tmp_path):
     """Also where the biases and means would be put together."""
     state = Leftthomas(1, "norm").state_dict()
     torch.save({**state, "block2.conv1.bias": torch.zeros(5)}, tmp_path / "a.pth")

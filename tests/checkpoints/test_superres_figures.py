@@ -40,7 +40,7 @@ def test_set14(data, file):
 
 
 def test_leftthomas_to_four_decimals(data):
-    """29.5944 dB: RGB, the whole picture, not rounded to 8 bits (29.5897 where it is)."""
+    """29.5944 dB: RGB, the whole image, not rounded to 8 bits (29.5897 where it is)."""
     folder = data / "benchmarks" / "Set14" / "x4"
     small, true = (torch.from_numpy(read_rgb(folder / kind / "011.png")) for kind in ("LR", "HR"))
     loaded = open_model(data / "checkpoints" / "srgan_leftthomas_x4.pth")

@@ -1,4 +1,4 @@
-"""Translation networks of others: recognised from the keys alone, and the same pictures."""
+"""Translation networks of others: recognised from the keys alone, and the same images."""
 
 import functools
 import logging
@@ -17,7 +17,7 @@ from tests.checkpoints.published_translation import AnimeGAN, CartoonGAN, ResNet
 OLD_INSTANCE = functools.partial(nn.InstanceNorm2d, affine=False, track_running_stats=True)
 
 
-def picture(height=24, width=32, channels=3, count=2):
+def image(height=24, width=32, channels=3, count=2):
     generator = torch.Generator().manual_seed(7)
     return torch.rand((count, channels, height, width), generator=generator) * 2 - 1
 
@@ -28,7 +28,7 @@ def opened(tmp_path, theirs):
 
 
 def same(one, other, atol=1e-5):
-    assert one.std() > 0.05  # a constant picture would prove nothing
+    assert one.std() > 0.05  # a constant image would prove nothing
     torch.testing.assert_close(one, other, rtol=0, atol=atol)
 
 
@@ -59,19 +59,19 @@ def test_resnet(tmp_path, case):
     assert (loaded.facts.name, {name: options[name] for name in expected}) == ("cyclegan", expected)
     assert loaded.facts.norm == ("batch" if options["norm"] == "batch" else "instance")
     assert (loaded.facts.channels, loaded.facts.out_channels) == (arguments.get("ins", 3), arguments.get("outs", 3))
-    x = picture(channels=arguments.get("ins", 3))
+    x = image(channels=arguments.get("ins", 3))
     with torch.no_grad():
         same(loaded.generator(x), theirs(x))
 
 
 def test_stale_statistics_of_old_instance_norms_are_dropped_with_one_notice(tmp_path, caplog):
-    theirs = shake(ResNet(norm=OLD_INSTANCE)).train()  # in training it looks at the picture, as it should
+    theirs = shake(ResNet(norm=OLD_INSTANCE)).train()  # in training it looks at the image, as it should
     assert "model.2.running_mean" in theirs.state_dict()
     with caplog.at_level(logging.WARNING):
         loaded = opened(tmp_path, theirs)
     assert [record.getMessage().startswith("dropped 27 running statistics") for record in caplog.records] == [True]
     assert loaded.facts.norm == "instance"
-    x = picture()
+    x = image()
     with torch.no_grad():
         same(loaded.generator(x), theirs(x))
         assert (theirs.eval()(x) - loaded.generator(x)).abs().max() > 0.05
@@ -93,11 +93,11 @@ def test_unet(tmp_path, norm, downs, channels):
     assert options["norm"] == ("batch" if norm is nn.BatchNorm2d else "instance")
     assert (loaded.facts.channels, loaded.facts.out_channels) == (channels, 4 - channels)
     assert (loaded.facts.multiple, loaded.facts.norm) == (2**downs, "instance")
-    x = picture(2**downs, 2 ** (downs + 1), channels)
+    x = image(2**downs, 2 ** (downs + 1), channels)
     theirs.train()  # as the paper runs it
     with torch.no_grad():
         result = loaded.generator(x)
-        for index in (0, 1):  # one picture of a batch does not change another
+        for index in (0, 1):  # one image of a batch does not change another
             same(result[index : index + 1], theirs(x[index : index + 1]))
     if norm is nn.BatchNorm2d:
         assert (result - theirs.eval()(x)).abs().max() > 0.05
@@ -111,7 +111,7 @@ def test_unet_dropout_leaves_no_trace(tmp_path):
     for module in theirs.modules():
         if isinstance(module, nn.Dropout):
             module.eval()
-    x = picture(64, 128, count=1)
+    x = image(64, 128, count=1)
     with torch.no_grad():
         same(loaded.generator(x), theirs(x))
 
@@ -120,7 +120,7 @@ def test_unet_on_running_statistics():
     theirs = shake(UNet()).eval()
     ours = build("pix2pix", {"channels": 4, "downs": 5, "norm_at_test": "eval"}).eval()
     ours.load_state_dict(theirs.state_dict())
-    x = picture(32, 64)
+    x = image(32, 64)
     with torch.no_grad():
         same(ours(x), theirs(x))
 
@@ -130,7 +130,7 @@ def test_animegan(tmp_path):
     loaded = opened(tmp_path, theirs)
     assert (loaded.facts.name, loaded.facts.multiple, loaded.facts.norm) == ("animegan", 4, "instance")
     assert loaded.facts.options["align_corners"] is True
-    x = picture()
+    x = image()
     unaligned = build("animegan", {"channels": 4, "align_corners": False}).eval()
     unaligned.load_state_dict(theirs.state_dict())
     with torch.no_grad():
@@ -144,7 +144,7 @@ def test_cartoongan(tmp_path):
     loaded = opened(tmp_path, theirs)
     options = loaded.facts.options
     assert (loaded.facts.name, options["blocks"], options["channel_order"]) == ("cartoongan", 8, "bgr")
-    x = picture()
+    x = image()
     with torch.no_grad():
         same(loaded.generator(x), theirs(x))
 
@@ -156,7 +156,7 @@ def test_our_own_files_come_back(tmp_path):
     save(path, loaded.generator.state_dict(), "cyclegan", loaded.facts.options, dtype=torch.float32)
     again = open_model(path)
     assert again.facts == loaded.facts
-    x = picture()
+    x = image()
     with torch.no_grad():
         same(again.generator(x), loaded.generator(x), atol=0)
 

@@ -1,6 +1,6 @@
 """The command line around an engine that repeats pixels and takes its time. Run as a script, it is ``gankit``.
 
-Usage: python cli_fakes.py SECONDS_PER_PICTURE ARGUMENTS...
+Usage: python cli_fakes.py SECONDS_PER_IMAGE ARGUMENTS...
 """
 
 import signal
@@ -13,7 +13,7 @@ import torch
 from gankit import checkpoints, models
 from gankit.backends import choose
 from gankit.backends.base import Engine
-from gankit.backends.parity import Parity
+from gankit.backends.choice.parity import Parity
 from gankit.cli import main
 
 

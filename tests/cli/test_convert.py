@@ -1,4 +1,4 @@
-"""``gankit convert``: the same pictures before and after, from other people's files too."""
+"""``gankit convert``: the same images before and after, from other people's files too."""
 
 import os
 
@@ -18,7 +18,7 @@ def pickled(tmp_path):
     return tmp_path / "n.pth", net
 
 
-def test_same_pictures_and_exact_weights(pickled, tmp_path, capsys):
+def test_same_images_and_exact_weights(pickled, tmp_path, capsys):
     path, net = pickled
     assert cli.main(["convert", str(path)]) == 0
     target = tmp_path / "n.safetensors"

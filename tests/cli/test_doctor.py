@@ -1,7 +1,7 @@
 """``gankit doctor``."""
 
 from gankit import cli
-from gankit.backends import survey
+from gankit.backends import environment
 
 
 def test_this_machine(capsys):
@@ -11,13 +11,13 @@ def test_this_machine(capsys):
         assert words in out
 
 
-def test_what_is_missing_is_told_with_the_way_out(capsys, monkeypatch):
-    found = survey.Survey(
+def test_what_is_missing_is_reported_with_the_way_out(capsys, monkeypatch):
+    found = environment.Environment(
         {"processor": "Abacus [9000]"},
         {"torch": "2.13.0", "openvino": None},
         {"eager": (True, "", ("fp32", "bf16")), "openvino": (False, "pip install 'gankit[cpu]'", ())},
     )
-    monkeypatch.setattr(survey, "survey", lambda: found)
+    monkeypatch.setattr(environment, "environment", lambda: found)
     assert cli.main(["doctor"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.split()}
     assert "Abacus [9000]" in lines["processor"]  # brackets are not markup
@@ -27,5 +27,7 @@ def test_what_is_missing_is_told_with_the_way_out(capsys, monkeypatch):
 
 
 def test_a_machine_without_any_backend_is_a_failure(monkeypatch):
-    monkeypatch.setattr(survey, "survey", lambda: survey.Survey({}, {}, {"eager": (False, "no", ())}))
+    monkeypatch.setattr(
+        environment, "environment", lambda: environment.Environment({}, {}, {"eager": (False, "no", ())})
+    )
     assert cli.main(["doctor"]) == 1

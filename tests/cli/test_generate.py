@@ -43,7 +43,7 @@ def test_samples(tmp_path, out, capsys):
     printed = capsys.readouterr()
     assert files(out) == [*names(5), "samples.json"]
     wanted = Sampler(path, batch=2).sample(5, seed=3)
-    assert all(np.array_equal(pixels(out / name), picture) for name, picture in zip(names(5), wanted, strict=True))
+    assert all(np.array_equal(pixels(out / name), image) for name, image in zip(names(5), wanted, strict=True))
     assert "gan on eager fp32" in printed.out
     assert "5 done" in printed.out
     assert printed.err == ""
@@ -95,31 +95,31 @@ def test_a_folder_holds_samples_of_one_thing(tmp_path, out, capsys):
 
 
 def test_class_and_grid(tmp_path, out):
-    path, sheet = weights(tmp_path, "cgan"), tmp_path / "sheets" / "sheet.png"
-    assert run("--model", path, "-n", 8, "--output", out, "--grid", sheet) == 0
-    assert pixels(sheet).shape == (2 * 8 + 2, 4 * 8 + 3 * 2)  # a column for each class
-    assert np.array_equal(pixels(sheet)[10:18, 10:18], pixels(out / "000005.png"))
-    # the sheet has them all, also where the pictures are there
-    sheet.unlink()
-    assert run("--model", path, "-n", 8, "--output", out, "--grid", sheet) == 0
-    assert np.abs(pixels(sheet)[10:18, 10:18].astype(int) - pixels(out / "000005.png")).max() <= 1
-    assert run("--model", path, "-n", 9, "--class", 2, "--output", tmp_path / "twos", "--grid", sheet) == 0
-    assert pixels(sheet).shape == (3 * 8 + 2 * 2, 3 * 8 + 2 * 2)
+    path, sample_grid = weights(tmp_path, "cgan"), tmp_path / "grids" / "sample_grid.png"
+    assert run("--model", path, "-n", 8, "--output", out, "--grid", sample_grid) == 0
+    assert pixels(sample_grid).shape == (2 * 8 + 2, 4 * 8 + 3 * 2)  # a column for each class
+    assert np.array_equal(pixels(sample_grid)[10:18, 10:18], pixels(out / "000005.png"))
+    # the sample grid has them all, also where the images are there
+    sample_grid.unlink()
+    assert run("--model", path, "-n", 8, "--output", out, "--grid", sample_grid) == 0
+    assert np.abs(pixels(sample_grid)[10:18, 10:18].astype(int) - pixels(out / "000005.png")).max() <= 1
+    assert run("--model", path, "-n", 9, "--class", 2, "--output", tmp_path / "twos", "--grid", sample_grid) == 0
+    assert pixels(sample_grid).shape == (3 * 8 + 2 * 2, 3 * 8 + 2 * 2)
     wanted = Sampler(path).sample(9, classes=2)
     assert all(np.array_equal(pixels(tmp_path / "twos" / n), p[..., 0]) for n, p in zip(names(9), wanted, strict=True))
 
 
 def test_paths(tmp_path, out):
-    path, sheet = weights(tmp_path, "gan"), tmp_path / "sheet.png"
-    assert run("--model", path, "-n", 2, "--interpolate", 5, "--output", out, "--grid", sheet) == 0
+    path, sample_grid = weights(tmp_path, "gan"), tmp_path / "sample_grid.png"
+    assert run("--model", path, "-n", 2, "--interpolate", 5, "--output", out, "--grid", sample_grid) == 0
     assert files(out) == [*names(10), "samples.json"]
-    assert pixels(sheet).shape == (2 * 8 + 2, 5 * 12 + 4 * 2, 3)
+    assert pixels(sample_grid).shape == (2 * 8 + 2, 5 * 12 + 4 * 2, 3)
     assert np.array_equal(pixels(out / "000004.png"), Sampler(path).interpolate(5, n=2)[4])
 
 
 @pytest.fixture
 def originals(tmp_path):
-    """Three pictures that fit, in gray and in colour, one too large and one that is none."""
+    """Three images that fit, in gray and in colour, one too large and one that is none."""
     folder = tmp_path / "in"
     (folder / "sub").mkdir(parents=True)
     noise = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
@@ -130,24 +130,24 @@ def originals(tmp_path):
 
 
 def test_reconstructions(tmp_path, originals, out, capsys):
-    path, sheet = weights(tmp_path, "vae"), tmp_path / "sheet.png"
-    assert run("--model", path, "--reconstruct", originals, "--output", out, "--grid", sheet, "--batch", 2) == 0
+    path, sample_grid = weights(tmp_path, "vae"), tmp_path / "sample_grid.png"
+    assert run("--model", path, "--reconstruct", originals, "--output", out, "--grid", sample_grid, "--batch", 2) == 0
     assert files(out) == ["a.png", "b.png", "sub/c.png"]
     assert "3 done" in capsys.readouterr().out
     colours = np.asarray(Image.open(originals / "a.png")).astype(float)
     luma = np.rint(colours @ (0.299, 0.587, 0.114)).astype(np.uint8)
     gray = np.stack([luma, pixels(originals / "b.png")])
     wanted = Sampler(path).reconstruct(gray)
-    for name, picture, index in (("a.png", wanted[0], 0), ("b.png", wanted[1], 1)):
-        assert np.abs(pixels(out / name).astype(int) - picture).max() <= 1
+    for name, image, index in (("a.png", wanted[0], 0), ("b.png", wanted[1], 1)):
+        assert np.abs(pixels(out / name).astype(int) - image).max() <= 1
         left = index * 20
-        assert np.array_equal(pixels(sheet)[:, left : left + 8], gray[index])
-        assert np.array_equal(pixels(sheet)[:, left + 10 : left + 18], pixels(out / name))
+        assert np.array_equal(pixels(sample_grid)[:, left : left + 8], gray[index])
+        assert np.array_equal(pixels(sample_grid)[:, left + 10 : left + 18], pixels(out / name))
     assert run("--model", path, "--reconstruct", originals, "--output", out) == 0
     assert capsys.readouterr().out == "0 done, 3 skipped (there already)\n"
 
 
-def test_pictures_that_do_not_fit_fail_and_the_others_are_done(tmp_path, originals, out, capsys):
+def test_images_that_do_not_fit_fail_and_the_others_are_done(tmp_path, originals, out, capsys):
     Image.new("L", (9, 8)).save(originals / "wide.png")
     (originals / "torn.png").write_bytes((originals / "a.png").read_bytes()[:60])
     assert run("--model", weights(tmp_path, "vae"), "--reconstruct", originals, "--output", out) == 1
@@ -179,10 +179,10 @@ def one_line(capsys):
         ("gan", ["--interpolate", -3], "at least 2 steps"),
         ("gan", ["--batch", 0], "batch must be at least 1"),
         ("gan", ["--format", "gif"], "unknown format 'gif': known are"),
-        ("gan", ["--grid", "sheet.gif"], "unknown format '.gif' of the sheet"),
-        ("gan", ["-n", 10**11], "100,000,000,000 pictures are too many for a folder: 10,000,000 at most"),
-        ("gan", ["-n", 10**7, "--interpolate", 2], "20,000,000 pictures are too many"),
-        ("gan", ["-n", 2_000_000, "--grid", "sheet.png"], "ask for fewer"),
+        ("gan", ["--grid", "sample_grid.gif"], "unknown format '.gif' of the sample grid"),
+        ("gan", ["-n", 10**11], "100,000,000,000 images are too many for a folder: 10,000,000 at most"),
+        ("gan", ["-n", 10**7, "--interpolate", 2], "20,000,000 images are too many"),
+        ("gan", ["-n", 2_000_000, "--grid", "sample_grid.png"], "ask for fewer"),
         ("gan", ["--backend", "tensorrt"], "tensorrt"),
         ("gan", ["--backend", "onnxruntime", "--precision", "bf16"], "does not run bf16"),
         ("gan", ["--device", "tpu"], "unknown device"),
@@ -217,7 +217,7 @@ def test_wrong_models_are_one_line(tmp_path, out, capsys):
 
 
 @pytest.mark.parametrize("command", ["upscale", "translate"])
-def test_commands_for_pictures_refuse_a_model_that_generates(tmp_path, out, capsys, command):
+def test_commands_for_images_refuse_a_model_that_generates(tmp_path, out, capsys, command):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     path = weights(tmp_path, "gan")
     assert cli.main([command, str(tmp_path / "a.png"), "--model", str(path), "--output", str(out)]) == 2

@@ -53,7 +53,7 @@ def test_every_command_has_help(name, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (["upscael"], "command 'upscael': did you mean 'upscale'?"),
         (["trian", "srgan"], "command 'trian': did you mean 'train'?"),
@@ -63,9 +63,9 @@ def test_every_command_has_help(name, capsys):
         (["evaluate", "photos/"], "command 'photos/': known are upscale, translate, generate"),
     ],
 )
-def test_unknown_command(words, told, capsys):
+def test_unknown_command(words, reported, capsys):
     assert cli.main(words) == 2
-    assert f"No such {told}" in capsys.readouterr().err
+    assert f"No such {reported}" in capsys.readouterr().err
 
 
 def raising(monkeypatch, error):

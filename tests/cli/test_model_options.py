@@ -24,25 +24,25 @@ def weights(tmp_path):
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     return tmp_path / "a.png"
 
 
-def test_upscale(weights, picture, tmp_path):
-    command = ["upscale", picture, "--model", weights, "--backend", "eager", "--precision", "fp32", "--quiet"]
+def test_upscale(weights, image, tmp_path):
+    command = ["upscale", image, "--model", weights, "--backend", "eager", "--precision", "fp32", "--quiet"]
     made = []
     for name, more in {"relu": [], "leaky": LEAKY}.items():
         assert cli.main([str(word) for word in [*command, "--output", tmp_path / name, *more]]) == 0
         made.append(np.asarray(Image.open(tmp_path / name / "a.png")))
     assert (made[0] != made[1]).any()
     with Upscaler(weights, backend="eager", precision="fp32", options={"activation": "leaky"}) as upscaler:
-        assert (np.asarray(upscaler(Image.open(picture))) == made[1]).all()
+        assert (np.asarray(upscaler(Image.open(image))) == made[1]).all()
 
 
-def test_the_report_tells_them(weights, picture, tmp_path):
-    command = ["upscale", picture, "--model", weights, "--backend", "eager", "--precision", "fp32", "--quiet", *LEAKY]
+def test_the_report_tells_them(weights, image, tmp_path):
+    command = ["upscale", image, "--model", weights, "--backend", "eager", "--precision", "fp32", "--quiet", *LEAKY]
     assert cli.main([str(word) for word in [*command, "-o", tmp_path / "o", "--report", tmp_path / "r.json"]]) == 0
     assert json.loads((tmp_path / "r.json").read_text())["model"]["options"] == {"activation": "leaky"}
 
@@ -77,11 +77,11 @@ def test_convert_keeps_them(weights, tmp_path, capsys):
         ("convert", ["scale=2", "scale=4"], "'scale' is given twice"),
     ],
 )
-def test_wrong_ones_are_one_line(weights, picture, tmp_path, capsys, command, options, words):
+def test_wrong_ones_are_one_line(weights, image, tmp_path, capsys, command, options, words):
     arguments = {
         "export": ["--model", weights, "--output", tmp_path / "n.onnx"],
-        "upscale": [picture, "--model", weights, "--output", tmp_path / "out"],
-        "translate": [picture, "--model", weights, "--output", tmp_path / "out"],
+        "upscale": [image, "--model", weights, "--output", tmp_path / "out"],
+        "translate": [image, "--model", weights, "--output", tmp_path / "out"],
         "convert": [weights],
     }[command]
     more = [word for option in options for word in ("--model-option", option)]

@@ -81,7 +81,7 @@ def test_figures_of_the_published_networks(capsys):
     said = capsys.readouterr().out
     assert "11,378,179" in said
     assert "49.5 G for 256×256 input" in said or "49.6 G for 256×256 input" in said
-    assert "the whole picture" in said
+    assert "the whole image" in said
     cli.main(["models", "srgan"])
     said = capsys.readouterr().out
     assert "1,547,350" in said

@@ -13,7 +13,7 @@ from tests.checkpoints.published_translation import ResNet, UNet, shake
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Weights files, and one small picture."""
+    """Weights files, and one small image."""
     folder = tmp_path_factory.mktemp("files")
     nets = {"a": shake(ResNet(blocks=1)), "b": shake(ResNet(blocks=1), 1), "u": shake(UNet(5))}
     torch.save(nets["a"].state_dict(), folder / "latest_net_G_A.pth")
@@ -52,7 +52,7 @@ def one_line(capsys):
         ("torn_resnet.pth", [], "does not fit 'cyclegan': 'model.10.conv_block.1.weight' missing"),
         ("torn_unet.pth", [], "does not fit 'pix2pix': 'model.model.3.bias' missing"),
         ("latest_net_G_A.pth", ["--norm", "eval"], "no BatchNorm that runs at test time: leave --norm out"),
-        ("latest_net_G_A.pth", ["--tile", "64"], "looks at the whole picture and cannot be tiled: leave --tile out"),
+        ("latest_net_G_A.pth", ["--tile", "64"], "looks at the whole image and cannot be tiled: leave --tile out"),
         ("none.pth", [], "none.pth: no such file"),
         ("p.png", [], "p.png: not a weights file"),
     ],
@@ -66,7 +66,7 @@ def test_one_line_before_any_work(files, tmp_path, capsys, model, extra, words):
 @pytest.mark.parametrize(
     ("model", "words"), [("two.pth", "makes 2 channels of 3"), ("six.pth", "makes 3 channels of 6")]
 )
-def test_channels_that_no_picture_has(files, tmp_path, capsys, model, words):
+def test_channels_that_no_image_has(files, tmp_path, capsys, model, words):
     assert run(files, model, tmp_path / "out") == 2
     assert words in one_line(capsys)
     assert not list(tmp_path.rglob("*.png"))
@@ -81,8 +81,8 @@ def test_wrong_words_are_refused_by_the_parser(files, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 31), (7, 40)])
-def test_a_picture_below_the_minimum_keeps_its_size(files, tmp_path, size):
-    """The U-Net works on 32 pixels at least; the picture is mirrored up to them and cut back."""
+def test_a_image_below_the_minimum_keeps_its_size(files, tmp_path, size):
+    """The U-Net works on 32 pixels at least; the image is mirrored up to them and cut back."""
     Image.fromarray(np.full((*size, 3), 90, np.uint8)).save(tmp_path / "s.png")
     assert run(files, "u.pth", tmp_path / "out", source=tmp_path / "s.png") == 0
     assert Image.open(tmp_path / "out" / "s.png").size == size[::-1]
@@ -91,7 +91,7 @@ def test_a_picture_below_the_minimum_keeps_its_size(files, tmp_path, size):
 def test_nothing_to_read(files, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert run(files, "u.pth", tmp_path / "out", source=tmp_path / "empty") == 2
-    assert "no pictures found" in one_line(capsys)
+    assert "no images found" in one_line(capsys)
     assert run(files, "u.pth", tmp_path / "out", source=tmp_path / "gone") == 2
     assert "no such file or folder" in one_line(capsys)
     assert not (tmp_path / "out").exists()

@@ -29,7 +29,7 @@ def engine(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three good pictures."""
+    """Three good images."""
     root = tmp_path / "in"
     (root / "sub").mkdir(parents=True)
     for name in ("a.png", "b.jpg", "sub/c.webp"):
@@ -172,11 +172,11 @@ def chunk(name, body, check):
 
 
 def spoil(folder):
-    """Add one picture of each broken kind; returns their names."""
+    """Add one image of each broken kind; returns their names."""
     good = folder / "a.png"
     (folder / "truncated.png").write_bytes(good.read_bytes()[:200])
     (folder / "zero.png").write_bytes(b"")
-    (folder / "text.png").write_text("I am no picture\n" * 20)
+    (folder / "text.png").write_text("I am no image\n" * 20)
     (folder / "short.jpg").write_bytes((folder / "b.jpg").read_bytes()[:150])
     header = bytearray(good.read_bytes())
     header[16:24] = (200_000).to_bytes(4, "big") * 2  # width and height in IHDR
@@ -188,7 +188,7 @@ def spoil(folder):
 
 
 def scratch(folder):
-    """Add pictures whose pixels are good and whose metadata are not; returns their names."""
+    """Add images whose pixels are good and whose metadata are not; returns their names."""
     exif = Image.Exif()
     exif[270] = "a description"
     Image.fromarray(noise(16, 20, 3)).save(folder / "exif.jpg", exif=exif.tobytes()[:-5])
@@ -202,7 +202,7 @@ def scratch(folder):
     return ["chunk.png", "exif.jpg", "tag.tif"]
 
 
-def test_broken_pictures_are_named_and_the_others_done(engine, folder, tmp_path, capsys):
+def test_broken_images_are_named_and_the_others_done(engine, folder, tmp_path, capsys):
     bad = spoil(folder)
     assert run(folder, "-o", tmp_path / "out") == 1
     assert files(tmp_path / "out") == ["a.png", "b.jpg", "sub/c.webp"]
@@ -230,7 +230,7 @@ def test_only_our_own_lines_are_seen(folder, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
-def test_a_pipe_is_no_picture(engine, folder, tmp_path, capsys):
+def test_a_pipe_is_no_image(engine, folder, tmp_path, capsys):
     os.mkfifo(folder / "a_pipe.png")
     assert run(folder, "-o", tmp_path / "out") == 1
     assert "a_pipe.png: is not a regular file" in one_line(capsys.readouterr().err)
@@ -255,7 +255,7 @@ def test_a_name_that_is_no_text(engine, tmp_path, capsys):
     assert "bad\\udce9.png: the file is empty" in one_line(capsys.readouterr().err)
     assert files(tmp_path / "out") == [os.fsdecode(b"caf\xe9.png")]
     content = json.loads(report.read_text())
-    assert sorted(os.fsencode(item["source"])[-8:] for item in content["pictures"]) == [b"bad\xe9.png", b"caf\xe9.png"]
+    assert sorted(os.fsencode(item["source"])[-8:] for item in content["images"]) == [b"bad\xe9.png", b"caf\xe9.png"]
 
 
 def test_a_folder_that_cannot_be_listed_fails_alone(engine, folder, tmp_path, capsys, monkeypatch):
@@ -277,12 +277,12 @@ def test_a_folder_that_cannot_be_listed_fails_alone(engine, folder, tmp_path, ca
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda path: path.mkdir(), "no pictures found"),
+        (lambda path: path.mkdir(), "no images found"),
         (lambda path: None, "no such file or folder"),
-        (lambda path: path.write_text("x"), "not a picture by its name"),
+        (lambda path: path.write_text("x"), "not an image by its name"),
     ],
 )
-def test_inputs_without_pictures(engine, tmp_path, capsys, make, words):
+def test_inputs_without_images(engine, tmp_path, capsys, make, words):
     make(tmp_path / "thing")
     assert run(tmp_path / "thing", "-o", tmp_path / "out") == 2
     err = one_line(capsys.readouterr().err)
@@ -351,18 +351,18 @@ def test_output_in_a_read_only_folder(engine, folder, tmp_path, capsys):
 
 @pytest.fixture
 def one_encoder(monkeypatch):
-    """Pictures are written in order on any machine: several encoders may have others in hand when the disk is full."""
+    """Images are written in order on any machine: several encoders may have others in hand when the disk is full."""
     hands = {"decoders": 1, "encoders": 1, "max_bytes": 1 << 28}
-    monkeypatch.setattr("gankit.pipeline.pictures._hands", lambda: hands)
+    monkeypatch.setattr("gankit.pipeline.images._hands", lambda: hands)
 
 
 def test_a_disk_that_fills_up(engine, one_encoder, folder, tmp_path, capsys, monkeypatch):
     encode = images.encode
 
-    def fill(picture, target, **options):
+    def fill(image, target, **options):
         if target.name == "b.jpg":
             raise OSError(errno.ENOSPC, "No space left on device")
-        encode(picture, target, **options)
+        encode(image, target, **options)
 
     monkeypatch.setattr(images, "encode", fill)
     assert run(folder, "-o", tmp_path / "out") == 2
@@ -392,7 +392,7 @@ def test_a_disk_that_is_really_full(engine, one_encoder, tmp_path, capsys):
 def test_report_into_a_missing_folder(engine, folder, tmp_path, capsys):
     assert run(folder, "-o", tmp_path / "out", "--report", tmp_path / "no" / "r.json") == 2
     assert "no such folder" in one_line(capsys.readouterr().err)
-    assert not (tmp_path / "out").exists()  # told before the work, not after it
+    assert not (tmp_path / "out").exists()  # reported before the work, not after it
 
 
 def test_report_into_the_output_that_is_yet_to_be_made(engine, folder, tmp_path):
@@ -402,7 +402,7 @@ def test_report_into_the_output_that_is_yet_to_be_made(engine, folder, tmp_path)
         assert json.loads(place.read_text())["totals"]["left"] == 0
 
 
-def test_report_where_none_can_be_is_told_before_the_work(engine, folder, tmp_path, capsys):
+def test_report_where_none_can_be_is_reported_before_the_work(engine, folder, tmp_path, capsys):
     (tmp_path / "reports").mkdir()
     for place, words in ((tmp_path / "reports", "is a directory"), ("", "empty")):
         assert run(folder, "-o", tmp_path / "out", "--report", place) == 2
@@ -410,7 +410,7 @@ def test_report_where_none_can_be_is_told_before_the_work(engine, folder, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-def test_report_in_a_locked_folder_is_told_before_the_work(engine, folder, tmp_path, capsys, monkeypatch):
+def test_report_in_a_locked_folder_is_reported_before_the_work(engine, folder, tmp_path, capsys, monkeypatch):
     def refuse(path, *_, **__):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
@@ -426,10 +426,10 @@ def test_a_run_that_ends_early_tells_what_was_done(engine, folder, tmp_path, cap
         Image.fromarray(noise(16, 20, 3)).save(folder / name)
     encode, report = images.encode, tmp_path / "r.json"
 
-    def fill(picture, target, **options):
+    def fill(image, target, **options):
         if target.name == "b.jpg":
             raise OSError(errno.ENOSPC, "No space left on device")
-        encode(picture, target, **options)
+        encode(image, target, **options)
 
     monkeypatch.setattr(images, "encode", fill)
     assert run(folder, "-o", tmp_path / "out", "--report", report) == 2
@@ -438,7 +438,7 @@ def test_a_run_that_ends_early_tells_what_was_done(engine, folder, tmp_path, cap
     assert "0.png: the file is empty" in lines[0]
     assert "No space left" in lines[1]
     content = json.loads(report.read_text())
-    status = {Path(item["source"]).name: item["status"] for item in content["pictures"]}
+    status = {Path(item["source"]).name: item["status"] for item in content["images"]}
     assert len(status) == 10
     assert (status["0.png"], status["b.jpg"]) == ("failed", "left")
     done = {name for name, word in status.items() if word == "done"}
@@ -447,17 +447,17 @@ def test_a_run_that_ends_early_tells_what_was_done(engine, folder, tmp_path, cap
 
 
 def test_tile_below_the_halo(engine, folder, tmp_path, capsys):
-    """Whatever the size of the pictures: told before the first of them, not at the first large one."""
+    """Whatever the size of the images: reported before the first of them, not at the first large one."""
     assert run(folder, "-o", tmp_path / "out", "--tile", "16") == 2
     assert "tile 16 is too small" in one_line(capsys.readouterr().err)
     assert files(tmp_path / "out") == []
 
 
-@pytest.mark.parametrize("wants", ["tiles", "pictures"])
+@pytest.mark.parametrize("wants", ["tiles", "images"])
 def test_tile_and_batch_that_are_not_used_are_said_to_be(engine, folder, tmp_path, capsys, monkeypatch, wants):
     monkeypatch.setattr(cli_fakes.Slow, "wants", wants)
     assert run(folder, "-o", tmp_path / "out", "--tile", "256", "--batch", "2") == 0
-    expected = "repeat takes whole pictures here: no use for --tile and --batch\n" if wants == "pictures" else ""
+    expected = "repeat takes whole images here: no use for --tile and --batch\n" if wants == "images" else ""
     assert capsys.readouterr().err == expected
 
 

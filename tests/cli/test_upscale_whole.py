@@ -1,4 +1,4 @@
-"""From weights file to pictures with nothing replaced, and a small net."""
+"""From weights file to images with nothing replaced, and a small net."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from gankit.images import decode
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """An SRGAN of one block that makes visible pictures: the last layer's bias is a medium gray."""
+    """An SRGAN of one block that makes visible images: the last layer's bias is a medium gray."""
     torch.manual_seed(0)
     options = {"blocks": 1, "channels": 8}
     net = models.build("srgan", options).eval()
@@ -45,7 +45,7 @@ def upscale(folder, output, weights, *options, backend="eager"):
     return cli.main(["upscale", str(folder), "-o", str(output), *map(str, options)])
 
 
-def test_every_kind_of_picture(folder, tmp_path, weights, capsys):
+def test_every_kind_of_image(folder, tmp_path, weights, capsys):
     out = tmp_path / "out"
     assert upscale(folder, out, weights) == 0
     assert "eager fp32" in capsys.readouterr().out
@@ -74,7 +74,7 @@ def test_the_pixels_are_those_of_the_net(folder, tmp_path, weights):
 
 
 def test_tiled_is_untiled(folder, tmp_path, weights):
-    """In ONNX Runtime, which takes tiles; the eager backend streams whole pictures on a CPU."""
+    """In ONNX Runtime, which takes tiles; the eager backend streams whole images on a CPU."""
     pytest.importorskip("onnxruntime")
     for name, options in (("whole", []), ("tiled", ["--tile", 40, "--batch", 3])):
         options = ["--format", "png", *options]

@@ -46,18 +46,18 @@ def test_the_truth_scores_infinity(folders):
     assert table.as_dict()["mean"] == {"psnr_y": None, "ssim_y": pytest.approx(1), "psnr": None}
 
 
-def test_the_mean_is_of_the_pictures(folders):
+def test_the_mean_is_of_the_images(folders):
     table = evaluate_pairs(bicubic(4), *folders, scale=4, border=0)
     assert table.border == 0
     assert table.mean.psnr_y == pytest.approx(sum(score.psnr_y for score in table.scores) / 2)
-    assert table.as_dict()["pictures"]["a"]["psnr_y"] == table.scores[0].psnr_y
+    assert table.as_dict()["images"]["a"]["psnr_y"] == table.scores[0].psnr_y
 
 
-def test_the_scale_comes_from_the_pictures(folders):
+def test_the_scale_comes_from_the_images(folders):
     assert find_scale(*folders) == 4
 
 
-def test_a_true_picture_is_cropped_to_a_multiple(folders):
+def test_a_true_image_is_cropped_to_a_multiple(folders):
     hr, lr = folders
     save(hr / "a.png", 63, 55)
     large, small = read_pair(find_pairs(hr, lr, 4)[0], 4)
@@ -91,29 +91,29 @@ def test_a_missing_folder_is_named(folders, tmp_path, which):
 
 def test_an_empty_folder_is_named(folders, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="empty: holds no pictures"):
+    with pytest.raises(UsageError, match="empty: holds no images"):
         find_scale(tmp_path / "empty", folders[1])
 
 
-def test_a_picture_without_partner_is_named(folders):
+def test_a_image_without_partner_is_named(folders):
     hr, lr = folders
     (lr / "b.png").unlink()
-    with pytest.raises(UsageError, match=r"b\.png: no picture of that name"):
+    with pytest.raises(UsageError, match=r"b\.png: no image of that name"):
         evaluate_pairs(bicubic(4), hr, lr, 4)
     (lr / "a.png").unlink()
     save(lr / "z.png", 15, 13)
-    with pytest.raises(UsageError, match=r"a\.png: no picture of that name"):
+    with pytest.raises(UsageError, match=r"a\.png: no image of that name"):
         find_scale(hr, lr)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
-def test_a_broken_picture_is_named(folders, content):
+def test_a_broken_image_is_named(folders, content):
     (folders[1] / "a.png").write_bytes(content)
     with pytest.raises(ImageError, match=r"a\.png: "):
         evaluate_pairs(bicubic(4), *folders, scale=4)
 
 
-def test_a_truncated_picture_is_named(folders):
+def test_a_truncated_image_is_named(folders):
     path = folders[1] / "a.png"
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ImageError, match=r"a\.png: "):
@@ -126,7 +126,7 @@ def test_sizes_that_do_not_belong_together_are_refused(folders):
 
 
 def test_a_model_of_another_scale_is_refused(folders):
-    with pytest.raises(UsageError, match="made 26×30 of a, the true picture is 52×60"):
+    with pytest.raises(UsageError, match="made 26×30 of a, the true image is 52×60"):
         evaluate_pairs(bicubic(2), *folders, scale=4)
 
 

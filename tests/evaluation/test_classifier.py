@@ -18,13 +18,13 @@ from tests.evaluation.evaluation_making import write_idx
 def shapes(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Noisy bars that stand, bars that lie, and discs, anywhere; with their classes."""
     rng = np.random.default_rng(seed)
-    pictures, classes = np.empty((count, 28, 28), np.uint8), np.arange(count) % 3
+    images, classes = np.empty((count, 28, 28), np.uint8), np.arange(count) % 3
     rows, columns = np.mgrid[:28, :28]
     for index, kind in enumerate(classes):
         y, x = rng.integers(9, 19, 2)
         drawn = [abs(columns - x) < 3, abs(rows - y) < 3, (columns - x) ** 2 + (rows - y) ** 2 < 60][kind]
-        pictures[index] = np.clip(200 * drawn + rng.normal(0, 25, (28, 28)), 0, 255)
-    return torch.from_numpy(pictures)[:, None], torch.from_numpy(classes)
+        images[index] = np.clip(200 * drawn + rng.normal(0, 25, (28, 28)), 0, 255)
+    return torch.from_numpy(images)[:, None], torch.from_numpy(classes)
 
 
 def test_it_learns():
@@ -38,8 +38,8 @@ def test_it_learns():
 
 
 def test_seeds_decide():
-    pictures = shapes(40)
-    states = [train_classifier(*pictures, ClassifierPlan(1, 20, seed=seed)).head.weight for seed in (0, 0, 1)]
+    images = shapes(40)
+    states = [train_classifier(*images, ClassifierPlan(1, 20, seed=seed)).head.weight for seed in (0, 0, 1)]
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
 
@@ -49,7 +49,7 @@ def test_losses_that_are_not_finite_end_it():
         train_classifier(*shapes(60), ClassifierPlan(40, 20, lr=1e30))
 
 
-def test_pictures_of_another_size_are_refused():
+def test_images_of_another_size_are_refused():
     with pytest.raises(UsageError, match="1×28×28"):
         train_classifier(torch.zeros(9, 1, 32, 32, dtype=torch.uint8), torch.zeros(9).long(), ClassifierPlan(batch=3))
     with pytest.raises(UsageError, match="at least 250"):
@@ -61,11 +61,11 @@ def test_accuracy_counts():
         def forward(self, x):
             return torch.stack([1 - x.mean((1, 2, 3)), x.mean((1, 2, 3))], 1)
 
-    pictures = torch.tensor([0, 255, 255, 0], dtype=torch.uint8)[:, None, None, None].expand(4, 1, 2, 2)
+    images = torch.tensor([0, 255, 255, 0], dtype=torch.uint8)[:, None, None, None].expand(4, 1, 2, 2)
     for batch in (1, 3, 9):
-        assert accuracy(Brightest(), pictures, torch.tensor([0, 1, 0, 0]), batch) == 0.75
-    with pytest.raises(UsageError, match="4 pictures and 3 labels"):
-        accuracy(Brightest(), pictures, torch.zeros(3))
+        assert accuracy(Brightest(), images, torch.tensor([0, 1, 0, 0]), batch) == 0.75
+    with pytest.raises(UsageError, match="4 images and 3 labels"):
+        accuracy(Brightest(), images, torch.zeros(3))
 
 
 def test_the_file_gives_the_network_back(tmp_path):
@@ -106,8 +106,8 @@ def fashion(tmp_path) -> Path:
     folder = tmp_path / "idx"
     folder.mkdir()
     for part, count in (("train", 120), ("t10k", 60)):
-        pictures, classes = shapes(count, count)
-        write_idx(folder / f"{part}-images-idx3-ubyte", pictures[:, 0].numpy())
+        images, classes = shapes(count, count)
+        write_idx(folder / f"{part}-images-idx3-ubyte", images[:, 0].numpy())
         write_idx(folder / f"{part}-labels-idx1-ubyte", classes.numpy().astype(np.uint8))
     return folder
 
@@ -148,6 +148,6 @@ def test_the_shipped_one_is_as_good_as_its_card_says(data):
     if images is None:
         pytest.skip("no Fashion-MNIST")
     test = read_labelled(images)
-    figure = accuracy(net, torch.from_numpy(test.pictures.copy())[:, None], torch.from_numpy(test.classes.copy()))
+    figure = accuracy(net, torch.from_numpy(test.images.copy())[:, None], torch.from_numpy(test.classes.copy()))
     assert figure == pytest.approx(float(notes["accuracy"]), abs=3e-4)
     assert figure == pytest.approx(card["figures"]["t10k"]["accuracy"], abs=3e-4)

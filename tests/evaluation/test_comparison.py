@@ -5,62 +5,66 @@ from gankit.evaluation import Panel, bicubic, compare_upscalers, strip
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8)
 
 
-def holds(sheet, part: np.ndarray) -> bool:
-    """Whether ``part`` stands somewhere in the sheet, pixel for pixel."""
-    windows = np.lib.stride_tricks.sliding_window_view(np.asarray(sheet), part.shape)[:, :, 0]
+def holds(sample_grid, part: np.ndarray) -> bool:
+    """Whether ``part`` stands somewhere in the sample grid, pixel for pixel."""
+    windows = np.lib.stride_tricks.sliding_window_view(np.asarray(sample_grid), part.shape)[:, :, 0]
     corners = np.argwhere((windows[..., 0, 0, :] == part[0, 0]).all(-1))
     return any((windows[y, x] == part).all() for y, x in corners)
 
 
-def test_pixels_are_one_to_one(picture):
-    sheet = strip([Panel("a", picture), Panel("b", 255 - picture)], crop=(10, 20, 50, 40))
-    assert holds(sheet, picture[20:60, 10:60])
-    assert holds(sheet, 255 - picture[20:60, 10:60])
-    assert sheet.size == (50 + 50 + 6, 40 + 22)
+def test_pixels_are_one_to_one(image):
+    sample_grid = strip([Panel("a", image), Panel("b", 255 - image)], crop=(10, 20, 50, 40))
+    assert holds(sample_grid, image[20:60, 10:60])
+    assert holds(sample_grid, 255 - image[20:60, 10:60])
+    assert sample_grid.size == (50 + 50 + 6, 40 + 22)
 
 
 def test_the_default_crop_is_the_middle():
-    picture = np.random.default_rng(0).integers(0, 256, (300, 250, 3), np.uint8)
-    assert holds(strip([Panel("a", picture)]), picture[30:270, 5:245])
+    image = np.random.default_rng(0).integers(0, 256, (300, 250, 3), np.uint8)
+    assert holds(strip([Panel("a", image)]), image[30:270, 5:245])
 
 
-def test_small_pictures_are_shown_whole(picture):
-    assert holds(strip([Panel("a", picture)]), picture)
+def test_small_images_are_shown_whole(image):
+    assert holds(strip([Panel("a", image)]), image)
 
 
-def test_a_long_label_is_not_cut(picture):
-    assert strip([Panel("a very long label " * 4, picture)], crop=(0, 0, 20, 20)).width > 300
+def test_a_long_label_is_not_cut(image):
+    assert strip([Panel("a very long label " * 4, image)], crop=(0, 0, 20, 20)).width > 300
 
 
 def test_order_and_labels_of_a_comparison():
     small = np.random.default_rng(1).integers(0, 256, (20, 20, 3), np.uint8)
     truth = bicubic(4)(small)
-    sheet = compare_upscalers(small, {"black": lambda lr: np.zeros((80, 80, 3), np.uint8)}, 4, truth, (8, 8, 64, 64))
+    sample_grid = compare_upscalers(
+        small, {"black": lambda lr: np.zeros((80, 80, 3), np.uint8)}, 4, truth, (8, 8, 64, 64)
+    )
     nearest = small.repeat(4, 0).repeat(4, 1)[8:72, 8:72]
     parts = [nearest, truth[8:72, 8:72], np.zeros((64, 64, 3), np.uint8), truth[8:72, 8:72]]
-    pixels, lefts = np.asarray(sheet)[22:], []
+    pixels, lefts = np.asarray(sample_grid)[22:], []
     for part in parts:
         start = lefts[-1] + 64 if lefts else 0
-        lefts.append(next(x for x in range(start, sheet.width - 63) if np.array_equal(pixels[:, x : x + 64], part)))
+        lefts.append(
+            next(x for x in range(start, sample_grid.width - 63) if np.array_equal(pixels[:, x : x + 64], part))
+        )
     assert lefts[0] == 0
-    assert (np.asarray(sheet)[:22] < 128).any(), "no label is drawn"
+    assert (np.asarray(sample_grid)[:22] < 128).any(), "no label is drawn"
 
 
 @pytest.mark.parametrize("crop", [(-1, 0, 10, 10), (0, 0, 121, 10), (0, 95, 10, 6), (0, 0, 0, 10)])
-def test_a_crop_outside_is_refused(picture, crop):
-    with pytest.raises(ValueError, match="not inside a picture of 120×100"):
-        strip([Panel("a", picture)], crop)
+def test_a_crop_outside_is_refused(image, crop):
+    with pytest.raises(ValueError, match="not inside an image of 120×100"):
+        strip([Panel("a", image)], crop)
 
 
-def test_pictures_of_different_sizes_are_refused(picture):
+def test_images_of_different_sizes_are_refused(image):
     with pytest.raises(ValueError, match="different sizes"):
-        strip([Panel("a", picture), Panel("b", picture[:-1])])
+        strip([Panel("a", image), Panel("b", image[:-1])])
 
 
-def test_no_pictures_are_refused():
+def test_no_images_are_refused():
     with pytest.raises(ValueError, match="at least one"):
         strip([])

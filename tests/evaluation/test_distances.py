@@ -104,8 +104,8 @@ def test_agreement_by_hand():
 
 
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
-def test_one_picture_is_no_set(distance):
-    with pytest.raises(UsageError, match="at least two pictures"):
+def test_one_image_is_no_set(distance):
+    with pytest.raises(UsageError, match="at least two images"):
         distance(np.zeros((5, 2)), np.zeros((1, 2)))
 
 

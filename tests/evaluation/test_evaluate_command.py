@@ -35,8 +35,8 @@ def run(monkeypatch):
             given.append(options)
             self.scale = 2 if model == "twice" else 4
 
-        def __call__(self, picture: np.ndarray) -> np.ndarray:
-            return picture.repeat(self.scale, 0).repeat(self.scale, 1)
+        def __call__(self, image: np.ndarray) -> np.ndarray:
+            return image.repeat(self.scale, 0).repeat(self.scale, 1)
 
     monkeypatch.setitem(vars(gankit), "Upscaler", Nearest)
 
@@ -121,12 +121,12 @@ def test_data_is_looked_for_in_the_data_folder(run, benchmark_dir, monkeypatch):
     assert json.loads(file.read_text())["data"] == "set", "the JSON goes into cards: no paths of this machine"
 
 
-def test_comparison_picture(run, benchmark_dir, tmp_path):
-    sheet = tmp_path / "sheet.png"
-    result = run("--data", benchmark_dir, "--comparison", sheet, "--crop", "4,8,32,32", "--picture", "b")
+def test_comparison_image(run, benchmark_dir, tmp_path):
+    sample_grid = tmp_path / "sample_grid.png"
+    result = run("--data", benchmark_dir, "--comparison", sample_grid, "--crop", "4,8,32,32", "--image", "b")
     assert result.exit_code == 0, result.output
     small = np.asarray(Image.open(benchmark_dir / "LR" / "b.png"))
-    pixels = np.asarray(Image.open(sheet))[-32:]
+    pixels = np.asarray(Image.open(sample_grid))[-32:]
     np.testing.assert_array_equal(pixels[:, :32], small.repeat(4, 0).repeat(4, 1)[8:40, 4:36])
     wanted = bicubic(4)(small)[8:40, 4:36]
     assert any(np.array_equal(pixels[:, x : x + 32], wanted) for x in range(32, pixels.shape[1] - 32))
@@ -153,11 +153,11 @@ def test_wrong_use_is_status_2(run, words, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--model", "twice"), "made 32×32 of a, the true picture is 64×64"),
-        (("--comparison", "{tmp}/s.png", "--picture", "z"), "--picture z: not in"),
-        (("--comparison", "{tmp}/s.png", "--crop", "60,0,9,9"), "not inside a picture of 64×64"),
+        (("--model", "twice"), "made 32×32 of a, the true image is 64×64"),
+        (("--comparison", "{tmp}/s.png", "--image", "z"), "--image z: not in"),
+        (("--comparison", "{tmp}/s.png", "--crop", "60,0,9,9"), "not inside an image of 64×64"),
         (("--json", "/proc/none/f.json"), "cannot be written"),
-        (("--comparison", "{tmp}/sheet.xyz"), "no format writes '.xyz'"),
+        (("--comparison", "{tmp}/sample_grid.xyz"), "no format writes '.xyz'"),
     ],
 )
 def test_errors_are_one_line(run, benchmark_dir, tmp_path, words, message):

@@ -18,13 +18,13 @@ from tests.latent_networks import weights
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
-    """Small models, a classifier of four classes, real pictures as IDX and in a folder."""
+    """Small models, a classifier of four classes, real images as IDX and in a folder."""
     folder = tmp_path_factory.mktemp("files")
     for name in ("gan", "cgan"):
         weights(folder, name)
     torch.manual_seed(0)
     classifier = Classifier((4, 6), classes=4)
-    save_classifier(folder / "four.safetensors", classifier, {"accuracy": "0.5", "test": "the 2 pictures of x"})
+    save_classifier(folder / "four.safetensors", classifier, {"accuracy": "0.5", "test": "the 2 images of x"})
     onnx_file(folder / "means.onnx", ["n", 3, "h", "w"])
     rng = np.random.default_rng(0)
     (folder / "idx").mkdir()
@@ -50,14 +50,14 @@ def test_a_conditional_model_and_another(files, tmp_path):
     models = ("--model", "{d}/cgan.safetensors", "--model", "{d}/gan.safetensors")
     found = report(files, tmp_path, *models, "--reference", "{d}/idx", "--features", "{d}/four.safetensors", "-n", 50)
     assert found["reference"] == {"name": str(files / "idx" / "train-images-idx3-ubyte"), "n": 40, "resize": "none"}
-    assert found["features"]["note"] == "50.00% right on the 2 pictures of x"
+    assert found["features"]["note"] == "50.00% right on the 2 images of x"
     for word in ("50.00% right", "n = 40", "class as", "Fréchet"):
         assert word in found["output"]
     assert "FID" not in found["output"], "that name is Inception's"
     with gankit.Sampler(files / "cgan.safetensors") as sampler:
-        pictures = sampler.sample(50)
-    small = [Image.fromarray(picture[..., 0]).resize((28, 28), Image.Resampling.BICUBIC) for picture in pictures]
-    values = torch.from_numpy(np.stack([np.asarray(image) for image in small]))[:, None].float() / 255
+        images = sampler.sample(50)
+    small = [Image.fromarray(image[..., 0]).resize((28, 28), Image.Resampling.BICUBIC) for image in images]
+    values = torch.from_numpy(np.stack([np.asarray(pillow_image) for pillow_image in small]))[:, None].float() / 255
     from gankit.evaluation.classifier import open_classifier
 
     right = open_classifier(files / "four.safetensors")[0](values).argmax(1).numpy() == np.arange(50) % 4
@@ -99,16 +99,16 @@ def test_more_samples_of_the_same_seed(files, tmp_path):
     assert other["results"][name]["seed"] == 5
 
 
-def test_the_sheet(files, tmp_path):
-    sheet = tmp_path / "sheet.png"
+def test_the_sample_grid(files, tmp_path):
+    sample_grid = tmp_path / "sample_grid.png"
     words = ("--model", "{d}/cgan.safetensors", "--reference", "{d}/idx", "--features", "{d}/four.safetensors")
-    result = run(files, *words, "-n", 50, "--sheet", sheet)
+    result = run(files, *words, "-n", 50, "--grid", sample_grid)
     assert result.exit_code == 0, result.output
     with gankit.Sampler(files / "cgan.safetensors") as sampler:
-        pictures = sampler.sample(32)
-    pixels = np.asarray(Image.open(sheet))
-    np.testing.assert_array_equal(pixels[22:30, :8], pictures[0].repeat(3, 2))
-    np.testing.assert_array_equal(pixels[32:40, 30:38], pictures[7].repeat(3, 2), "four columns: the classes")
+        images = sampler.sample(32)
+    pixels = np.asarray(Image.open(sample_grid))
+    np.testing.assert_array_equal(pixels[22:30, :8], images[0].repeat(3, 2))
+    np.testing.assert_array_equal(pixels[32:40, 30:38], images[7].repeat(3, 2), "four columns: the classes")
     assert pixels.shape[0] == 22 + 8 * 10 - 2
 
 

@@ -39,8 +39,8 @@ def run(monkeypatch, folders):
             opened[model] = options
             self.model = model
 
-        def __call__(self, picture):
-            return 255 - picture if self.model == "negative" else picture[..., 0]
+        def __call__(self, image):
+            return 255 - image if self.model == "negative" else image[..., 0]
 
     monkeypatch.setitem(vars(gankit), "Translator", Translator)
 
@@ -64,7 +64,7 @@ def test_colours(run, folders):
     assert report["results"]["negative"]["mean"] == {"l1": 0, "psnr": None, "ssim_y": pytest.approx(1)}
     source = np.asarray(Image.open(folders / "in" / "p3.png"))
     wanted = psnr(source[..., :1].repeat(3, 2), 255 - source)
-    assert report["results"]["red"]["pictures"]["p3"]["psnr"] == pytest.approx(wanted)
+    assert report["results"]["red"]["images"]["p3"]["psnr"] == pytest.approx(wanted)
     asked = run.opened["red"]
     assert (asked["norm"], asked["direction"], asked["options"]) == ("eval", "AtoB", {"blocks": 9})
     assert (asked["backend"], asked["precision"]) == ("eager", "fp32")
@@ -76,12 +76,12 @@ def test_masks_and_the_pairs_that_were_held_out(run, folders):
     result = run(*words)
     assert result.exit_code == 0, result.output
     assert "every 3-th pair" in result.output
-    pictures = json.loads(out.read_text())["results"]["red"]["pictures"]
-    assert list(pictures) == ["p2", "p5"]
+    images = json.loads(out.read_text())["results"]["red"]["images"]
+    assert list(images) == ["p2", "p5"]
     red = np.asarray(Image.open(folders / "in" / "p5.png"))[..., 0]
     ours, theirs = red >= 128, red > 99
-    assert pictures["p5"]["dice"] == pytest.approx(2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()))
-    assert pictures["p5"]["iou"] == pytest.approx((ours & theirs).sum() / (ours | theirs).sum())
+    assert images["p5"]["dice"] == pytest.approx(2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()))
+    assert images["p5"]["iou"] == pytest.approx((ours & theirs).sum() / (ours | theirs).sum())
 
 
 def test_pairs_side_by_side_both_ways(run, folders):
@@ -100,14 +100,14 @@ def test_results_that_are_there_already(run, folders):
     (folders / "out" / "p4.png").rename(folders / "p4.png")
     result = run("--results", "{d}/out", "--data", "{d}/in", "--target", "{d}/in")
     assert isinstance(result.exception, GankitError)
-    assert "has no picture named p4" in str(result.exception)
+    assert "has no image named p4" in str(result.exception)
 
 
 def test_the_comparison(run, folders):
-    sheet = folders / "sheet.png"
-    words = ("--model", "red", "--data", "{d}/in", "--target", "{d}/mask", "--masks", "--comparison", sheet)
-    assert run(*words, "--picture", "p1", "--picture", "p4").exit_code == 0
-    pixels = np.asarray(Image.open(sheet))
+    sample_grid = folders / "sample_grid.png"
+    words = ("--model", "red", "--data", "{d}/in", "--target", "{d}/mask", "--masks", "--comparison", sample_grid)
+    assert run(*words, "--image", "p1", "--image", "p4").exit_code == 0
+    pixels = np.asarray(Image.open(sample_grid))
     assert pixels.shape[0] == 2 * (24 + 22) + 6
     for index, top in ((1, 22), (4, 24 + 22 + 6 + 22)):
         source = np.asarray(Image.open(folders / "in" / f"p{index}.png"))
@@ -125,7 +125,7 @@ def test_a_real_model(folders, tmp_path):
     words = ["--model", tmp_path / "net_G_A.pth", "--data", folders / "in", "--target", folders / "out"]
     result = CliRunner().invoke(evaluate, ["translate", *map(str, words), "--json", str(tmp_path / "f.json")])
     assert result.exit_code == 0, result.output
-    figures = json.loads((tmp_path / "f.json").read_text())["results"][str(tmp_path / "net_G_A.pth")]["pictures"]
+    figures = json.loads((tmp_path / "f.json").read_text())["results"][str(tmp_path / "net_G_A.pth")]["images"]
     made = gankit.Translator(tmp_path / "net_G_A.pth", backend="eager", precision="fp32")(
         np.asarray(Image.open(folders / "in" / "p0.png"))
     )
@@ -139,7 +139,7 @@ def test_a_real_model(folders, tmp_path):
         (("--model", "red"), "give --data DIR and --target DIR"),
         (("--model", "red", "--aligned", "{d}/both", "--data", "{d}/in"), "leave --data and --target out"),
         (("--model", "red", "--model", "red"), "twice"),
-        (("--model", "red", "--aligned", "x", "--picture", "p1"), "need --comparison"),
+        (("--model", "red", "--aligned", "x", "--image", "p1"), "need --comparison"),
         (("--model", "red", "--aligned", "x", "--masks", "--lpips", "alex"), "not for --masks"),
         (("--model", "red", "--aligned", "x", "--model-option", "blocks"), "KEY=VALUE"),
     ],
@@ -154,7 +154,7 @@ def test_wrong_use_is_status_2(run, words, message):
     ("words", "message"),
     [
         (("--data", "{d}/in", "--target", "{d}/none"), "none"),
-        (("--data", "{d}/in", "--target", "{d}/out", "--comparison", "{d}/s.png", "--picture", "z"), "--picture z"),
+        (("--data", "{d}/in", "--target", "{d}/out", "--comparison", "{d}/s.png", "--image", "z"), "--image z"),
         (("--data", "{d}/in", "--target", "{d}/out", "--comparison", "{d}/s.png", "--crop", "30,0,9,9"), "--crop"),
         (("--data", "{d}/in", "--target", "{d}/out", "--json", "/proc/none/f.json"), "cannot be written"),
     ],

@@ -47,9 +47,9 @@ def weights(tmp_path):
 
 def test_bytes_go_in_and_names_come_out(fidelity, weights):
     network = open_inception(weights)
-    pictures = np.random.default_rng(0).integers(0, 256, (9, 5, 4, 1), np.uint8)
-    found = network([pictures])
-    sums = 2.0 * pictures.sum((1, 2))
+    images = np.random.default_rng(0).integers(0, 256, (9, 5, 4, 1), np.uint8)
+    found = network([images])
+    sums = 2.0 * images.sum((1, 2))
     np.testing.assert_array_equal(found.values, sums.repeat(3, 1))
     np.testing.assert_array_equal(found.logits, -sums.repeat(3, 1))
     assert found.resize == "bilinear to 299×299 without antialiasing, as TensorFlow 1"

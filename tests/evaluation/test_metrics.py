@@ -9,8 +9,8 @@ from gankit.evaluation import luma, psnr, psnr_y, ssim_y
 
 
 @pytest.fixture
-def pictures() -> tuple[np.ndarray, np.ndarray]:
-    """A picture with structure and a noisy copy of it."""
+def images() -> tuple[np.ndarray, np.ndarray]:
+    """An image with structure and a noisy copy of it."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:61, 0:83]
     waves = np.stack([np.sin(x / 5) + np.cos(y / 7), np.sin((x + y) / 9), np.cos(x * y / 400)], axis=-1)
@@ -19,8 +19,8 @@ def pictures() -> tuple[np.ndarray, np.ndarray]:
     return result, target
 
 
-def test_luma_is_matlabs(pictures):
-    np.testing.assert_allclose(luma(pictures[0]), rgb2ycbcr(pictures[0])[..., 0], atol=1e-9)
+def test_luma_is_matlabs(images):
+    np.testing.assert_allclose(luma(images[0]), rgb2ycbcr(images[0])[..., 0], atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ def test_luma_of_known_colours(rgb, y):
 
 
 @pytest.mark.parametrize("border", [0, 4])
-def test_psnr_agrees_with_skimage(pictures, border):
-    result, target = pictures
+def test_psnr_agrees_with_skimage(images, border):
+    result, target = images
     inner = (slice(border, -border or None),) * 2
     assert psnr(result, target, border) == pytest.approx(peak_signal_noise_ratio(target[inner], result[inner]))
     y_result, y_target = rgb2ycbcr(result)[inner][..., 0], rgb2ycbcr(target)[inner][..., 0]
@@ -41,8 +41,8 @@ def test_psnr_agrees_with_skimage(pictures, border):
 
 
 @pytest.mark.parametrize("border", [0, 4])
-def test_ssim_agrees_with_skimage(pictures, border):
-    result, target = pictures
+def test_ssim_agrees_with_skimage(images, border):
+    result, target = images
     inner = (slice(border, -border or None),) * 2
     expected = structural_similarity(
         rgb2ycbcr(target)[inner][..., 0],
@@ -63,15 +63,15 @@ def test_psnr_of_a_constant_offset_has_a_closed_form():
     assert psnr_y(result, target) == pytest.approx(20 * math.log10(255 / (10 * 219 / 255)))
 
 
-def test_equal_pictures(pictures):
-    target = pictures[1]
+def test_equal_images(images):
+    target = images[1]
     assert psnr(target, target) == math.inf
     assert psnr_y(target, target) == math.inf
     assert ssim_y(target, target) == pytest.approx(1.0)
 
 
-def test_the_border_is_not_measured(pictures):
-    target = pictures[1]
+def test_the_border_is_not_measured(images):
+    target = images[1]
     result = target.copy()
     result[:4] = 0
     result[:, -4:] = 255
@@ -91,13 +91,13 @@ def test_the_border_is_not_measured(pictures):
         (lambda p: p, 31, "leaves nothing"),
     ],
 )
-def test_wrong_input_is_refused(pictures, metric, change, border, words):
-    result, target = pictures
+def test_wrong_input_is_refused(images, metric, change, border, words):
+    result, target = images
     with pytest.raises(ValueError, match=words):
         metric(change(result), target, border)
 
 
-def test_ssim_needs_its_window(pictures):
-    result, target = pictures
+def test_ssim_needs_its_window(images):
+    result, target = images
     with pytest.raises(ValueError, match="11×11"):
         ssim_y(result, target, border=26)

@@ -51,7 +51,7 @@ def test_the_formula(torchvision, pair):
     published = Path(functional.__file__).parent / "lpips_models" / "alex.pth"
     heads = torch.load(published, map_location="cpu", weights_only=True)
     shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
-    values = [torch.from_numpy(picture).float() / 127.5 - 1 for picture in pair]
+    values = [torch.from_numpy(image).float() / 127.5 - 1 for image in pair]
     values = [((value - shift) / scale).permute(2, 0, 1)[None] for value in values]
     wanted, found = 0.0, 0
     with torch.no_grad():
@@ -66,15 +66,15 @@ def test_the_formula(torchvision, pair):
     assert Lpips("alex")(*pair) == pytest.approx(wanted, rel=1e-3)
 
 
-def test_equal_pictures_and_again(torchvision, pair):
+def test_equal_images_and_again(torchvision, pair):
     distance = Lpips("alex")
     first = distance(*pair)
     assert first > 0
     assert distance(pair[0], pair[0]) == pytest.approx(0, abs=1e-6)
-    assert distance(*pair) == first, "nothing of the pictures before"
+    assert distance(*pair) == first, "nothing of the images before"
 
 
-def test_small_pictures_are_refused(torchvision):
+def test_small_images_are_refused(torchvision):
     small = np.zeros((63, 90, 3), np.uint8)
     with pytest.raises(UsageError, match="64×64 pixels or more, not 90×63"):
         Lpips("alex")(small, small)

@@ -34,7 +34,7 @@ def test_torchmetrics_agrees():
     assert iou(ours, theirs) == pytest.approx(dice(ours, theirs) / (2 - dice(ours, theirs)))
 
 
-def test_masks_of_pictures():
+def test_masks_of_images():
     gray = np.array([[0, 63, 64], [127, 128, 255]], np.uint8)
     np.testing.assert_array_equal(to_mask(gray), [[0, 0, 0], [0, 1, 1]])
     np.testing.assert_array_equal(to_mask(gray, 64), [[0, 0, 1], [1, 1, 1]])

@@ -61,7 +61,7 @@ def test_masks(pairs):
     assert set(table.as_dict()["mean"]) == {"dice", "iou"}
 
 
-def test_small_pictures_have_no_ssim():
+def test_small_images_have_no_ssim():
     pairs = {"a": (np.zeros((8, 30, 3), np.uint8),) * 2}
     table = evaluate_translations(lambda name, source: source, pairs)
     assert table.mean.ssim_y is None

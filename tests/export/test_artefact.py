@@ -23,8 +23,8 @@ SOURCE = Source("srgan", "w.safetensors", "ab" * 32, {"blocks": 2}, scale=4, ver
 
 @pytest.fixture(scope="module")
 def batches():
-    picture = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
-    whole, tiny, _ = samples([picture])
+    image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    whole, tiny, _ = samples([image])
     return [tiny, np.ascontiguousarray(whole[:, :, :17, :23])]
 
 
@@ -61,7 +61,7 @@ def test_make(tmp_path, batches, precision, least, half):
     if precision == "bf16":
         pytest.importorskip("openvino")
     path = tmp_path / "new" / "x.onnx"
-    made = make_onnx(small_srresnet(), SOURCE, path, batches, precision=precision, pictures=["cat.png"])
+    made = make_onnx(small_srresnet(), SOURCE, path, batches, precision=precision, images=["cat.png"])
     assert sorted(item.name for item in path.parent.iterdir()) == ["x.onnx", "x.onnx.json"]
     assert manifests.read(path) == made
     assert all(item.worst > least for item in made.parity)
@@ -71,7 +71,7 @@ def test_make(tmp_path, batches, precision, least, half):
     assert made.versions["gankit"] == "1.2.3"
     content = json.loads((path.parent / "x.onnx.json").read_text())
     assert content["precision"] == precision
-    assert content["pictures"] == ["cat.png"]
+    assert content["images"] == ["cat.png"]
     assert content["sha256"] == manifests.sha256(path)
 
 
@@ -141,10 +141,10 @@ def test_the_version_of_the_runtime_whatever_its_package_is_called(monkeypatch):
     assert found == {"torch": "1.2", "onnxruntime-gpu": "1.2"}
 
 
-def test_a_manifest_of_before_pictures_were_named(tmp_path, batches):
+def test_a_manifest_of_before_images_were_named(tmp_path, batches):
     made = make_onnx(small_srresnet(2, 8), SOURCE, tmp_path / "x.onnx", batches[:1])
     content = json.loads(made.to_json())
-    del content["pictures"]
+    del content["images"]
     assert manifests.Manifest.from_json(json.dumps(content)) == made
 
 

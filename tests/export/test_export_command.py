@@ -35,13 +35,13 @@ def test_default_file_table_and_manifest(weights, tmp_path, capsys):
     assert shapes == [[1, 3, 192, 256], [1, 3, 32, 32], [1, 3, 97, 131]]
     assert min(item["psnr"] for item in content["parity"]) > 50
     assert content["half_convolutions"] == [9, 9]
-    assert content["pictures"] == ["parity.png"]
+    assert content["images"] == ["parity.png"]
     text = capsys.readouterr().out
     for word in ("256×192", "32×32", "131×97", "9 of 9 convolutions in half", "mine_x4_fp16.onnx"):
         assert word in text
 
 
-def test_overwrite_and_own_pictures(weights, tmp_path, capsys):
+def test_overwrite_and_own_images(weights, tmp_path, capsys):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 20, 3), np.uint8)).save(tmp_path / "p.png")
     arguments = ["export", "--model", str(weights), "--output", str(tmp_path / "out"), "--parity-images"]
     assert main([*arguments, str(tmp_path / "p.png")]) == 0

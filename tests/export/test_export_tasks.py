@@ -33,7 +33,7 @@ def manifest(path):
 
 
 def at_test(net):
-    """As the paper runs it: BatchNorm on the picture's own statistics, no dropout."""
+    """As the paper runs it: BatchNorm on the image's own statistics, no dropout."""
     net.train()
     for module in net.modules():
         if isinstance(module, nn.Dropout):
@@ -77,15 +77,15 @@ def test_a_model_that_translates(case, precision, here, tmp_path, capsys):
     path = here / f"net_G_{precision}.onnx"
     assert sorted(item.name for item in here.iterdir()) == [path.name, f"{path.name}.json"]
     assert f"net_G_{precision}.onnx" in capsys.readouterr().out
-    told = manifest(path)
-    assert (told["takes"], told["multiple"], told["value_range"]) == ("pictures", multiple, [-1, 1])
-    assert [item["shape"][2:] for item in told["parity"]] == [list(sides) for sides in shapes(multiple)]
-    batch, channels, *sides = told["dims"]["input"]
-    assert (channels, told["dims"]["output"][1]) == (taken, made)
+    reported = manifest(path)
+    assert (reported["takes"], reported["multiple"], reported["value_range"]) == ("images", multiple, [-1, 1])
+    assert [item["shape"][2:] for item in reported["parity"]] == [list(sides) for sides in shapes(multiple)]
+    batch, channels, *sides = reported["dims"]["input"]
+    assert (channels, reported["dims"]["output"][1]) == (taken, made)
     assert batch == "batch"
     assert all(str(multiple) in side for side in sides), f"the multiple is in the file: {sides}"
     run = session(path)
-    least = told["minimum"]
+    least = reported["minimum"]
     assert least == max(8, multiple)
     for count, high, wide in ((1, least, least), (2, 3 * multiple, 2 * multiple)):
         x = torch.rand(count, taken, high, wide) * 2 - 1
@@ -140,16 +140,18 @@ def test_a_model_that_generates(name, precision, here, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "1 latent " in said
     assert "16 latents" in said
-    loaded, told = open_model(file), manifest(path)
+    loaded, reported = open_model(file), manifest(path)
     classes = OPTIONS[name].get("classes", 0)
-    assert (told["takes"], told["latent"], told["classes"]) == ("latents", OPTIONS[name]["latent"], classes)
-    assert told["input"] == {"name": "latents", "dtype": "float32"}
-    assert list(told["dims"]) == ["latents", *(["classes"] if classes else []), "output"]
-    assert {shape[0] for shape in told["dims"].values()} == {"batch"}
-    assert told["value_range"] == list(loaded.facts.value_range)
-    assert [item["shape"] for item in told["parity"]] == [[size, loaded.facts.latent] for size in BATCHES]
-    assert all(min(float(item["psnr"]), float(item["eager_psnr"])) >= told["threshold"] for item in told["parity"])
-    half, layers = told["half_convolutions"]
+    assert (reported["takes"], reported["latent"], reported["classes"]) == ("latents", OPTIONS[name]["latent"], classes)
+    assert reported["input"] == {"name": "latents", "dtype": "float32"}
+    assert list(reported["dims"]) == ["latents", *(["classes"] if classes else []), "output"]
+    assert {shape[0] for shape in reported["dims"].values()} == {"batch"}
+    assert reported["value_range"] == list(loaded.facts.value_range)
+    assert [item["shape"] for item in reported["parity"]] == [[size, loaded.facts.latent] for size in BATCHES]
+    assert all(
+        min(float(item["psnr"]), float(item["eager_psnr"])) >= reported["threshold"] for item in reported["parity"]
+    )
+    half, layers = reported["half_convolutions"]
     assert half == (layers if precision == "fp16" else 0)
     assert layers >= 2
     run = session(path)
@@ -204,7 +206,7 @@ def test_wrong_use_is_one_line(here, tmp_path, capsys):
         (noise, ["--parity-images", "a.png"], "leave --parity-images out"),
         (noise, ["--norm", "eval"], "no BatchNorm that runs at test time"),
         (noise, ["--direction", "AtoB"], "leave --direction out"),
-        (tmp_path / "four.pth", [], "takes 4 channels: it is measured on pictures, which have 1 or 3"),
+        (tmp_path / "four.pth", [], "takes 4 channels: it is measured on images, which have 1 or 3"),
         (tmp_path / "net.pth", ["--direction", "BtoA"], "leave --direction out"),
         (tmp_path / "net.pth", ["--norm", "instance"], "leave --norm out"),
     ):

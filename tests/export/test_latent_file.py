@@ -1,4 +1,4 @@
-"""Generators of noise as ONNX files: any batch, the same pictures, and what is refused."""
+"""Generators of noise as ONNX files: any batch, the same images, and what is refused."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""Pictures and files for the tests of this room, made without gankit's writers."""
+"""Images and files for the tests of this room, made without gankit's writers."""
 
 import struct
 import zlib

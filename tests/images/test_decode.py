@@ -26,12 +26,12 @@ LOSSLESS = {"PNG": ".png", "TIFF": ".tif", "BMP": ".bmp", "WEBP": ".webp"}
 def test_rgb(tmp_path, name):
     pixels = pattern()
     options = {"lossless": True} if name == "WEBP" else {}
-    picture = decode(save(tmp_path / f"a{LOSSLESS[name]}", Image.fromarray(pixels), **options))
-    assert picture.format == name
-    assert np.array_equal(picture.pixels, pixels)
-    assert picture.pixels.flags.c_contiguous
-    assert picture.alpha is None
-    assert not picture.gray
+    image = decode(save(tmp_path / f"a{LOSSLESS[name]}", Image.fromarray(pixels), **options))
+    assert image.format == name
+    assert np.array_equal(image.pixels, pixels)
+    assert image.pixels.flags.c_contiguous
+    assert image.alpha is None
+    assert not image.gray
 
 
 @pytest.mark.parametrize("name", ["PNG", "TIFF", "WEBP"])
@@ -39,47 +39,47 @@ def test_rgba(tmp_path, name):
     samples = pattern(channels=4)
     samples[..., 3] |= 1
     options = {"lossless": True, "exact": True} if name == "WEBP" else {}
-    picture = decode(save(tmp_path / f"a{LOSSLESS[name]}", Image.fromarray(samples), **options))
-    assert np.array_equal(picture.pixels, samples[..., :3])
-    assert np.array_equal(picture.alpha, samples[..., 3])
+    image = decode(save(tmp_path / f"a{LOSSLESS[name]}", Image.fromarray(samples), **options))
+    assert np.array_equal(image.pixels, samples[..., :3])
+    assert np.array_equal(image.alpha, samples[..., 3])
 
 
 @pytest.mark.parametrize("name", ["PNG", "TIFF", "BMP"])
 @pytest.mark.parametrize("mode", ["1", "L"])
 def test_gray(tmp_path, name, mode):
-    image = Image.fromarray(pattern(channels=1)).convert(mode)
-    picture = decode(save(tmp_path / f"a{LOSSLESS[name]}", image))
-    assert picture.gray
+    pillow_image = Image.fromarray(pattern(channels=1)).convert(mode)
+    image = decode(save(tmp_path / f"a{LOSSLESS[name]}", pillow_image))
+    assert image.gray
     for c in range(3):
-        assert np.array_equal(picture.pixels[..., c], np.asarray(image.convert("L")))
+        assert np.array_equal(image.pixels[..., c], np.asarray(pillow_image.convert("L")))
 
 
 @pytest.mark.parametrize("name", ["PNG", "TIFF"])
 def test_gray_alpha(tmp_path, name):
     samples = pattern(channels=2)
-    picture = decode(save(tmp_path / f"a{LOSSLESS[name]}", Image.fromarray(samples, "LA")))
-    assert picture.gray
-    assert np.array_equal(picture.pixels[..., 1], samples[..., 0])
-    assert np.array_equal(picture.alpha, samples[..., 1])
+    image = decode(save(tmp_path / f"a{LOSSLESS[name]}", Image.fromarray(samples, "LA")))
+    assert image.gray
+    assert np.array_equal(image.pixels[..., 1], samples[..., 0])
+    assert np.array_equal(image.alpha, samples[..., 1])
 
 
 @pytest.mark.parametrize("name", ["PNG", "TIFF", "BMP"])
 def test_palette(tmp_path, name):
-    image = Image.fromarray(pattern()).quantize(16)
-    picture = decode(save(tmp_path / f"a{LOSSLESS[name]}", image))
-    assert np.array_equal(picture.pixels, np.asarray(image.convert("RGB")))
-    assert picture.alpha is None
-    assert not picture.gray
+    pillow_image = Image.fromarray(pattern()).quantize(16)
+    image = decode(save(tmp_path / f"a{LOSSLESS[name]}", pillow_image))
+    assert np.array_equal(image.pixels, np.asarray(pillow_image.convert("RGB")))
+    assert image.alpha is None
+    assert not image.gray
 
 
 def test_palette_with_alpha(tmp_path):
-    image = Image.fromarray(pattern()).quantize(16)
-    path = save(tmp_path / "a.png", image, transparency=bytes([0, 128, 255]))
+    pillow_image = Image.fromarray(pattern()).quantize(16)
+    path = save(tmp_path / "a.png", pillow_image, transparency=bytes([0, 128, 255]))
     want = np.asarray(Image.open(path).convert("RGBA"))
     assert set(np.unique(want[..., 3])) == {0, 128, 255}
-    picture = decode(path)
-    assert np.array_equal(picture.pixels, want[..., :3])
-    assert np.array_equal(picture.alpha, want[..., 3])
+    image = decode(path)
+    assert np.array_equal(image.pixels, want[..., :3])
+    assert np.array_equal(image.alpha, want[..., 3])
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
@@ -99,12 +99,12 @@ def test_transparent_colour(tmp_path, dtype, channels):
     samples = pattern(channels=channels, dtype=dtype)
     key = np.atleast_1d(samples[5, 7]).astype(">u2").tobytes()
     (tmp_path / "a.png").write_bytes(png_by_hand(samples, before=chunk(b"tRNS", key)))
-    picture = decode(tmp_path / "a.png")
+    image = decode(tmp_path / "a.png")
     same = samples == samples[5, 7]
     transparent = same if channels == 1 else same.all(-1)
-    assert np.array_equal(picture.alpha == 0, transparent)
-    assert picture.alpha.max() == np.iinfo(dtype).max
-    assert np.array_equal(picture.pixels[..., 0], samples if channels == 1 else samples[..., 0])
+    assert np.array_equal(image.alpha == 0, transparent)
+    assert image.alpha.max() == np.iinfo(dtype).max
+    assert np.array_equal(image.pixels[..., 0], samples if channels == 1 else samples[..., 0])
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -116,15 +116,15 @@ def test_png_16_bit(tmp_path, channels, writer):
     check_samples(decode(tmp_path / "a.png"), samples, channels)
 
 
-def check_samples(picture, samples, channels):
-    assert picture.pixels.dtype == samples.dtype
-    assert picture.gray == (channels <= 2)
+def check_samples(image, samples, channels):
+    assert image.pixels.dtype == samples.dtype
+    assert image.gray == (channels <= 2)
     colour = samples[..., None] if channels == 1 else samples[..., : 1 if channels == 2 else 3]
-    assert np.array_equal(picture.pixels, np.broadcast_to(colour, picture.pixels.shape))
+    assert np.array_equal(image.pixels, np.broadcast_to(colour, image.pixels.shape))
     if channels in (2, 4):
-        assert np.array_equal(picture.alpha, samples[..., -1])
+        assert np.array_equal(image.alpha, samples[..., -1])
     else:
-        assert picture.alpha is None
+        assert image.alpha is None
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -177,10 +177,10 @@ def test_tiff_multiplied_alpha(tmp_path, dtype):
     alpha = samples[..., 3:].astype(np.float64) / top
     stored = np.concatenate([np.rint(samples[..., :3] * alpha), samples[..., 3:]], -1).astype(dtype)
     tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", extrasamples=["assocalpha"])
-    picture = decode(tmp_path / "a.tif")
-    assert np.array_equal(picture.alpha, samples[..., 3])
+    image = decode(tmp_path / "a.tif")
+    assert np.array_equal(image.alpha, samples[..., 3])
     solid = samples[..., 3] > top // 10
-    assert np.abs(picture.pixels.astype(int) - samples[..., :3])[solid].max() <= 6
+    assert np.abs(image.pixels.astype(int) - samples[..., :3])[solid].max() <= 6
 
 
 def test_tiff_other_channel_is_not_alpha(tmp_path):
@@ -210,30 +210,30 @@ def test_first_of_many_pages(tmp_path):
 
 def test_cmyk(tmp_path):
     """CMYK becomes RGB, and its profile is not attached to that."""
-    image = Image.fromarray(pattern()).convert("CMYK")
+    pillow_image = Image.fromarray(pattern()).convert("CMYK")
     for name in ("a.jpg", "a.tif"):
-        image.save(tmp_path / name, icc_profile=profile_of(b"CMYK"))
-        picture = decode(tmp_path / name)
+        pillow_image.save(tmp_path / name, icc_profile=profile_of(b"CMYK"))
+        image = decode(tmp_path / name)
         want = np.asarray(Image.open(tmp_path / name).convert("RGB"))
-        assert np.array_equal(picture.pixels, want)
-        assert picture.icc_profile is None
+        assert np.array_equal(image.pixels, want)
+        assert image.icc_profile is None
 
 
 def test_cmyk_goes_through_its_profile(tmp_path, monkeypatch):
     """No CMYK profile is free to ship; seen is that ImageCms gets the file's own, and that its answer is used."""
     seen = {}
 
-    def stand_in(image, source, target, **options):
-        seen.update(mode=image.mode, profile=source.tobytes(), **options)
-        return Image.new("RGB", image.size, (1, 2, 3))
+    def stand_in(pillow_image, source, target, **options):
+        seen.update(mode=pillow_image.mode, profile=source.tobytes(), **options)
+        return Image.new("RGB", pillow_image.size, (1, 2, 3))
 
     monkeypatch.setattr(ImageCms, "profileToProfile", stand_in)
     Image.fromarray(pattern()).convert("CMYK").save(tmp_path / "a.jpg", icc_profile=profile_of(b"CMYK"))
-    picture = decode(tmp_path / "a.jpg")
+    image = decode(tmp_path / "a.jpg")
     assert seen["mode"] == "CMYK"
     assert seen["profile"][16:20] == b"CMYK"
     assert seen["outputMode"] == "RGB"
-    assert (picture.pixels == (1, 2, 3)).all()
+    assert (image.pixels == (1, 2, 3)).all()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -241,18 +241,18 @@ def test_cmyk_goes_through_its_profile(tmp_path, monkeypatch):
 def test_orientation(tmp_path, orientation, suffix):
     path = tmp_path / f"a{suffix}"
     block = exif_block(orientation)
-    image = Image.fromarray(pattern())
+    pillow_image = Image.fromarray(pattern())
     if suffix == ".png":
         path.write_bytes(png_by_hand(pattern(), after=chunk(b"eXIf", block[6:])))  # after the pixels, as is allowed
     else:
-        image.save(path, exif=block)
+        pillow_image.save(path, exif=block)
     reference = Image.open(path)
     reference.load()
     want = np.asarray(ImageOps.exif_transpose(reference))
-    picture = decode(path)
-    assert np.array_equal(picture.pixels, want)
-    assert picture.pixels.flags.c_contiguous
-    main, sub, gps = read_exif(picture.exif)
+    image = decode(path)
+    assert np.array_equal(image.pixels, want)
+    assert image.pixels.flags.c_contiguous
+    main, sub, gps = read_exif(image.exif)
     assert main[0x0112] == 1
     assert main[0x010F] == "Gankit Camera"
     assert sub[0x9003] == "2024:05:06 07:08:09"
@@ -263,9 +263,9 @@ def test_orientation_16_bit_and_alpha(tmp_path):
     samples = pattern(channels=4, dtype=np.uint16)
     extra = [(0x0112, 3, 1, 6, True)]
     tifffile.imwrite(tmp_path / "a.tif", samples, photometric="rgb", extrasamples=["unassalpha"], extratags=extra)
-    picture = decode(tmp_path / "a.tif")
-    assert np.array_equal(picture.pixels, np.rot90(samples[..., :3], -1))
-    assert np.array_equal(picture.alpha, np.rot90(samples[..., 3], -1))
+    image = decode(tmp_path / "a.tif")
+    assert np.array_equal(image.pixels, np.rot90(samples[..., :3], -1))
+    assert np.array_equal(image.alpha, np.rot90(samples[..., 3], -1))
 
 
 def test_exif_loses_what_no_longer_holds(tmp_path):
@@ -290,7 +290,7 @@ def test_broken_exif_costs_nothing_but_itself(tmp_path):
 
 
 def test_exif_that_fails_half_way():
-    """A picture that lies on its side is worse than one without EXIF."""
+    """An image that lies on its side is worse than one without EXIF."""
 
     class Broken(Image.Exif):
         def get_ifd(self, tag):
@@ -305,10 +305,10 @@ def test_exif_that_fails_half_way():
 def test_profile_and_resolution(tmp_path, suffix):
     options = {} if suffix == ".webp" else {"dpi": (300, 150)}
     Image.fromarray(pattern()).save(tmp_path / f"a{suffix}", icc_profile=srgb_profile(), **options)
-    picture = decode(tmp_path / f"a{suffix}")
-    assert picture.icc_profile == srgb_profile()
+    image = decode(tmp_path / f"a{suffix}")
+    assert image.icc_profile == srgb_profile()
     if options:
-        assert picture.dpi == pytest.approx((300, 150), abs=0.02)
+        assert image.dpi == pytest.approx((300, 150), abs=0.02)
 
 
 def test_profile_must_fit_the_pixels(tmp_path):

@@ -11,17 +11,17 @@ from images_making import exif_block, pattern, profile_of, read_exif, srgb_profi
 from PIL import Image
 
 from gankit.errors import ImageError
-from gankit.images import FORMATS, Picture, decode, encode, from_array
+from gankit.images import FORMATS, DecodedImage, decode, encode, from_array
 from gankit.images.png import encode_png
 
 KINDS = [(dtype, channels) for dtype in (np.uint8, np.uint16) for channels in (1, 2, 3, 4)]
 
 
 def full(**changes):
-    """A picture with all metadata; its EXIF as decode() leaves it."""
-    picture = from_array(pattern(**{"dtype": np.uint8, "channels": 3} | changes))
-    profile = profile_of(b"GRAY") if picture.gray else srgb_profile()
-    return replace(picture, icc_profile=profile, exif=exif_block(1), dpi=(300.0, 300.0))
+    """An image with all metadata; its EXIF as decode() leaves it."""
+    image = from_array(pattern(**{"dtype": np.uint8, "channels": 3} | changes))
+    profile = profile_of(b"GRAY") if image.gray else srgb_profile()
+    return replace(image, icc_profile=profile, exif=exif_block(1), dpi=(300.0, 300.0))
 
 
 @pytest.mark.parametrize(("dtype", "channels"), KINDS)
@@ -40,28 +40,28 @@ def test_png_read_by_others(dtype, channels, height, width):
 
 @pytest.mark.parametrize(("dtype", "channels"), KINDS)
 def test_png_metadata_read_by_pillow(tmp_path, dtype, channels):
-    picture = full(dtype=dtype, channels=channels)
-    encode(picture, tmp_path / "a.png")
-    with Image.open(tmp_path / "a.png") as image:
-        image.verify()  # every chunk's checksum
-    with Image.open(tmp_path / "a.png") as image:
-        assert image.info["icc_profile"] == picture.icc_profile
-        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.02)
-        assert read_exif(image.info["exif"]) == read_exif(picture.exif)
+    image = full(dtype=dtype, channels=channels)
+    encode(image, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as pillow_image:
+        pillow_image.verify()  # every chunk's checksum
+    with Image.open(tmp_path / "a.png") as pillow_image:
+        assert pillow_image.info["icc_profile"] == image.icc_profile
+        assert pillow_image.info["dpi"] == pytest.approx((300, 300), abs=0.02)
+        assert read_exif(pillow_image.info["exif"]) == read_exif(image.exif)
     data = (tmp_path / "a.png").read_bytes()
     assert data[data.index(b"eXIf") + 4 :].startswith((b"II*\0", b"MM\0*"))  # as in the specification, no prefix
 
 
 @pytest.mark.parametrize(("dtype", "channels"), KINDS)
 def test_tiff_read_by_tifffile(tmp_path, dtype, channels):
-    picture = full(dtype=dtype, channels=channels)
-    encode(picture, tmp_path / "a.tif")
+    image = full(dtype=dtype, channels=channels)
+    encode(image, tmp_path / "a.tif")
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         page = file.pages[0]
-        assert np.array_equal(page.asarray(), picture.channels())
-        assert page.photometric.name == ("MINISBLACK" if picture.gray else "RGB")
+        assert np.array_equal(page.asarray(), image.channels())
+        assert page.photometric.name == ("MINISBLACK" if image.gray else "RGB")
         assert [e.name for e in page.extrasamples] == (["UNASSALPHA"] if channels in (2, 4) else [])
-        assert page.iccprofile == picture.icc_profile
+        assert page.iccprofile == image.icc_profile
         assert page.tags["XResolution"].value == (300, 1)
         codes = [tag.code for tag in page.tags]
         assert codes == sorted(codes)  # the specification asks for it
@@ -70,11 +70,11 @@ def test_tiff_read_by_tifffile(tmp_path, dtype, channels):
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_tiff_read_by_pillow(tmp_path, channels):
-    picture = full(channels=channels)
-    encode(picture, tmp_path / "a.tif")
-    with Image.open(tmp_path / "a.tif") as image:
-        assert np.array_equal(np.asarray(image), picture.channels())
-        exif = image.getexif()
+    image = full(channels=channels)
+    encode(image, tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as pillow_image:
+        assert np.array_equal(np.asarray(pillow_image), image.channels())
+        exif = pillow_image.getexif()
         assert exif[0x010F] == "Gankit Camera"
         assert exif.get_ifd(0x8769)[0x9003] == "2024:05:06 07:08:09"
         assert float(exif.get_ifd(0x8769)[0x829A]) == 1 / 250
@@ -85,16 +85,16 @@ def test_tiff_read_by_pillow(tmp_path, channels):
 @pytest.mark.parametrize(("dtype", "channels"), KINDS)
 def test_round_trip_is_exact(tmp_path, suffix, dtype, channels):
     """Pixels, alpha, kind, profile, EXIF and resolution come back as they were."""
-    picture = full(dtype=dtype, channels=channels)
-    encode(picture, tmp_path / f"a{suffix}")
+    image = full(dtype=dtype, channels=channels)
+    encode(image, tmp_path / f"a{suffix}")
     again = decode(tmp_path / f"a{suffix}")
-    assert np.array_equal(again.pixels, picture.pixels)
-    assert (again.alpha is None) == (picture.alpha is None)
-    assert again.alpha is None or np.array_equal(again.alpha, picture.alpha)
+    assert np.array_equal(again.pixels, image.pixels)
+    assert (again.alpha is None) == (image.alpha is None)
+    assert again.alpha is None or np.array_equal(again.alpha, image.alpha)
     assert again.pixels.dtype == dtype
-    assert again.gray == picture.gray
-    assert again.icc_profile == picture.icc_profile
-    assert again.dpi == pytest.approx(picture.dpi, abs=0.02)
+    assert again.gray == image.gray
+    assert again.icc_profile == image.icc_profile
+    assert again.dpi == pytest.approx(image.dpi, abs=0.02)
     main, sub, gps = read_exif(again.exif)
     assert main[0x010F] == "Gankit Camera"
     assert main[0x0112] == 1
@@ -110,25 +110,25 @@ def test_lossy_formats(tmp_path, suffix, dtype, channels):
     if channels in (1, 2):
         smooth = smooth[..., [0, 3]]
     samples = np.rint(smooth * np.iinfo(dtype).max).astype(dtype)[..., :channels]
-    picture = replace(from_array(samples), exif=exif_block(1))
-    picture = replace(picture, icc_profile=profile_of(b"GRAY") if picture.gray else srgb_profile())
-    encode(picture, tmp_path / f"a{suffix}")
-    with Image.open(tmp_path / f"a{suffix}") as image:
-        got = np.asarray(image.convert("RGB")).astype(int)
-        assert np.abs(got - picture.to_8bit().pixels).max() <= 8
-        assert read_exif(image.info["exif"]) == read_exif(picture.exif)
+    image = replace(from_array(samples), exif=exif_block(1))
+    image = replace(image, icc_profile=profile_of(b"GRAY") if image.gray else srgb_profile())
+    encode(image, tmp_path / f"a{suffix}")
+    with Image.open(tmp_path / f"a{suffix}") as pillow_image:
+        got = np.asarray(pillow_image.convert("RGB")).astype(int)
+        assert np.abs(got - image.to_8bit().pixels).max() <= 8
+        assert read_exif(pillow_image.info["exif"]) == read_exif(image.exif)
         if suffix == ".jpg":
-            assert image.mode == ("L" if picture.gray else "RGB")
-            assert image.info["icc_profile"] == picture.icc_profile
+            assert pillow_image.mode == ("L" if image.gray else "RGB")
+            assert pillow_image.info["icc_profile"] == image.icc_profile
         else:
-            assert image.info.get("icc_profile") == (None if picture.gray else picture.icc_profile)
+            assert pillow_image.info.get("icc_profile") == (None if image.gray else image.icc_profile)
 
 
 def test_transparent_webp_stays_transparent(tmp_path):
-    picture = full(channels=4)
-    encode(picture, tmp_path / "a.webp")
-    with Image.open(tmp_path / "a.webp") as image:
-        assert np.array_equal(np.asarray(image)[..., 3], picture.alpha)
+    image = full(channels=4)
+    encode(image, tmp_path / "a.webp")
+    with Image.open(tmp_path / "a.webp") as pillow_image:
+        assert np.array_equal(np.asarray(pillow_image)[..., 3], image.alpha)
 
 
 @pytest.mark.parametrize("suffix", [".bmp", ".jpg"])
@@ -138,7 +138,7 @@ def test_transparency_is_laid_on_white(tmp_path, suffix, dtype):
     pixels = np.full((32, 32, 3), top // 5, dtype)
     for share in (0, 0.5, 1):
         alpha = np.full((32, 32), round(top * share), dtype)
-        encode(Picture(pixels, alpha), tmp_path / f"a{suffix}")
+        encode(DecodedImage(pixels, alpha), tmp_path / f"a{suffix}")
         with Image.open(tmp_path / f"a{suffix}") as image:
             assert np.abs(np.asarray(image).astype(float) - (51 * share + 255 * (1 - share))).max() <= 1
 
@@ -195,8 +195,8 @@ def test_profile_of_another_space_is_not_written(tmp_path):
 def test_exif_too_long_for_jpeg(tmp_path):
     exif = Image.Exif()
     exif[0x010E] = "x" * 70000
-    picture = replace(full(), exif=exif.tobytes())
-    encode(picture, tmp_path / "a.jpg")
-    encode(picture, tmp_path / "a.png")
+    image = replace(full(), exif=exif.tobytes())
+    encode(image, tmp_path / "a.jpg")
+    encode(image, tmp_path / "a.png")
     assert decode(tmp_path / "a.jpg").exif is None
     assert len(decode(tmp_path / "a.png").exif) > 70000

@@ -1,4 +1,4 @@
-"""Odd EXIF, XMP and colour chunks: what can be kept is kept, and nothing of it costs the picture."""
+"""Odd EXIF, XMP and colour chunks: what can be kept is kept, and nothing of it costs the image."""
 
 import struct
 import sys
@@ -50,7 +50,7 @@ def raw_block(main, sub=(), interoperability=()):
 
 
 def save_turned(path, block):
-    """A picture of its format with this block, as a camera writes it: lying on its side."""
+    """An image of its format with this block, as a camera writes it: lying on its side."""
     if path.suffix == ".png":
         path.write_bytes(png_by_hand(pattern(), before=chunk(b"eXIf", block[6:])))
     else:
@@ -68,9 +68,9 @@ ODD_SUB = (0x9209, 16, 1, b"\xff" * 8)  # of BigTIFF; Pillow writes it as a LONG
 @pytest.mark.parametrize("target", ALL)
 def test_entries_that_cannot_be_written_are_left_out(tmp_path, source, target):
     save_turned(tmp_path / f"a{source}", raw_block([MAKER, SIDE, ODD_MAIN], [DATE, ODD_SUB]))
-    picture = decode(tmp_path / f"a{source}")
-    assert picture.pixels.shape == TURNED
-    encode(picture, tmp_path / f"b{target}")
+    image = decode(tmp_path / f"a{source}")
+    assert image.pixels.shape == TURNED
+    encode(image, tmp_path / f"b{target}")
     exif = parse_exif(decode(tmp_path / f"b{target}").exif)
     assert exif[0x010F] == "Maker"
     assert dict(exif.get_ifd(0x8769)) == {0x9003: "2024:05:06 07:08:09"}
@@ -78,7 +78,7 @@ def test_entries_that_cannot_be_written_are_left_out(tmp_path, source, target):
 
 
 def test_exif_given_by_hand_may_be_odd_too(tmp_path):
-    """encode() takes any Picture, not only decode()'s."""
+    """encode() takes any DecodedImage, not only decode()'s."""
     block = raw_block([MAKER, ODD_MAIN], [DATE, ODD_SUB])
     for suffix in ALL:
         encode(replace(from_array(pattern()), exif=block), tmp_path / f"a{suffix}")
@@ -86,7 +86,7 @@ def test_exif_given_by_hand_may_be_odd_too(tmp_path):
 
 
 @pytest.mark.parametrize("error", [struct.error("argument out of range"), TypeError(), KeyError("x"), SystemError("e")])
-def test_what_encoders_raise_concerns_one_picture(tmp_path, monkeypatch, error):
+def test_what_encoders_raise_concerns_one_image(tmp_path, monkeypatch, error):
     def fails(*_):
         raise error
 
@@ -100,7 +100,7 @@ def test_what_encoders_raise_concerns_one_picture(tmp_path, monkeypatch, error):
 
 @pytest.mark.parametrize("target", ALL)
 def test_interoperability_is_a_directory_again(tmp_path, target):
-    """Not the old file's offset: it tells Adobe RGB ("R03") in pictures without a profile."""
+    """Not the old file's offset: it tells Adobe RGB ("R03") in images without a profile."""
     block = raw_block([MAKER], [DATE], [(1, 2, 4, b"R03\0")])
     Image.fromarray(pattern()).save(tmp_path / "a.jpg", exif=block)
     encode(decode(tmp_path / "a.jpg"), tmp_path / f"b{target}")
@@ -184,11 +184,11 @@ def test_xmp_loses_what_no_longer_holds():
 
 
 def test_xmp_through_pillow():
-    image = Image.fromarray(pattern())
-    image.info["xmp"] = packet()
-    picture = from_pil(image)
-    assert picture.xmp == CLEAN
-    assert from_pil(to_pil(picture)).xmp == CLEAN
+    pillow_image = Image.fromarray(pattern())
+    pillow_image.info["xmp"] = packet()
+    image = from_pil(pillow_image)
+    assert image.xmp == CLEAN
+    assert from_pil(to_pil(image)).xmp == CLEAN
 
 
 def test_xmp_too_long_for_jpeg(tmp_path):
@@ -203,9 +203,9 @@ def test_xmp_too_long_for_jpeg(tmp_path):
 )
 def test_broken_xmp_in_a_png(tmp_path, body):
     (tmp_path / "a.png").write_bytes(png_by_hand(pattern(), before=chunk(b"iTXt", b"XML:com.adobe.xmp\0" + body)))
-    picture = decode(tmp_path / "a.png")
-    assert picture.xmp is None
-    assert np.array_equal(picture.pixels, pattern())
+    image = decode(tmp_path / "a.png")
+    assert image.xmp is None
+    assert np.array_equal(image.pixels, pattern())
 
 
 COLOUR = (
@@ -229,28 +229,28 @@ def chunks_of(data):
 @pytest.mark.parametrize("colour", [*([one] for one in COLOUR), [COLOUR[2], COLOUR[3]], []])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_png_keeps_what_its_values_mean(tmp_path, colour, channels):
-    """A linear 16-bit picture (gAMA 1.0) that loses its chunk is far too dark."""
+    """A linear 16-bit image (gAMA 1.0) that loses its chunk is far too dark."""
     samples = pattern(channels=channels, dtype=np.uint16)
     (tmp_path / "a.png").write_bytes(png_by_hand(samples, before=b"".join(chunk(*one) for one in colour)))
-    picture = decode(tmp_path / "a.png")
-    assert np.array_equal(picture.channels(), samples)  # no decoder applied it
-    encode(picture, tmp_path / "b.png")
+    image = decode(tmp_path / "a.png")
+    assert np.array_equal(image.channels(), samples)  # no decoder applied it
+    encode(image, tmp_path / "b.png")
     written = chunks_of((tmp_path / "b.png").read_bytes())
     assert [one for one in written if one[0] in dict(COLOUR)] == list(colour)
     names = [name for name, _ in written]
     assert names[0] == b"IHDR"
     assert all(names.index(name) < names.index(b"IDAT") for name, _ in colour)
-    with Image.open(tmp_path / "b.png") as image:
-        image.load()
-        assert image.info.get("gamma") == (1.0 if COLOUR[2] in colour else None)
+    with Image.open(tmp_path / "b.png") as pillow_image:
+        pillow_image.load()
+        assert pillow_image.info.get("gamma") == (1.0 if COLOUR[2] in colour else None)
 
 
 def test_png_colour_with_a_profile_and_in_other_formats(tmp_path):
-    picture = replace(from_array(pattern()), icc_profile=srgb_profile(), png_colour=(COLOUR[2],))
+    image = replace(from_array(pattern()), icc_profile=srgb_profile(), png_colour=(COLOUR[2],))
     for suffix in (".png", ".jpg", ".webp", ".tif", ".bmp"):
-        encode(picture, tmp_path / f"a{suffix}")
+        encode(image, tmp_path / f"a{suffix}")
         again = decode(tmp_path / f"a{suffix}")
-        assert again.png_colour == (picture.png_colour if suffix == ".png" else ())
+        assert again.png_colour == (image.png_colour if suffix == ".png" else ())
     assert decode(tmp_path / "a.png").icc_profile == srgb_profile()
 
 

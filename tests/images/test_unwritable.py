@@ -10,11 +10,11 @@ from images_making import pattern
 from gankit.errors import ImageError, OutputError
 from gankit.images import encode, from_array
 
-PICTURE = from_array(pattern())
+IMAGE = from_array(pattern())
 
 
 def refusing(monkeypatch, error):
-    """Let the first write of a picture file fail half-way, as a full disk does."""
+    """Let the first write of an image file fail half-way, as a full disk does."""
     real_open = Path.open
 
     def fake_open(self, *args, **kwargs):
@@ -48,7 +48,7 @@ def test_output_that_takes_nothing(tmp_path, monkeypatch, code, suffix):
     old.write_bytes(b"what was there")
     refusing(monkeypatch, OSError(code, os.strerror(code)))
     with pytest.raises(OutputError, match="cannot be written") as caught:
-        encode(PICTURE, old)
+        encode(IMAGE, old)
     assert str(old) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == [old.name]
@@ -59,7 +59,7 @@ def test_output_that_takes_nothing(tmp_path, monkeypatch, code, suffix):
 def test_interrupted(tmp_path, monkeypatch, error):
     refusing(monkeypatch, error)
     with pytest.raises(type(error)):
-        encode(PICTURE, tmp_path / "a.png")
+        encode(IMAGE, tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
 
 
@@ -69,7 +69,7 @@ def test_interrupted_before_the_rename(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        encode(PICTURE, tmp_path / "a.png")
+        encode(IMAGE, tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
 
 
@@ -81,7 +81,7 @@ def test_disk_really_full(monkeypatch):
     monkeypatch.setattr(Path, "open", lambda self, mode: real_open(Path("/dev/full"), "wb"))
     monkeypatch.setattr(Path, "unlink", lambda self, missing_ok: None)
     with pytest.raises(OutputError, match="No space left on device; free some space"):
-        encode(PICTURE, Path("/dev/shm/a.png"))
+        encode(IMAGE, Path("/dev/shm/a.png"))
 
 
 def test_pixels_are_on_the_disk_before_the_name(tmp_path, monkeypatch):
@@ -98,7 +98,7 @@ def test_pixels_are_on_the_disk_before_the_name(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "replace", replace)
-    encode(PICTURE, tmp_path / "a.png")
+    encode(IMAGE, tmp_path / "a.png")
     assert calls == [(tmp_path / "a.png").stat().st_size, "rename"]
 
 
@@ -111,41 +111,41 @@ def test_a_disk_that_answers_late(tmp_path, monkeypatch, code, error):
 
     monkeypatch.setattr(os, "fsync", fsync)
     if error is None:  # a file system that has no such thing
-        encode(PICTURE, tmp_path / "a.png")
+        encode(IMAGE, tmp_path / "a.png")
         assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
         return
     with pytest.raises(error, match=r"a\.png: cannot be written"):
-        encode(PICTURE, tmp_path / "a.png")
+        encode(IMAGE, tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
 
 
 def test_folder_is_gone(tmp_path):
     with pytest.raises(OutputError, match="the output folder is gone"):
-        encode(PICTURE, tmp_path / "gone" / "a.png")
+        encode(IMAGE, tmp_path / "gone" / "a.png")
 
 
 def test_name_is_a_folder(tmp_path):
     (tmp_path / "a.png").mkdir()
     with pytest.raises(ImageError, match="cannot be written"):
-        encode(PICTURE, tmp_path / "a.png")
+        encode(IMAGE, tmp_path / "a.png")
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
-def test_name_too_long_concerns_one_picture(tmp_path):
+def test_name_too_long_concerns_one_image(tmp_path):
     with pytest.raises(ImageError, match="cannot be written"):
-        encode(PICTURE, tmp_path / ("x" * 300 + ".png"))
+        encode(IMAGE, tmp_path / ("x" * 300 + ".png"))
     assert not list(tmp_path.iterdir())
 
 
 def test_long_name_that_still_fits(tmp_path):
-    encode(PICTURE, tmp_path / ("x" * 251 + ".png"))
+    encode(IMAGE, tmp_path / ("x" * 251 + ".png"))
 
 
 def test_mode_follows_the_umask(tmp_path):
-    """Not 0600, as files made by tempfile have: pictures are for others too."""
+    """Not 0600, as files made by tempfile have: images are for others too."""
     old = os.umask(0o022)
     try:
-        encode(PICTURE, tmp_path / "a.png")
+        encode(IMAGE, tmp_path / "a.png")
     finally:
         os.umask(old)
     assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o644

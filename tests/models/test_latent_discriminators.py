@@ -7,7 +7,7 @@ from torch import nn
 from gankit.models import cgan, dcgan
 
 
-def test_instance_norm_looks_at_one_picture_only():
+def test_instance_norm_looks_at_one_image_only():
     torch.manual_seed(0)
     x = torch.rand(3, 1, 32, 32)
     for norm, alone in (("instance", True), ("batch", False)):

@@ -28,7 +28,7 @@ def count(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def pictures(name, options, n=3):
+def images(name, options, n=3):
     torch.manual_seed(0)
     net = models.build(name, options).eval()
     facts = models.facts(name, options)
@@ -38,8 +38,8 @@ def pictures(name, options, n=3):
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_pictures_are_what_the_facts_say(name, options):
-    result, facts = pictures(name, options)
+def test_images_are_what_the_facts_say(name, options):
+    result, facts = images(name, options)
     assert facts.task == "generate"
     assert result.shape == (3, facts.channels, *facts.output_size)
     low, high = facts.value_range
@@ -54,7 +54,7 @@ def test_facts_name_the_norm(name, options):
 
 
 def test_dcgan_has_the_published_size():
-    # pytorch/examples: 3 576 704 parameters in the generator, 64×64 pictures
+    # pytorch/examples: 3 576 704 parameters in the generator, 64×64 images
     assert count(dcgan.Generator()) == 3_576_704
     assert models.facts("dcgan").output_size == (64, 64)
     assert count(dcgan.Discriminator()) == 2_765_568
@@ -77,7 +77,7 @@ def test_vae_has_the_published_size():
 )
 def test_dcgan_makes_the_size_of_its_kernels_and_its_discriminator_takes_it(kernels, side):
     widths = [8] * (len(kernels) - 1)
-    result, facts = pictures("dcgan", {"widths": widths, "kernels": kernels, "channels": 1})
+    result, facts = images("dcgan", {"widths": widths, "kernels": kernels, "channels": 1})
     assert facts.output_size == (side, side) == tuple(result.shape[2:])
     for norm in dcgan.NORMS:
         assert dcgan.Discriminator(widths, 1, kernels, norm)(result).shape == (3, 1)
@@ -126,7 +126,7 @@ def test_dense_discriminator():
 
 
 @pytest.mark.parametrize("body", cgan.BODIES)
-def test_class_changes_the_picture(body):
+def test_class_changes_the_image(body):
     torch.manual_seed(0)
     net = models.build("cgan", {"body": body, "widths": [8, 4]}).eval()
     z = torch.randn(1, 100).expand(10, 100)

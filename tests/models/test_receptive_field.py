@@ -33,6 +33,6 @@ def test_dilation_counts():
     assert halo(nn.Sequential(nn.Conv2d(3, 4, 3, padding=2, dilation=2), nn.ReLU(), nn.Conv2d(4, 3, 5, padding=2))) == 4
 
 
-def test_whole_picture_norm_has_no_halo():
+def test_whole_image_norm_has_no_halo():
     with pytest.raises(ValueError, match="InstanceNorm2d"):
         halo(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.InstanceNorm2d(4)))

@@ -131,7 +131,7 @@ def test_patchgan_judges_the_papers_patches(layers, side):
 
 
 def test_patchgan_has_the_published_layers():
-    # 70×70 with BatchNorm on joined pictures, as pix2pix has it: 2 768 705 parameters in the authors' code
+    # 70×70 with BatchNorm on joined images, as pix2pix has it: 2 768 705 parameters in the authors' code
     net = PatchGAN(in_channels=6, norm="batch")
     assert sum(item.numel() for item in net.parameters()) == 2_768_705
     assert net(torch.rand(1, 6, 256, 256)).shape == (1, 1, 30, 30)

@@ -7,9 +7,9 @@ from torch import nn
 
 from gankit import models
 from gankit.backends.base import Request
+from gankit.backends.choice.parity import compare, reference
+from gankit.backends.cpu.streaming import Stream
 from gankit.backends.eager import EagerBackend, bf16_on_cpu
-from gankit.backends.parity import compare, reference
-from gankit.backends.streaming import Stream
 from gankit.models.receptive_field import halo
 from gankit.models.values import MEAN, STD, Standardise
 from tests.models.test_receptive_field import seen
@@ -54,12 +54,12 @@ def built(key):
     return net, models.facts(name, options)
 
 
-def streamed(module, picture, scale, band_bytes):
-    """In bands, after another picture that must leave nothing behind."""
-    stream, rows = Stream(module, band_bytes), []
+def streamed(module, image, scale, strip_bytes):
+    """In strips, after another image that must leave nothing behind."""
+    stream, rows = Stream(module, strip_bytes), []
     with torch.inference_mode():
         stream.run(torch.rand(1, 3, 36, 8), lambda part: part, lambda part, row: None)
-        stream.run(picture, lambda part: part, lambda part, row: rows.append((row, part.clone())))
+        stream.run(image, lambda part: part, lambda part, row: rows.append((row, part.clone())))
     assert [row for row, _ in rows] == [sum(part.shape[2] for _, part in rows[:index]) for index in range(len(rows))]
     return torch.cat([part for _, part in rows], 2)
 
@@ -72,46 +72,46 @@ def test_the_halo_is_what_the_gradient_reaches(key):
     assert halo(net) == halo(for_inference(net))
 
 
-@pytest.mark.parametrize("band_bytes", [1, 3000, 1 << 30])
+@pytest.mark.parametrize("strip_bytes", [1, 3000, 1 << 30])
 @pytest.mark.parametrize("key", NETS)
-def test_bands_equal_the_whole(key, band_bytes):
+def test_strips_equal_the_whole(key, strip_bytes):
     net, facts = built(key)
-    picture = torch.rand(1, 3, 68, 12)
+    image = torch.rand(1, 3, 68, 12)
     with torch.no_grad():
-        expected = net(picture)
+        expected = net(image)
     assert expected.std() > 0.01
     assert expected.shape == (1, 3, 68 * facts.scale, 12 * facts.scale)
-    streams = streamed(for_inference(net), picture, facts.scale, band_bytes)
+    streams = streamed(for_inference(net), image, facts.scale, strip_bytes)
     torch.testing.assert_close(streams, expected, rtol=0, atol=5e-6)
 
 
 @pytest.mark.parametrize("height", [1, 2, 3, 17, 33])
 @pytest.mark.parametrize("key", ["msrresnet", "msrresnet ×3", "srvgg"])
-def test_low_pictures(key, height):
+def test_low_images(key, height):
     net, facts = built(key)
-    picture = torch.rand(1, 3, height, 5)
-    torch.testing.assert_close(streamed(for_inference(net), picture, facts.scale, 1), net(picture), rtol=0, atol=5e-6)
+    image = torch.rand(1, 3, height, 5)
+    torch.testing.assert_close(streamed(for_inference(net), image, facts.scale, 1), net(image), rtol=0, atol=5e-6)
 
 
 @pytest.mark.parametrize("key", NETS)
 def test_the_eager_engine_streams_them(key):
     net, facts = built(key)
-    picture = torch.rand(2, 3, 36, 20)
+    image = torch.rand(2, 3, 36, 20)
     with EagerBackend().load(Request(net, facts)) as engine:
-        assert engine.wants == "pictures"
-        assert (engine.run(picture) - reference(net, picture)).abs().max() < 1e-5
+        assert engine.wants == "images"
+        assert (engine.run(image) - reference(net, image)).abs().max() < 1e-5
 
 
 @pytest.mark.skipif(not bf16_on_cpu(), reason="this CPU has no bf16")
 @pytest.mark.parametrize("key", ["esrgan ×2", "msrresnet", "srgan of eriklindernoren"])
 def test_bf16_is_near(key):
     net, facts = built(key)
-    picture = torch.rand(1, 3, 36, 20)
+    image = torch.rand(1, 3, 36, 20)
     with EagerBackend().load(Request(net, facts, "bf16")) as engine:
-        assert compare(engine.run(picture), reference(net, picture)).psnr > 35
+        assert compare(engine.run(image), reference(net, image)).psnr > 35
 
 
-def test_whole_picture_norms_are_told():
+def test_whole_image_norms_are_reported():
     facts = models.facts("fast_srgan")
     assert facts.norm == "instance"
     net = models.build("fast_srgan", SMALL).eval()
@@ -175,10 +175,10 @@ def test_the_options_of_the_facts_build_the_network_again(key):
 
 
 def test_fixed_values_stay_fixed_in_training():
-    layer, picture = Standardise(MEAN, STD).train(), torch.rand(2, 3, 5, 5)
+    layer, image = Standardise(MEAN, STD).train(), torch.rand(2, 3, 5, 5)
     mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (MEAN, STD))
     for _ in range(2):
-        torch.testing.assert_close(layer(picture), (picture - mean) / std, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(layer(image), (image - mean) / std, atol=1e-6, rtol=1e-6)
     assert not list(layer.parameters())
     assert not nn.Sequential(layer).train()[0].norm.training
 

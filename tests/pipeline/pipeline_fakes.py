@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 
 from gankit.backends.base import Engine
-from gankit.backends.parity import Parity
+from gankit.backends.choice.parity import Parity
 
 
 class Repeat(Engine):
@@ -49,5 +49,5 @@ class NetEngine(Engine):
 
 
 def selection(engine):
-    """What ``gankit.backends.choose.select`` gives."""
+    """What ``gankit.backends.choice.select.select`` gives."""
     return SimpleNamespace(engine=engine, parity=Parity(70.0, 0.001), summary="a fake", measured=())

@@ -1,4 +1,4 @@
-"""Which pictures are found, and the names of their results."""
+"""Which images are found, and the names of their results."""
 
 import os
 import subprocess
@@ -117,7 +117,7 @@ def test_own_results_beside_the_sources_are_not_read_again(tree):
 
 
 def test_results_among_their_sources_are_not_read_again(tree):
-    (tree / "d_x4.png").touch()  # of no d.png: a picture like others
+    (tree / "d_x4.png").touch()  # of no d.png: an image like others
     first = collect([tree], tree, suffix="_x4")
     assert names(first, tree) == ["a_x4.png", "b_x4.JPG", "d_x4_x4.png", "sub/c_x4.png"]
     for job in first.jobs:
@@ -174,8 +174,8 @@ def test_a_target_that_is_a_source_is_refused(tree):
     [
         ("missing", "no such file or folder"),
         ("*.gif", "no file matches"),
-        ("notes.txt", "not a picture by its name"),
-        ("empty", "no pictures found"),
+        ("notes.txt", "not an image by its name"),
+        ("empty", "no images found"),
         ("loop.png", "Too many levels of symbolic links"),
     ],
 )
@@ -205,7 +205,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tree, tmp_path, monkeypatch):
         collect([tree], tmp_path / "out")
 
 
-def test_a_folder_below_that_cannot_be_listed_is_told(tree, tmp_path, monkeypatch):
+def test_a_folder_below_that_cannot_be_listed_is_reported(tree, tmp_path, monkeypatch):
     (tree / "locked").mkdir()
     scandir = os.scandir
 
@@ -264,7 +264,7 @@ def test_folders_of_somebody_else():
 
 
 def test_links_to_folders_are_not_followed(tree, tmp_path):
-    """``l -> .`` would give each picture 40 times, and two of them never end."""
+    """``l -> .`` would give each image 40 times, and two of them never end."""
     for name in ("l", "m", "sub/up"):
         (tree / name).symlink_to(tree)
     expected = ["a.png", "b.JPG", "sub/c.png"]
@@ -277,7 +277,7 @@ def test_links_to_folders_are_not_followed(tree, tmp_path):
     assert names(collect([tree / "l"], tmp_path / "out"), tmp_path / "out") == expected
 
 
-def test_links_to_files_are_pictures_of_their_own(tree, tmp_path):
+def test_links_to_files_are_images_of_their_own(tree, tmp_path):
     (tree / "z.png").symlink_to("a.png")
     assert names(collect([tree], tmp_path / "out"), tmp_path / "out") == ["a.png", "b.JPG", "z.png", "sub/c.png"]
     (tmp_path / "link").symlink_to(tree)
@@ -294,7 +294,7 @@ def test_other_files_among_several_are_ignored(tree, tmp_path):
     found = collect(given, tmp_path / "out")
     assert names(found, tmp_path / "out") == ["a.png", "b.JPG"]
     assert found.ignored == 1
-    with pytest.raises(UsageError, match="no pictures found"):
+    with pytest.raises(UsageError, match="no images found"):
         collect([tree / "notes.txt", tree / "notes.txt"], tmp_path / "out")
     with pytest.raises(UsageError, match="no such file"):
         collect([tree / "a.png", tree / "missing.txt"], tmp_path / "out")

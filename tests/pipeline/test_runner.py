@@ -12,7 +12,7 @@ import pytest
 
 from gankit.backends.base import EngineMemoryError
 from gankit.errors import BackendError, ImageError, OutputError
-from gankit.images import Picture
+from gankit.images import DecodedImage
 from gankit.pipeline.inputs import Job
 from gankit.pipeline.items import Together
 from gankit.pipeline.runner import Runner
@@ -30,13 +30,13 @@ def jobs(tmp_path):
     return [Job(tmp_path / f"{index}.png", tmp_path / "out" / f"{index}.png") for index in range(12)]
 
 
-def picture(path):
-    return Picture(np.full((4, 5, 3), int(path.stem), np.uint8))
+def image(path):
+    return DecodedImage(np.full((4, 5, 3), int(path.stem), np.uint8))
 
 
 def double(item, watch):
     watch(1.0)
-    return Picture(item.pixels.repeat(2, axis=0).repeat(2, axis=1))
+    return DecodedImage(item.pixels.repeat(2, axis=0).repeat(2, axis=1))
 
 
 def save(item, target):
@@ -44,11 +44,11 @@ def save(item, target):
 
 
 def runner(**options):
-    return Runner(**{"decode": picture, "work": double, "encode": save, "cost": lambda item: 100} | options)
+    return Runner(**{"decode": image, "work": double, "encode": save, "cost": lambda item: 100} | options)
 
 
 @pytest.mark.parametrize(("decoders", "encoders"), [(1, 1), (3, 4)])
-def test_each_picture_is_done_once(jobs, decoders, encoders):
+def test_each_image_is_done_once(jobs, decoders, encoders):
     states = []
     reports = runner(decoders=decoders, encoders=encoders, progress=states.append).run(jobs)
     assert [report.source for report in reports] == [job.source for job in jobs]
@@ -68,14 +68,14 @@ def together(work, like=shapes):
     return Together(like, work, most=4)
 
 
-def test_pictures_that_are_alike_share_a_call(jobs):
+def test_images_that_are_alike_share_a_call(jobs):
     """The first call waits until all are decoded, so that what then lies there is known."""
     calls, decoded = [], threading.Semaphore(0)
 
     def decode(path):
         decoded.release()
         wide = path.stem in ("5", "6", "7")
-        return Picture(np.full((4, 9 if wide else 5, 3), int(path.stem), np.uint8))
+        return DecodedImage(np.full((4, 9 if wide else 5, 3), int(path.stem), np.uint8))
 
     def work(items):
         for _ in range(6 if not calls else 0):  # one in hand, four in the queue, one in the decoder's hands
@@ -120,19 +120,19 @@ def test_where_a_call_of_several_fails_each_is_done_alone(jobs):
     def decode(path):
         if path.stem == "3":
             begun.set()
-        return picture(path)
+        return image(path)
 
     with pytest.raises(ZeroDivisionError, match="ours"):
         runner(decode=decode, work=wait, together=together(at_fault), max_bytes=10**6).run(jobs)
 
 
-def test_a_broken_picture_does_not_stop_the_others(jobs):
+def test_a_broken_image_does_not_stop_the_others(jobs):
     def decode(path):
         if path.stem == "3":
             raise ImageError(path, "truncated")
         if path.stem == "4":
             raise FileNotFoundError(errno.ENOENT, "No such file or directory")
-        return picture(path)
+        return image(path)
 
     def work(item, watch):
         if item.pixels[0, 0, 0] == 5:
@@ -162,7 +162,7 @@ def test_an_output_that_takes_no_more_stops_the_run(jobs, error):
 
     def decode(path):
         begun.append(path)
-        return picture(path)
+        return image(path)
 
     def encode(item, target):
         if item.pixels[0, 0, 0] == 2:
@@ -187,7 +187,7 @@ def test_a_fault_of_ours_keeps_its_traceback(jobs, where):
     assert any(entry.name == "at_fault" for entry in caught.traceback)
 
 
-def test_memory_that_the_engine_has_not_fails_one_picture(jobs):
+def test_memory_that_the_engine_has_not_fails_one_image(jobs):
     def work(item, watch):
         if item.pixels[0, 0, 0] == 2:
             raise EngineMemoryError("out of memory on cuda with tile 512×512: set a smaller --tile")
@@ -226,8 +226,8 @@ def test_an_interrupt_lets_the_file_being_written_finish(jobs):
     assert not jobs[1].target.exists()
 
 
-def test_a_stop_reaches_the_middle_of_a_picture(jobs):
-    """The engine may need minutes for one picture; a full disk must not wait for it."""
+def test_a_stop_reaches_the_middle_of_a_image(jobs):
+    """The engine may need minutes for one image; a full disk must not wait for it."""
     steps = []
 
     def work(item, watch):
@@ -246,7 +246,7 @@ def test_a_stop_reaches_the_middle_of_a_picture(jobs):
     assert len(steps) < 400
 
 
-def test_pictures_in_flight_are_bounded(jobs):
+def test_images_in_flight_are_bounded(jobs):
     lock, held, most = threading.Lock(), 0, 0
 
     def decode(path):
@@ -254,7 +254,7 @@ def test_pictures_in_flight_are_bounded(jobs):
         with lock:
             held += 1
             most = max(most, held)
-        return picture(path)
+        return image(path)
 
     def encode(item, target):
         nonlocal held
@@ -267,8 +267,8 @@ def test_pictures_in_flight_are_bounded(jobs):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_threads_that_wait_keep_no_picture(jobs, fails):
-    """The last picture waits for the decoder; until it is there, all others have to be gone."""
+def test_threads_that_wait_keep_no_image(jobs, fails):
+    """The last image waits for the decoder; until it is there, all others have to be gone."""
     made, left = [], []
 
     def remembered(item):
@@ -282,7 +282,7 @@ def test_threads_that_wait_keep_no_picture(jobs, fails):
                 gc.collect()
                 time.sleep(0.005)
             left.append(sum(one() is not None for one in made))
-        return remembered(picture(path))
+        return remembered(image(path))
 
     def work(item, watch):
         if fails:
@@ -293,7 +293,7 @@ def test_threads_that_wait_keep_no_picture(jobs, fails):
     assert left == [0]
 
 
-def test_a_stop_does_not_wait_for_broken_pictures(jobs):
+def test_a_stop_does_not_wait_for_broken_images(jobs):
     begun = []
 
     def decode(path):
@@ -301,7 +301,7 @@ def test_a_stop_does_not_wait_for_broken_pictures(jobs):
         if len(begun) > 1:
             time.sleep(0.02)
             raise ImageError(path, "broken")
-        return picture(path)
+        return image(path)
 
     def work(item, watch):
         raise KeyboardInterrupt
@@ -311,6 +311,6 @@ def test_a_stop_does_not_wait_for_broken_pictures(jobs):
     assert len(begun) < len(jobs) // 2
 
 
-def test_a_picture_above_the_bound_goes_alone(jobs):
+def test_a_image_above_the_bound_goes_alone(jobs):
     reports = runner(max_bytes=10).run(jobs)
     assert {report.status for report in reports} == {"done"}

@@ -1,4 +1,4 @@
-"""Sampler: what decides a picture, on every backend and batch; classes, truncation, paths, reconstructions."""
+"""Sampler: what decides an image, on every backend and batch; classes, truncation, paths, reconstructions."""
 
 from itertools import pairwise
 
@@ -33,7 +33,7 @@ def test_a_latent_depends_on_seed_and_index_alone():
 
 
 def test_latents_are_what_they_were():
-    # Fixed here: other numbers would be other pictures for every seed that a user has kept.
+    # Fixed here: other numbers would be other images for every seed that a user has kept.
     expected = np.random.Generator(np.random.Philox(key=np.array([2**64 - 1, 7], np.uint64))).standard_normal(3)
     assert np.array_equal(latent(2**64 - 1, 7, 3), expected.astype(np.float32))
     assert latent(0, 0, 2).dtype == np.float32
@@ -69,7 +69,7 @@ def test_arc_between_latents():
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_same_seed_same_pictures_for_every_batch(make, name):
+def test_same_seed_same_images_for_every_batch(make, name):
     whole = make(name, batch=64).sample(70, seed=9)
     facts = models.facts(name, OPTIONS[name])
     assert whole.shape == (70, *facts.output_size, facts.channels)
@@ -82,7 +82,7 @@ def test_same_seed_same_pictures_for_every_batch(make, name):
     assert np.abs(make(name).sample(3, seed=8).astype(int) - fewer).max() > 1
 
 
-def test_pictures_are_the_modules(make):
+def test_images_are_the_modules(make):
     sampler = make("cgan")
     module = sampler.loaded.generator
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_pictures_are_the_modules(make):
 
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_same_seed_same_pictures_on_every_backend(make, name, backend):
+def test_same_seed_same_images_on_every_backend(make, name, backend):
     pytest.importorskip(backend)
     sampler = make(name, backend=backend, batch=5)
     result = sampler.sample(12, seed=3)
@@ -129,7 +129,7 @@ def test_the_gate_refuses(make, monkeypatch):
         make(device="cpu").sample(1)
 
 
-def test_values_that_are_not_finite_are_no_picture(make, monkeypatch):
+def test_values_that_are_not_finite_are_no_image(make, monkeypatch):
     sampler = make()
     sampler.start()
     monkeypatch.setattr(sampler.start(), "run", lambda *_: torch.full((1, 3, 8, 12), torch.nan))
@@ -152,7 +152,7 @@ def test_a_stream_gives_what_is_asked_for(make):
     whole = sampler.sample(30, seed=6, classes=2)
     found = dict(sampler.stream([29, 3, 11, 4, 0, 17], 6, 2))
     assert list(found) == [29, 3, 11, 4, 0, 17]
-    assert all(np.abs(picture.astype(int) - whole[index]).max() <= 1 for index, picture in found.items())
+    assert all(np.abs(image.astype(int) - whole[index]).max() <= 1 for index, image in found.items())
 
 
 def test_paths(make):
@@ -169,21 +169,21 @@ def test_paths(make):
 def test_reconstruct(make):
     sampler = make("vae", batch=3)
     generator = sampler.loaded.generator
-    pictures = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 1), dtype=np.uint8)
-    result = sampler.reconstruct(pictures)
+    images = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 1), dtype=np.uint8)
+    result = sampler.reconstruct(images)
     with torch.no_grad():
-        values = generator.reconstruct(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255)[0]
+        values = generator.reconstruct(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)[0]
     assert np.abs(result - (values * 255).round().permute(0, 2, 3, 1).numpy()).max() <= 1
-    assert np.array_equal(sampler.reconstruct(pictures[..., 0]), result[..., 0])
-    assert sampler.reconstruct(pictures[:0]).shape == (0, 8, 8, 1)
+    assert np.array_equal(sampler.reconstruct(images[..., 0]), result[..., 0])
+    assert sampler.reconstruct(images[:0]).shape == (0, 8, 8, 1)
 
 
-def test_a_trained_vae_gives_its_own_pictures_back(data):
+def test_a_trained_vae_gives_its_own_images_back(data):
     sampler = Sampler(data / "checkpoints" / "mnist_vae.pth")
-    pictures = sampler.sample(64)
-    again = sampler.reconstruct(pictures)
-    own = np.square(again.astype(float) - pictures).mean()
-    others = np.square(again.astype(float) - np.roll(pictures, 1, 0)).mean()
+    images = sampler.sample(64)
+    again = sampler.reconstruct(images)
+    own = np.square(again.astype(float) - images).mean()
+    others = np.square(again.astype(float) - np.roll(images, 1, 0)).mean()
     assert own < others / 8
 
 
@@ -218,7 +218,7 @@ def test_wrong_arguments(make, name, call, words):
         ({"backend": "eagre"}, "did you mean 'eager'"),
     ],
 )
-def test_wrong_options_are_told_at_once(options, words):
+def test_wrong_options_are_reported_at_once(options, words):
     with pytest.raises(UsageError, match=words):
         Sampler("gan", **options)
 
@@ -262,8 +262,8 @@ def test_lenet_reads_the_asked_digit(data):
     """The whole way: keys, how class and latent join, epsilons, value range. About 61 % of these are legible."""
     lenet = LeNet()
     lenet.load_state_dict(torch.load(data / "checkpoints" / "mnist_lenet.pth", map_location="cpu", weights_only=True))
-    pictures = Sampler(data / "checkpoints" / "mnist_cwgan_gp.pth").sample(1000)
-    x = torch.from_numpy(pictures[..., 0]).float()[:, None] / 255
+    images = Sampler(data / "checkpoints" / "mnist_cwgan_gp.pth").sample(1000)
+    x = torch.from_numpy(images[..., 0]).float()[:, None] / 255
     with torch.no_grad():
         read = lenet(nn.functional.interpolate(x, (32, 32), mode="bilinear")).argmax(1)
     right = (read == torch.arange(1000) % 10).float().mean().item()

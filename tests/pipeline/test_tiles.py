@@ -34,23 +34,23 @@ def net():
 )
 @pytest.mark.parametrize("batch", [1, 5])
 def test_tiled_is_untiled(net, height, width, tile, batch):
-    picture = torch.rand(1, 3, height, width)
-    whole = net(picture)
-    tiled = run_tiled(NetEngine(net), picture, scale=2, halo=HALO, tile=tile, batch=batch)
+    image = torch.rand(1, 3, height, width)
+    whole = net(image)
+    tiled = run_tiled(NetEngine(net), image, scale=2, halo=HALO, tile=tile, batch=batch)
     assert tiled.shape == whole.shape
     torch.testing.assert_close(tiled, whole, rtol=0, atol=2e-6)
 
 
 def test_a_smaller_halo_is_seen(net):
     """The test above can fail: half the halo gives other pixels."""
-    picture = torch.rand(1, 3, 70, 70)
-    tiled = run_tiled(NetEngine(net), picture, scale=2, halo=HALO // 2, tile=40)
-    assert (tiled - net(picture)).abs().max() > 1e-4
+    image = torch.rand(1, 3, 70, 70)
+    tiled = run_tiled(NetEngine(net), image, scale=2, halo=HALO // 2, tile=40)
+    assert (tiled - net(image)).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("multiple", [1, 2, 4])
 @pytest.mark.parametrize("halo", [0, 3, 8])
-def test_a_plan_covers_the_picture_once(halo, multiple):
+def test_a_plan_covers_the_image_once(halo, multiple):
     for height, width, tile in itertools.product((4, 36, 100), (8, 52, 64), (24, 32, 64)):
         cut = plan(height, width, tile, halo, multiple)
         seen = torch.zeros(height, width, dtype=torch.int)
@@ -70,7 +70,7 @@ def test_too_small_a_tile_names_the_least():
     with pytest.raises(UsageError, match=r"tile 80 is too small.*at least 81"):
         plan(200, 200, 80, 40)
     assert plan(200, 200, 81, 40)
-    assert plan(80, 80, 80, 40)  # covers the picture: no cut, no halo
+    assert plan(80, 80, 80, 40)  # covers the image: no cut, no halo
 
 
 @pytest.mark.parametrize(("height", "width"), [(512, 768), (3000, 4000), (100, 9000), (20000, 20000), (5, 5)])
@@ -80,7 +80,7 @@ def test_auto_tile_stays_within_its_bound(height, width):
     assert plan(height, width, (tall, wide), 40).waste < 2.7
 
 
-def test_auto_tile_takes_the_whole_picture_where_it_fits():
+def test_auto_tile_takes_the_whole_image_where_it_fits():
     assert auto_tile(256, 256, 40, 65536) == (256, 256)
     assert auto_tile(10, 4000, 40, 65536) == (10, 4000)
 
@@ -92,10 +92,10 @@ def test_auto_tile_never_goes_below_the_halo():
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
 def test_integers_stay_integers(dtype):
-    picture = torch.randint(0, 255, (2, 3, 50, 41)).to(dtype)
-    result = run_tiled(Repeat(4), picture, scale=4, halo=3, tile=16, batch=7)
+    image = torch.randint(0, 255, (2, 3, 50, 41)).to(dtype)
+    result = run_tiled(Repeat(4), image, scale=4, halo=3, tile=16, batch=7)
     assert result.dtype == dtype
-    expected = picture.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    expected = image.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
     assert torch.equal(result.int(), expected.int())
 
 
@@ -108,8 +108,8 @@ def test_tiles_are_equal_and_batched():
     assert done == [0.25, 0.5, 0.75, 1.0]
 
 
-def test_an_engine_that_wants_pictures_gets_them_whole():
-    engine = Repeat(2, wants="pictures")
+def test_an_engine_that_wants_images_gets_them_whole():
+    engine = Repeat(2, wants="images")
     run_tiled(engine, torch.zeros(1, 3, 200, 100), scale=2, halo=4, tile=16)
     assert engine.shapes == [(1, 3, 200, 100)]
 
@@ -117,9 +117,9 @@ def test_an_engine_that_wants_pictures_gets_them_whole():
 @pytest.mark.parametrize("dtype", [torch.uint16, torch.float32])
 def test_other_sizes_than_the_multiple_are_continued_and_cropped(dtype):
     engine = Repeat(2)
-    picture = torch.randint(0, 255, (1, 3, 61, 30)).to(dtype)
-    result = run_tiled(engine, picture, scale=2, halo=2, multiple=8, tile=24)
-    assert torch.equal(result.int(), picture.repeat_interleave(2, 2).repeat_interleave(2, 3).int())
+    image = torch.randint(0, 255, (1, 3, 61, 30)).to(dtype)
+    result = run_tiled(engine, image, scale=2, halo=2, multiple=8, tile=24)
+    assert torch.equal(result.int(), image.repeat_interleave(2, 2).repeat_interleave(2, 3).int())
     assert all(height % 8 == 0 and width % 8 == 0 for *_, height, width in engine.shapes)
 
 

@@ -1,4 +1,4 @@
-"""Pictures through translation networks: any size, the same size out, colours and transparency as they should be."""
+"""Images through translation networks: any size, the same size out, colours and transparency as they should be."""
 
 import numpy as np
 import pytest
@@ -11,15 +11,15 @@ from gankit.backends.base import Request
 from gankit.backends.eager import EagerBackend
 from gankit.checkpoints import save
 from gankit.errors import CheckpointError, UsageError
-from gankit.images import Picture, decode
+from gankit.images import DecodedImage, decode
 from gankit.models import build
 from gankit.models.facts import Facts
 from gankit.pipeline.runner import Runner
 from gankit.pipeline.translation import TranslationStage
 
 
-def picture(height, width, seed=0):
-    """A smooth picture, every part of it different."""
+def image(height, width, seed=0):
+    """A smooth image, every part of it different."""
     small = np.random.default_rng(seed).integers(0, 256, (height // 6 + 2, width // 6 + 2, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 
@@ -53,7 +53,7 @@ def by_hand(net, pixels, multiple):
 @pytest.mark.parametrize("backend", ["eager", "onnxruntime", "openvino"])
 def test_any_size_in_and_the_same_out(weights, size, backend):
     path, net = weights
-    pixels = picture(*size)
+    pixels = image(*size)
     with Translator(path, backend=backend, precision="fp32") as translator:
         result = translator(pixels)
     assert result.shape == pixels.shape
@@ -63,16 +63,16 @@ def test_any_size_in_and_the_same_out(weights, size, backend):
 
 
 @pytest.mark.parametrize("backend", ["eager", "onnxruntime", "openvino"])
-def test_pictures_of_one_size_share_a_call(weights, tmp_path, monkeypatch, backend):
-    """Batched or not, a whole-picture norm sees one picture. The engine waits till the queue of 4 is full or done."""
+def test_images_of_one_size_share_a_call(weights, tmp_path, monkeypatch, backend):
+    """Batched or not, a whole-image norm sees one image. The engine waits till the queue of 4 is full or done."""
     path, net = weights
     sizes = [(32, 48)] * 5 + [(33, 50)] + [(32, 48)] * 2
     folder = tmp_path / "in"
     folder.mkdir()
     for index, size in enumerate(sizes):
-        Image.fromarray(picture(*size, seed=index)).save(folder / f"{index}.png")
+        Image.fromarray(image(*size, seed=index)).save(folder / f"{index}.png")
     counts = []
-    many, others = TranslationStage.pictures, Runner._others
+    many, others = TranslationStage.images, Runner._others
 
     def wait(self, first, decoded):
         with decoded._stop.condition:
@@ -80,28 +80,26 @@ def test_pictures_of_one_size_share_a_call(weights, tmp_path, monkeypatch, backe
         return others(self, first, decoded)
 
     monkeypatch.setattr(Runner, "_others", wait)
-    monkeypatch.setattr("gankit.pipeline.pictures._hands", lambda: {})  # one decoder, whatever the machine
-    monkeypatch.setattr(
-        TranslationStage, "pictures", lambda self, items: counts.append(len(items)) or many(self, items)
-    )
+    monkeypatch.setattr("gankit.pipeline.images._hands", lambda: {})  # one decoder, whatever the machine
+    monkeypatch.setattr(TranslationStage, "images", lambda self, items: counts.append(len(items)) or many(self, items))
     with Translator(path, backend=backend, precision="fp32", batch=4) as translator:
         report = translator.run(folder, tmp_path / "out")
     assert not report.failures
     assert counts == [4, 2], "0 to 3; then 4 alone, since 5 is of another size, 5 alone, 6 and 7"
     for index, size in enumerate(sizes):
-        wanted = by_hand(net, picture(*size, seed=index), 4)
+        wanted = by_hand(net, image(*size, seed=index), 4)
         assert np.abs(decode(tmp_path / "out" / f"{index}.png").pixels.astype(int) - wanted).max() <= 1
 
 
-def test_a_batch_of_pictures_equals_one_after_another(weights):
+def test_a_batch_of_images_equals_one_after_another(weights):
     path, _ = weights
-    pictures = [Picture(picture(32, 48, seed), alpha=picture(32, 48, seed)[..., 0].copy()) for seed in range(3)]
+    images = [DecodedImage(image(32, 48, seed), alpha=image(32, 48, seed)[..., 0].copy()) for seed in range(3)]
     with Translator(path, backend="eager", precision="fp32", batch=3) as translator:
         stage = translator._engines.fast()
-        assert stage.together(pictures[0]) == 3
-        results = stage.pictures(pictures)
-        alone = [stage.picture(item) for item in pictures]
-    for result, other, item in zip(results, alone, pictures, strict=True):
+        assert stage.together(images[0]) == 3
+        results = stage.images(images)
+        alone = [stage.image(item) for item in images]
+    for result, other, item in zip(results, alone, images, strict=True):
         assert np.abs(result.pixels.astype(int) - other.pixels).max() <= 1
         assert np.array_equal(result.alpha, item.alpha)
         assert result.pixels.flags.c_contiguous
@@ -110,13 +108,13 @@ def test_a_batch_of_pictures_equals_one_after_another(weights):
 def test_auto_finds_an_engine(weights):
     path, net = weights
     with Translator(path) as translator:
-        result = translator(picture(40, 40))
-    assert np.abs(result.astype(int) - by_hand(net, picture(40, 40), 4)).mean() < 2
+        result = translator(image(40, 40))
+    assert np.abs(result.astype(int) - by_hand(net, image(40, 40), 4)).mean() < 2
 
 
 def test_transparency_stays_and_gray_gets_colours(weights, tmp_path):
     path, net = weights
-    colours, alpha = picture(24, 28), picture(24, 28, 1)[..., 0]
+    colours, alpha = image(24, 28), image(24, 28, 1)[..., 0]
     Image.fromarray(np.dstack([colours, alpha])).save(tmp_path / "a.png")
     Image.fromarray(alpha).save(tmp_path / "g.png")
     with Translator(path, backend="eager", precision="fp32") as translator:
@@ -132,11 +130,11 @@ def test_transparency_stays_and_gray_gets_colours(weights, tmp_path):
 
 def test_16_bit_stays_16_bit(weights):
     path, net = weights
-    deep = picture(16, 20).astype(np.uint16) * 257
+    deep = image(16, 20).astype(np.uint16) * 257
     with Translator(path, backend="eager") as translator:
         result = translator(deep)
     assert result.dtype == np.uint16
-    assert np.abs(result / 257.0 - by_hand(net, picture(16, 20), 4)).max() < 1
+    assert np.abs(result / 257.0 - by_hand(net, image(16, 20), 4)).max() < 1
 
 
 class Channels(nn.Module):
@@ -158,29 +156,29 @@ def stage(taken, made):
 def test_a_generator_of_one_channel_gets_the_luma():
     pixels = np.zeros((4, 6, 3), np.uint8)
     pixels[:, :2], pixels[:, 2:4], pixels[:, 4:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-    result = stage(1, 3).picture(Picture(pixels))
+    result = stage(1, 3).image(DecodedImage(pixels))
     assert not result.gray
     assert result.pixels[0, ::2].tolist() == [[76] * 3, [150] * 3, [29] * 3]  # Pillow's convert("L") gives the same
     assert result.pixels[0, ::2, 0].tolist() == np.asarray(Image.fromarray(pixels).convert("L"))[0, ::2].tolist()
 
 
-def test_one_channel_out_is_a_gray_picture():
-    pixels = picture(5, 7)
-    result = stage(3, 1).picture(Picture(pixels))
+def test_one_channel_out_is_a_gray_image():
+    pixels = image(5, 7)
+    result = stage(3, 1).image(DecodedImage(pixels))
     assert result.gray
     assert np.abs(result.pixels[..., 0] - pixels.mean(2)).max() <= 1
-    deep = stage(1, 1).picture(Picture(np.full((3, 3, 3), 65535, np.uint16)))
+    deep = stage(1, 1).image(DecodedImage(np.full((3, 3, 3), 65535, np.uint16)))
     assert (deep.pixels == 65535).all()
 
 
-def test_channels_that_no_picture_has():
-    with pytest.raises(UsageError, match="makes 2 channels of 3: pictures have 1 or 3"):
-        stage(3, 2).picture(Picture(picture(5, 7)))
+def test_channels_that_no_image_has():
+    with pytest.raises(UsageError, match="makes 2 channels of 3: images have 1 or 3"):
+        stage(3, 2).image(DecodedImage(image(5, 7)))
 
 
 def test_the_wrong_task(weights, tmp_path, capsys):
     path, _ = weights
-    Image.fromarray(picture(8, 8)).save(tmp_path / "a.png")
+    Image.fromarray(image(8, 8)).save(tmp_path / "a.png")
     assert cli.main(["translate", str(tmp_path / "a.png"), "--model", "srgan", "--output", str(tmp_path / "o")]) == 2
     assert "'srgan' is a model to upscale, not to translate: use gankit upscale" in capsys.readouterr().err
     assert cli.main(["upscale", str(tmp_path / "a.png"), "--model", str(path), "--output", str(tmp_path / "o")]) == 2
@@ -192,8 +190,8 @@ def test_the_command(weights, tmp_path, capsys):
     source = tmp_path / "in"
     source.mkdir()
     for name in ("a.png", "b.jpg"):
-        Image.fromarray(picture(20, 30)).save(source / name)
-    (source / "broken.png").write_bytes(b"no picture")
+        Image.fromarray(image(20, 30)).save(source / name)
+    (source / "broken.png").write_bytes(b"no image")
     out = tmp_path / "out"
     command = ["translate", str(source), "--model", str(path), "--backend", "eager", "--output", str(out)]
     assert cli.main(command) == 1
@@ -204,26 +202,26 @@ def test_the_command(weights, tmp_path, capsys):
     assert cli.main([*command, "--direction", "AtoB"]) == 2
     assert "neither its keys nor its name tell the direction" in capsys.readouterr().err
     assert cli.main([*command, "--tile", "64"]) == 2
-    assert "looks at the whole picture and cannot be tiled" in capsys.readouterr().err
+    assert "looks at the whole image and cannot be tiled" in capsys.readouterr().err
 
 
-def test_a_picture_above_the_limit_runs_in_bands(weights, monkeypatch):
+def test_a_image_above_the_limit_runs_in_strips(weights, monkeypatch):
     path, net = weights
-    pixels, told = picture(90, 70), []
-    with Translator(path, backend="eager", precision="fp32", max_memory=100_000, notify=told.append) as translator:
+    pixels, reported = image(90, 70), []
+    with Translator(path, backend="eager", precision="fp32", max_memory=100_000, notify=reported.append) as translator:
         result = translator(pixels)
-        small = translator(picture(8, 8))
+        small = translator(image(8, 8))
     assert np.abs(result.astype(int) - by_hand(net, pixels, 4)).max() <= 1
-    assert np.abs(small.astype(int) - by_hand(net, picture(8, 8), 4)).max() <= 1
-    assert any("in bands in lock-step" in line for line in told)
-    with Translator(path, backend="eager", precision="fp32", notify=told.clear) as translator:
+    assert np.abs(small.astype(int) - by_hand(net, image(8, 8), 4)).max() <= 1
+    assert any("layerwise" in line for line in reported)
+    with Translator(path, backend="eager", precision="fp32", notify=reported.clear) as translator:
         assert np.abs(translator(pixels).astype(int) - result).max() <= 1
 
 
 def test_footprint_is_what_the_layers_take(weights):
     """By hand: at the widest place the last ReLU's 8 channels, padded by 3 all round, beside what they came from."""
     from gankit.checkpoints import open_model
-    from gankit.pipeline.frugal import Footprint
+    from gankit.pipeline.low_memory import Footprint
 
     footprint = Footprint(open_model(weights[0]))
     assert footprint.bytes(64, 64, "fp32") == 2 * 4 * 8 * (64 * 64 + 70 * 70)
@@ -232,15 +230,15 @@ def test_footprint_is_what_the_layers_take(weights):
 
 def test_sizes_on_the_command_line(weights, tmp_path, capsys):
     path, _ = weights
-    Image.fromarray(picture(30, 30)).save(tmp_path / "a.png")
+    Image.fromarray(image(30, 30)).save(tmp_path / "a.png")
     command = ["translate", str(tmp_path / "a.png"), "--model", str(path), "--backend", "eager", "-o"]
     assert cli.main([*command, str(tmp_path / "o"), "--max-memory", "0.05MB"]) == 0
-    assert "lock-step" in capsys.readouterr().err
+    assert "layerwise" in capsys.readouterr().err
     assert cli.main([*command, str(tmp_path / "o"), "--max-memory", "much"]) == 2
     assert "'much' is no size such as 500MB or 2GiB" in capsys.readouterr().err
 
 
-def test_batch_norm_by_the_picture_or_by_running_statistics(tmp_path):
+def test_batch_norm_by_the_image_or_by_running_statistics(tmp_path):
     """pix2pix runs as its paper does, which is BatchNorm in training mode at batch 1; ``norm="eval"`` is the other."""
     torch.manual_seed(0)
     options = {"channels": 8, "downs": 3, "norm": "batch", "norm_at_test": "eval"}
@@ -252,7 +250,7 @@ def test_batch_norm_by_the_picture_or_by_running_statistics(tmp_path):
             module.running_mean.uniform_(-1, 1)
             module.running_var.uniform_(0.5, 3)
     torch.save(net.state_dict(), tmp_path / "latest_net_G.pth")
-    pixels, found = picture(16, 24), {}
+    pixels, found = image(16, 24), {}
     for norm in ("instance", "eval", None):
         with Translator(tmp_path / "latest_net_G.pth", backend="eager", precision="fp32", norm=norm) as translator:
             found[norm] = translator(pixels).astype(int)

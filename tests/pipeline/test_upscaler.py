@@ -12,7 +12,7 @@ from pipeline_fakes import Repeat, selection
 
 import gankit
 from gankit import models
-from gankit.backends.parity import Parity
+from gankit.backends.choice.parity import Parity
 from gankit.errors import ImageError, OutputError, UsageError
 
 
@@ -34,7 +34,7 @@ def engine(monkeypatch, tmp_path):
         return selection(made)
 
     monkeypatch.setattr("gankit.checkpoints.open_model", lambda name, **options: loaded)
-    monkeypatch.setattr("gankit.backends.choose.select", select)
+    monkeypatch.setattr("gankit.backends.choice.select.select", select)
     return made
 
 
@@ -109,7 +109,7 @@ def test_torch_is_clamped(engine):
         (torch.full((3, 4, 4), math.nan), ValueError, "finite"),
     ],
 )
-def test_wrong_pictures_are_named(engine, image, error, words):
+def test_wrong_images_are_named(engine, image, error, words):
     with pytest.raises(error, match=words):
         gankit.Upscaler()(image)
 
@@ -129,7 +129,7 @@ def test_wrong_options_are_named(options, words):
         gankit.Upscaler(**options)
 
 
-def test_an_unknown_model_is_told_at_once():
+def test_an_unknown_model_is_reported_at_once():
     with pytest.raises(UsageError, match="did you mean 'srgan'"):
         gankit.Upscaler("srgam")
 
@@ -160,15 +160,15 @@ def test_run_mirrors_and_reports(engine, folder, tmp_path):
     assert content["engine"]["backend"] == "repeat"
     assert content["engine"]["parity_db"] == 70
     assert content["model"]["sha256"] == "0" * 64
-    assert content["pictures"][0]["source"].endswith("in/a.png")
-    assert content["pictures"][0]["output_size"] == [48, 40]
+    assert content["images"][0]["source"].endswith("in/a.png")
+    assert content["images"][0]["output_size"] == [48, 40]
     assert {"torch", "gankit", "python"} <= set(content["versions"])
     assert content["machine"]["cpu"]
 
 
-def test_equal_pictures_have_a_parity_that_json_can_hold(engine, folder, tmp_path, monkeypatch):
+def test_equal_images_have_a_parity_that_json_can_hold(engine, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "gankit.backends.choose.select",
+        "gankit.backends.choice.select.select",
         lambda *_, **__: SimpleNamespace(engine=engine, parity=Parity(math.inf, 0.0), summary="", measured=()),
     )
     report = gankit.Upscaler().run(folder, tmp_path / "out")
@@ -181,18 +181,18 @@ def test_what_is_there_is_skipped_before_it_is_decoded(engine, folder, tmp_path)
     out = tmp_path / "out"
     gankit.Upscaler().run([folder], out)
     before = (out / "a.png").stat().st_mtime_ns
-    (folder / "a.png").write_bytes(b"no longer a picture")
+    (folder / "a.png").write_bytes(b"no longer an image")
     engine.selects.clear()
     report = gankit.Upscaler().run([folder], out)
-    assert [item.status for item in report.pictures] == ["skipped"] * 3
+    assert [item.status for item in report.images] == ["skipped"] * 3
     assert engine.selects == []  # not even an engine is loaded
     assert report.engine is None
     assert (out / "a.png").stat().st_mtime_ns == before
     (folder / "d.png").write_bytes((folder / "b.png").read_bytes())
     report = gankit.Upscaler().run([folder], out)
-    assert [item.status for item in report.pictures] == ["skipped", "skipped", "done", "skipped"]
+    assert [item.status for item in report.images] == ["skipped", "skipped", "done", "skipped"]
     report = gankit.Upscaler().run([folder], out, overwrite=True)
-    assert [item.status for item in report.pictures] == ["failed", "done", "done", "done"]
+    assert [item.status for item in report.images] == ["failed", "done", "done", "done"]
     assert (out / "a.png").stat().st_mtime_ns == before  # a failure harms nothing that is there
 
 
@@ -230,7 +230,7 @@ def test_wrong_quality_and_report(engine, folder, tmp_path):
     assert not list(tmp_path.glob(".gankit*"))
 
 
-def test_an_undecodable_picture_is_in_the_report(engine, folder, tmp_path, monkeypatch):
+def test_an_undecodable_image_is_in_the_report(engine, folder, tmp_path, monkeypatch):
     def decode(path):
         raise ImageError(path, "broken")
 

@@ -1,4 +1,4 @@
-"""BatchNorm on the picture's own statistics is affine InstanceNorm, exactly."""
+"""BatchNorm on the image's own statistics is affine InstanceNorm, exactly."""
 
 import torch
 from gankit_export.rewrites.batch_statistics import batch_norm_to_instance_norm
@@ -20,7 +20,7 @@ def unet():
     return net.requires_grad_(False)
 
 
-def test_one_picture_as_in_training():
+def test_one_image_as_in_training():
     net = unet()
     rewritten = batch_norm_to_instance_norm(net).eval()
     x = torch.rand(2, 3, 64, 96) * 2 - 1

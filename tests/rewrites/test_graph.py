@@ -1,4 +1,4 @@
-"""Every rewrite gives the same fp32 pictures."""
+"""Every rewrite gives the same fp32 images."""
 
 import pytest
 import torch
@@ -20,12 +20,12 @@ def same(one, other, shape=(2, 3, 13, 17)):
     with torch.no_grad():
         expected, result = one(x), other(x)
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
-    assert expected.std() > 1e-3  # a constant picture would prove nothing
+    assert expected.std() > 1e-3  # a constant image would prove nothing
 
 
 @pytest.mark.parametrize("rewrite", [trace, fold_batch_norm, shared_prelu_to_leaky, sink_last_shuffle, for_inference])
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_rewrite_keeps_the_pictures(rewrite, scale):
+def test_rewrite_keeps_the_images(rewrite, scale):
     net = small_srgan(scale=scale)
     same(net, rewrite(net))
 

@@ -1,4 +1,4 @@
-"""The translation networks trace, keep their pictures through the rewrites, and leave as ONNX with free sides."""
+"""The translation networks trace, keep their images through the rewrites, and leave as ONNX with free sides."""
 
 import onnxruntime
 import pytest
@@ -36,7 +36,7 @@ def network(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_rewrites_keep_the_pictures(case):
+def test_rewrites_keep_the_images(case):
     net, known = network(case)
     graph = for_inference(net)
     x = torch.rand(2, 3, 10 * known.multiple, 4 * known.multiple) * 2 - 1
@@ -57,7 +57,7 @@ def test_narrow_precision_is_near(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_onnx_gives_the_same_pictures_at_any_multiple(case, tmp_path):
+def test_onnx_gives_the_same_images_at_any_multiple(case, tmp_path):
     net, known = network(case)
     path = tmp_path / "g.onnx"
     export_onnx(for_inference(net), path, channels=known.channels, multiple=known.multiple)

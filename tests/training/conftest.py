@@ -1,10 +1,10 @@
-"""One thread: nets this small only wait for each other on more. And pictures to train with."""
+"""One thread: nets this small only wait for each other on more. And images to train with."""
 
 import pytest
 import torch
 from PIL import Image
 
-from gankit.training.synthetic import synthetic_picture
+from gankit.training.synthetic import synthetic_image
 
 
 @pytest.fixture(autouse=True, scope="package")
@@ -17,9 +17,9 @@ def _one_thread():
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of two pictures."""
+    """A folder of two images."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for seed in range(2):
-        Image.fromarray(synthetic_picture(seed, size=96)).save(folder / f"{seed}.png")
+        Image.fromarray(synthetic_image(seed, size=96)).save(folder / f"{seed}.png")
     return folder

@@ -7,7 +7,7 @@ import torch
 
 from gankit.training.data import batches
 from gankit.training.fabric import fabric_for
-from gankit.training.pictures import Pictures
+from gankit.training.images import Images
 from gankit.training.recipes.latent import LatentSystem
 from gankit.training.recipes.latent_options import VAEOptions, of_recipe
 from gankit.training.recipes.vae import VAESystem
@@ -22,29 +22,29 @@ TINY = {
 def write_idx(folder, side=8, count=64):
     """Bright bars on black: class 0 lies, class 1 stands; at one of two places, a little brighter or darker."""
     rng = np.random.default_rng(0)
-    pictures = np.zeros((count, side, side), np.uint8)
+    images = np.zeros((count, side, side), np.uint8)
     classes = np.arange(count, dtype=np.uint8) % 2
     half = side // 2
-    for picture, kind in zip(pictures, classes, strict=True):
+    for image, kind in zip(images, classes, strict=True):
         place = half // 2 + int(rng.integers(0, 2))
         value = int(rng.integers(200, 256))
         if kind:
-            picture[:, place : place + half] = value
+            image[:, place : place + half] = value
         else:
-            picture[place : place + half] = value
+            image[place : place + half] = value
     folder.mkdir(exist_ok=True)
-    for name, array in (("train-images-idx3-ubyte", pictures), ("train-labels-idx1-ubyte", classes)):
+    for name, array in (("train-images-idx3-ubyte", images), ("train-labels-idx1-ubyte", classes)):
         header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
         (folder / name).write_bytes(header + array.tobytes())
     return folder
 
 
-def latent_system(recipe, pictures, steps=20, precision="fp32", **options):
+def latent_system(recipe, images, steps=20, precision="fp32", **options):
     """A recipe with small nets, as :func:`gankit.training.latents.train_latent` makes it."""
     torch.manual_seed(0)
     fabric = fabric_for("cpu", precision)
-    reference, _ = pictures.first(64)
-    given = {"steps": steps, "size": pictures.side, "latent": 4, **options}
+    reference, _ = images.first(64)
+    given = {"steps": steps, "size": images.side, "latent": 4, **options}
     if recipe == "vae":
         return VAESystem(VAEOptions(**{"hidden": (32,), "kl_warmup": 5, **given}), fabric, reference)
     made = of_recipe(recipe, {**given, "classes": 2})
@@ -53,12 +53,12 @@ def latent_system(recipe, pictures, steps=20, precision="fp32", **options):
     return LatentSystem(recipe, made, fabric, reference)
 
 
-def latent_stream(system, pictures, batch=16):
+def latent_stream(system, images, batch=16):
     """As the set-up's: a batch for each turn of the discriminator."""
     turns = getattr(system.options, "discriminator_steps", 1)
 
     def stream(start):
-        single = batches(pictures, batch, start * turns)
+        single = batches(images, batch, start * turns)
         while True:
             yield [next(single) for _ in range(turns)]
 
@@ -67,4 +67,4 @@ def latent_stream(system, pictures, batch=16):
 
 def bars(tmp_path, side=8):
     """A data set of :func:`write_idx`."""
-    return Pictures(write_idx(tmp_path / "bars", side), side=side)
+    return Images(write_idx(tmp_path / "bars", side), side=side)

@@ -25,7 +25,7 @@ def test_bce_is_torchs(logits, smooth):
     torch.testing.assert_close(losses.bce_discriminator(real, fake, smooth), wanted)
 
 
-def test_smoothing_moves_the_best_logit_of_real_pictures_alone():
+def test_smoothing_moves_the_best_logit_of_real_images_alone():
     """The minimum of -(1 - s)·log σ(x) - s·log(1 - σ(x)) is where σ(x) = 1 - s; that of made ones stays at -∞."""
     best = torch.tensor([math.log(0.9 / 0.1)], requires_grad=True)
     fake = torch.tensor([0.0], requires_grad=True)

@@ -16,28 +16,28 @@ def idx(array, kind=0x08):
 
 
 @pytest.fixture
-def pictures():
+def images():
     return np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
 
 
-def test_plain_and_zipped_files_are_the_same(tmp_path, pictures):
-    (tmp_path / "plain-ubyte").write_bytes(idx(pictures))
-    (tmp_path / "zipped-ubyte.gz").write_bytes(gzip.compress(idx(pictures)))
+def test_plain_and_zipped_files_are_the_same(tmp_path, images):
+    (tmp_path / "plain-ubyte").write_bytes(idx(images))
+    (tmp_path / "zipped-ubyte.gz").write_bytes(gzip.compress(idx(images)))
     for path in tmp_path.iterdir():
         assert is_idx(path)
-        np.testing.assert_array_equal(read_idx(path), pictures)
+        np.testing.assert_array_equal(read_idx(path), images)
     assert not is_idx(tmp_path / "a.png")
 
 
-def test_labels_are_found_beside_the_pictures(tmp_path, pictures):
+def test_labels_are_found_beside_the_images(tmp_path, images):
     labels = np.array([3, 1, 4, 1, 5], np.uint8)
-    images = tmp_path / "train-images-idx3-ubyte"
-    images.write_bytes(idx(pictures))
-    assert read_labelled(images).classes is None
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(idx(images))
+    assert read_labelled(path).classes is None
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
-    found = read_labelled(images)
+    found = read_labelled(path)
     assert found.classes.tolist() == labels.tolist()
-    assert official_files(tmp_path) == images
+    assert official_files(tmp_path) == path
     assert official_files(tmp_path, "t10k") is None
 
 
@@ -63,12 +63,12 @@ def test_damaged_files_are_named(tmp_path, content, message):
     assert "\n" not in str(error.value)
 
 
-def test_files_that_do_not_belong_together(tmp_path, pictures):
-    (tmp_path / "images-idx3-ubyte").write_bytes(idx(pictures))
+def test_files_that_do_not_belong_together(tmp_path, images):
+    (tmp_path / "images-idx3-ubyte").write_bytes(idx(images))
     (tmp_path / "labels-idx1-ubyte").write_bytes(idx(np.zeros(4, np.uint8)))
-    with pytest.raises(UsageError, match="for the 5 pictures"):
+    with pytest.raises(UsageError, match="for the 5 images"):
         read_labelled(tmp_path / "images-idx3-ubyte")
-    with pytest.raises(UsageError, match="holds no pictures"):
+    with pytest.raises(UsageError, match="holds no images"):
         read_labelled(tmp_path / "labels-idx1-ubyte")
     with pytest.raises(UsageError, match="cannot be read"):
         read_labelled(tmp_path / "nothing-ubyte")

@@ -8,8 +8,8 @@ from PIL import Image
 
 from gankit.checkpoints import open_model
 from gankit.cli import main
-from gankit.training.inits import INITS
 from gankit.training.losses import ADVERSARIAL
+from gankit.training.weight_init import INITS
 
 TINY = ["--size", "8", "--latent", "4", "--steps", "2", "--batch", "4", "--device", "cpu", "--precision", "fp32"]
 WIDTHS = {"gan": "8", "cgan": "8,6", "vae": None}
@@ -29,9 +29,9 @@ def train(recipe, data, output, *more):
 @pytest.mark.parametrize("recipe", ["gan", "cgan", "dcgan", "wgan", "wgan-gp", "lsgan", "hinge", "vae"])
 def test_every_recipe_trains_and_its_weights_generate(tmp_path, data, recipe):
     run = tmp_path / "run"
-    assert train(recipe, data, run, "--sheet-every", "2") == 0
-    sheet = np.asarray(Image.open(run / "sheets/step_0000002.png"))
-    assert sheet.shape == (78, 18 if recipe == "cgan" else 78, 3)
+    assert train(recipe, data, run, "--grid-every", "2") == 0
+    sample_grid = np.asarray(Image.open(run / "grids/step_0000002.png"))
+    assert sample_grid.shape == (78, 18 if recipe == "cgan" else 78, 3)
     model = open_model(run / "final.safetensors")
     assert model.facts.output_size == (8, 8)
     out = tmp_path / "made"
@@ -62,7 +62,7 @@ def test_classes_are_needed_where_they_are_asked_for(tmp_path, data, capsys):
     assert "has no classes" in capsys.readouterr().err
 
 
-def test_a_folder_of_pictures_in_colours(tmp_path):
+def test_a_folder_of_images_in_colours(tmp_path):
     for name in ("cats", "dogs"):
         (tmp_path / name).mkdir()
         Image.new("RGB", (12, 9), (200, 10, 30)).save(tmp_path / name / "1.png")
@@ -81,7 +81,7 @@ def test_the_lists_of_choices_are_those_of_the_code():
 
     kinds = {option.field: option.kind for option in (*latent._SHARED, *latent._GAN)}
     assert tuple(kinds["adversarial"].choices) == tuple(ADVERSARIAL)
-    assert tuple(kinds["first_weights"].choices) == tuple(INITS)
+    assert tuple(kinds["weight_init"].choices) == tuple(INITS)
 
 
 @pytest.mark.parametrize("recipe", ["gan", "cgan", "wgan-gp", "vae"])

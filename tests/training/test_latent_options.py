@@ -9,21 +9,21 @@ from latent_making import bars, latent_stream, latent_system
 from torch import nn
 from torch.nn.utils import parametrize
 
-from gankit.training.inits import INITS
 from gankit.training.losses import ADVERSARIAL
 from gankit.training.penalties import gradient_penalty, r1_penalty
 from gankit.training.recipes.latent_options import NORMS, PRESETS, of_recipe
 from gankit.training.recipes.sampling import diversity, draw
+from gankit.training.weight_init import INITS
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     return bars(tmp_path)
 
 
-def stepped(system, pictures, steps=1, first=0):
+def stepped(system, images, steps=1, first=0):
     """What the last of some steps reports."""
-    stream = latent_stream(system, pictures)(0)
+    stream = latent_stream(system, images)(0)
     for index in range(first, first + steps):
         reported = system.step(next(stream), index)
     return {name: float(value) for name, value in reported.items()}
@@ -33,103 +33,103 @@ def steps_done(optimiser):
     return {int(state["step"]) for state in optimiser.state.values()}
 
 
-def test_two_learning_rates_betas_and_weight_decay(pictures):
-    system = latent_system("dcgan", pictures, lr=1e-3, discriminator_lr=3e-3, beta1=0.3, beta2=0.8, weight_decay=0.1)
+def test_two_learning_rates_betas_and_weight_decay(images):
+    system = latent_system("dcgan", images, lr=1e-3, discriminator_lr=3e-3, beta1=0.3, beta2=0.8, weight_decay=0.1)
     groups = {name: optimiser.param_groups[0] for name, optimiser in system.optimisers.items()}
     assert (groups["generator"]["lr"], groups["discriminator"]["lr"]) == (1e-3, 3e-3)
     assert all((group["betas"], group["weight_decay"]) == ((0.3, 0.8), 0.1) for group in groups.values())
-    same = latent_system("dcgan", pictures, lr=1e-3)
+    same = latent_system("dcgan", images, lr=1e-3)
     assert all(optimiser.param_groups[0]["lr"] == 1e-3 for optimiser in same.optimisers.values())
 
 
-def test_weight_decay_makes_weights_smaller(pictures):
+def test_weight_decay_makes_weights_smaller(images):
     norms = []
     for decay in (0.0, 1.0):
-        system = latent_system("gan", pictures, lr=1e-2, weight_decay=decay)
-        stepped(system, pictures, 20)
+        system = latent_system("gan", images, lr=1e-2, weight_decay=decay)
+        stepped(system, images, 20)
         norms.append(sum(float(p.detach().square().sum()) for p in system.generator.parameters() if p.ndim > 1))
     assert norms[1] < norms[0] / 2
 
 
-def test_the_optimiser(pictures):
+def test_the_optimiser(images):
     kinds = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
     for name, kind in kinds.items():
-        assert all(type(each) is kind for each in latent_system("gan", pictures, optimiser=name).optimisers.values())
+        assert all(type(each) is kind for each in latent_system("gan", images, optimiser=name).optimisers.values())
 
 
 @pytest.mark.parametrize("turns", [1, 3])
-def test_discriminator_steps_for_each_of_the_generator(pictures, turns):
-    system = latent_system("hinge", pictures, discriminator_steps=turns)
-    stepped(system, pictures, 2)
+def test_discriminator_steps_for_each_of_the_generator(images, turns):
+    system = latent_system("hinge", images, discriminator_steps=turns)
+    stepped(system, images, 2)
     assert steps_done(system.optimisers["discriminator"]) == {2 * turns}
     assert steps_done(system.optimisers["generator"]) == {2}
 
 
-def test_every_turn_has_its_own_pictures_and_latents(pictures):
-    system = latent_system("wgan", pictures, discriminator_steps=2)
+def test_every_turn_has_its_own_images_and_latents(images):
+    system = latent_system("wgan", images, discriminator_steps=2)
     given, drawn = [], []
     own, forward = system._discriminate, system._forward
     system._discriminate = lambda real, *rest: given.append(real) or own(real, *rest)
     system._forward = lambda latents, *rest: drawn.append(latents) or forward(latents, *rest)
-    stepped(system, pictures)
+    stepped(system, images)
     assert not torch.equal(*given)
     assert len({tuple(latents.flatten().tolist()) for latents in drawn}) == 3
 
 
-def test_clip(pictures):
-    system = latent_system("wgan", pictures, clip=0.01)
-    stepped(system, pictures)
+def test_clip(images):
+    system = latent_system("wgan", images, clip=0.01)
+    stepped(system, images)
     assert max(float(p.detach().abs().max()) for p in system.modules["discriminator"].parameters()) <= 0.01
 
 
 @pytest.mark.parametrize("recipe", ["gan", "cgan", "dcgan"])
-def test_norms(pictures, recipe):
+def test_norms(images, recipe):
     for norm in NORMS[recipe]:
-        net = latent_system(recipe, pictures, norm=norm).modules["discriminator"]
+        net = latent_system(recipe, images, norm=norm).modules["discriminator"]
         weighted = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
         assert weighted
         assert all(parametrize.is_parametrized(layer, "weight") == (norm == "spectral") for layer in weighted)
     if recipe == "cgan":
-        net = latent_system("cgan", pictures, norm="spectral").modules["discriminator"]
+        net = latent_system("cgan", images, norm="spectral").modules["discriminator"]
         assert parametrize.is_parametrized(net.projection, "weight")
 
 
 def test_batch_and_instance_norm(tmp_path):
-    pictures = bars(tmp_path, 16)
+    images = bars(tmp_path, 16)
     kinds = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d}
     for norm, kind in kinds.items():
-        net = latent_system("dcgan", pictures, norm=norm, widths=(8, 6)).modules["discriminator"]
+        net = latent_system("dcgan", images, norm=norm, widths=(8, 6)).modules["discriminator"]
         assert sum(isinstance(layer, kind) for layer in net.modules()) == 1
-    generator = latent_system("gan", pictures, generator_norm=False, widths=(8, 8)).generator
+    generator = latent_system("gan", images, generator_norm=False, widths=(8, 8)).generator
     assert not any(isinstance(layer, nn.BatchNorm1d) for layer in generator.modules())
 
 
-def test_projection_and_dropout(pictures):
+def test_projection_and_dropout(images):
     for given in (True, False):
-        net = latent_system("cgan", pictures, projection=given).modules["discriminator"]
+        net = latent_system("cgan", images, projection=given).modules["discriminator"]
         assert (net.projection is not None) == given
     for recipe in ("gan", "cgan", "dcgan"):
-        net = latent_system(recipe, pictures, dropout=0.25).modules["discriminator"]
+        net = latent_system(recipe, images, dropout=0.25).modules["discriminator"]
         assert {layer.p for layer in net.modules() if isinstance(layer, nn.Dropout | nn.Dropout2d)} == {0.25}
-        x, classes = pictures.first(8)
+        x, classes = images.first(8)
         given = [classes] if recipe == "cgan" else []
         assert not torch.equal(net(x, *given), net(x, *given))
 
 
 @pytest.mark.parametrize("init", INITS)
-def test_first_weights(pictures, init):
-    net = latent_system("gan", pictures, first_weights=init, widths=(512,)).generator
+def test_weight_init(images, init):
+    net = latent_system("gan", images, weight_init=init, widths=(512,)).generator
     first = net.layers[0]  # 4 -> 512
     wanted = {"xavier": math.sqrt(2 / 516), "he": math.sqrt(2 / 4), "normal": 0.02}[init]
     assert first.weight.std().item() == pytest.approx(wanted, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
-def test_adversarial_losses(pictures, name):
+def test_adversarial_losses(images, name):
     """What is reported is the loss of the logits."""
-    system = latent_system("dcgan", pictures, adversarial=name, norm="none")
+    system = latent_system("dcgan", images, adversarial=name, norm="none")
     net, generator = system.modules["discriminator"], system.generator
-    items = next(latent_stream(system, pictures)(0))
+    items = next(latent_stream(system, images)(0))
     with torch.no_grad():
         real = net(items[0][0])
         fake = net(generator(torch.from_numpy(draw(0, 0, 16, 4))))
@@ -137,30 +137,30 @@ def test_adversarial_losses(pictures, name):
     assert float(system.step(items, 0)["discriminator"]) == pytest.approx(wanted, abs=1e-5)
 
 
-def test_smoothing_adds_its_part_of_the_mean_logit(pictures):
-    losses = [stepped(latent_system("gan", pictures, dropout=0.0, smooth=smooth), pictures) for smooth in (0.0, 0.2)]
-    net = latent_system("gan", pictures, dropout=0.0)
-    real = next(latent_stream(net, pictures)(0))[0][0]
+def test_smoothing_adds_its_part_of_the_mean_logit(images):
+    losses = [stepped(latent_system("gan", images, dropout=0.0, smooth=smooth), images) for smooth in (0.0, 0.2)]
+    net = latent_system("gan", images, dropout=0.0)
+    real = next(latent_stream(net, images)(0))[0][0]
     added = 0.2 * net.modules["discriminator"](real).mean().item()
     assert losses[1]["discriminator"] - losses[0]["discriminator"] == pytest.approx(added, abs=1e-5)
 
 
 @pytest.mark.parametrize(("option", "weight"), [("penalty", 10.0), ("r1", 3.0)])
-def test_penalties_join_the_loss_with_their_weight(pictures, option, weight):
+def test_penalties_join_the_loss_with_their_weight(images, option, weight):
     """The gradient is that without the penalty and ``weight`` times the penalty's own."""
     gradients, reported = [], {}
     for given in ({}, {option: weight}):
-        system = latent_system("hinge", pictures, norm="none", first_weights="he", **given)
+        system = latent_system("hinge", images, norm="none", weight_init="he", **given)
         net = system.modules["discriminator"]
         own = [(value.clone(), value) for value in net.parameters()]
-        items = next(latent_stream(system, pictures)(0))
+        items = next(latent_stream(system, images)(0))
         torch.manual_seed(5)
         reported = system.step(items, 0)
         gradients.append([value.grad.clone() for value in net.parameters()])
     with torch.no_grad():
         for before, value in own:
             value.copy_(before)
-        fresh = latent_system("hinge", pictures, norm="none", first_weights="he")
+        fresh = latent_system("hinge", images, norm="none", weight_init="he")
         fake = fresh.generator(fresh.draw(0, 16, 4))
     torch.manual_seed(5)
     real = items[0][0]
@@ -172,8 +172,8 @@ def test_penalties_join_the_loss_with_their_weight(pictures, option, weight):
     assert max(float(extra.abs().max()) for extra in added) > 0.01
 
 
-def test_instance_noise_falls_to_nothing(pictures):
-    system = latent_system("hinge", pictures, 10, norm="none", instance_noise=0.5)
+def test_instance_noise_falls_to_nothing(images):
+    system = latent_system("hinge", images, 10, norm="none", instance_noise=0.5)
     seen = []
     system.modules["discriminator"].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     flat = [(torch.zeros(64, 1, 8, 8), torch.zeros(64, dtype=torch.int64))]
@@ -185,24 +185,24 @@ def test_instance_noise_falls_to_nothing(pictures):
         assert any(x.abs().max() > 1 for x in seen) == bool(wanted)
 
 
-def test_schedule_and_warmup(pictures):
-    system = latent_system("gan", pictures, 100, schedule="linear", warmup=10)
+def test_schedule_and_warmup(images):
+    system = latent_system("gan", images, 100, schedule="linear", warmup=10)
     for schedule in system.schedules.values():
         assert [schedule(step) for step in (0, 4, 20, 75, 100)] == pytest.approx([0.1, 0.5, 1, 0.5, 0])
 
 
-def test_the_vaes_terms(pictures):
-    beta = latent_system("vae", pictures, beta=4.0, kl_warmup=10)
+def test_the_vaes_terms(images):
+    beta = latent_system("vae", images, beta=4.0, kl_warmup=10)
     assert [beta.kl_weight(index) for index in (0, 4, 9, 50)] == pytest.approx([0.4, 2.0, 4.0, 4.0])
-    assert latent_system("vae", pictures, beta=2.0, kl_warmup=0).kl_weight(0) == 2.0
+    assert latent_system("vae", images, beta=2.0, kl_warmup=0).kl_weight(0) == 2.0
     half, ones = torch.full((3, 1, 8, 8), 0.5), torch.ones(3, 1, 8, 8)
     assert float(beta._distance(half, ones)) == pytest.approx(64 * math.log(2))
-    assert float(latent_system("vae", pictures, loss="mse")._distance(half, ones)) == pytest.approx(64 * 0.125)
+    assert float(latent_system("vae", images, loss="mse")._distance(half, ones)) == pytest.approx(64 * 0.125)
 
 
-def test_a_larger_beta_says_less(pictures):
-    """The latent of β = 20 holds less about the picture."""
-    ends = [stepped(latent_system("vae", pictures, beta=b, lr=5e-3), pictures, 100)["kl"] for b in (0.1, 20.0)]
+def test_a_larger_beta_says_less(images):
+    """The latent of β = 20 holds less about the image."""
+    ends = [stepped(latent_system("vae", images, beta=b, lr=5e-3), images, 100)["kl"] for b in (0.1, 20.0)]
     assert ends[1] < ends[0] / 3
 
 
@@ -232,8 +232,8 @@ def test_diversity_is_the_distance_of_two_samples():
     assert diversity(torch.ones(5, 1, 2, 2)) == 0
 
 
-def test_devices_share_one_draw(pictures):
-    system = latent_system("gan", pictures)
+def test_devices_share_one_draw(images):
+    system = latent_system("gan", images)
     whole = system.draw(7, 6, 4)
     parts = []
     for rank in (0, 1):

@@ -23,25 +23,25 @@ EXACT = [
 
 @pytest.mark.parametrize("recipe", PRESETS)
 def test_samples_come_near_the_data(tmp_path, recipe):
-    """The mean picture of samples is at most half as far from that of the data as at the start."""
-    pictures = bars(tmp_path)
+    """The mean image of samples is at most half as far from that of the data as at the start."""
+    images = bars(tmp_path)
     given = FAST | ({"discriminator_steps": 2} if recipe.startswith("wgan") else {})
-    system = latent_system(recipe, pictures, 150, **given)
+    system = latent_system(recipe, images, 150, **given)
     before = system.validate(system.generator.eval())
     system.generator.train()
     seen = []
     plan = Plan(150, tmp_path / "run", average=0.9)
-    fit(system, latent_stream(system, pictures), plan, lambda progress: seen.append(dict(progress.validation)))
+    fit(system, latent_stream(system, images), plan, lambda progress: seen.append(dict(progress.validation)))
     after = seen[-1]
     assert after["mean_error"] < before["mean_error"] / 2
     assert 0.3 < after["diversity"] < 2
 
 
 def test_the_autoencoder_learns(tmp_path):
-    pictures = bars(tmp_path)
-    system = latent_system("vae", pictures, 150, lr=5e-3)
+    images = bars(tmp_path)
+    system = latent_system("vae", images, 150, lr=5e-3)
     before = system.validate(system.generator)
-    fit(system, latent_stream(system, pictures), Plan(150, tmp_path / "run", average=0.9))
+    fit(system, latent_stream(system, images), Plan(150, tmp_path / "run", average=0.9))
     after = system.validate(system.generator)
     assert after["reconstruction"] < before["reconstruction"] / 2
     assert 0.1 < after["kl"] < 20
@@ -50,13 +50,13 @@ def test_the_autoencoder_learns(tmp_path):
 @pytest.mark.parametrize(("recipe", "options"), EXACT)
 def test_ten_and_ten_steps_are_twenty(tmp_path, recipe, options):
     size = options.get("size", 8)
-    pictures = bars(tmp_path, size)
+    images = bars(tmp_path, size)
 
     def train(folder, *stops):
         for number, steps in enumerate(stops):
-            system = latent_system(recipe, pictures, 20, **options)
+            system = latent_system(recipe, images, 20, **options)
             plan = Plan(steps, tmp_path / folder, validate_every=5, resume=bool(number))
-            fit(system, latent_stream(system, pictures, 8), plan)
+            fit(system, latent_stream(system, images, 8), plan)
         return torch.load(tmp_path / folder / "last.pt", weights_only=True)
 
     assert same(train("whole", 20), train("parts", 10, 20))
@@ -66,9 +66,9 @@ def test_ten_and_ten_steps_are_twenty(tmp_path, recipe, options):
 
 @pytest.mark.parametrize("recipe", ["gan", "cgan", "dcgan", "vae"])
 def test_the_file_opens_as_the_generator_that_was_trained(tmp_path, recipe):
-    pictures = bars(tmp_path)
-    system = latent_system(recipe, pictures, 2)
-    fit(system, latent_stream(system, pictures, 4), Plan(2, tmp_path / "run", average=0))
+    images = bars(tmp_path)
+    system = latent_system(recipe, images, 2)
+    fit(system, latent_stream(system, images, 4), Plan(2, tmp_path / "run", average=0))
     opened = open_model(tmp_path / "run/final.safetensors")
     assert (opened.facts.name, opened.facts.classes) == (recipe, 2 if recipe == "cgan" else 0)
     latents = torch.randn(3, 4)
@@ -79,32 +79,32 @@ def test_the_file_opens_as_the_generator_that_was_trained(tmp_path, recipe):
 
 
 def test_bf16_trains(tmp_path):
-    pictures = bars(tmp_path)
+    images = bars(tmp_path)
     for recipe in ("wgan-gp", "hinge", "vae"):
-        system = latent_system(recipe, pictures, 3, "bf16")
-        fit(system, latent_stream(system, pictures, 4), Plan(3, tmp_path / recipe))
+        system = latent_system(recipe, images, 3, "bf16")
+        fit(system, latent_stream(system, images, 4), Plan(3, tmp_path / recipe))
 
 
-def test_a_sheet_has_a_column_for_each_class(tmp_path):
-    pictures = bars(tmp_path)
-    system = latent_system("cgan", pictures)
+def test_a_sample_grid_has_a_column_for_each_class(tmp_path):
+    images = bars(tmp_path)
+    system = latent_system("cgan", images)
     system.samples = lambda generator: torch.linspace(-1, 1, 2).repeat(8).view(16, 1, 1, 1).expand(16, 1, 8, 8)
-    sheet = system.sheet(system.generator)
-    assert sheet.shape == (8 * 10 - 2, 2 * 10 - 2, 3)
-    assert sheet[:, :8].reshape(-1, 3)[:64].max() == 0
-    assert sheet[:8, 10:].min() == 255
-    plain = latent_system("dcgan", pictures)
-    assert plain.sheet(plain.generator.eval()).shape == (78, 78, 3)
+    sample_grid = system.sample_grid(system.generator)
+    assert sample_grid.shape == (8 * 10 - 2, 2 * 10 - 2, 3)
+    assert sample_grid[:, :8].reshape(-1, 3)[:64].max() == 0
+    assert sample_grid[:8, 10:].min() == 255
+    plain = latent_system("dcgan", images)
+    assert plain.sample_grid(plain.generator.eval()).shape == (78, 78, 3)
 
 
-def test_the_same_latents_on_every_sheet(tmp_path):
-    pictures = bars(tmp_path)
+def test_the_same_latents_on_every_sample_grid(tmp_path):
+    images = bars(tmp_path)
     for recipe in ("gan", "vae"):
-        system = latent_system(recipe, pictures)
+        system = latent_system(recipe, images)
         net = system.generator.eval()
-        first = system.sheet(net)
+        first = system.sample_grid(net)
         torch.randn(5)
-        assert (system.sheet(net) == first).all()
+        assert (system.sample_grid(net) == first).all()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Pictures to translate: what is read, what is left out and named, and what is cut."""
+"""Images to translate: what is read, what is left out and named, and what is cut."""
 
 import logging
 
@@ -15,7 +15,7 @@ from gankit.training.pairs import held_out, read_aligned, read_pairs, read_side,
 
 
 def pair(seed=0, size=(40, 48)):
-    """A picture whose values are its places, and the same as gray."""
+    """An image whose values are its places, and the same as gray."""
     y, x = np.mgrid[: size[0], : size[1]]
     place = np.stack([y, x, np.full(size, seed)], -1).astype(np.uint8)
     return place, place[..., :1].copy()
@@ -29,14 +29,14 @@ def test_pairs_are_those_of_one_stem(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         pairs = read_pairs(images, masks)
     assert list(pairs) == ["00", "02", "03"]
-    assert "1 pictures have no partner: 01" in caplog.text
+    assert "1 images have no partner: 01" in caplog.text
     source, target = pairs["02"]
     assert (source.shape, target.shape) == ((40, 48, 3), (40, 48, 1))
     assert np.array_equal(target[..., 0], blobs(2))
     assert np.array_equal(source, tissue(blobs(2), 2))
 
 
-def test_broken_and_unequal_pictures_are_named_and_left_out(tmp_path, caplog):
+def test_broken_and_unequal_images_are_named_and_left_out(tmp_path, caplog):
     images, masks = write_pairs(tmp_path, 4)
     data = (images / "00.png").read_bytes()
     (images / "00.png").write_bytes(data[: len(data) // 2])
@@ -51,13 +51,13 @@ def test_broken_and_unequal_pictures_are_named_and_left_out(tmp_path, caplog):
 def test_folders_without_pairs(tmp_path):
     images, masks = write_pairs(tmp_path, 1)
     (masks / "00.png").rename(masks / "other.png")
-    with pytest.raises(UsageError, match="no two pictures have the same stem and size"):
+    with pytest.raises(UsageError, match="no two images have the same stem and size"):
         read_pairs(images, masks)
     (tmp_path / "none").mkdir()
-    with pytest.raises(UsageError, match="no pictures there"):
+    with pytest.raises(UsageError, match="no images there"):
         read_pairs(images, tmp_path / "none")
     (images / "00.png").write_bytes(b"nothing")
-    with pytest.raises(UsageError, match="none of its pictures can be read"):
+    with pytest.raises(UsageError, match="none of its images can be read"):
         read_side(images)
 
 
@@ -66,7 +66,7 @@ def test_same_stem_twice(tmp_path, caplog):
     Image.open(images / "00.png").save(images / "00.jpg")
     with caplog.at_level(logging.WARNING):
         assert list(read_side(images)) == ["00"]
-    assert "another picture there has the same stem" in caplog.text
+    assert "another image there has the same stem" in caplog.text
 
 
 def test_kinds(tmp_path):
@@ -104,7 +104,7 @@ def test_aligned(tmp_path, caplog):
     assert np.array_equal(pairs["a"][0], tissue(mask, 3))
     assert np.array_equal(pairs["a"][1][..., 0], mask)
     (tmp_path / "a.png").unlink()
-    with pytest.raises(UsageError, match="no picture there is a pair"):
+    with pytest.raises(UsageError, match="no image there is a pair"):
         read_aligned(tmp_path)
 
 
@@ -156,7 +156,7 @@ def test_zoom_is_within_its_range_and_labels_are_not_mixed():
     assert 0.85 < max(slopes) < 1.05
 
 
-def test_small_pictures_are_enlarged_to_the_square():
+def test_small_images_are_enlarged_to_the_square():
     source, target = PairedCrops([pair(size=(10, 12))], Cut(32))[0]
     assert source.shape == (3, 32, 32)
     assert target.shape == (1, 32, 32)
@@ -187,7 +187,7 @@ def test_an_item_depends_on_seed_and_number_alone(kind):
     assert torch.equal(loaded[0], torch.stack([wanted[6][0], wanted[7][0]]))
 
 
-def test_every_picture_once_before_any_again():
+def test_every_image_once_before_any_again():
     pairs = [pair(seed) for seed in range(5)]
     crops = UnpairedCrops([a for a, _ in pairs], [a for a, _ in pairs[:3]], Cut(8, (1.0, 1.0)))
     sides = [[int(crops[index][side][2, 0, 0]) for index in range(15)] for side in (0, 1)]

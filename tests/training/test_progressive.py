@@ -1,4 +1,4 @@
-"""Pictures that grow: when, how they fade in, and that the networks which ship are the ones that grew."""
+"""Images that grow: when, how they fade in, and that the networks which ship are the ones that grew."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_when_what_grows():
     assert growth(0, 100, 0) == Growth()
 
 
-def test_real_pictures_are_means_of_squares():
+def test_real_images_are_means_of_squares():
     x = torch.rand(2, 1, 8, 8)
     assert lowered(x, Growth()) is x
     assert lowered(x, Growth(2))[0, 0, 0, 0].item() == pytest.approx(x[0, 0, :4, :4].mean().item())
@@ -96,39 +96,39 @@ def test_a_new_size_fades_in(kind, level):
 
 
 def test_every_layer_that_ships_is_trained(tmp_path):
-    pictures = bars(tmp_path, 16)
-    system = latent_system("dcgan", pictures, 8, widths=(8, 6), progressive=0.5, norm="spectral")
+    images = bars(tmp_path, 16)
+    system = latent_system("dcgan", images, 8, widths=(8, 6), progressive=0.5, norm="spectral")
     before = {name: value.clone() for name, value in system.generator.named_parameters()}
     sizes = []
     fit(
         system,
-        latent_stream(system, pictures, 8),
+        latent_stream(system, images, 8),
         Plan(8, tmp_path / "run", average=0, validate_every=1),
         lambda progress: sizes.append(system.samples(system.generator).shape[-1]),
     )
-    assert set(sizes) == {16}  # enlarged, so that all sheets have one size
+    assert set(sizes) == {16}  # enlarged, so that all sample grids have one size
     assert all(not torch.equal(value, before[name]) for name, value in system.generator.named_parameters())
     assert set(system.modules) == {"generator", "discriminator", "to_colours", "from_colours"}
 
 
 def test_at_a_quarter_of_the_size_the_outer_layers_rest(tmp_path):
-    pictures = bars(tmp_path, 16)
-    system = latent_system("dcgan", pictures, 100, widths=(8, 6), progressive=1.0)
+    images = bars(tmp_path, 16)
+    system = latent_system("dcgan", images, 100, widths=(8, 6), progressive=1.0)
     before = {name: value.clone() for name, value in system.generator.named_parameters()}
-    system.step(next(latent_stream(system, pictures, 8)(0)), 0)
+    system.step(next(latent_stream(system, images, 8)(0)), 0)
     moved = {name for name, value in system.generator.named_parameters() if not torch.equal(value, before[name])}
     assert moved == {"main.0.weight", "main.1.weight", "main.1.bias"}
 
 
 def test_a_resumed_run_is_judged_at_the_size_it_had(tmp_path):
-    pictures = bars(tmp_path, 16)
+    images = bars(tmp_path, 16)
     options = {"widths": (8, 6), "progressive": 1.0}
-    system = latent_system("dcgan", pictures, 8, **options)
-    stream = latent_stream(system, pictures, 8)
+    system = latent_system("dcgan", images, 8, **options)
+    stream = latent_stream(system, images, 8)
     fit(system, stream, Plan(3, tmp_path / "run"))
     kept = torch.load(tmp_path / "run/last.pt", weights_only=True)
     content = str(kept)
     assert "'growth': {'level': 1, 'part': 0.0}" in content
-    other = latent_system("dcgan", pictures, 8, **options)
+    other = latent_system("dcgan", images, 8, **options)
     other.extras["growth"].load_state_dict({"level": 1, "part": 0.5})
     assert other._grown.now == other._judge_net.now == Growth(1, 0.5)

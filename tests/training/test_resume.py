@@ -37,7 +37,7 @@ def test_another_setting_is_refused_by_name(tmp_path, name, value):
     assert (tmp_path / "last.pt").read_bytes() == before
 
 
-def test_steps_and_rates_may_change_and_are_told(tmp_path, caplog):
+def test_steps_and_rates_may_change_and_are_reported(tmp_path, caplog):
     fit(Toy(), ones, Plan(3, tmp_path), settings=SETTINGS)
     with caplog.at_level(logging.WARNING):
         fit(Toy(), ones, Plan(5, tmp_path, resume=True), settings={**SETTINGS, "steps": 5, "lr": 0.01})
@@ -69,7 +69,7 @@ def test_a_run_does_not_go_back(tmp_path):
     assert (tmp_path / "last.pt").read_bytes() == before
 
 
-def test_other_validation_pictures_forget_the_best(tmp_path):
+def test_other_validation_images_forget_the_best(tmp_path):
     """The scores cannot be compared."""
     fit(Toy(), ones, Plan(3, tmp_path), settings=SETTINGS)
     for validation, wanted in (("a", 50.0), ("b", -5.0)):

@@ -37,7 +37,7 @@ def test_steps_after_the_head_start_are_judged(tmp_path):
     assert len(toy.judged) == 2
 
 
-def test_frozen_norms_are_told():
+def test_frozen_norms_are_reported():
     net = SRResNet(scale=2, **SMALL)
     initialise(net, "frozen")
     nn.init.normal_(net.neck[1].bias)

@@ -47,7 +47,7 @@ def test_training_forward_is_the_forward(scale, norm):
         torch.testing.assert_close(gradients[1][name], wanted, atol=1e-6, rtol=1e-4, msg=name)
 
 
-def test_first_picture_is_gray_and_residuals_are_nothing():
+def test_first_image_is_gray_and_residuals_are_nothing():
     net = SRResNet(scale=2, channels=6, blocks=2)
     initialise(net, "frozen")
     net.eval()

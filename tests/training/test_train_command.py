@@ -1,4 +1,4 @@
-"""``gankit train`` from pictures to weights, with small nets."""
+"""``gankit train`` from images to weights, with small nets."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from gankit import cli
 from gankit.cli.train import RECIPES
 from gankit.training import fabric, superres
 from gankit.training.data import reduce
-from gankit.training.synthetic import synthetic_picture
+from gankit.training.synthetic import synthetic_image
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_inits_that_cannot_be(train, tmp_path, refused):
         (["srresnet", "--validate-every", "0"], "--validate-every"),
         (["srresnet", "--lr", "-1"], "--lr"),
         (["srresnet", "--seed", "-1"], "--seed"),
-        (["srresnet", "--patch", "25", *NET], "every training picture is smaller than one patch of 100×100"),
+        (["srresnet", "--patch", "25", *NET], "every training image is smaller than one patch of 100×100"),
         (["srresnet", "--data", __file__], "--data"),
     ],
 )
@@ -141,12 +141,12 @@ def test_cuda_without_cuda(refused, monkeypatch):
     assert "no CUDA device" in refused("srresnet", "--device", "cuda")
 
 
-def test_validation_pictures_that_are_too_small(train, refused, tmp_path):
+def test_validation_images_that_are_too_small(train, refused, tmp_path):
     folder = tmp_path / "small"
     folder.mkdir()
     Image.new("RGB", (3, 11)).save(folder / "tiny.png")
-    assert "every picture is smaller than 12×12" in refused("srresnet", *NET, "--validation", folder)
-    Image.fromarray(synthetic_picture(0, size=12)).save(folder / "enough.png")
+    assert "every image is smaller than 12×12" in refused("srresnet", *NET, "--validation", folder)
+    Image.fromarray(synthetic_image(0, size=12)).save(folder / "enough.png")
     result = train("srresnet", *NET, "--validation", folder, "--output", tmp_path / "ran")
     assert result.exit_code == 0, result.output
 
@@ -173,7 +173,7 @@ def test_help_has_a_line_for_each_recipe():
 
 
 def test_batch_norm_is_not_begun_from_frozen_norms(train, refused, tmp_path):
-    """Their statistics say nothing of the pictures: the batch's would be another function at once."""
+    """Their statistics say nothing of the images: the batch's would be another function at once."""
     assert "trained with frozen norms" in refused("srresnet", "--init", "srresnet", "--norm", "batch")
     train("srresnet", "--output", tmp_path / "a", *NET, "--norm", "batch")
     weights = tmp_path / "a" / "final.safetensors"
@@ -190,23 +190,23 @@ def test_options_reach_the_recipe(train, tmp_path):
     assert (settings["content"], settings["discriminator_lr"], settings["discriminator_norm"]) == (2, 3e-4, "batch")
 
 
-def test_sheets_show_bicubic_result_and_truth(train, tmp_path, photos):
-    result = train("srresnet", "--output", tmp_path / "a", *NET, "--sheet-every", "2", "--average", "0")
+def test_sample_grids_show_bicubic_result_and_truth(train, tmp_path, photos):
+    result = train("srresnet", "--output", tmp_path / "a", *NET, "--grid-every", "2", "--average", "0")
     assert result.exit_code == 0, result.output
-    names = sorted(path.name for path in (tmp_path / "a" / "sheets").iterdir())
+    names = sorted(path.name for path in (tmp_path / "a" / "grids").iterdir())
     assert names == ["step_0000002.png", "step_0000004.png"]
-    sheet = np.asarray(Image.open(tmp_path / "a" / "sheets" / names[-1]))
-    side = 96  # the whole picture: it is smaller than what would be shown
-    assert sheet.shape == (2 * side + 2, 3 * side + 4, 3)
+    sample_grid = np.asarray(Image.open(tmp_path / "a" / "grids" / names[-1]))
+    side = 96  # the whole image: it is smaller than what would be shown
+    assert sample_grid.shape == (2 * side + 2, 3 * side + 4, 3)
     truth = np.asarray(Image.open(photos / "0.png"))
-    assert np.array_equal(sheet[:side, -side:], truth)
+    assert np.array_equal(sample_grid[:side, -side:], truth)
     bicubic = Image.fromarray(reduce(truth, 4)[1]).resize((side, side), Image.Resampling.BICUBIC)
-    gap = np.abs(sheet[:side, :side].astype(int) - np.asarray(bicubic)).mean()
+    gap = np.abs(sample_grid[:side, :side].astype(int) - np.asarray(bicubic)).mean()
     assert gap < 3  # torch's kernel is another bicubic
     assert torch.load(tmp_path / "a/last.pt", weights_only=True)["average"] is None
 
 
-def test_large_validation_pictures_are_judged_by_their_middle(tmp_path):
+def test_large_validation_images_are_judged_by_their_middle(tmp_path):
     from gankit.training.fabric import fabric_for
     from gankit.training.superres import KodakJudge
 

@@ -45,7 +45,7 @@ def invoke(made, *arguments):
 
 
 def test_options_reach_the_plan(tmp_path):
-    made = command(validate_every=3, sheet_every=5, average=0.9)
+    made = command(validate_every=3, grid_every=5, average=0.9)
     invoke(made, "--output", tmp_path / "a", "--rate", "0.5", "--stop-after", "9", "--steps", "6", "--seed", "4")
     ((given, rate),) = made.seen
     assert rate == 0.5
@@ -55,7 +55,7 @@ def test_options_reach_the_plan(tmp_path):
         batch=7,
         validate_every=3,
         checkpoint_every=500,
-        sheet_every=5,
+        grid_every=5,
         average=0.9,
         tensorboard=False,
         device="auto",
@@ -69,7 +69,7 @@ def test_options_reach_the_plan(tmp_path):
         quiet=False,
     )
     plan = given.plan()
-    for name in ("steps", "validate_every", "checkpoint_every", "sheet_every", "average", "tensorboard", "stop_after"):
+    for name in ("steps", "validate_every", "checkpoint_every", "grid_every", "average", "tensorboard", "stop_after"):
         assert getattr(plan, name) == getattr(given, name)
     assert plan.folder == given.output
 
@@ -77,19 +77,29 @@ def test_options_reach_the_plan(tmp_path):
 def test_every_option_has_a_line_of_help():
     made = command()
     text = CliRunner().invoke(made, ["--help"]).output
-    for name in ("steps", "batch", "sheet-every", "average", "devices", "nodes", "tensorboard", "resume", "workers"):
+    for name in (
+        "steps",
+        "batch",
+        "grid-every",
+        "average",
+        "devices",
+        "nodes",
+        "tensorboard",
+        "resume",
+        "workers",
+    ):
         assert f"--{name} " in text
     assert "[default: 7" in text
 
 
-def test_what_is_told_at_the_end(tmp_path):
+def test_what_is_reported_at_the_end(tmp_path):
     result = invoke(command(), "--output", tmp_path / "a")
     assert result.stdout.startswith("best -0.")
     assert result.stdout.strip().endswith(f"at step 20: {tmp_path / 'a' / 'best.safetensors'}")
     assert "step 20: score -0." in result.stderr
     result = invoke(command(unit="dB"), "--output", tmp_path / "b")
     assert " dB at step 20" in result.stdout
-    assert " dB on the validation pictures" in result.stderr
+    assert " dB on the validation images" in result.stderr
     result = invoke(command(), "--output", tmp_path / "c", "--quiet")
     assert result.stderr == ""
 
@@ -104,7 +114,7 @@ def test_what_is_told_at_the_end(tmp_path):
 
 
 def test_a_log_file_gets_lines(tmp_path, monkeypatch):
-    """Losses, steps and pictures a second, time left."""
+    """Losses, steps and images a second, time left."""
     monkeypatch.setattr(progress_train, "_SECONDS", -1.0)
     result = invoke(command(), "--output", tmp_path)
     line = next(line for line in result.stderr.splitlines() if line.startswith("step 10 of 20: "))
@@ -115,7 +125,7 @@ def test_a_log_file_gets_lines(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--steps", 0), ("--batch", 0), ("--average", 1), ("--sheet-every", -1), ("--devices", 0)]
+    ("option", "value"), [("--steps", 0), ("--batch", 0), ("--average", 1), ("--grid-every", -1), ("--devices", 0)]
 )
 def test_wrong_values(tmp_path, option, value):
     result = CliRunner().invoke(command(), ["--output", str(tmp_path / "a"), option, str(value)])

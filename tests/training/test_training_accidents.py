@@ -113,6 +113,6 @@ def test_options_of_a_resumed_run(train, photos):
     (photos / "more.png").write_bytes((photos / "0.png").read_bytes())
     status, error = train("--resume")
     assert status == 2
-    assert "its data is 2 pictures (" in error
+    assert "its data is 2 images (" in error
     (photos / "more.png").unlink()
     assert train("--resume", "--lr", "1e-5", "--workers", "1", "--validate-every", "3")[0] == 0

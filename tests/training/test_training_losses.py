@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from gankit.training import losses
 from gankit.training.data import reduce
-from gankit.training.synthetic import synthetic_picture
+from gankit.training.synthetic import synthetic_image
 
 
 @pytest.fixture
@@ -90,9 +90,9 @@ def test_feature_matching_wants_as_many_layers(count):
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_consistency_of_a_picture_and_its_reduction(scale):
+def test_consistency_of_a_image_and_its_reduction(scale):
     # Contrast low enough that no value is clipped: the 8-bit reduction has a ceiling, torch's has none.
-    large, small = reduce(synthetic_picture(3, size=128) // 2 + 64, scale)
+    large, small = reduce(synthetic_image(3, size=128) // 2 + 64, scale)
     high, low = (torch.from_numpy(item.copy()).permute(2, 0, 1)[None] / 255 for item in (large, small))
     assert losses.consistency(high, low, scale) < 1 / 255  # the 8 bits of the second, and its border
     assert (

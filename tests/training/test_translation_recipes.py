@@ -30,8 +30,8 @@ def batch(seed=0, channels=(3, 1), count=2, side=16):
     )
 
 
-def floats(pictures):
-    return [each.float() / 127.5 - 1 for each in pictures]
+def floats(images):
+    return [each.float() / 127.5 - 1 for each in images]
 
 
 def paired(start):
@@ -67,10 +67,10 @@ def test_a_step_of_pix2pix_is_the_papers(sgd):
     system = pix2pix(model={"dropout": False})
     net, judge = copy.deepcopy(system.generator), copy.deepcopy(system.modules["discriminator"])
     before = copy.deepcopy(net.state_dict())
-    pictures = batch()
-    reported = system.step(pictures, 0)
+    images = batch()
+    reported = system.step(images, 0)
 
-    source, target = floats(pictures)
+    source, target = floats(images)
     made = net(source)
     optimiser = sgd(judge)
     real, fake = judge(torch.cat([source, target], 1)), judge(torch.cat([source, made.detach()], 1))
@@ -95,10 +95,10 @@ def test_a_step_of_cyclegan_is_the_papers(sgd):
     system = cyclegan(pool=0)
     pair = copy.deepcopy(system.generator)
     judge_a, judge_b = (copy.deepcopy(system.modules[f"discriminator_{side}"]) for side in "ab")
-    pictures = batch(channels=(3, 3), count=1)
-    reported = system.step(pictures, 0)
+    images = batch(channels=(3, 3), count=1)
+    reported = system.step(images, 0)
 
-    a, b = floats(pictures)
+    a, b = floats(images)
     made_b, made_a = pair.a_to_b(a), pair.b_to_a(b)
     adversarial = (judge_b(made_b) - 1).square().mean() + (judge_a(made_a) - 1).square().mean()
     cycle = F.l1_loss(pair.b_to_a(made_b), a) + F.l1_loss(pair.a_to_b(made_a), b)
@@ -134,8 +134,8 @@ def test_no_identity_is_no_pass():
         cyclegan(model={"in_channels": 1, "out_channels": 3})
 
 
-def test_batch_norm_has_the_statistics_of_one_kind_of_picture():
-    """Pictures of A and B, real and made, are then normalised apart, as published."""
+def test_batch_norm_has_the_statistics_of_one_kind_of_image():
+    """Images of A and B, real and made, are then normalised apart, as published."""
     system = cyclegan(model={"norm": "batch"}, discriminator_norm="batch")
     seen = []
     judge = system.modules["discriminator_a"]
@@ -154,7 +154,7 @@ def test_every_game_can_be_played(loss):
     assert distance(system.modules["discriminator"].state_dict(), before) > 1e-5
 
 
-def test_unknown_names_are_told():
+def test_unknown_names_are_reported():
     with pytest.raises(UsageError, match="known are minimax, nonsaturating"):
         pix2pix(adversarial="ls")
     with pytest.raises(UsageError, match="known are l1, mse"):
@@ -164,9 +164,9 @@ def test_unknown_names_are_told():
 
 
 def test_discriminator_options():
-    """Learning rates apart, several steps, decay, first weights and width."""
+    """Learning rates apart, several steps, decay, weight initialisation and width."""
     system = pix2pix(
-        discriminator_lr=1e-3, lr=1e-4, discriminator_steps=3, weight_decay=0.1, betas=(0.0, 0.9), first_weights="he"
+        discriminator_lr=1e-3, lr=1e-4, discriminator_steps=3, weight_decay=0.1, betas=(0.0, 0.9), weight_init="he"
     )
     system.step(batch(), 0)
     judge, net = system.optimisers["discriminator"], system.optimisers["generator"]
@@ -195,7 +195,7 @@ def test_spectral_and_single_pixels():
     assert judge(torch.rand(1, 4, 5, 7)).shape == (1, 1, 5, 7)
 
 
-def test_smoothing_moves_the_target_of_real_pictures_only():
+def test_smoothing_moves_the_target_of_real_images_only():
     plain, smoothed = (pix2pix(adversarial="lsgan", smooth=smooth, noise=0.0) for smooth in (0.0, 0.25))
     source, target = floats(batch())
     real = torch.cat([source, target], 1)
@@ -248,14 +248,14 @@ def test_schedules_reach_all_optimisers():
     assert pix2pix(steps=100, schedule="cosine", warmup=10).schedules["generator"](4) == pytest.approx(0.5, abs=0.01)
 
 
-def test_the_pool_gives_old_pictures_to_the_discriminators():
+def test_the_pool_gives_old_images_to_the_discriminators():
     system = cyclegan(pool=2)
     seen = []
     learn = system._judges["b"].learn
     system._judges["b"].learn = lambda real, made, step: seen.append(made) or learn(real, made, step)
-    pictures = [batch(index, (3, 3), 1) for index in range(12)]
+    images = [batch(index, (3, 3), 1) for index in range(12)]
     own = []
-    for index, each in enumerate(pictures):
+    for index, each in enumerate(images):
         with torch.no_grad():
             own.append(system.generator.a_to_b(floats(each)[0]))
         system.step(each, index)
@@ -293,7 +293,7 @@ def test_pix2pix_learns(tmp_path):
 
 
 def test_cyclegan_learns(tmp_path):
-    """The way back keeps more of a picture than gray would, and the colours come nearer to the other side's."""
+    """The way back keeps more of an image than gray would, and the colours come nearer to the other side's."""
     system = cyclegan(120, lr=2e-3)
     first = [tissue(blobs(seed), 0) for seed in range(3)]
     judge = CycleJudge(first, [255 - each for each in first], fabric_for("cpu", "fp32"))

@@ -15,7 +15,7 @@ from gankit import cli
 from gankit.training.fabric import fabric_for
 from gankit.training.judging import CycleJudge, PairJudge, PairShowcase, grid, spread, translated
 
-TINY = ["--steps", "4", "--side", "16", "--validate-every", "2", "--sheet-every", "2", "--quiet"]
+TINY = ["--steps", "4", "--side", "16", "--validate-every", "2", "--grid-every", "2", "--quiet"]
 TINY += ["--discriminator-channels", "4", "--discriminator-layers", "1", "--device", "cpu", "--precision", "fp32"]
 UNET = ["--channels", "4", "--downs", "3"]
 RESNET = ["--channels", "4", "--blocks", "1"]
@@ -46,8 +46,8 @@ def refused(capsys):
     return run
 
 
-def translate(model, picture, output, *more):
-    command = ["translate", str(picture), "--model", str(model), "--output", str(output), "--backend", "eager"]
+def translate(model, image, output, *more):
+    command = ["translate", str(image), "--model", str(model), "--output", str(output), "--backend", "eager"]
     return CliRunner().invoke(cli.gankit, [*command, *more], catch_exceptions=False)
 
 
@@ -59,14 +59,14 @@ def test_pix2pix_to_masks(folders, tmp_path):
     assert result.exit_code == 0, result.output
     assert "best.safetensors" in result.output
     names = {path.name for path in run.iterdir()}
-    assert {"last.pt", "best.safetensors", "final.safetensors", "log.csv", "held_out.txt", "sheets"} <= names
+    assert {"last.pt", "best.safetensors", "final.safetensors", "log.csv", "held_out.txt", "grids"} <= names
     assert (run / "held_out.txt").read_text() == "04\n"
     with (run / "log.csv").open(newline="") as file:
         logged = {row[1] for row in csv.reader(file)}
     assert {"content", "discriminator", "adversarial", "validation_dice", "validation_iou", "validation_l1"} <= logged
-    sheet = np.asarray(Image.open(run / "sheets/step_0000004.png"))
-    assert sheet.shape == (40, 3 * 48 + 4, 3)  # one pair: input | output | target
-    assert np.array_equal(sheet[:, :48], np.asarray(Image.open(images / "04.png")))
+    sample_grid = np.asarray(Image.open(run / "grids/step_0000004.png"))
+    assert sample_grid.shape == (40, 3 * 48 + 4, 3)  # one pair: input | output | target
+    assert np.array_equal(sample_grid[:, :48], np.asarray(Image.open(images / "04.png")))
     result = translate(run / "final.safetensors", images / "00.png", tmp_path / "made")
     assert result.exit_code == 0, result.output
     made = Image.open(tmp_path / "made/00.png")
@@ -115,7 +115,7 @@ def test_cyclegan_both_ways(folders, tmp_path, refused):
     assert "final_G_A.safetensors" in result.output
     assert "final_G_B.safetensors" in result.output
     assert (run / "held_out.txt").read_text() == "A 04\nB 04\n"
-    assert np.asarray(Image.open(run / "sheets/step_0000002.png")).shape == (40, 6 * 48 + 10, 3)
+    assert np.asarray(Image.open(run / "grids/step_0000002.png")).shape == (40, 6 * 48 + 10, 3)
     for direction, source, mode in (("AtoB", folders[1], "RGB"), ("BtoA", folders[0], "L")):
         made = tmp_path / direction
         result = translate(run / "final_G_A.safetensors", source / "00.png", made, "--direction", direction)
@@ -134,7 +134,7 @@ def test_cyclegan_both_ways(folders, tmp_path, refused):
     [
         (["--side", "20"], "--side 20: must be a multiple of 8"),
         (["--discriminator-layers", "3"], "the discriminator needs at least 24"),
-        (["--holdout", "7"], "--holdout 7: 6 pictures are too few"),
+        (["--holdout", "7"], "--holdout 7: 6 images are too few"),
         (["--zoom", "2", "1"], "the lower one comes first"),
         (["--adversarial", "hinge", "--smooth", "0.1"], "no labels to smooth"),
         (["--init", "srresnet"], "is a 'srresnet', which this recipe does not train"),
@@ -152,7 +152,7 @@ def test_wrong_folders(folders, tmp_path, refused):
     assert "give --data and --target" in refused("pix2pix", "--output", tmp_path / "run", "--data", folders[0])
     (tmp_path / "empty").mkdir()
     line = refused("cyclegan", "--output", tmp_path / "run", "--data", folders[0], "--target", tmp_path / "empty")
-    assert "no pictures there" in line
+    assert "no images there" in line
 
 
 def test_options_reach_the_recipe(folders, tmp_path):
@@ -163,7 +163,7 @@ def test_options_reach_the_recipe(folders, tmp_path):
         "--instance-noise": "0.1",
         "--r1": "0.5",
     }
-    given |= {"--first-weights": "xavier", "--schedule": "step", "--warmup": "2", "--penalty": "1"}
+    given |= {"--weight-init": "xavier", "--schedule": "step", "--warmup": "2", "--penalty": "1"}
     given |= {"--content-weight": "5", "--weight-decay": "0.01", "--adversarial": "lsgan", "--discriminator-steps": "2"}
     data = ["--data", folders[0], "--target", folders[1], "--output", tmp_path / "run", *UNET, *TINY]
     result = train("pix2pix", *data, *[part for each in given.items() for part in each])
@@ -223,13 +223,13 @@ def test_cycle_judge_by_hand():
 
 
 def test_spread_and_grid():
-    pictures = [np.full((4, 6, 3), level, np.uint8) for level in (0, 100)]
-    assert spread(pictures) == 50
-    assert spread(pictures[:1] * 2) == 0
-    assert spread([pictures[0], np.full((8, 8, 3), 100, np.uint8)]) == 50
-    sheet = grid([[pictures[1], pictures[0]], [pictures[0][..., :1]]])
-    assert sheet.shape == (10, 14, 3)
-    assert sheet[0, 0].tolist() == [100] * 3
-    assert sheet[4, 0].tolist() == sheet[6, 8].tolist() == [255] * 3
+    images = [np.full((4, 6, 3), level, np.uint8) for level in (0, 100)]
+    assert spread(images) == 50
+    assert spread(images[:1] * 2) == 0
+    assert spread([images[0], np.full((8, 8, 3), 100, np.uint8)]) == 50
+    sample_grid = grid([[images[1], images[0]], [images[0][..., :1]]])
+    assert sample_grid.shape == (10, 14, 3)
+    assert sample_grid[0, 0].tolist() == [100] * 3
+    assert sample_grid[4, 0].tolist() == sample_grid[6, 8].tolist() == [255] * 3
     fabric = fabric_for("cpu", "fp32")
-    assert PairShowcase([(each, each) for each in pictures], fabric).diversity(Inverse()) == 50
+    assert PairShowcase([(each, each) for each in images], fabric).diversity(Inverse()) == 50

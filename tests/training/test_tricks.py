@@ -1,4 +1,4 @@
-"""Penalties, clipping, pools, noise and first weights: each does what it says."""
+"""Penalties, clipping, pools, noise and weight initialisation: each does what it says."""
 
 import copy
 import math
@@ -9,11 +9,11 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from gankit.errors import UsageError
-from gankit.training.inits import initialise
 from gankit.training.noise import fading, instance_noise
 from gankit.training.penalties import clip_weights, gradient_penalty, r1_penalty
 from gankit.training.pool import ImagePool
 from gankit.training.spectral import add_spectral_norm
+from gankit.training.weight_init import initialise
 
 
 @pytest.mark.parametrize(("slope", "target"), [(1.0, 1.0), (3.0, 1.0), (2.0, 0.0)])
@@ -30,7 +30,7 @@ def test_gradient_penalty_of_a_plane(slope, target):
     torch.testing.assert_close(weight.grad, wanted, atol=1e-5, rtol=1e-4)
 
 
-def test_gradient_penalty_looks_between_the_pictures():
+def test_gradient_penalty_looks_between_the_images():
     seen = []
 
     def judge(x):
@@ -54,7 +54,7 @@ def test_gradient_penalty_is_that_of_finite_differences():
     slopes = torch.stack(
         [(net(x + step * e) - net(x - step * e)).squeeze(1) / (2 * step) for e in torch.eye(6).double()], dim=1
     )
-    found = gradient_penalty(net, x, x)  # everything between a picture and itself is that picture
+    found = gradient_penalty(net, x, x)  # everything between an image and itself is that image
     assert found.item() == pytest.approx((slopes.norm(dim=1) - 1).square().mean().item(), rel=1e-5)
     assert r1_penalty(net, x).item() == pytest.approx(slopes.square().sum(1).mean().item() / 2, rel=1e-5)
 
@@ -118,10 +118,10 @@ def test_a_pool_goes_on_from_its_state():
 
 
 def test_a_pool_of_nothing_passes_through_without_gradients():
-    pictures = numbered(0, 4).requires_grad_(True)
+    images = numbered(0, 4).requires_grad_(True)
     for size in (0, 2):
-        assert not ImagePool(size)(pictures).requires_grad
-    assert torch.equal(ImagePool(0)(pictures), pictures)
+        assert not ImagePool(size)(images).requires_grad
+    assert torch.equal(ImagePool(0)(images), images)
     with pytest.raises(ValueError, match="-1"):
         ImagePool(-1)
 
@@ -157,7 +157,7 @@ def layers():
 
 
 @pytest.mark.parametrize("how", ["xavier", "he", "normal"])
-def test_deviations_of_first_weights(how):
+def test_deviations_of_weight_init(how):
     net = layers()
     initialise(net, how)
     fans = [(32 * 9, 64 * 9), (16 * 25, 16 * 25), (64 * 16 / 4, 32 * 16), (300, 200)]
@@ -191,7 +191,7 @@ def test_norms_become_the_identity_or_near_it():
     assert net[1].weight.std().item() == pytest.approx(0.1, rel=0.15)
 
 
-def test_first_weights_below_spectral_norm():
+def test_weight_init_below_spectral_norm():
     net = nn.Linear(300, 200)
     add_spectral_norm(net)
     initialise(net, "normal", gain=0.5)

@@ -9,7 +9,7 @@ from gankit.training.data import SuperResolutionPatches, batches
 from gankit.training.fabric import fabric_for
 from gankit.training.loop import System
 from gankit.training.recipes.srgan import AdversarialOptions, AdversarialSystem, ContentOptions, ContentSystem
-from gankit.training.synthetic import synthetic_picture
+from gankit.training.synthetic import synthetic_image
 
 SMALL = {"blocks": 1, "channels": 8}
 TINY = ["--steps", "4", "--batch", "2", "--patch", "8", "--synthetic", "0", "--device", "cpu", "--precision", "fp32"]
@@ -67,8 +67,8 @@ def ones(start):
 
 
 def stream(batch=2, patch=8, scale=4, seed=1, workers=0):
-    picture = synthetic_picture(seed, size=96)
-    patches = SuperResolutionPatches([picture], scale=scale, patch=patch, synthetic=0, reductions=(1.0,))
+    image = synthetic_image(seed, size=96)
+    patches = SuperResolutionPatches([image], scale=scale, patch=patch, synthetic=0, reductions=(1.0,))
     return lambda start: batches(patches, batch, start, workers)
 
 

@@ -1,4 +1,4 @@
-"""Small pictures to translate, and small nets."""
+"""Small images to translate, and small nets."""
 
 import numpy as np
 import torch
@@ -25,10 +25,10 @@ def blobs(seed, size=(40, 48)):
 
 
 def tissue(mask, seed):
-    """A colour picture of a mask: violet on lilac, with noise."""
+    """A colour image of a mask: violet on lilac, with noise."""
     rng = np.random.default_rng(seed)
-    picture = np.where(mask[..., None] > 0, (80, 40, 160), (190, 170, 220)) + rng.normal(0, 8, (*mask.shape, 3))
-    return picture.clip(0, 255).astype(np.uint8)
+    image = np.where(mask[..., None] > 0, (80, 40, 160), (190, 170, 220)) + rng.normal(0, 8, (*mask.shape, 3))
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def write_pairs(folder, count=6, size=(40, 48)):

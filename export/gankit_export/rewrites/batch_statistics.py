@@ -1,7 +1,7 @@
-"""BatchNorm on the statistics of the picture itself, as pix2pix runs it at test time, as affine InstanceNorm.
+"""BatchNorm on the statistics of the image itself, as pix2pix runs it at test time, as affine InstanceNorm.
 
 BatchNorm in training mode normalises with the mean and variance over batch, height and width. For a batch of one that
-is InstanceNorm with the same weight, bias and epsilon. Written so, it gives the same picture whatever else is in the
+is InstanceNorm with the same weight, bias and epsilon. Written so, it gives the same image whatever else is in the
 batch, runs in eval mode, and can be exported.
 """
 

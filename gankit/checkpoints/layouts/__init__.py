@@ -1,4 +1,4 @@
-"""The key layouts of weights files: which architecture a state dict belongs to, told from names and shapes alone.
+"""The key layouts of weights files: which architecture a state dict belongs to, recognised from names and shapes alone.
 
 A new layout needs its own file in this folder, with a function ``match``, and one line in ``_LAYOUTS``.
 """

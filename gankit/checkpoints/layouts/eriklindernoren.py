@@ -1,8 +1,8 @@
 """The SRGAN and ESRGAN generators of eriklindernoren/PyTorch-GAN.
 
-What no key holds, from the code of their time: SRGAN's BatchNorms add 0.8 to the variance and its pictures have
+What no key holds, from the code of their time: SRGAN's BatchNorms add 0.8 to the variance and its images have
 ImageNet's values on both sides, of which tanh leaves [-1, 1]; before it had PReLUs it was a plain network in [-1, 1].
-ESRGAN's LeakyReLUs have slope 0.01, and its pictures ImageNet's values.
+ESRGAN's LeakyReLUs have slope 0.01, and its images ImageNet's values.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def with_values(state: Mapping[str, Tensor], channels: int, values_in: Input, ou
 
     Args:
         state: under our names.
-        channels: of the pictures; ImageNet's values of other than three are refused later.
+        channels: of the images; ImageNet's values of other than three are refused later.
         values_in: of the model's options.
         output: likewise.
     """

@@ -1,7 +1,7 @@
 """The ResNet generators of junyanz/pytorch-CycleGAN-and-pix2pix, CUT and GAN Compression: our names are theirs.
 
 junyanz's blocks with dropout and GAN Compression's, whose dropout has rate 0, have the same names, and give the same
-pictures: dropout is for training, and GAN Compression's limit on the input is one that pictures keep anyway.
+images: dropout is for training, and GAN Compression's limit on the input is one that images keep anyway.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def match(state: Mapping[str, Tensor]) -> Match | None:
         "antialias": antialias,
         "antialias_up": antialias_up,
         "separable": separable,
-        # a name that is missing (0) is told of later, with all others
+        # a name that is missing (0) is reported of later, with all others
         "widths": None if 0 in widths or widths == default_widths(first[0], blocks) else widths,
     }
     return Match("cyclegan", options, without_stale(state))

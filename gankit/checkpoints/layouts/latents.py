@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from gankit.checkpoints.layouts.base import Match, count, dims
-from gankit.checkpoints.layouts.stacks import has_norm, picture, widths
+from gankit.checkpoints.layouts.stacks import has_norm, image, widths
 
 
 def gan(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``layers.0``, a matrix, and a last layer of as many values as a picture has."""
+    """Tell by ``layers.0``, a matrix, and a last layer of as many values as an image has."""
     found = widths(state, "layers.")
-    shape = picture(found[-1]) if len(found) > 2 and found[-1] > found[0] else None
+    shape = image(found[-1]) if len(found) > 2 and found[-1] > found[0] else None
     if shape is None or any(not name.startswith("layers.") for name in state):
         return None
     options = {"latent": found[0], "hidden": found[1:-1], "size": shape[0], "channels": shape[1]}
@@ -31,7 +31,7 @@ def cgan(state: Mapping[str, Tensor]) -> Match | None:
         return None
     options: dict[str, object] = {"classes": label[0], "embedding": label[1], "norm": has_norm(state, "body.")}
     found = widths(state, "body.layers.")
-    if len(found) > 2 and (shape := picture(found[-1])):
+    if len(found) > 2 and (shape := image(found[-1])):
         options |= {"body": "dense", "latent": found[0] - label[1], "widths": found[1:-1]}
         return Match("cgan", {**options, "size": shape[0], "channels": shape[1]}, state)
     last, stages = dims(state, "body.last.weight"), count(state, r"body\.stages\.\d+\.conv\.weight")
@@ -47,7 +47,7 @@ def cgan(state: Mapping[str, Tensor]) -> Match | None:
 def vae(state: Mapping[str, Tensor]) -> Match | None:
     """Tell by ``encoder.0`` and ``log_variance``."""
     found, mean = widths(state, "encoder."), dims(state, "mean.weight")
-    shape = picture(found[0]) if found else None
+    shape = image(found[0]) if found else None
     if shape is None or len(mean) != 2 or "log_variance.weight" not in state:
         return None
     return Match("vae", {"latent": mean[0], "hidden": found[1:], "size": shape[0], "channels": shape[1]}, state)

@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from gankit.checkpoints.layouts.base import Match
-from gankit.checkpoints.layouts.stacks import has_norm, picture, widths
+from gankit.checkpoints.layouts.stacks import has_norm, image, widths
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
     """Tell by names that are numbers; ReLU and tanh, which no key says.
 
-    The last layer gives more than the first takes, and as many values as a square picture has: a discriminator or a
+    The last layer gives more than the first takes, and as many values as a square image has: a discriminator or a
     classifier does not.
     """
     if any(not name[:1].isdigit() for name in state) or has_norm(state, ""):
         return None
     found = widths(state, "")
-    shape = picture(found[-1]) if len(found) > 2 and found[-1] > found[0] else None
+    shape = image(found[-1]) if len(found) > 2 and found[-1] > found[0] else None
     if shape is None:
         return None
     options = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from gankit.checkpoints.layouts.base import Match, dims, rename
-from gankit.checkpoints.layouts.stacks import picture
+from gankit.checkpoints.layouts.stacks import image
 
 _RULES = [
     (r"fc1\.", "encoder.0."),
@@ -23,7 +23,7 @@ def match(state: Mapping[str, Tensor]) -> Match | None:
     first, mean, last = (dims(state, f"{name}.weight") for name in ("fc1", "fc21", "fc4"))
     if len(first) != 2 or len(mean) != 2 or len(last) != 2 or "fc22.weight" not in state:
         return None
-    shape = picture(first[1])
+    shape = image(first[1])
     if shape is None or last[0] != first[1]:
         return None
     options = {

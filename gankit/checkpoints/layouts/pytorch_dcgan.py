@@ -11,7 +11,7 @@ from gankit.checkpoints.layouts.base import Match, dims
 from gankit.checkpoints.layouts.stacks import numbers
 
 # Stride and padding by the size of the kernel, of all layers but the first. No key tells them; these double the
-# picture, but for 3, which makes 7×7 of 4×4 on the way to 28×28.
+# image, but for 3, which makes 7×7 of 4×4 on the way to 28×28.
 _STEPS = {2: (2, 0), 3: (2, 1), 4: (2, 1), 6: (2, 2)}
 
 
@@ -45,6 +45,6 @@ def match(state: Mapping[str, Tensor]) -> Match | None:
 def _last(channels: int) -> tuple[int, int]:
     """Stride and padding of a last layer with kernels of 1×1, in csinva/gan-vae-pretrained-pytorch.
 
-    It cuts the gray pictures of 32×32 to MNIST's 28×28, and leaves CIFAR's as they are.
+    It cuts the gray images of 32×32 to MNIST's 28×28, and leaves CIFAR's as they are.
     """
     return (1, 2) if channels == 1 else (1, 0)

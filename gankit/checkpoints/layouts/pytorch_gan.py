@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from gankit.checkpoints.layouts.base import Match, dims, rename
-from gankit.checkpoints.layouts.stacks import has_norm, picture, widths
+from gankit.checkpoints.layouts.stacks import has_norm, image, widths
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
     """Tell by ``model.0``, a matrix, and ``label_emb`` for the conditional one.
 
-    What no key says: LeakyReLU 0.2, tanh, an epsilon of 0.8, the class before the latent. The pictures are larger than
+    What no key says: LeakyReLU 0.2, tanh, an epsilon of 0.8, the class before the latent. The images are larger than
     the latent, which a discriminator's one logit is not.
     """
     found, label = widths(state, "model."), dims(state, "label_emb.weight")
-    shape = picture(found[-1]) if len(found) > 2 and found[-1] > found[0] else None
+    shape = image(found[-1]) if len(found) > 2 and found[-1] > found[0] else None
     if shape is None or (label and (len(label) != 2 or found[0] <= label[1])):
         return None
     options: dict[str, object] = {

@@ -42,8 +42,8 @@ def has_norm(state: Mapping[str, Tensor], prefix: str) -> bool:
     return any(name.startswith(prefix) and name.endswith(".running_mean") for name in state)
 
 
-def picture(values: int) -> tuple[list[int], int] | None:
-    """The size and the colours of a square picture with that many values, gray or RGB; ``None`` for none of 4×4 up."""
+def image(values: int) -> tuple[list[int], int] | None:
+    """The size and the colours of a square image with that many values, gray or RGB; ``None`` for none of 4×4 up."""
     for channels in (1, 3):
         side = math.isqrt(values // channels)
         if side >= 4 and channels * side * side == values:

@@ -13,7 +13,7 @@ _DEFAULT = "upscale"
 COMMANDS: Mapping[str, Entry] = MappingProxyType(
     {
         "upscale": Entry("upscale:upscale", "PSNR and SSIM on a benchmark (the default)."),
-        "translate": Entry("translate:translate", "Translated pictures or masks against true ones."),
+        "translate": Entry("translate:translate", "Translated images or masks against true ones."),
         "generate": Entry("generate:generate", "Samples against a reference set (Fréchet, FID)."),
         "classifier": Entry("classifier:classifier", "Accuracy of the classifier behind such figures."),
         "train-classifier": Entry("classifier:train", "Train that classifier."),
@@ -41,7 +41,7 @@ gankit evaluate translate --model pix2pix --data images/ --target masks/ --masks
 gankit evaluate generate --model cgan --model dcgan --reference fashion_mnist/""",
 )
 def evaluate() -> None:
-    """Measure models: a table, JSON for a card, and a picture to look at.
+    """Measure models: a table, JSON for a card, and an image to look at.
 
     `gankit evaluate COMMAND --help` has the options of each command.
     """

@@ -22,7 +22,7 @@ _BACKBONES = ("alex", "vgg", "squeeze")
 
 
 class BoxType(click.ParamType):
-    """X,Y,W,H in pixels of the large picture."""
+    """X,Y,W,H in pixels of the large image."""
 
     name = "X,Y,W,H"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gankit.cli.evaluate.common import FILE, MODELS, PLACE, check_models, engine_options, prepare_files, write_json
-from gankit.cli.evaluate.sets import picture_set
+from gankit.cli.evaluate.sets import image_set
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ _COLUMNS = 8
 
 @dataclass
 class _Samples:
-    """One row of the table: where its pictures come from, and the first of them, for the sheet."""
+    """One row of the table: where its images come from, and the first of them, for the sample grid."""
 
     batches: Iterable[np.ndarray]
     classes: int = 0
@@ -45,9 +45,9 @@ class _Samples:
 @click.command()
 @click.option("--model", "models", help="Model or weights file to sample; repeatable.", **MODELS)
 @click.option(
-    "--samples", multiple=True, type=PLACE, metavar="DIR|IDX", help="Pictures that are there already; repeatable."
+    "--samples", multiple=True, type=PLACE, metavar="DIR|IDX", help="Images that are there already; repeatable."
 )
-@click.option("--reference", type=PLACE, required=True, metavar="DIR|IDX", help="Real pictures.")
+@click.option("--reference", type=PLACE, required=True, metavar="DIR|IDX", help="Real images.")
 @click.option("-n", "number", type=click.IntRange(2), default=10_000, show_default=True, help="Samples of each model.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
 @click.option("--truncation", type=float, help="Latents within ± this.")
@@ -60,10 +60,10 @@ class _Samples:
     type=click.Choice(["resize", "crop"]),
     default="resize",
     show_default=True,
-    help="Pictures of another size than the network's: resized, or their middle.",
+    help="Images of another size than the network's: resized, or their middle.",
 )
 @engine_options
-@click.option("--sheet", type=FILE, help="Write a sheet of samples; classes by column.")
+@click.option("--grid", type=FILE, help="Write a sample grid of samples; classes by column.")
 def generate(
     models: tuple[str, ...],
     samples: tuple[Path, ...],
@@ -79,9 +79,9 @@ def generate(
     device: str,
     model_options: dict[str, Any],
     json_file: Path | None,
-    sheet: Path | None,
+    sample_grid: Path | None,
 ) -> None:
-    """Measure samples against real pictures: Fréchet distance, kernel distance, classifier score, classes asked for.
+    """Measure samples against real images: Fréchet distance, kernel distance, classifier score, classes asked for.
 
     gankit evaluate generate --model cgan --model dcgan --reference fashion_mnist/
 
@@ -94,17 +94,17 @@ def generate(
     if features is not None and inception is not None:
         raise click.UsageError("--features and --inception are two networks: give one")
     check_models(models)
-    prepare_files(json=json_file, sheet=sheet)
+    prepare_files(json=json_file, sample_grid=sample_grid)
     network = _network(features, inception)
     rows = {}
     for place in samples:
-        name, batches = picture_set(place)
+        name, batches = image_set(place)
         rows[name] = _Samples(batches)
     for model in models:
         rows[model] = _sampled(
             model, number, seed, truncation, model_options, backend=backend, precision=precision, device=device
         )
-    label, real = picture_set(reference)
+    label, real = image_set(reference)
     truth = network(real, fit)
     scores = {name: _judge(row, network, truth, fit) for name, row in rows.items()}
 
@@ -127,11 +127,11 @@ def generate(
             "results": {name: {**score.as_dict(names), **rows[name].more} for name, score in scores.items()},
         },
     )
-    if sheet is not None:
+    if sample_grid is not None:
         from gankit.images import encode, from_array
 
-        encode(from_array(_sheet(rows)), sheet)
-        console.print(f"wrote {sheet}")
+        encode(from_array(_sample_grid(rows)), sample_grid)
+        console.print(f"wrote {sample_grid}")
 
 
 def _network(features: str | None, inception: Path | None) -> FeatureNetwork:
@@ -158,8 +158,8 @@ def _sampled(
 
     def batches() -> Iterator[np.ndarray]:
         part = []
-        for _, picture in sampler.stream(range(number), seed, truncation=truncation):
-            part.append(picture)
+        for _, image in sampler.stream(range(number), seed, truncation=truncation):
+            part.append(image)
             if len(part) == sampler.batch:
                 yield np.stack(part)
                 part = []
@@ -175,9 +175,9 @@ def _judge(row: _Samples, network: FeatureNetwork, truth: Features, fit: Any) ->
     from gankit.evaluation.samples import judge_samples
 
     ours = network(row, fit)
-    told = 0 if ours.logits is None else ours.logits.shape[1]
+    reported = 0 if ours.logits is None else ours.logits.shape[1]
     # sample i of a conditional model has class i modulo their number; another classifier's classes are other things
-    asked = np.arange(len(ours)) % row.classes if row.classes and row.classes == told else None
+    asked = np.arange(len(ours)) % row.classes if row.classes and row.classes == reported else None
     return judge_samples(ours, truth, asked)
 
 
@@ -201,21 +201,21 @@ def _table(scores: dict[str, SampleScore], names: SampleNames) -> RichTable:
     return table
 
 
-def _sheet(rows: dict[str, _Samples]) -> np.ndarray:
+def _sample_grid(rows: dict[str, _Samples]) -> np.ndarray:
     """The first samples of each row, one block below the other."""
     import numpy as np
 
     from gankit.evaluation import Panel, stack, strip
     from gankit.evaluation.translation import as_rgb
-    from gankit.pipeline.sheets import Sheet
+    from gankit.pipeline.sample_grid import SampleGrid
 
     blocks = []
     for label, row in rows.items():
-        same = [picture for picture in row.first if picture.shape == row.first[0].shape]
+        same = [image for image in row.first if image.shape == row.first[0].shape]
         height, width, channels = same[0].shape
-        sheet = Sheet(len(same), (height, width), channels, row.classes or _COLUMNS)
-        for index, picture in enumerate(same):
-            sheet.place(index, picture)
-        pixels = as_rgb(sheet.pixels)
+        sample_grid = SampleGrid(len(same), (height, width), channels, row.classes or _COLUMNS)
+        for index, image in enumerate(same):
+            sample_grid.place(index, image)
+        pixels = as_rgb(sample_grid.pixels)
         blocks.append(strip([Panel(label, pixels)], (0, 0, pixels.shape[1], pixels.shape[0])))
     return np.asarray(stack(blocks))

@@ -1,4 +1,4 @@
-"""Sets of pictures by their place: an IDX file, a folder of the official ones, or a folder of pictures."""
+"""Sets of images by their place: an IDX file, a folder of the official ones, or a folder of images."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def picture_set(place: Path) -> tuple[str, Iterator[np.ndarray]]:
-    """What a table calls the set, and its pictures as (N, H, W, C) uint8, part by part.
+def image_set(place: Path) -> tuple[str, Iterator[np.ndarray]]:
+    """What a table calls the set, and its images as (N, H, W, C) uint8, part by part.
 
     Args:
-        place: an IDX file, a folder of the four official ones (of which the training pictures are taken), or a folder
-            of pictures.
+        place: an IDX file, a folder of the four official ones (of which the training images are taken), or a folder
+            of images.
 
     Raises:
         UsageError: there is nothing of the kind.
-        ImageError: a picture cannot be read (at its turn).
+        ImageError: an image cannot be read (at its turn).
     """
     from gankit.training.idx import is_idx, official_files
 
@@ -41,7 +41,7 @@ def picture_set(place: Path) -> tuple[str, Iterator[np.ndarray]]:
 
 
 def labelled(folder: Path, part: str) -> tuple[str, np.ndarray, np.ndarray]:
-    """The name of a folder's official file of pictures, the pictures (N, H, W) and their classes (N,).
+    """The name of a folder's official file of images, the images (N, H, W) and their classes (N,).
 
     Args:
         folder: of the four official files.
@@ -58,20 +58,20 @@ def labelled(folder: Path, part: str) -> tuple[str, np.ndarray, np.ndarray]:
     both = read_labelled(images)
     if both.classes is None:
         raise UsageError(f"{folder}: the labels of {images.name} are missing")
-    return images.name, both.pictures, both.classes
+    return images.name, both.images, both.classes
 
 
 def _idx(path: Path) -> Iterator[np.ndarray]:
     from gankit.training.idx import read_labelled
 
-    pictures = read_labelled(path).pictures
-    yield pictures[..., None] if pictures.ndim == 3 else pictures
+    images = read_labelled(path).images
+    yield images[..., None] if images.ndim == 3 else images
 
 
 def _folder(folder: Path) -> Iterator[np.ndarray]:
     from gankit.images import decode
-    from gankit.training.data import picture_files
+    from gankit.training.data import image_files
 
-    for path in picture_files(folder):
-        picture = decode(path).to_8bit()
-        yield (picture.pixels[..., :1] if picture.gray else picture.pixels)[None]
+    for path in image_files(folder):
+        image = decode(path).to_8bit()
+        yield (image.pixels[..., :1] if image.gray else image.pixels)[None]

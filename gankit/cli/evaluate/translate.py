@@ -1,4 +1,4 @@
-"""``gankit evaluate translate``: translated pictures against true ones, or masks against true masks."""
+"""``gankit evaluate translate``: translated images against true ones, or masks against true masks."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ _FIGURES = {
 @click.command()
 @click.option("--model", "models", help="Model or weights file to run on the inputs; repeatable.", **MODELS)
 @click.option(
-    "--results", multiple=True, type=PLACE, metavar="DIR", help="Folder of pictures translated already; repeatable."
+    "--results", multiple=True, type=PLACE, metavar="DIR", help="Folder of images translated already; repeatable."
 )
-@click.option("--data", type=PLACE, metavar="DIR", help="Input pictures.")
-@click.option("--target", type=PLACE, metavar="DIR", help="True pictures with the same names.")
+@click.option("--data", type=PLACE, metavar="DIR", help="Input images.")
+@click.option("--target", type=PLACE, metavar="DIR", help="True images with the same names.")
 @click.option("--aligned", type=PLACE, metavar="DIR", help="Pairs side by side instead: input left, target right.")
 @click.option("--swap", is_flag=True, help="The other way: from the target to the input.")
 @click.option("--masks", is_flag=True, help="The targets are masks: Dice and IoU.")
@@ -60,7 +60,7 @@ _FIGURES = {
 @engine_options
 @click.option("--comparison", type=FILE, help="Write input | … | target.")
 @click.option("--crop", type=BoxType(), help="Part of the comparison.  [default: up to 512×512 of the middle]")
-@click.option("--picture", "pictures", multiple=True, help="Name of a compared pair; repeatable.  [default: the first]")
+@click.option("--image", "images", multiple=True, help="Name of a compared pair; repeatable.  [default: the first]")
 def translate(
     models: tuple[str, ...],
     results: tuple[Path, ...],
@@ -80,25 +80,25 @@ def translate(
     json_file: Path | None,
     comparison: Path | None,
     crop: tuple[int, int, int, int] | None,
-    pictures: tuple[str, ...],
+    images: tuple[str, ...],
 ) -> None:
-    """Measure translated pictures against true ones: L1, PSNR and SSIM; of masks Dice and IoU.
+    """Measure translated images against true ones: L1, PSNR and SSIM; of masks Dice and IoU.
 
     gankit evaluate translate --model pix2pix --data images/ --target masks/ --masks --holdout 5
 
-    Pictures are judged at their own size, the mean is of the pictures. A folder that is not found here is looked for
+    Images are judged at their own size, the mean is of the images. A folder that is not found here is looked for
     under the environment variable GANKIT_DATA.
     """
     import gankit
     from gankit.evaluation import evaluate_translations
     from gankit.images import encode, from_array
 
-    if comparison is None and (crop or pictures):
-        raise click.UsageError("--crop and --picture need --comparison")
+    if comparison is None and (crop or images):
+        raise click.UsageError("--crop and --image need --comparison")
     if not models and not results:
         raise click.UsageError("give --model, or --results")
     if masks and lpips:
-        raise click.UsageError("--lpips is for pictures, not for --masks")
+        raise click.UsageError("--lpips is for images, not for --masks")
     check_models(models)
     prepare_files(json=json_file, comparison=comparison)
     distance = None
@@ -107,8 +107,8 @@ def translate(
 
         distance = Lpips(lpips)
     pairs = _pairs(data, target, aligned, swap, masks, holdout)
-    if wrong := [name for name in pictures if name not in pairs]:
-        raise UsageError(f"--picture {wrong[0]}: not among the pairs, such as {next(iter(pairs))}")
+    if wrong := [name for name in images if name not in pairs]:
+        raise UsageError(f"--image {wrong[0]}: not among the pairs, such as {next(iter(pairs))}")
     ways: dict[str, Translate] = {str(folder): _reader(folder) for folder in results}
     for model in models:
         translator = gankit.Translator(
@@ -136,7 +136,7 @@ def translate(
     report |= {"backend": backend, "precision": precision} | ({"lpips": lpips} if lpips else {})
     write_json(json_file, {**report, "results": {label: table.as_dict() for label, table in tables.items()}})
     if comparison is not None:
-        encode(from_array(_compare(ways, pairs, pictures or tuple(pairs)[:1], crop)), comparison)
+        encode(from_array(_compare(ways, pairs, images or tuple(pairs)[:1], crop)), comparison)
         console.print(f"wrote {comparison}")
 
 
@@ -162,12 +162,12 @@ def _reader(folder: Path) -> Translate:
     """What looks a result up that was made before."""
     from gankit.training.pairs import read_side
 
-    pictures = read_side(found(folder))
+    images = read_side(found(folder))
 
     def look(name: str, source: np.ndarray) -> np.ndarray:
-        if name not in pictures:
-            raise UsageError(f"{folder}: has no picture named {name}")
-        return pictures[name]
+        if name not in images:
+            raise UsageError(f"{folder}: has no image named {name}")
+        return images[name]
 
     return look
 
@@ -184,15 +184,15 @@ def _compare(
     from gankit.evaluation import compare_translations, stack
     from gankit.evaluation.translation import as_rgb
 
-    sheets = []
+    sample_grids = []
     for name in names:
         source, target = pairs[name]
         made = {label: as_rgb(way(name, source)) for label, way in ways.items()}
         try:
-            sheets.append(compare_translations(as_rgb(source), made, as_rgb(target), crop))
+            sample_grids.append(compare_translations(as_rgb(source), made, as_rgb(target), crop))
         except ValueError as error:
             raise UsageError(f"--crop: {error}") from error
-    return np.asarray(stack(sheets))
+    return np.asarray(stack(sample_grids))
 
 
 def _table(tables: dict[str, TranslationTable]) -> RichTable:
@@ -200,10 +200,10 @@ def _table(tables: dict[str, TranslationTable]) -> RichTable:
 
     means: dict[str, TranslationScore] = {label: table.mean for label, table in tables.items()}
     shown = [name for name in _FIGURES if any(getattr(mean, name) is not None for mean in means.values())]
-    sheet = RichTable()
-    sheet.add_column("model", overflow="fold")
+    sample_grid = RichTable()
+    sample_grid.add_column("model", overflow="fold")
     for name in shown:
-        sheet.add_column(_FIGURES[name][0], justify="right")
+        sample_grid.add_column(_FIGURES[name][0], justify="right")
     for label, mean in means.items():
-        sheet.add_row(label, *(_FIGURES[name][1].format(getattr(mean, name)) for name in shown))
-    return sheet
+        sample_grid.add_row(label, *(_FIGURES[name][1].format(getattr(mean, name)) for name in shown))
+    return sample_grid

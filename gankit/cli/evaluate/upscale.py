@@ -1,4 +1,4 @@
-"""``gankit evaluate upscale``: figures over a benchmark, bicubic beside them, and a picture to look at."""
+"""``gankit evaluate upscale``: figures over a benchmark, bicubic beside them, and an image to look at."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--model", "models", help="Model or weights file; repeatable.  [default: srgan]", **MODELS)
 @click.option("--data", type=PLACE, help="Benchmark folder that holds HR/ and LR/.")
-@click.option("--hr", type=PLACE, help="Folder of true pictures.")
-@click.option("--lr", type=PLACE, help="Folder of small pictures with the same names.")
+@click.option("--hr", type=PLACE, help="Folder of true images.")
+@click.option("--lr", type=PLACE, help="Folder of small images with the same names.")
 @click.option("--border", type=click.IntRange(min=0), help="Pixels cut from each side.  [default: the scale]")
 @lpips_option
 @engine_options
 @click.option("--comparison", type=FILE, help="Write input | bicubic | … | truth.")
 @click.option(
-    "--crop", type=BoxType(), help="Part of the comparison, in pixels of the large picture.  [default: the middle]"
+    "--crop", type=BoxType(), help="Part of the comparison, in pixels of the large image.  [default: the middle]"
 )
-@click.option("--picture", help="Name of the compared picture.  [default: the first]")
+@click.option("--image", help="Name of the compared image.  [default: the first]")
 def upscale(
     models: tuple[str, ...],
     data: Path | None,
@@ -55,9 +55,9 @@ def upscale(
     json_file: Path | None,
     comparison: Path | None,
     crop: tuple[int, int, int, int] | None,
-    picture: str | None,
+    image: str | None,
 ) -> None:
-    """Measure models against true pictures: PSNR and SSIM on Y, as the papers' tables do.
+    """Measure models against true images: PSNR and SSIM on Y, as the papers' tables do.
 
     gankit evaluate --model srresnet --model srgan --data benchmarks/Set5/x4
 
@@ -67,8 +67,8 @@ def upscale(
     from gankit.evaluation import bicubic, evaluate_pairs, find_scale
     from gankit.images import encode, from_array
 
-    if comparison is None and (crop or picture):
-        raise click.UsageError("--crop and --picture need --comparison")
+    if comparison is None and (crop or image):
+        raise click.UsageError("--crop and --image need --comparison")
     check_models(models)
     hr_dir, lr_dir = _folders(data, hr, lr)
     scale = find_scale(hr_dir, lr_dir)
@@ -99,7 +99,7 @@ def upscale(
     write_json(json_file, {**report, "results": figures})
     if comparison is not None:
         del upscalers["bicubic"]
-        encode(from_array(_compare(upscalers, hr_dir, lr_dir, scale, crop, picture)), comparison)
+        encode(from_array(_compare(upscalers, hr_dir, lr_dir, scale, crop, image)), comparison)
         console.print(f"wrote {comparison}")
 
 
@@ -120,7 +120,7 @@ def _compare(
     lr_dir: Path,
     scale: int,
     crop: tuple[int, int, int, int] | None,
-    picture: str | None,
+    image: str | None,
 ) -> np.ndarray:
     import numpy as np
 
@@ -129,9 +129,9 @@ def _compare(
     from gankit.evaluation.benchmark import find_pairs, read_pair
 
     pairs = {pair.name: pair for pair in find_pairs(hr_dir, lr_dir, scale)}
-    name = picture or next(iter(pairs))
+    name = image or next(iter(pairs))
     if name not in pairs:
-        raise UsageError(f"--picture {name}: not in {hr_dir}; it has {', '.join(pairs)}")
+        raise UsageError(f"--image {name}: not in {hr_dir}; it has {', '.join(pairs)}")
     large, small = read_pair(pairs[name], scale)
     try:
         return np.asarray(compare_upscalers(small, upscalers, scale, large, crop))
@@ -145,15 +145,15 @@ def _rich_table(tables: dict[str, Table], caption: str) -> RichTable:
     first = next(iter(tables.values()))
     what = "PSNR Y (dB) / SSIM Y" + ("" if first.mean.lpips is None else " / LPIPS")
     title = f"{what}, ×{first.scale}, border {first.border}, n = {len(first.scores)}, resize none"
-    sheet = RichTable(title=title, caption=caption)
-    sheet.add_column("picture")
+    sample_grid = RichTable(title=title, caption=caption)
+    sample_grid.add_column("image")
     for label in tables:
-        sheet.add_column(label, justify="right")
+        sample_grid.add_column(label, justify="right")
     for row in zip(*(table.scores for table in tables.values()), strict=True):
-        sheet.add_row(row[0].name, *map(_words, row))
-    sheet.add_section()
-    sheet.add_row("mean", *(_words(table.mean) for table in tables.values()), style="bold")
-    return sheet
+        sample_grid.add_row(row[0].name, *map(_words, row))
+    sample_grid.add_section()
+    sample_grid.add_row("mean", *(_words(table.mean) for table in tables.values()), style="bold")
+    return sample_grid
 
 
 def _words(score: Score) -> str:

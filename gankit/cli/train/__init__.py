@@ -31,7 +31,7 @@ _SR = "--data photos/ --validation val/ --steps 300"
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "gan": Recipe("latent:gan", "GAN of dense layers (Goodfellow et al. 2014).", _IDX),
-        "cgan": Recipe("latent:cgan", "Pictures of a class that is asked for (Mirza and Osindero 2014).", _IDX),
+        "cgan": Recipe("latent:cgan", "Images of a class that is asked for (Mirza and Osindero 2014).", _IDX),
         "dcgan": Recipe("latent:dcgan", "Convolutional GAN (Radford et al. 2016).", _IDX),
         "wgan": Recipe("latent:wgan", "Wasserstein GAN with clipped weights (Arjovsky et al. 2017).", _SLOW),
         "wgan-gp": Recipe("latent:wgan_gp", "Wasserstein GAN with a gradient penalty (Gulrajani et al. 2017).", _SLOW),
@@ -40,7 +40,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "vae": Recipe("latent:vae", "Variational autoencoder, or β-VAE (Kingma and Welling 2014).", _IDX),
         "pix2pix": Recipe(
             "translation:pix2pix",
-            "Translate pictures, learnt from pairs (Isola et al. 2017).",
+            "Translate images, learnt from pairs (Isola et al. 2017).",
             "--data images/ --target masks/ --target-kind mask --channels 24 --downs 5 --steps 500",
         ),
         "cyclegan": Recipe(
@@ -77,6 +77,6 @@ def example(name: str) -> str:
 def train() -> None:
     """Train a generator by RECIPE; `gankit train RECIPE --help` shows its options.
 
-    The folder of --output gets log.csv, last.pt (to go on with --resume), sample sheets where --sheet-every asks for
+    The folder of --output gets log.csv, last.pt (to go on with --resume), sample grids where --grid-every asks for
     them, and final.safetensors, which the other commands take with --model FILE.
     """

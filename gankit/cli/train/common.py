@@ -39,7 +39,7 @@ class _InterruptedError(GankitError):
 
 @dataclass(frozen=True)
 class Common:
-    """What every recipe can be told.
+    """What every recipe can be given.
 
     Attributes:
         output: folder of the run.
@@ -47,7 +47,7 @@ class Common:
         batch: items in a step, on each device.
         validate_every: steps between validations.
         checkpoint_every: steps between checkpoints.
-        sheet_every: steps between sheets of samples; 0 for none.
+        grid_every: steps between sample grids; 0 for none.
         average: decay of the average of the generator's weights; 0 for none.
         tensorboard: whether to log for TensorBoard too.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -66,7 +66,7 @@ class Common:
     batch: int
     validate_every: int
     checkpoint_every: int
-    sheet_every: int
+    grid_every: int
     average: float
     tensorboard: bool
     device: str
@@ -80,7 +80,7 @@ class Common:
     quiet: bool
 
     def plan(self) -> Plan:
-        """What the loop is told of it."""
+        """What the loop is reported of it."""
         from gankit.training.loop import Plan
 
         return Plan(
@@ -91,7 +91,7 @@ class Common:
             average=self.average,
             resume=self.resume,
             stop_after=self.stop_after,
-            sheet_every=self.sheet_every,
+            grid_every=self.grid_every,
             tensorboard=self.tensorboard,
         )
 
@@ -108,7 +108,7 @@ def common(
     batch: int,
     validate_every: int = 1000,
     checkpoint_every: int = 500,
-    sheet_every: int = 0,
+    grid_every: int = 0,
     average: float = 0.999,
     precision: str = "auto",
 ) -> Callable[[F], F]:
@@ -119,7 +119,7 @@ def common(
         batch: likewise.
         validate_every: likewise.
         checkpoint_every: likewise.
-        sheet_every: likewise.
+        grid_every: likewise.
         average: likewise.
         precision: likewise.
     """
@@ -131,7 +131,7 @@ def common(
         _with_default("--batch", COUNT, batch, "Items in a step, on each device."),
         _with_default("--validate-every", COUNT, validate_every, "Steps between validations."),
         _with_default("--checkpoint-every", COUNT, checkpoint_every, "Steps between checkpoints."),
-        _with_default("--sheet-every", NUMBER, sheet_every, "Steps between sheets of samples; 0 for none."),
+        _with_default("--grid-every", NUMBER, grid_every, "Steps between sample grids; 0 for none."),
         _with_default("--average", SHARE, average, "Decay of the average of the generator's weights; 0 for none."),
         click.option("--tensorboard", is_flag=True, help="Log for TensorBoard too."),
         _with_default("--device", click.Choice(["auto", "cpu", "cuda"]), "auto", "Where to train."),

@@ -17,7 +17,7 @@ from gankit.training.schedules import SCHEDULES
 if TYPE_CHECKING:
     from gankit.training.loop import Plan, Progress
 
-_DATA = "A folder with MNIST's or Fashion-MNIST's four files, one IDX file, or a folder of pictures{classes}."
+_DATA = "A folder with MNIST's or Fashion-MNIST's four files, one IDX file, or a folder of images{classes}."
 _FREE_NET = ("wgan", "wgan-gp", "lsgan", "hinge")
 _RUN: Mapping[str, tuple[int, float]] = {  # steps, and the average's decay
     "wgan": (4000, 0.999),
@@ -58,10 +58,12 @@ _BETA = click.FloatRange(0, 1, max_open=True)
 _LOSSES = ("minimax", "nonsaturating", "lsgan", "wasserstein", "hinge")
 _ALL_NORMS = sorted({norm for norms in NORMS.values() for norm in norms})
 _SHARED = (
-    _Option("size", click.IntRange(8), "Height and width of the pictures."),
+    _Option("size", click.IntRange(8), "Height and width of the images."),
     _Option("colours", click.Choice(["1", "3"]), "1 for gray, 3 for RGB."),
     _Option("latent", COUNT, "Numbers in a latent."),
-    _Option("first_weights", click.Choice(["xavier", "he", "normal"]), "First weights.  [default: as the paper's net]"),
+    _Option(
+        "weight_init", click.Choice(["xavier", "he", "normal"]), "Weight initialisation.  [default: as the paper's net]"
+    ),
     _Option("lr", RATE, "Learning rate of the generator."),
     _Option("beta1", _BETA, "Of Adam."),
     _Option("beta2", _BETA, "Of Adam."),
@@ -82,7 +84,7 @@ _GAN = (
         click.Choice(["minimax", "nonsaturating", "lsgan", "wasserstein", "hinge"]),
         "The adversarial loss.",
     ),
-    _Option("smooth", SHARE, "One-sided label smoothing: real pictures are asked to be 1 - this real."),
+    _Option("smooth", SHARE, "One-sided label smoothing: real images are asked to be 1 - this real."),
     _Option("penalty", WEIGHT, "Weight of the gradient penalty."),
     _Option("r1", WEIGHT, "Weight of the R1 penalty."),
     _Option("clip", WEIGHT, "Hold the discriminator's weights within ± this; 0 for no bound."),
@@ -90,12 +92,12 @@ _GAN = (
     _Option("optimiser", click.Choice(["adam", "rmsprop"]), "Of both."),
     _Option("discriminator_lr", RATE, "The discriminator's learning rate (TTUR).  [default: that of --lr]"),
     _Option("instance_noise", WEIGHT, "Deviation of the noise on what the discriminator sees; it falls to 0."),
-    _Option("progressive", _PART, "Part of the steps in which pictures grow from a quarter of the size."),
+    _Option("progressive", _PART, "Part of the steps in which images grow from a quarter of the size."),
 )
 _VAE = (
     _Option("hidden", _Widths(), "Of the encoder's layers; the decoder has them in reverse."),
     _Option("beta", WEIGHT, "Weight of the KL term."),
-    _Option("loss", click.Choice(["bce", "mse"]), "Of a picture and its reconstruction."),
+    _Option("loss", click.Choice(["bce", "mse"]), "Of an image and its reconstruction."),
     _Option("kl_warmup", NUMBER, "Steps in which the KL term's weight rises from 0."),
 )
 
@@ -113,8 +115,8 @@ def _option(option: _Option, default: Any) -> Callable[[Any], Any]:
         shown = name if default else f"no-{name}"
         return click.option(f"--{name}/--no-{name}", default=None, help=f"{text}  [default: {shown}]")
     if default not in (None, ()):
-        told = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        text += f"  [default: {told}]"
+        reported = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        text += f"  [default: {reported}]"
     return click.option(f"--{name}", type=option.kind, help=text)
 
 
@@ -133,7 +135,7 @@ def _command(recipe: str) -> click.Command:
     options = [
         click.option(
             "--data",
-            "pictures",
+            "images",
             type=click.Path(path_type=Path, exists=True),
             required=True,
             help=_DATA.format(classes=", with a sub-folder for each class" if conditional else ""),
@@ -143,9 +145,9 @@ def _command(recipe: str) -> click.Command:
             type=click.Choice(["resize", "pad"]),
             default="resize",
             show_default=True,
-            help="How pictures of another size become square: the middle resized, or black around them.",
+            help="How images of another size become square: the middle resized, or black around them.",
         ),
-        click.option("--mirror", is_flag=True, help="Mirror half of the pictures."),
+        click.option("--mirror", is_flag=True, help="Mirror half of the images."),
         *(_option(each, defaults[each.field]) for each in (*_SHARED, *own)),
     ]
     function: Any = command
@@ -156,13 +158,13 @@ def _command(recipe: str) -> click.Command:
     return click.command(recipe, epilog=f"\b\nMinutes on a laptop's CPU:\n  {example(recipe)}")(function)
 
 
-def _train(recipe: str, common: Common, pictures: Path, fit: Any, mirror: bool, **given: Any) -> None:
+def _train(recipe: str, common: Common, images: Path, fit: Any, mirror: bool, **given: Any) -> None:
     from gankit.training.latents import Data, train_latent
 
     given = {name: value for name, value in given.items() if value is not None}
     if "colours" in given:
         given["colours"] = int(given["colours"])
-    data = Data(pictures, common.batch, fit, mirror, common.workers, common.seed)
+    data = Data(images, common.batch, fit, mirror, common.workers, common.seed)
 
     def train(plan: Plan, notify: Callable[[Progress], None]) -> dict[str, float]:
         return train_latent(

@@ -42,8 +42,8 @@ def _srgan_option(name: str, kind: click.ParamType[Any], text: str) -> Callable[
 
 
 _OPTIONS = (
-    click.option("--data", "photos", type=FOLDER, required=True, help="Training pictures."),
-    click.option("--validation", type=FOLDER, required=True, help="Pictures that judge."),
+    click.option("--data", "photos", type=FOLDER, required=True, help="Training images."),
+    click.option("--validation", type=FOLDER, required=True, help="Images that judge."),
     click.option("--patch", type=COUNT, default=24, show_default=True, help="LR side of a patch."),
     click.option("--scale", type=click.Choice(["2", "4", "8"]), help="Factor.  [default: 4, or that of --init]"),
     click.option("--blocks", type=COUNT, help="Residual blocks.  [default: 16, or those of --init]"),
@@ -74,7 +74,7 @@ _OPTIONS = (
     ),
     _srgan_option("--discriminator-lr", RATE, "Its learning rate.  [default: 0.0001]"),
     _srgan_option("--vgg-weights", click.Path(path_type=Path), "VGG19 state dict for the perceptual term."),
-    click.option("--synthetic", type=NUMBER, default=24, show_default=True, help="Pictures of text and lines to add."),
+    click.option("--synthetic", type=NUMBER, default=24, show_default=True, help="Images of text and lines to add."),
 )
 
 
@@ -93,7 +93,7 @@ def srgan(common: Common, **options: Any) -> None:
     """Train SRGAN, adversarially, from the weights of a trained srresnet (--init).
 
     The folder gets log.csv, last.pt (to go on with --resume) and final.safetensors, which `gankit upscale --model
-    FILE` takes. It keeps no best weights, since PSNR falls as pictures get sharper.
+    FILE` takes. It keeps no best weights, since PSNR falls as images get sharper.
     """
     _train("srgan", common, **options)
 

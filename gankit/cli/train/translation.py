@@ -1,4 +1,4 @@
-"""``gankit train pix2pix`` and ``gankit train cyclegan``: pictures from pictures."""
+"""``gankit train pix2pix`` and ``gankit train cyclegan``: images from images."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gankit.cli.train import example
 from gankit.cli.train.common import COUNT, FOLDER, NUMBER, RATE, SHARE, WEIGHT, Common, common, run
 
 if TYPE_CHECKING:
-    from gankit.training.translation_data import PictureData
+    from gankit.training.translation_data import ImageFolderData
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _KIND = click.Choice(["auto", "colour", "gray", "mask", "labels"])
 _LOSSES = click.Choice(["nonsaturating", "minimax", "lsgan", "wasserstein", "hinge"])
 _SCHEDULES = click.Choice(["constant", "step", "exponential", "inverse", "linear", "cosine", "cyclic"])
-_MEANING = "auto: gray where every picture is; mask: set or not; labels: gray levels that are never mixed."
-# the options that say how pictures are read and cut; the rest is the recipe's
+_MEANING = "auto: gray where every image is; mask: set or not; labels: gray levels that are never mixed."
+# the options that say how images are read and cut; the rest is the recipe's
 _OF_DATA = ("side", "zoom", "flips", "candidates", "load", "holdout", "source_kind", "target_kind", "direction")
 
 
@@ -32,11 +32,11 @@ def _together(*options: Callable[[_Command], _Command]) -> Callable[[_Command], 
     return add
 
 
-def _pictures(*, side: int) -> Callable[[_Command], _Command]:
-    """Options of how pictures are read and cut."""
+def _images(*, side: int) -> Callable[[_Command], _Command]:
+    """Options of how images are read and cut."""
     return _together(
         click.option("--side", type=COUNT, default=side, show_default=True, help="Side of the squares in pixels."),
-        click.option("--load", type=COUNT, help="Bring the shorter side of every picture to so many pixels first."),
+        click.option("--load", type=COUNT, help="Bring the shorter side of every image to so many pixels first."),
         click.option(
             "--zoom",
             type=(RATE, RATE),
@@ -48,7 +48,7 @@ def _pictures(*, side: int) -> Callable[[_Command], _Command]:
             type=click.Choice(["none", "mirror", "all"]),
             default="mirror",
             show_default=True,
-            help="all: also quarter turns, for pictures that have no up.",
+            help="all: also quarter turns, for images that have no up.",
         ),
         click.option(
             "--candidates",
@@ -84,8 +84,8 @@ def _game(*, loss: str, schedule: str) -> Callable[[_Command], _Command]:
         click.option("--schedule", type=_SCHEDULES, default=schedule, show_default=True, help="Of the learning rates."),
         click.option("--warmup", type=NUMBER, help="Steps in which they rise from 0."),
         click.option(
-            "--first-weights",
-            "first_weights",
+            "--weight-init",
+            "weight_init",
             type=click.Choice(["normal", "xavier", "he"]),
             help="How the nets are initialised.  [default: normal]",
         ),
@@ -109,9 +109,9 @@ def _game(*, loss: str, schedule: str) -> Callable[[_Command], _Command]:
 
 
 @click.command(epilog=f"\b\nMinutes on a laptop's CPU:\n  {example('pix2pix')}")
-@click.option("--data", "source", type=FOLDER, help="Pictures to translate from (A).")
+@click.option("--data", "source", type=FOLDER, help="Images to translate from (A).")
 @click.option("--target", type=FOLDER, help="What is to become of them (B): the same stems.")
-@click.option("--aligned", type=FOLDER, help="In place of both: A and B side by side in one picture.")
+@click.option("--aligned", type=FOLDER, help="In place of both: A and B side by side in one image.")
 @click.option("--channels", type=COUNT, default=64, show_default=True, help="Width of the U-Net's first level.")
 @click.option("--downs", type=click.IntRange(2, 16), default=8, show_default=True, help="Its levels.")
 @click.option("--norm", type=click.Choice(["batch", "instance"]), default="batch", show_default=True)
@@ -120,11 +120,11 @@ def _game(*, loss: str, schedule: str) -> Callable[[_Command], _Command]:
     type=click.Choice(["instance", "eval"]),
     default="instance",
     show_default=True,
-    help="Of batch: the picture's own statistics, as in the paper, or the running ones.",
+    help="Of batch: the image's own statistics, as in the paper, or the running ones.",
 )
 @click.option("--dropout/--no-dropout", default=True, show_default=True, help="In the decoder's deep levels.")
 @click.option("--content-weight", type=WEIGHT, help="Of the distance to the target.  [default: 100]")
-@_pictures(side=256)
+@_images(side=256)
 @_game(loss="nonsaturating", schedule="constant")
 @common(steps=20_000, batch=1)
 def pix2pix(
@@ -139,7 +139,7 @@ def pix2pix(
     dropout: bool,
     **given: Any,
 ) -> None:
-    """Learn from pairs to make one picture of another (pix2pix: U-Net, PatchGAN, L1).
+    """Learn from pairs to make one image of another (pix2pix: U-Net, PatchGAN, L1).
 
     The folder gets log.csv, last.pt (to go on with --resume), held_out.txt (what was judged by) and
     final.safetensors, which ``gankit translate --model FILE`` takes; and best.safetensors, of the highest Dice, where
@@ -156,8 +156,8 @@ def pix2pix(
 
 
 @click.command(epilog=f"\b\nMinutes on a laptop's CPU:\n  {example('cyclegan')}")
-@click.option("--data", "source", type=FOLDER, required=True, help="Pictures of one kind (A).")
-@click.option("--target", type=FOLDER, required=True, help="Pictures of the other kind (B).")
+@click.option("--data", "source", type=FOLDER, required=True, help="Images of one kind (A).")
+@click.option("--target", type=FOLDER, required=True, help="Images of the other kind (B).")
 @click.option("--channels", type=COUNT, default=64, show_default=True, help="Width of the generators' first stage.")
 @click.option("--blocks", type=COUNT, default=9, show_default=True, help="Their residual blocks.")
 @click.option("--norm", type=click.Choice(["instance", "batch"]), default="instance", show_default=True)
@@ -173,10 +173,10 @@ def pix2pix(
     "--identity",
     "identity_weight",
     type=WEIGHT,
-    help="Weight, as a part of --cycle, of leaving pictures of the other kind alone.  [default: 0.5]",
+    help="Weight, as a part of --cycle, of leaving images of the other kind alone.  [default: 0.5]",
 )
-@click.option("--pool", type=NUMBER, help="Made pictures that are shown again.  [default: 50]")
-@_pictures(side=256)
+@click.option("--pool", type=NUMBER, help="Made images that are shown again.  [default: 50]")
+@_images(side=256)
 @_game(loss="lsgan", schedule="linear")
 @common(steps=20_000, batch=1)
 def cyclegan(
@@ -191,7 +191,7 @@ def cyclegan(
     dropout: float | None,
     **given: Any,
 ) -> None:
-    """Learn to turn two kinds of pictures into each other, without pairs (CycleGAN).
+    """Learn to turn two kinds of images into each other, without pairs (CycleGAN).
 
     The folder gets log.csv, last.pt (to go on with --resume), held_out.txt (what was judged by), and
     final_G_A.safetensors (A to B) and final_G_B.safetensors (B to A): ``gankit translate --model FILE --direction
@@ -225,14 +225,14 @@ def _train(
     run(common, lambda plan, notify: train(data, plan, device=place, initial=initial, options=options, notify=notify))
 
 
-def _data(common: Common, source: Path | None, target: Path | None, given: Mapping[str, Any]) -> PictureData:
+def _data(common: Common, source: Path | None, target: Path | None, given: Mapping[str, Any]) -> ImageFolderData:
     from gankit.training.crops import Cut
-    from gankit.training.translation_data import PictureData
+    from gankit.training.translation_data import ImageFolderData
 
     least, most = given["zoom"]
     if least > most:
         raise click.UsageError(f"--zoom {least} {most}: the lower one comes first")
-    return PictureData(
+    return ImageFolderData(
         source,  # type: ignore[arg-type]
         target,
         given["source_kind"],

@@ -1,4 +1,4 @@
-"""What the recipes for pictures have in common: their options, and the discriminator with its side of the game."""
+"""What the recipes for images have in common: their options, and the discriminator with its side of the game."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch.optim import Adam, Optimizer
 from gankit.errors import UsageError
 from gankit.models.patchgan import PatchGAN, PixelGAN
 from gankit.training import losses
-from gankit.training.inits import Init, initialise
 from gankit.training.noise import fading, instance_noise
 from gankit.training.penalties import gradient_penalty, r1_penalty
 from gankit.training.schedules import Schedule, make_schedule
 from gankit.training.spectral import add_spectral_norm, weights_once
+from gankit.training.weight_init import Init, initialise
 
 DiscriminatorNorm = Literal["instance", "batch", "spectral", "none"]
 Judge = Callable[[nn.Module], Mapping[str, float]]
@@ -33,7 +33,7 @@ CONTENT: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 class Showcase(Protocol):
     """A few fixed inputs, and what a generator in eval mode makes of them."""
 
-    def sheet(self, generator: nn.Module) -> np.ndarray:
+    def sample_grid(self, generator: nn.Module) -> np.ndarray:
         """(H, W, 3) uint8."""
 
     def diversity(self, generator: nn.Module) -> float:
@@ -50,21 +50,21 @@ class TranslationOptions:
         adversarial: the loss that is played, one of :data:`gankit.training.losses.ADVERSARIAL`.
         adversarial_weight: of that loss for the generator.
         smooth: one-sided label smoothing: the real target is 1 - smooth.
-        content: the distance of pictures: ``"l1"`` as in the papers, ``"mse"`` or ``"charbonnier"``.
+        content: the distance of images: ``"l1"`` as in the papers, ``"mse"`` or ``"charbonnier"``.
         lr: Adam's learning rate for the generator.
         discriminator_lr: and for the discriminator; ``None`` for the same (else TTUR, Heusel et al. 2017).
         betas: Adam's decay rates.
         weight_decay: L2 penalty on the weights of both.
         schedule: of both learning rates, by name.
         warmup: steps in which they rise from 0.
-        first_weights: ``"normal"`` with deviation 0.02 as in the papers, ``"xavier"`` or ``"he"``.
+        weight_init: ``"normal"`` with deviation 0.02 as in the papers, ``"xavier"`` or ``"he"``.
         discriminator_channels: width of the PatchGAN's first layer.
         discriminator_layers: its strided convolutions: 3 judge patches of 70×70; 0 for single pixels.
         discriminator_norm: ``"instance"``, ``"batch"`` as in pix2pix's paper, ``"spectral"`` or ``"none"``.
         discriminator_steps: of the discriminator for one of the generator.
         noise: deviation of the noise on all that the discriminator sees, falling to 0 with the last step.
-        r1: weight of the R1 penalty on real pictures.
-        penalty: weight of the gradient penalty between real and made pictures.
+        r1: weight of the R1 penalty on real images.
+        penalty: weight of the gradient penalty between real and made images.
     """
 
     steps: int
@@ -79,7 +79,7 @@ class TranslationOptions:
     weight_decay: float = 0.0
     schedule: str = "constant"
     warmup: int = 0
-    first_weights: Init = "normal"
+    weight_init: Init = "normal"
     discriminator_channels: int = 64
     discriminator_layers: int = 3
     discriminator_norm: DiscriminatorNorm = "instance"
@@ -116,14 +116,14 @@ class Adversary:
         self.module: nn.Module = (
             PatchGAN(in_channels, width, layers, norm=norm) if layers else PixelGAN(in_channels, width, norm=norm)
         )
-        initialise(self.module, options.first_weights)
+        initialise(self.module, options.weight_init)
         if spectral:
             add_spectral_norm(self.module)
         rate = options.lr if options.discriminator_lr is None else options.discriminator_lr
         self.optimiser: Optimizer = adam(self.module.train(), options, rate)
         self._forward, self._optimiser = fabric.setup(self.module, self.optimiser)
         self._noise = fading(options.noise, options.steps)
-        self._joined = norm != "batch"  # whose statistics are those of real or of made pictures, as published
+        self._joined = norm != "batch"  # whose statistics are those of real or of made images, as published
 
     def learn(self, real: Tensor, made: Tensor, step: int) -> Tensor:
         """The discriminator's steps on one batch; returns its loss, detached.
@@ -150,7 +150,7 @@ class Adversary:
         return loss.detach()
 
     def fooled(self, made: Tensor, step: int) -> Tensor:
-        """The generator's loss; its gradient reaches the pictures, and not the discriminator."""
+        """The generator's loss; its gradient reaches the images, and not the discriminator."""
         self.module.requires_grad_(False)
         with weights_once(self.module), self._fabric.autocast():
             # without Fabric's wrapper, which on several ranks waits for gradients of the discriminator
@@ -164,8 +164,8 @@ class Adversary:
             return first, second
         return self._forward(real).float(), self._forward(made).float()
 
-    def _noisy(self, pictures: Tensor, step: int) -> Tensor:
-        return instance_noise(pictures, self._noise(step))
+    def _noisy(self, images: Tensor, step: int) -> Tensor:
+        return instance_noise(images, self._noise(step))
 
 
 def adam(module: nn.Module, options: TranslationOptions, rate: float) -> Optimizer:
@@ -174,11 +174,11 @@ def adam(module: nn.Module, options: TranslationOptions, rate: float) -> Optimiz
     return Adam(module.parameters(), lr=rate, betas=options.betas, weight_decay=options.weight_decay, fused=True)
 
 
-def to_range(fabric: Any, pictures: Sequence[Tensor]) -> list[Tensor]:
-    """uint8 pictures of a batch as floats in [-1, 1] on the device."""
+def to_range(fabric: Any, images: Sequence[Tensor]) -> list[Tensor]:
+    """uint8 images of a batch as floats in [-1, 1] on the device."""
     return [
         fabric.to_device(each).float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
-        for each in pictures
+        for each in images
     ]
 
 

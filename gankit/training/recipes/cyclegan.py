@@ -1,4 +1,4 @@
-"""CycleGAN (Zhu et al., ICCV 2017, arXiv:1703.10593): two kinds of pictures turned into each other, without pairs."""
+"""CycleGAN (Zhu et al., ICCV 2017, arXiv:1703.10593): two kinds of images turned into each other, without pairs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch.optim import Optimizer
 
 from gankit.errors import UsageError
 from gankit.models.cyclegan import ResNetGenerator
-from gankit.training.inits import initialise
 from gankit.training.loop import System
 from gankit.training.pool import ImagePool
 from gankit.training.recipes.adversary import CONTENT, Adversary, Judge, Showcase, TranslationOptions, adam, check_game
 from gankit.training.recipes.adversary import to_range as _to_range
 from gankit.training.schedules import Schedule
+from gankit.training.weight_init import initialise
 
-_FILES = {"a_to_b.": "G_A", "b_to_a.": "G_B"}  # as in the paper, G_A takes pictures of A
+_FILES = {"a_to_b.": "G_A", "b_to_a.": "G_B"}  # as in the paper, G_A takes images of A
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class CycleGANOptions(TranslationOptions):
 
     Attributes:
         cycle_weight: λ of the way there and back (equation 3).
-        identity_weight: of leaving pictures of the other side as they are, as a part of ``cycle_weight`` (section 5.2);
-            0 for pictures whose colours are to change.
-        pool: pictures that the discriminators see again (section 4).
+        identity_weight: of leaving images of the other side as they are, as a part of ``cycle_weight`` (section 5.2);
+            0 for images whose colours are to change.
+        pool: images that the discriminators see again (section 4).
         seed: of the choice of those.
     """
 
@@ -73,7 +73,7 @@ class Pair(nn.Module):
         self._joined = model.get("norm", "instance") == "instance" or model.get("norm_at_test") == "instance"
 
     def forward(self, a: Tensor, b: Tensor, *, identity: bool = True) -> Translated:
-        """A -> B -> A and B -> A -> B, and, if asked for, what becomes of pictures that are on the right side already.
+        """A -> B -> A and B -> A -> B, and, if asked for, what becomes of images that are on the right side already.
 
         One pass for all, so that several ranks meet once a step.
         """
@@ -84,7 +84,7 @@ class Pair(nn.Module):
     def _two(self, net: nn.Module, first: Tensor, second: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if second is None:
             return net(first), None
-        if self._joined:  # one pass is faster, and the same where every picture is normalised by itself
+        if self._joined:  # one pass is faster, and the same where every image is normalised by itself
             made, same = net(torch.cat([first, second])).chunk(2)
             return made, same
         return net(first), net(second)
@@ -97,7 +97,7 @@ class CycleGAN(System):
         options: see :class:`CycleGANOptions`.
         fabric: a Lightning Fabric that places and casts.
         judge: the pair in eval mode -> what is measured.
-        show: draws sheets and watches how much the results differ.
+        show: draws sample grids and watches how much the results differ.
         initial: state dict of a :class:`Pair` to begin from.
 
     Raises:
@@ -122,7 +122,7 @@ class CycleGAN(System):
             raise UsageError(f"--identity needs as many channels in A as in B, not {taken} and {made}: set it to 0")
         self.options, self._fabric, self._judge, self._show = options, fabric, judge, show
         self.generator = Pair(options.model)
-        initialise(self.generator, options.first_weights)
+        initialise(self.generator, options.weight_init)
         if initial is not None:
             self.generator.load_state_dict(initial)
         optimiser = adam(self.generator.train(), options, options.lr)
@@ -162,12 +162,12 @@ class CycleGAN(System):
         """What the judge says."""
         return self._judge(generator)
 
-    def sheet(self, generator: nn.Module) -> np.ndarray | None:
+    def sample_grid(self, generator: nn.Module) -> np.ndarray | None:
         """Input | output | back."""
-        return self._show.sheet(generator) if self._show else None
+        return self._show.sample_grid(generator) if self._show else None
 
     def diversity(self, generator: nn.Module) -> float | None:
-        """How much the results of the sheet differ from each other."""
+        """How much the results of the sample grid differ from each other."""
         return self._show.diversity(generator) if self._show else None
 
     def save_generator(self, path: Path, state: Mapping[str, Tensor], extra: Mapping[str, str]) -> None:

@@ -35,14 +35,14 @@ from gankit.training.spectral import add_spectral_norm, weights_once
 class LatentSystem(SamplingSystem):
     """The recipes ``gan``, ``cgan``, ``dcgan``, ``wgan``, ``wgan-gp``, ``lsgan`` and ``hinge``.
 
-    One step is ``discriminator_steps`` of the discriminator, each on real pictures of its own, and one of the
+    One step is ``discriminator_steps`` of the discriminator, each on real images of its own, and one of the
     generator.
 
     Args:
         name: of the recipe.
         options: see :class:`LatentOptions`.
         fabric: a Lightning Fabric that places and casts.
-        reference: (N, C, H, W) real pictures in [-1, 1], which samples are held against.
+        reference: (N, C, H, W) real images in [-1, 1], which samples are held against.
 
     Raises:
         UsageError: the options do not go together.
@@ -97,7 +97,7 @@ class LatentSystem(SamplingSystem):
             raise UsageError("the discriminator needs at least one step for each of the generator")
         if o.penalty and o.norm == "batch":
             raise UsageError(
-                "the gradient penalty holds for every picture alone, and BatchNorm mixes them: use --norm none, "
+                "the gradient penalty holds for every image alone, and BatchNorm mixes them: use --norm none, "
                 "instance or spectral"
             )
 
@@ -117,7 +117,7 @@ class LatentSystem(SamplingSystem):
         """Some discriminator steps, then one of the generator.
 
         Args:
-            batch: real pictures (N, C, H, W) in [-1, 1] and their classes (N,) for each discriminator step.
+            batch: real images (N, C, H, W) in [-1, 1] and their classes (N,) for each discriminator step.
             index: steps done.
         """
         o = self.options
@@ -171,10 +171,10 @@ class LatentSystem(SamplingSystem):
         self._judge_net.requires_grad_(True)
         return {"generator": loss.detach()}
 
-    def _judge_again(self, classes: list[Tensor], pictures: Tensor) -> Tensor:
+    def _judge_again(self, classes: list[Tensor], images: Tensor) -> Tensor:
         """The logits, without Fabric's wrapper, which forbids gradients by anything but a loss."""
         with self._fabric.autocast():
-            logits: Tensor = self._judge_net(pictures, *classes)
+            logits: Tensor = self._judge_net(images, *classes)
         return logits
 
     def _latents(self, index: int, turn: int, count: int) -> Tensor:
@@ -182,7 +182,7 @@ class LatentSystem(SamplingSystem):
         return self.draw(index * (self.options.discriminator_steps + 1) + turn, count, self.options.latent)
 
     def samples(self, generator: nn.Module) -> Tensor:
-        """As :meth:`SamplingSystem.samples`; while the pictures grow, those of the present size, enlarged."""
+        """As :meth:`SamplingSystem.samples`; while the images grow, those of the present size, enlarged."""
         grown = self._grown
         if not isinstance(grown, GrowingGenerator) or grown.now == Growth():
             return super().samples(generator)

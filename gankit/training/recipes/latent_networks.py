@@ -9,9 +9,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from gankit.errors import UsageError
 from gankit.models import cgan, dcgan, facts, gan
-from gankit.training.inits import initialise
 from gankit.training.recipes.latent_options import NORMS, LatentOptions, Net
 from gankit.training.spectral import add_spectral_norm
+from gankit.training.weight_init import initialise
 
 _BASE = 64  # channels at half the size, as in DCGAN
 _NARROW = 32  # channels at the whole size, where each costs most
@@ -19,7 +19,7 @@ _SMALLEST_MAP = 4
 
 
 def usual_widths(net: Net, size: int) -> tuple[int, ...]:
-    """The generator's widths for pictures of this size, where none are given.
+    """The generator's widths for images of this size, where none are given.
 
     Raises:
         UsageError: no stack of doublings makes the size.
@@ -34,7 +34,7 @@ def usual_widths(net: Net, size: int) -> tuple[int, ...]:
 
 
 def doubled(size: int) -> tuple[int, int]:
-    """How often a small map is doubled to make pictures of this size, and the map's side: 28 is 7, doubled twice.
+    """How often a small map is doubled to make images of this size, and the map's side: 28 is 7, doubled twice.
 
     Raises:
         UsageError: it is not even, or too small.
@@ -43,7 +43,7 @@ def doubled(size: int) -> tuple[int, int]:
     while side % 2 == 0 and side // 2 >= _SMALLEST_MAP:
         side, doublings = side // 2, doublings + 1
     if not doublings:
-        raise UsageError(f"pictures of {size}×{size} cannot be made by doubling: take a multiple of 8, or --net gan")
+        raise UsageError(f"images of {size}×{size} cannot be made by doubling: take a multiple of 8, or --net gan")
     return doublings, side
 
 
@@ -70,7 +70,7 @@ def model_options(options: LatentOptions) -> dict[str, Any]:
 
 
 def build_generator(options: LatentOptions) -> nn.Module:
-    """The generator with its first weights.
+    """The generator with its weight initialisation.
 
     Raises:
         UsageError: it cannot be built so.
@@ -78,13 +78,13 @@ def build_generator(options: LatentOptions) -> nn.Module:
     made = {"gan": gan.Generator, "cgan": cgan.Generator, "dcgan": dcgan.Generator}[options.net](
         **model_options(options)
     )
-    if options.first_weights is not None:
-        initialise(made, options.first_weights)
+    if options.weight_init is not None:
+        initialise(made, options.weight_init)
     return made
 
 
 def build_discriminator(options: LatentOptions) -> nn.Module:
-    """The discriminator with its first weights, and its spectral norm where it has one.
+    """The discriminator with its weight initialisation, and its spectral norm where it has one.
 
     Raises:
         UsageError: the net has no such norm.
@@ -104,13 +104,13 @@ def build_discriminator(options: LatentOptions) -> nn.Module:
             o.classes, "convolutional", widths, square, o.colours, dropout=o.dropout, projection=o.projection
         )
     else:
-        kind = "none" if o.norm == "spectral" else o.norm  # comes below, once the first weights are set
+        kind = "none" if o.norm == "spectral" else o.norm  # comes below, once the weight initialisation are set
         widths = o.discriminator_widths or tuple(given["widths"])
         if len(widths) != len(given["widths"]):
             raise UsageError(f"the discriminator of {o.size}×{o.size} has {len(given['widths'])} widths")
         made = dcgan.Discriminator(widths, o.colours, given["kernels"], kind, o.dropout)
-    if o.first_weights is not None:
-        initialise(made, o.first_weights)
+    if o.weight_init is not None:
+        initialise(made, o.weight_init)
     if o.norm == "spectral":
         add_spectral_norm(made)
         if isinstance(made, cgan.Discriminator) and made.projection is not None:
@@ -119,7 +119,7 @@ def build_discriminator(options: LatentOptions) -> nn.Module:
 
 
 def _kernels(size: int, widths: int) -> list[list[int]]:
-    """(size, stride, padding) of DCGAN's layers for pictures of this size."""
+    """(size, stride, padding) of DCGAN's layers for images of this size."""
     side = size >> widths
     if side << widths != size or side < 1:
         raise UsageError(f"{widths} widths double {widths} times, which cannot make {size}×{size}")

@@ -1,4 +1,4 @@
-"""What the recipes that begin with a latent can be told, and the named presets: each paper's choices, as options.
+"""What the recipes that begin with a latent can be given, and the named presets: each paper's choices, as options.
 
 Imports no torch: the command line lists all of this.
 """
@@ -31,7 +31,7 @@ class LatentOptions:
     Attributes:
         steps: of the generator; for the schedule, the growth and the decay of the instance noise.
         net: which generator and discriminator.
-        size: height and width of the pictures.
+        size: height and width of the images.
         colours: 1 for gray, 3 for RGB.
         classes: of ``cgan``.
         latent: numbers in a latent.
@@ -41,13 +41,13 @@ class LatentOptions:
         norm: the discriminator's normalisation; see :data:`NORMS`.
         projection: the discriminator of ``cgan`` asks of its last features whether they fit the class.
         dropout: in the discriminator.
-        first_weights: first weights; ``None`` for those of the net.
+        weight_init: weight initialisation; ``None`` for those of the net.
         adversarial: a key of :data:`gankit.training.losses.ADVERSARIAL`.
-        smooth: one-sided label smoothing; real pictures are asked to be 1 - ``smooth`` real.
+        smooth: one-sided label smoothing; real images are asked to be 1 - ``smooth`` real.
         penalty: weight of the gradient penalty (Gulrajani et al. 2017); 0 for none.
         r1: weight γ of the penalty γ/2·|∇D(real)|² (Mescheder et al. 2018); 0 for none.
         clip: the discriminator's weights are held within ± this (Arjovsky et al. 2017); 0 for no bound.
-        discriminator_steps: for each of the generator, each with real pictures of its own.
+        discriminator_steps: for each of the generator, each with real images of its own.
         optimiser: ``"adam"``, or ``"rmsprop"``, which has no momentum, as Arjovsky et al. want it.
         lr: learning rate of the generator.
         discriminator_lr: of the discriminator; ``None`` for the same (two rates: Heusel et al. 2017, TTUR).
@@ -56,9 +56,9 @@ class LatentOptions:
         weight_decay: L2 penalty on the weights of both.
         schedule: of both learning rates; see :data:`gankit.training.schedules.SCHEDULES`.
         warmup: steps in which the learning rates rise from 0.
-        instance_noise: deviation of the noise on real and generated pictures, which falls linearly to 0 at the last
+        instance_noise: deviation of the noise on real and generated images, which falls linearly to 0 at the last
             step (Sønderby et al. 2017); 0 for none.
-        progressive: part of the steps in which the pictures grow from a quarter of the size (Karras et al. 2018); 0
+        progressive: part of the steps in which the images grow from a quarter of the size (Karras et al. 2018); 0
             for the whole size from the first step.
         seed: of the latents.
     """
@@ -75,7 +75,7 @@ class LatentOptions:
     norm: Norm = "none"
     projection: bool = True
     dropout: float = 0.0
-    first_weights: Init | None = None
+    weight_init: Init | None = None
     adversarial: str = "nonsaturating"
     smooth: float = 0.0
     penalty: float = 0.0
@@ -101,15 +101,15 @@ class VAEOptions:
 
     Attributes:
         steps: for the schedule.
-        size: height and width of the pictures.
+        size: height and width of the images.
         colours: 1 for gray, 3 for RGB.
         latent: numbers in a latent.
         hidden: widths of the encoder's layers; the decoder has them in reverse.
-        beta: weight of the KL term; above 1 it asks for a simpler latent, below 1 for sharper pictures.
+        beta: weight of the KL term; above 1 it asks for a simpler latent, below 1 for sharper images.
         loss: ``"bce"`` of pixels as probabilities, or ``"mse"``: half the squared error, Gaussian pixels of deviation
             1.
         kl_warmup: steps in which the KL term's weight rises from 0 to ``beta``.
-        first_weights: first weights; ``None`` for those of the net.
+        weight_init: weight initialisation; ``None`` for those of the net.
         lr: Adam's learning rate.
         beta1: of Adam.
         beta2: of Adam.
@@ -127,7 +127,7 @@ class VAEOptions:
     beta: float = 1.0
     loss: Literal["bce", "mse"] = "bce"
     kl_warmup: int = 1000
-    first_weights: Init | None = None
+    weight_init: Init | None = None
     lr: float = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999

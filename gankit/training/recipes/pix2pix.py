@@ -1,6 +1,6 @@
-"""pix2pix (Isola et al., CVPR 2017, arXiv:1611.07004): pictures from pictures, learnt from pairs.
+"""pix2pix (Isola et al., CVPR 2017, arXiv:1611.07004): images from images, learnt from pairs.
 
-What differs from the paper unless told otherwise: the generator normalises by the picture's own statistics for any
+What differs from the paper by default: the generator normalises by the image's own statistics for any
 batch, which is what the paper's BatchNorm does with its batch of one; the discriminator has InstanceNorm for the same
 reason. The dropout is off at test time.
 """
@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gankit.models.pix2pix import UNetGenerator
-from gankit.training.inits import initialise
 from gankit.training.loop import System
 from gankit.training.recipes.adversary import CONTENT, Adversary, Judge, Showcase, TranslationOptions, adam, check_game
 from gankit.training.recipes.adversary import to_range as _to_range
 from gankit.training.schedules import Schedule
+from gankit.training.weight_init import initialise
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Pix2Pix(System):
         options: see :class:`Pix2PixOptions`.
         fabric: a Lightning Fabric that places and casts.
         judge: generator in eval mode -> what is measured, with a ``"score"`` if the best weights are to be kept.
-        show: draws sheets and watches how much the results differ.
+        show: draws sample grids and watches how much the results differ.
         keeps_best: whether the judge gives a score by which the best weights are kept.
         initial: state dict to begin from.
 
@@ -67,7 +67,7 @@ class Pix2Pix(System):
         self.options, self._fabric, self._judge, self._show = options, fabric, judge, show
         self.keeps_best = keeps_best
         self.generator: UNetGenerator = UNetGenerator(**options.model)
-        initialise(self.generator, options.first_weights)
+        initialise(self.generator, options.weight_init)
         if initial is not None:
             self.generator.load_state_dict(initial)
         optimiser = adam(self.generator.train(), options, options.lr)
@@ -105,12 +105,12 @@ class Pix2Pix(System):
         """What the judge says."""
         return self._judge(generator)
 
-    def sheet(self, generator: nn.Module) -> np.ndarray | None:
+    def sample_grid(self, generator: nn.Module) -> np.ndarray | None:
         """Input | output | target."""
-        return self._show.sheet(generator) if self._show else None
+        return self._show.sample_grid(generator) if self._show else None
 
     def diversity(self, generator: nn.Module) -> float | None:
-        """How much the results of the sheet differ from each other."""
+        """How much the results of the sample grid differ from each other."""
         return self._show.diversity(generator) if self._show else None
 
     def save_generator(self, path: Path, state: Mapping[str, Tensor], extra: Mapping[str, str]) -> None:

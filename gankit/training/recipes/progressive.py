@@ -1,4 +1,4 @@
-"""Pictures that grow while a GAN trains: a quarter of the size, half, whole, each new size faded in.
+"""Images that grow while a GAN trains: a quarter of the size, half, whole, each new size faded in.
 
 Karras et al. 2018 (arXiv:1710.10196, section 2). The networks are those that ship: their own layers from the inside
 out, with a 1×1 convolution from and to the colours at each smaller size, which is thrown away at the end.
@@ -22,7 +22,7 @@ LEVELS = 3  # whole, half and quarter size
 
 @dataclass(frozen=True)
 class Growth:
-    """How far the pictures have grown.
+    """How far the images have grown.
 
     Attributes:
         level: how often the size is halved: 2, 1 or 0.
@@ -41,7 +41,7 @@ def growth(index: int, steps: int, share: float) -> Growth:
     Args:
         index: steps done.
         steps: of the whole run.
-        share: of the steps in which the pictures grow; 0 for the whole size from the first step.
+        share: of the steps in which the images grow; 0 for the whole size from the first step.
     """
     if not share:
         return Growth()
@@ -54,7 +54,7 @@ def growth(index: int, steps: int, share: float) -> Growth:
 
 
 def lowered(x: Tensor, now: Growth) -> Tensor:
-    """Whole-size pictures as the discriminator gets them now.
+    """Whole-size images as the discriminator gets them now.
 
     Args:
         x: (N, C, H, W); sides multiples of 4.
@@ -80,7 +80,7 @@ class GrowingGenerator(nn.Module):
         heads: 1×1 convolutions to the colours, at a quarter and at half of the size.
 
     Raises:
-        UsageError: the net does not double its pictures twice.
+        UsageError: the net does not double its images twice.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -108,7 +108,7 @@ class GrowingGenerator(nn.Module):
 
 
 class GrowingDiscriminator(nn.Module):
-    """A ``dcgan`` or convolutional ``cgan`` discriminator that takes pictures of a quarter or half of its size too.
+    """A ``dcgan`` or convolutional ``cgan`` discriminator that takes images of a quarter or half of its size too.
 
     Args:
         net: the discriminator; its own layers are trained.
@@ -118,7 +118,7 @@ class GrowingDiscriminator(nn.Module):
         heads: 1×1 convolutions from the colours, at half and at a quarter of the size.
 
     Raises:
-        UsageError: the net does not halve its pictures twice.
+        UsageError: the net does not halve its images twice.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -127,7 +127,7 @@ class GrowingDiscriminator(nn.Module):
         layers = list(net.main if isinstance(net, dcgan.Discriminator) else net.layers)  # type: ignore[arg-type]
         halving = [index for index, layer in enumerate(layers) if isinstance(layer, nn.Conv2d) and layer.stride[0] == 2]
         if not isinstance(net, dcgan.Discriminator | cgan.Discriminator) or len(halving) < 2:
-            raise UsageError("the pictures can grow only in a net that halves them twice: leave --progressive away")
+            raise UsageError("the images can grow only in a net that halves them twice: leave --progressive away")
         self._first, self._second = slice(0, halving[1]), slice(halving[1], _after(layers, halving))
         self._rest = slice(self._second.stop, None)
         colours = layers[0].in_channels
@@ -187,7 +187,7 @@ class GrowthState:
 
 
 def _generator_parts(net: nn.Module) -> tuple[tuple[Callable[..., Tensor], ...], tuple[int, int], int]:
-    """What makes a quarter of the size, half of that, the picture of half; channels of the first two; colours."""
+    """What makes a quarter of the size, half of that, the image of half; channels of the first two; colours."""
     if isinstance(net, dcgan.Generator):
         main: Any = net.main
         doubling = [index for index, layer in enumerate(main) if isinstance(layer, nn.ConvTranspose2d)]
@@ -208,7 +208,7 @@ def _generator_parts(net: nn.Module) -> tuple[tuple[Callable[..., Tensor], ...],
         )
         widths = (body.stages[-2].conv.in_channels, body.stages[-1].conv.in_channels)
         return parts, widths, body.last.out_channels
-    raise UsageError("the pictures can grow only in a net that doubles them twice: leave --progressive away")
+    raise UsageError("the images can grow only in a net that doubles them twice: leave --progressive away")
 
 
 def _after(layers: list[nn.Module], halving: list[int]) -> int:

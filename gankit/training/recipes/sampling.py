@@ -1,4 +1,4 @@
-"""What the recipes that make pictures of latents share: samples on fixed latents, and how they are judged."""
+"""What the recipes that make images of latents share: samples on fixed latents, and how they are judged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gankit.training.loop import System
-from gankit.training.sheets import grid
+from gankit.training.sample_grid import grid
 
 _ROWS = _COLUMNS = 8
 _FIXED = 2**63  # the key of the fixed latents, which no step's has
@@ -37,7 +37,7 @@ def draw(seed: int, key: int, count: int, size: int) -> np.ndarray:
 def diversity(samples: Tensor) -> float:
     """Root-mean-square distance per pixel of two samples: sqrt(2·mean of the pixels' unbiased variances).
 
-    A generator that collapses makes the same picture of every latent, and falls to 0.
+    A generator that collapses makes the same image of every latent, and falls to 0.
 
     Args:
         samples: (N, C, H, W), N ≥ 2.
@@ -46,7 +46,7 @@ def diversity(samples: Tensor) -> float:
 
 
 class SamplingSystem(System):
-    """A recipe whose generator makes pictures of latents; made by the recipes, not by itself.
+    """A recipe whose generator makes images of latents; made by the recipes, not by itself.
 
     Args:
         model: registry name of what ships.
@@ -55,8 +55,8 @@ class SamplingSystem(System):
         seed: of the latents.
         latent: numbers in a latent.
         classes: of a conditional generator; 0 without.
-        reference: (N, C, H, W) real pictures, in [-1, 1], which samples are held against.
-        lowest: of the generator's values: -1, or 0 for pictures in [0, 1].
+        reference: (N, C, H, W) real images, in [-1, 1], which samples are held against.
+        lowest: of the generator's values: -1, or 0 for images in [0, 1].
     """
 
     name: str
@@ -96,14 +96,14 @@ class SamplingSystem(System):
         return made if self._lowest else made * 2 - 1
 
     def validate(self, generator: nn.Module) -> Mapping[str, float]:
-        """How much samples differ from each other, as a part of how much real pictures do; and how far their mean is.
+        """How much samples differ from each other, as a part of how much real images do; and how far their mean is.
 
         ``diversity`` near 1 and ``mean_error`` near 0 (root mean square over pixels, of values in [-1, 1]) are
         necessary for good samples, not sufficient.
         """
         made = self.samples(generator)
         found = {"mean_error": float((made.mean(0) - self._mean).square().mean().sqrt())}
-        if self._real_diversity:  # not where all real pictures are one
+        if self._real_diversity:  # not where all real images are one
             found["diversity"] = diversity(made) / self._real_diversity
         return found
 
@@ -111,7 +111,7 @@ class SamplingSystem(System):
         """See :func:`diversity`."""
         return diversity(self.samples(generator))
 
-    def sheet(self, generator: nn.Module) -> np.ndarray | None:
+    def sample_grid(self, generator: nn.Module) -> np.ndarray | None:
         """Samples of the fixed latents: 8 columns, or one for each class."""
         return grid(self.samples(generator), self._classes or _COLUMNS)
 

@@ -93,7 +93,7 @@ class ContentSystem(System):
     Args:
         options: see :class:`ContentOptions`.
         fabric: a Lightning Fabric that places and casts.
-        judge: generator in eval mode -> ``{"score": …}``; where it has a method ``sheet``, that draws the sheets.
+        judge: generator in eval mode -> ``{"score": …}``; a method ``sample_grid``, if any, draws the sample grids.
         initial: state dict to begin from; with ``norm="frozen"`` its BatchNorms move into the convolutions.
     """
 
@@ -135,9 +135,9 @@ class ContentSystem(System):
         """What the judge says."""
         return self._judge(generator)
 
-    def sheet(self, generator: nn.Module) -> np.ndarray | None:
+    def sample_grid(self, generator: nn.Module) -> np.ndarray | None:
         """What the judge draws."""
-        draw: Callable[[nn.Module], np.ndarray] | None = getattr(self._judge, "sheet", None)
+        draw: Callable[[nn.Module], np.ndarray] | None = getattr(self._judge, "sample_grid", None)
         return draw(generator) if draw else None
 
     def save_generator(self, path: Path, state: Mapping[str, Tensor], extra: Mapping[str, str]) -> None:

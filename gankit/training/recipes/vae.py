@@ -16,15 +16,15 @@ from torch.optim import Optimizer
 from gankit.errors import UsageError
 from gankit.models import facts
 from gankit.models.vae import VAE
-from gankit.training.inits import initialise
 from gankit.training.losses import bce_pixels, kl_standard_normal
 from gankit.training.recipes.latent_options import VAEOptions
 from gankit.training.recipes.sampling import SamplingSystem
 from gankit.training.schedules import Schedule, make_schedule
+from gankit.training.weight_init import initialise
 
 
 class _Reconstruction(nn.Module):
-    """The training forward: pictures there and back."""
+    """The training forward: images there and back."""
 
     def __init__(self, net: VAE) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class VAESystem(SamplingSystem):
     Args:
         options: see :class:`VAEOptions`.
         fabric: a Lightning Fabric that places and casts.
-        reference: (N, C, H, W) pictures in [-1, 1] that are not trained on, where there are such: they judge.
+        reference: (N, C, H, W) images in [-1, 1] that are not trained on, where there are such: they judge.
 
     Raises:
         UsageError: the net cannot be so.
@@ -57,8 +57,8 @@ class VAESystem(SamplingSystem):
         except ValueError as error:
             raise UsageError(f"the autoencoder cannot be built: {error}") from None
         self.generator: VAE = VAE(**made).train()  # type: ignore[assignment, arg-type]
-        if o.first_weights is not None:
-            initialise(self.generator, o.first_weights)
+        if o.weight_init is not None:
+            initialise(self.generator, o.weight_init)
         parameters = self.generator.parameters()
         adam = torch.optim.Adam(parameters, o.lr, (o.beta1, o.beta2), weight_decay=o.weight_decay, fused=True)
         self._forward, self._optimiser = fabric.setup(_Reconstruction(self.generator), adam)
@@ -72,12 +72,12 @@ class VAESystem(SamplingSystem):
         """One step.
 
         Args:
-            batch: one pair of real pictures (N, C, H, W) in [-1, 1] and their classes, which are not used.
+            batch: one pair of real images (N, C, H, W) in [-1, 1] and their classes, which are not used.
             index: steps done.
         """
         o, fabric = self.options, self._fabric
-        ((pictures, _),) = batch
-        x = (fabric.to_device(pictures) + 1) / 2
+        ((images, _),) = batch
+        x = (fabric.to_device(images) + 1) / 2
         result, mean, log_variance = self._forward(x, self.draw(index, len(x), o.latent))
         reconstruction = self._distance(result.float(), x)
         kl = kl_standard_normal(mean.float(), log_variance.float())
@@ -92,7 +92,7 @@ class VAESystem(SamplingSystem):
         return o.beta * (min(1.0, (index + 1) / o.kl_warmup) if o.kl_warmup else 1.0)
 
     def validate(self, generator: nn.Module) -> Mapping[str, float]:
-        """As :meth:`SamplingSystem.validate`, and the two terms of the loss on the reference pictures.
+        """As :meth:`SamplingSystem.validate`, and the two terms of the loss on the reference images.
 
         Those are reconstructed from the mean of their latent.
         """
@@ -106,7 +106,7 @@ class VAESystem(SamplingSystem):
         }
 
     def _distance(self, result: Tensor, x: Tensor) -> Tensor:
-        """Summed over a picture's pixels, mean over pictures, as the KL term is."""
+        """Summed over an image's pixels, mean over images, as the KL term is."""
         if self.options.loss == "bce":
             return bce_pixels(result, x)
         return (result - x).square().sum() / (2 * len(x))

@@ -1,0 +1,1 @@
+"""The measured choice of a backend: candidates, benchmark, cache, environment, select."""

@@ -1,0 +1,109 @@
+"""What ``auto`` chose, kept between runs: per model, machine, versions and question."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from gankit import __version__
+from gankit.backends.artefacts import cache_folder, sources
+from gankit.backends.base import Precision
+from gankit.backends.choice.environment import installed
+from gankit.backends.choice.machine import machine
+from gankit.backends.cuda.kernels import wanted
+from gankit.errors import OutputError
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend, precision and device that passed the gate, with the figures of then.
+
+    Attributes:
+        backend: its name.
+        precision: what it runs in.
+        device: where.
+        psnr: parity with fp32 in dB.
+        max_abs: parity with fp32, largest absolute difference (1 is full scale).
+        megapixels_per_second: input pixels.
+        unmeasured: candidates (backend, precision, with gankit's kernels) for which there was no time; a
+            choice with any is not final.
+        kernels: with gankit's own kernels on a GPU, or torch's.
+    """
+
+    backend: str
+    precision: Precision
+    device: str
+    psnr: float
+    max_abs: float
+    megapixels_per_second: float
+    unmeasured: tuple[tuple[str, Precision, bool], ...] = ()
+    kernels: bool = True
+
+
+_KINDS = {"psnr": float, "max_abs": float, "megapixels_per_second": float, "unmeasured": list, "kernels": bool}
+
+
+def look_up(question: Sequence[Any]) -> Choice | None:
+    """The choice made for the same question on the same machine with the same versions."""
+    try:
+        found = json.loads(_file(question).read_text())
+        if not all(isinstance(found[field.name], _KINDS.get(field.name, str)) for field in fields(Choice)):
+            return None
+        rest = tuple((backend, precision, bool(own)) for backend, precision, own in found.pop("unmeasured"))
+        return Choice(**found, unmeasured=rest)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # none yet, or not ours to read: it is measured again
+
+
+def store(question: Sequence[Any], choice: Choice) -> None:
+    """Keep a choice. A cache that cannot be written costs a measurement next time, and nothing else."""
+    path = _file(question)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(asdict(choice)))
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def drop(question: Sequence[Any]) -> None:
+    """Drop a choice, where it can be."""
+    with suppress(OSError):
+        _file(question).unlink()
+
+
+def clear() -> int:
+    """Drop every choice of this user, so that the next run measures anew.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        OutputError: one cannot be removed.
+    """
+    try:
+        found = [path for path in _folder().glob("*.json") if path.is_file()]
+        for path in found:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{_folder()}: cannot be emptied ({error.strerror}); delete it yourself") from error
+    return len(found)
+
+
+def _folder() -> Path:
+    return cache_folder() / "choices"
+
+
+def _file(question: Sequence[Any]) -> Path:
+    code = sources("gankit.backends", "gankit.models", "gankit_export", "gankit_kernels")
+    key = [question, wanted(), asdict(machine()), installed(), __version__, code]
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
+    return _folder() / f"{digest[:32]}.json"

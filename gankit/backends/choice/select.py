@@ -1,0 +1,200 @@
+"""The measured choice between backends, and its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from gankit.backends import get
+from gankit.backends.base import Engine, Request
+from gankit.backends.choice.benchmark import Benchmark, Measured, psnr
+from gankit.backends.choice.cache import Choice, drop, look_up, store
+from gankit.backends.choice.candidates import Candidate, candidates, parse_device
+from gankit.backends.choice.parity import GATE_DB, Parity
+from gankit.errors import BackendError, ParityError
+
+if TYPE_CHECKING:
+    from gankit.checkpoints import Loaded
+
+BUDGET_SECONDS = 7.0  # for measuring; loading the last candidate may take it a little further
+LONG_JOB_SECONDS = 600.0  # from here on a compilation of a minute or two can be repaid
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The engine to run, and why this one.
+
+    Attributes:
+        engine: ready.
+        parity: of its images with the fp32 ones, on a real image; of an earlier run where it came from the cache.
+        summary: one line for the user.
+        measured: the candidates of this run; empty where the choice came from the cache.
+    """
+
+    engine: Engine
+    parity: Parity | None
+    summary: str
+    measured: tuple[Measured, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What a choice is for."""
+
+    loaded: Loaded
+    threads: int | None
+    job_pixels: int | None
+    words: tuple[Any, ...]
+
+    @property
+    def patient(self) -> tuple[Any, ...]:
+        """The words under which the choice for a long job is kept."""
+        return (*self.words, "long job")
+
+    def is_long(self, megapixels_per_second: float) -> bool:
+        """Whether the job takes so long at that speed that a backend that compiles for minutes is worth a try."""
+        return self.job_pixels is not None and self.job_pixels / 1e6 / megapixels_per_second > LONG_JOB_SECONDS
+
+
+def select(
+    loaded: Loaded,
+    *,
+    backend: str = "auto",
+    precision: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    job_pixels: int | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Selection:
+    """Find the engine.
+
+    The candidates run on one tile of a real image; those below 45 dB are out, the fastest stays and is cached
+    per model, machine, versions and question. Where the time was up before all had run, the next call measures the
+    rest. A backend that compiles for minutes enters only where the job is long, at the speed of the best other one.
+
+    Args:
+        loaded: generator, facts, sha256.
+        backend: name or ``"auto"``.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``. One that fails the gate is stepped up
+            (fp16 -> bf16 -> fp32), and that is said.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …; ``"auto"`` takes a GPU, and the CPU where none is or nothing
+            runs on it.
+        threads: CPU threads; ``None`` for the physical cores.
+        job_pixels: input pixels of the whole job, if known.
+        notify: called with lines for the user.
+
+    Raises:
+        UsageError: an unknown backend or device.
+        BackendError: no backend can run this; the line says why for each.
+        ParityError: nothing passes the gate.
+    """
+    device = parse_device(device)
+    groups = candidates(backend, precision, device)
+    words = (loaded.sha256, backend, precision, device, threads, sorted(loaded.facts.options.items()))
+    question = _Question(loaded, threads, job_pixels, words)
+    known = look_up(words)
+    final = look_up(question.patient) if known and _has_long_rivals(question, known, groups) else known
+    if final is not None and not final.unmeasured:
+        try:
+            return _reopen(question, final)
+        except Exception:  # a package went away without its version showing, a driver, a full memory: measured again
+            drop(words)
+            drop(question.patient)
+            known = None
+    benchmark = Benchmark(loaded, threads, groups[0][0].device)
+    for group in sorted(groups, key=lambda group: known is not None and group[0].device != known.device):
+        _measure(benchmark, question, group, known)
+        if benchmark.best is not None:
+            break
+    return _conclude(benchmark, backend, notify or (lambda line: None))
+
+
+def _reopen(question: _Question, choice: Choice) -> Selection:
+    """The engine of an earlier choice."""
+    facts = question.loaded.facts
+    request = Request(
+        question.loaded.generator, facts, choice.precision, choice.device, question.threads, choice.kernels
+    )
+    engine = get(choice.backend).load(request)
+    parity = Parity(choice.psnr, choice.max_abs)
+    line = f"{choice.backend} {choice.precision}, {psnr(parity)} from fp32, from the cache of an earlier measurement"
+    return Selection(engine, parity, line)
+
+
+def _measure(benchmark: Benchmark, question: _Question, group: Sequence[Candidate], known: Choice | None) -> None:
+    """Benchmark the candidates of one device, and cache what comes of it.
+
+    Args:
+        benchmark: takes them.
+        question: what to cache it for.
+        group: all of the device.
+        known: an earlier choice; it and the candidates that it could not be compared with run, and no others.
+    """
+    quick = [item for item in group if not item.backend.slow_start] or list(group)
+    slow = [item for item in group if item not in quick]
+    first = _still_to_run(known, group[0].device) or quick
+    # The earlier choice and one more run in any case, so that the measuring comes to an end.
+    left = benchmark.run(first, budget=BUDGET_SECONDS, least=1 if known is None else 2)
+    if benchmark.best is None and known is not None:
+        left = benchmark.run(quick, budget=BUDGET_SECONDS)
+    if benchmark.best is not None:
+        store(question.words, _choice(benchmark.best[1], left))
+    if slow and (benchmark.best is None or question.is_long(benchmark.best[1].megapixels_per_second)):
+        nothing_quick = benchmark.best is None
+        benchmark.run(slow)
+        if benchmark.best is not None:
+            store(question.patient, _choice(benchmark.best[1]))
+        if benchmark.best is not None and nothing_quick:
+            store(question.words, _choice(benchmark.best[1]))
+
+
+def _still_to_run(known: Choice | None, device: str) -> list[Candidate]:
+    """An earlier choice that is not final, and those that it has still to be compared with."""
+    if known is None or known.device != device:
+        return []
+    entries = [(known.backend, known.precision, known.kernels), *known.unmeasured]
+    return [Candidate(get(name), precision, device, kernels) for name, precision, kernels in entries]
+
+
+def _choice(best: Measured, left: Sequence[Candidate] = ()) -> Choice:
+    assert best.parity is not None
+    figures = best.parity.psnr, best.parity.max_abs, best.megapixels_per_second
+    rest = tuple((item.backend.name, item.precision, item.kernels) for item in left)
+    return Choice(best.backend, best.precision, best.device, *figures, rest, best.kernels)
+
+
+def _has_long_rivals(question: _Question, known: Choice, groups: Sequence[Sequence[Candidate]]) -> bool:
+    """Whether the job is so long that another choice may hold for it."""
+    slow = [item for group in groups for item in group if item.backend.slow_start and item.device == known.device]
+    others = [item for item in slow if item.backend.name != known.backend]
+    return bool(others) and question.is_long(known.megapixels_per_second)
+
+
+def _conclude(benchmark: Benchmark, backend: str, say: Callable[[str], None]) -> Selection:
+    """Tell what came of the benchmark.
+
+    Raises:
+        ParityError: engines ran, and none passes the gate.
+        BackendError: no engine ran.
+    """
+    if benchmark.best is None:
+        _refuse(benchmark.remarks, any(item.parity is not None for item in benchmark.measured))
+    for line in benchmark.remarks:
+        say(line)
+    engine, best = benchmark.best
+    summary = f"{best}, {psnr(best.parity)} from fp32, {best.megapixels_per_second:.3f} MP/s in"
+    others = [item for item in benchmark.measured if item is not best and not item.remark]
+    if others:
+        speeds = ", ".join(f"{item} {item.megapixels_per_second:.3f}" for item in others)
+        summary = f"{summary} (fastest of {1 + len(others)}: {speeds})"
+    if backend == "auto":
+        say(f"chose {summary}")
+    return Selection(engine, best.parity, summary, tuple(benchmark.measured))
+
+
+def _refuse(remarks: Sequence[str], ran: bool) -> NoReturn:
+    out = "; ".join(remarks)
+    if ran:
+        raise ParityError(f"no engine reaches {GATE_DB:.0f} dB against fp32 on a real image: {out}")
+    raise BackendError(f"no backend can run this: {out}")

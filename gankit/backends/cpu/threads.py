@@ -1,0 +1,76 @@
+"""How many CPU threads an engine uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import ceil
+from pathlib import Path
+
+import psutil
+import torch
+
+_SYS = Path("/sys")
+
+
+def physical_cores() -> int:
+    """Physical cores that this process may use, at least 1.
+
+    Counts its CPU affinity and what a container's quota allows; hyper-threads share a matrix unit and gain nothing.
+    """
+    if not hasattr(psutil.Process, "cpu_affinity"):
+        return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    return usable_cores(psutil.Process().cpu_affinity(), _SYS)
+
+
+def default_threads() -> int:
+    """Threads of a torch engine: the physical cores, and no more than torch was asked to take (``OMP_NUM_THREADS``)."""
+    return min(physical_cores(), torch.get_num_threads())
+
+
+def usable_cores(allowed: Sequence[int], system: Path) -> int:
+    """Cores behind some logical processors, or fewer where a quota of the control group does not feed them all.
+
+    Args:
+        allowed: logical processors by number.
+        system: the folder ``/sys``. A processor whose core it does not tell counts as one.
+    """
+    cores = {_core(system, number) for number in allowed}
+    quota = _quota(system / "fs" / "cgroup")
+    return max(1, len(cores) if quota is None else min(len(cores), ceil(quota)))
+
+
+def _core(system: Path, number: int) -> tuple[str, ...]:
+    """Package and core; the same for hyper-threads of one core."""
+    topology = system / "devices" / "system" / "cpu" / f"cpu{number}" / "topology"
+    try:
+        return tuple((topology / name).read_text() for name in ("physical_package_id", "core_id"))
+    except OSError:
+        return (f"processor {number}",)
+
+
+def _quota(cgroup: Path) -> float | None:
+    """Processors' time per time that the control group may use, version 2 or 1; ``None`` without a limit."""
+    try:
+        if (cgroup / "cpu.max").exists():
+            granted, period = (cgroup / "cpu.max").read_text().split()
+        else:
+            granted, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        share = int(granted) / int(period)  # "max", or -1 in version 1, where there is no limit
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+    return share if share > 0 else None
+
+
+@contextmanager
+def limited_threads(threads: int | None) -> Iterator[None]:
+    """Run torch with this many threads inside, and as before outside; ``None`` changes nothing."""
+    if threads is None or threads == torch.get_num_threads():
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

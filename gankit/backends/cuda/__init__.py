@@ -1,0 +1,1 @@
+"""What eager and compile run on a CUDA GPU."""

@@ -1,0 +1,276 @@
+"""One image through the engine: colours, gray, transparency, 16 bit, and memory that runs out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gankit.backends.base import Engine, EngineMemoryError, Precision
+from gankit.errors import UsageError
+from gankit.images import DecodedImage, bleed
+from gankit.images.strips import by_strips
+from gankit.models.facts import Facts
+from gankit.pipeline.memory import available_memory
+from gankit.pipeline.tiles import auto_tile, run_tiled
+
+Watch = Callable[[float], None]
+
+MOST_TOGETHER = 16
+_LEAST_PIXELS = 64 * 64
+_MOST_BYTES = 3 << 30
+_FLAT_WINDOW = 5
+# The second is the CPU allocator's on Windows, the next are CUDA's own and its libraries'.
+_OUT_OF_MEMORY = ("can't allocate memory", "DefaultCPUAllocator", "out of memory", "ALLOC_FAILED", "bad_alloc")
+
+
+@dataclass
+class Stage:
+    """The engine with the way it is fed.
+
+    Attributes:
+        engine: ready to run.
+        facts: of its generator.
+        halo: of its generator, in input pixels.
+        tile: side in input pixels, or ``"auto"``: the whole image or the least wasteful cut within ``max_pixels``.
+        batch: tiles in one call, or ``"auto"``: as many as ``max_pixels`` allow.
+        max_pixels: input pixels in one call. Halved each time that memory runs out, for good if the image then fits.
+    """
+
+    engine: Engine
+    facts: Facts
+    halo: int
+    tile: int | Literal["auto"] = "auto"
+    batch: int | Literal["auto"] = "auto"
+    max_pixels: int = 0
+
+    def __post_init__(self) -> None:
+        self.max_pixels = self.max_pixels or memory_pixels(self.facts, self.engine.device, self.engine.precision)
+        if uncut(self.facts) and self.tile != "auto":
+            raise UsageError(f"'{self.facts.name}' looks at the whole image and cannot be tiled: leave --tile out")
+
+    def image(self, image: DecodedImage, watch: Watch | None = None) -> DecodedImage:
+        """Upscale an image with all it has; metadata stay.
+
+        Args:
+            image: any that ``gankit.images`` decodes.
+            watch: called with the part that is done, up to 1.
+
+        Raises:
+            MemoryError: the result, and the file made of it, are more than the memory that is free. Raised before it
+                is tried: an operating system that overcommits would kill the whole run.
+            EngineMemoryError: see :meth:`tensor`.
+        """
+        if _peak_bytes(image, self.facts.scale) > available_memory():
+            raise MemoryError
+        alpha = image.alpha
+        busy = alpha is not None and bool((alpha != alpha.flat[0]).any())
+        colours = image.pixels if alpha is None else bleed(image.pixels, alpha)
+        share = 0.5 if busy else 1.0
+        pixels = self._colours(colours, image.gray, watch and (lambda part: watch(part * share)))
+        grown: np.ndarray | None = None
+        if alpha is not None:
+            grown = np.full(pixels.shape[:2], alpha.flat[0], dtype=alpha.dtype)
+            if busy:
+                grown = self._alpha(alpha, watch and (lambda part: watch(0.5 + part / 2)))
+        return replace(image, pixels=pixels, alpha=grown)
+
+    def images(self, images: Sequence[DecodedImage]) -> list[DecodedImage]:
+        """Upscale images of one size and depth in one call, those that :meth:`together` allows; metadata stay."""
+        results = self.tensor(together([nchw(image.pixels) for image in images]))
+        return [replace(image, pixels=hwc(result)) for image, result in zip(images, results.split(1), strict=True)]
+
+    def together(self, image: DecodedImage) -> int:
+        """How many images like this one :meth:`images` may be given; 1 where one needs more than its colours."""
+        plain = image.alpha is None and not image.gray and self.facts.channels == 3
+        fits = _peak_bytes(image, self.facts.scale) * max(1, self.batch_of(image)) <= available_memory()
+        return self.batch_of(image) if plain and fits else 1
+
+    def batch_of(self, image: DecodedImage) -> int:
+        """How many whole images of this size go into one call of the engine.
+
+        As many as the user says. Otherwise one on a CPU, which is busy with one already, and on a GPU as many as
+        ``max_pixels`` allow.
+        """
+        if self.engine.wants == "images":
+            return 1
+        if self.batch != "auto":
+            return self.batch
+        if self.engine.device == "cpu":
+            return 1
+        height, width = image.pixels.shape[:2]
+        return max(1, min(MOST_TOGETHER, self.max_pixels // (height * width)))
+
+    def tensor(self, batch: Tensor, watch: Watch | None = None) -> Tensor:
+        """Upscale (N, C, H, W) uint8, uint16 or float32 on the CPU, in tiles, backing off where memory runs out.
+
+        Raises:
+            EngineMemoryError: memory runs out even for the least tile, for the tile that the user set, or for an
+                engine that wants whole images. What was learnt on the way is forgotten: the next image may fit.
+        """
+        before = self.max_pixels
+        while True:
+            count, _, height, width = batch.shape
+            tile = self._tile(height, width)
+            size = math.prod(tile)
+            together = self.batch if self.batch != "auto" else max(1, min(64, self.max_pixels // size))
+            try:
+                return run_tiled(
+                    self.engine,
+                    batch,
+                    scale=self.facts.scale,
+                    halo=self.halo,
+                    tile=None if uncut(self.facts) else tile,
+                    multiple=self.facts.multiple,
+                    batch=min(together, max(1, count * math.ceil(height * width / size) * 4)),
+                    watch=watch,
+                    out_channels=self.facts.out_channels,
+                    minimum=self.facts.minimum,
+                )
+            except (RuntimeError, EngineMemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+            # Outside of the handler, so that the error no longer keeps what the engine had.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            fixed = self.tile != "auto" and (self.batch != "auto" or together == 1)
+            whole = self.engine.wants == "images" or (uncut(self.facts) and min(count, together) == 1)
+            if fixed or whole or min(self.max_pixels, size) <= _LEAST_PIXELS:
+                self.max_pixels = before
+                place = "" if whole else f" with tile {tile[1]}×{tile[0]}"
+                hint = "set a smaller --tile" if fixed else "free some memory or use another --device"
+                raise EngineMemoryError(f"out of memory on {self.engine.device}{place}: {hint}")
+            self.max_pixels = max(_LEAST_PIXELS, min(self.max_pixels, size * together) // 2)
+
+    def _tile(self, height: int, width: int) -> tuple[int, int]:
+        if uncut(self.facts):
+            return height, width
+        if self.tile != "auto":
+            return self.tile, self.tile
+        return auto_tile(height, width, self.halo, self.max_pixels, self.facts.multiple)
+
+    def _colours(self, pixels: np.ndarray, gray: bool, watch: Watch | None) -> np.ndarray:
+        """(H, W, 3) -> (scale·H, scale·W, 3); a gray image stays exactly gray."""
+        if gray:
+            return _same_channels(self._plane(pixels[..., 0], watch))
+        if self.facts.channels == 3:
+            return hwc(self.tensor(nchw(pixels), watch))
+        return np.ascontiguousarray(self._planes(pixels.transpose(2, 0, 1), watch).transpose(1, 2, 0))
+
+    def _plane(self, plane: np.ndarray, watch: Watch | None) -> np.ndarray:
+        """(H, W) -> (scale·H, scale·W): a gray image, to a model of colours with three equal channels."""
+        if self.facts.channels == 3:
+            return _mean(hwc(self.tensor(nchw(_same_channels(plane)), watch)))
+        return np.ascontiguousarray(self._planes(plane[None], watch)[0])
+
+    def _planes(self, planes: np.ndarray, watch: Watch | None) -> np.ndarray:
+        """(N, H, W) -> (N, scale·H, scale·W): a gray model takes each colour for itself."""
+        if self.facts.channels != 1:
+            raise UsageError(f"'{self.facts.name}' works on {self.facts.channels} channels, which no image has")
+        return self.tensor(torch.from_numpy(np.array(planes[:, None], order="C")), watch).numpy()[:, 0]
+
+    def _alpha(self, alpha: np.ndarray, watch: Watch | None) -> np.ndarray:
+        """Transparency as a gray image, so that its edges are as sharp as those of the colours.
+
+        Where it is flat it stays exactly as it is: a generator makes 253 of 255 and a pane of glass of a solid.
+        """
+        scale, grown = self.facts.scale, self._plane(alpha, watch)
+        values = torch.from_numpy(alpha.astype(np.float32))[None, None]
+        pad = _FLAT_WINDOW // 2
+        highest = functional.max_pool2d(values, _FLAT_WINDOW, stride=1, padding=pad)
+        lowest = -functional.max_pool2d(-values, _FLAT_WINDOW, stride=1, padding=pad)
+        flat = (highest == lowest)[0, 0].numpy()
+        for row in range(len(alpha)):
+            target = grown[row * scale : (row + 1) * scale]
+            np.copyto(target, alpha[row].repeat(scale), where=flat[row].repeat(scale))
+        return grown
+
+
+def uncut(facts: Facts) -> bool:
+    """Whether an output pixel depends on the whole image, so that tiles would be wrong or all halo.
+
+    A norm over the image does; so do the strides of a translation network, whose receptive field is hundreds of
+    pixels.
+    """
+    return facts.norm == "instance" or facts.task == "translate"
+
+
+def memory_pixels(facts: Facts, device: str, precision: Precision = "fp32") -> int:
+    """How many input pixels an engine can take at once, from the memory that is free.
+
+    The largest activations have the body's width at the output's size; about three of them live at a time.
+
+    Args:
+        facts: of the generator.
+        device: ``"cpu"``, ``"cuda"``, ….
+        precision: of the activations.
+
+    Returns:
+        Input pixels, at least 64².
+    """
+    width = int(facts.options.get("channels", 64))
+    each = 3 * (4 if precision == "fp32" else 2) * width * facts.scale**2
+    if device.startswith("cuda"):
+        indexable = (2**31 - 1) // (width * facts.scale**2)  # beyond it cuDNN's kernels count in 64 bit, or not at all
+        most = min(torch.cuda.mem_get_info(device)[0] // 2 // each, indexable)
+    else:
+        most = min(_MOST_BYTES, available_memory() // 4) // each
+    return max(_LEAST_PIXELS, most)
+
+
+def _peak_bytes(image: DecodedImage, scale: int) -> int:
+    """Memory that the result and its file take at most, if the file is as large as the result.
+
+    A gray result is made from one of three channels; a transparent one is copied to bring its channels together.
+    """
+    alpha = 0 if image.alpha is None else image.alpha.nbytes
+    own = image.pixels.nbytes + alpha
+    return (3 if alpha else 2) * own * scale**2
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Torch has an exception for CUDA's allocator; for the CPU's, and for CUDA's libraries, only the words tell."""
+    if isinstance(error, EngineMemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return any(word in text for word in _OUT_OF_MEMORY)
+
+
+def nchw(pixels: np.ndarray) -> Tensor:
+    """(H, W, C) array -> (1, C, H, W) view, channels_last."""
+    if not pixels.flags.writeable:  # torch warns of memory that it could not write
+        pixels = pixels.copy()
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+
+
+def together(batches: Sequence[Tensor]) -> Tensor:
+    """Several (1, C, H, W) as one (N, C, H, W), channels_last."""
+    return torch.cat(list(batches)).contiguous(memory_format=torch.channels_last)
+
+
+def hwc(batch: Tensor) -> np.ndarray:
+    """(1, C, H, W) -> (H, W, C), contiguous; no copy where the tensor is channels_last."""
+    array: np.ndarray = batch[0].permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(array)
+
+
+def _mean(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) -> (H, W), the mean of the channels rounded to nearest, in the same integer type."""
+
+    def mean(part: np.ndarray) -> np.ndarray:
+        total = part[..., 0].astype(np.uint32) + part[..., 1] + part[..., 2]
+        rounded: np.ndarray = (total + 1) // 3
+        return rounded
+
+    return by_strips(mean, np.empty(pixels.shape[:2], pixels.dtype), pixels)
+
+
+def _same_channels(plane: np.ndarray) -> np.ndarray:
+    """(H, W) -> (H, W, 3)."""
+    return np.repeat(plane[..., None], 3, axis=2)

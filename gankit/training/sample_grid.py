@@ -1,0 +1,60 @@
+"""Sample grids of samples: images of one generator side by side, one file every so many steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gankit.errors import ImageError, OutputError
+from gankit.images import encode, from_array
+
+_GAP = 2
+
+
+def grid(images: Tensor, columns: int, low: float = -1.0, high: float = 1.0) -> np.ndarray:
+    """Lay equal images out row by row, with a white gap between them.
+
+    Args:
+        images: (N, C, H, W) with 1 or 3 channels; values beyond the range are clipped.
+        columns: images in a row.
+        low: black.
+        high: white.
+
+    Returns:
+        (rows·(H + 2) - 2, columns·(W + 2) - 2, 3) uint8.
+
+    Raises:
+        ValueError: there are no images, or they have neither 1 nor 3 channels.
+    """
+    count, channels, height, width = images.shape
+    if not count or channels not in (1, 3):
+        raise ValueError(f"images of {tuple(images.shape)} make no sample grid")
+    scaled = (images.detach().float().cpu() - low) / (high - low)
+    pixels = (scaled.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy()
+    rows = -(-count // columns)
+    sample_grid = np.full((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), 255, np.uint8)
+    for index, image in enumerate(pixels):
+        row, column = divmod(index, columns)
+        top, left = row * (height + _GAP), column * (width + _GAP)
+        sample_grid[top : top + height, left : left + width] = image
+    return sample_grid
+
+
+def write_sample_grid(folder: Path, step: int, pixels: np.ndarray) -> Path:
+    """Write (H, W, 3) uint8 as ``grids/step_0000500.png`` below the folder of a run.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    path = folder / "grids" / f"step_{step:07d}.png"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        encode(from_array(pixels), path)
+    except ImageError as error:
+        raise OutputError(str(error)) from error
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return path
