@@ -4,41 +4,48 @@
 
     generator = gankit.load("srgan")                       # a torch nn.Module
     upscaler = gankit.Upscaler("srgan", backend="auto")
-    big = upscaler(image)                                # PIL, NumPy HWC uint8/uint16 or torch NCHW float
+    big = upscaler(image)                                  # PIL, NumPy HWC uint8/uint16 or torch NCHW float
     upscaler.run(["photos/"], "upscaled/")
+
+    mine = gankit.Upscaler(my_module, scale=4, value_range=(0, 1))   # any nn.Module of your own
 
 Importing gankit imports no torch; the first use of one of these names does.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from gankit.version import __version__
 
 if TYPE_CHECKING:
     from gankit.checkpoints import load
+    from gankit.models.facts import Facts
+    from gankit.options import EngineOptions
+    from gankit.pipeline.exporting import export
     from gankit.pipeline.sampler import Sampler
     from gankit.pipeline.translator import Translator
     from gankit.pipeline.upscaler import Upscaler
 
-__all__ = ["Sampler", "Translator", "Upscaler", "__version__", "load"]
-__version__ = "0.1.0"
+__all__ = ["EngineOptions", "Facts", "Sampler", "Translator", "Upscaler", "__version__", "export", "load"]
+
+_HOMES = {
+    "EngineOptions": "gankit.options",
+    "Facts": "gankit.models.facts",
+    "Sampler": "gankit.pipeline.sampler",
+    "Translator": "gankit.pipeline.translator",
+    "Upscaler": "gankit.pipeline.upscaler",
+    "export": "gankit.pipeline.exporting",
+    "load": "gankit.checkpoints",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        from gankit.checkpoints import load
-
-        return load
-    if name == "Sampler":
-        from gankit.pipeline.sampler import Sampler
-
-        return Sampler
-    if name == "Translator":
-        from gankit.pipeline.translator import Translator
-
-        return Translator
-    if name == "Upscaler":
-        from gankit.pipeline.upscaler import Upscaler
-
-        return Upscaler
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'gankit' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,7 +1,7 @@
 """Ways to run a generator. Importing this package imports no torch.
 
 A new backend needs its own file in this folder, with a :class:`~gankit.backends.base.Backend` subclass, and one line
-in ``BACKENDS``.
+in ``BACKENDS``. The command line, ``gankit doctor``, ``auto``, reports and benchmarks find it there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from gankit.errors import BackendError, UsageError, hint
+from gankit.errors import UsageError, hint
 
 if TYPE_CHECKING:
     from gankit.backends.base import Backend
@@ -24,22 +24,17 @@ BACKENDS: Mapping[str, str] = MappingProxyType(
         "compile": "gankit.backends.compiled:CompileBackend",
         "onnxruntime": "gankit.backends.onnx_runtime:OnnxRuntimeBackend",
         "openvino": "gankit.backends.open_vino:OpenVinoBackend",
+        "tensorrt": "gankit.backends.tensorrt:TensorRTBackend",
     }
 )
 
 
 def get(name: str) -> Backend:
-    """The backend of that name; it may still be missing here (:meth:`Backend.missing` says why).
+    """The backend of that name. Whether it can run here, :meth:`Backend.supports` says.
 
     Raises:
-        BackendError: TensorRT, which this version cannot run.
         UsageError: an unknown name; the message has the nearest one.
     """
-    if name == "tensorrt":
-        raise BackendError(
-            "backend 'tensorrt': this version of gankit does not run TensorRT engines yet, and installing TensorRT "
-            "does not change that; use --backend auto"
-        )
     if name not in BACKENDS:
         raise UsageError(f"unknown backend '{name}': {hint(name, BACKENDS)}")
     module, _, attribute = BACKENDS[name].partition(":")

@@ -14,14 +14,15 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from platformdirs import user_cache_path
 
-from gankit import __version__
-from gankit.backends.base import Request
+from gankit.backends.base import EngineSpec
+from gankit.checkpoints.fingerprint import module_sha256
 from gankit.errors import BackendError
+from gankit.version import __version__
 
 T = TypeVar("T")
 
@@ -45,36 +46,34 @@ def sources(*packages: str) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(request: Request) -> str:
+def fingerprint(spec: EngineSpec) -> str:
     """What an artefact depends on, as 32 hexadecimal digits: every weight, the facts, the versions and the code.
 
     The opset is part of the code (``gankit_export.onnx``).
     """
     digest = hashlib.sha256()
-    facts = {"name": request.facts.name, "options": dict(request.facts.options), "torch": torch.__version__}
-    made_by = {"onnx": _version("onnx"), "onnxscript": _version("onnxscript"), "gankit": __version__}
-    code = sources("gankit_export", "gankit.models")
-    digest.update(json.dumps({**facts, **made_by, "code": code}, sort_keys=True, default=str).encode())
-    for name, value in sorted(request.generator.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    facts = {"name": spec.facts.name, "options": dict(spec.facts.options), "torch": torch.__version__}
+    made_by: dict[str, Any] = {"onnx": _version("onnx"), "onnxscript": _version("onnxscript"), "gankit": __version__}
+    made_by["code"] = sources("gankit_export", "gankit.models")
+    made_by["module"] = module_sha256(spec.generator)
+    digest.update(json.dumps({**facts, **made_by}, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:32]
 
 
-def open_onnx(request: Request, open_file: Callable[[Path], T]) -> T:
+def open_onnx(spec: EngineSpec, open_file: Callable[[Path], T]) -> T:
     """What a runtime makes of the generator's ONNX file: after its exact rewrites, fp32, dynamic sizes.
 
     The file is exported once and found after that. One that cannot be opened is exported again, once. A cache that
     cannot be used is no reason to stop: the file then lives in a temporary folder of this process.
 
     Args:
-        request: the generator.
+        spec: the generator.
         open_file: raises whatever it likes where the file is damaged.
 
     Raises:
         BackendError: the generator cannot be exported, or the file be written anywhere.
     """
-    path = _cached(request)
+    path = _cached(spec)
     with suppress(OSError):
         if path.is_file():
             try:
@@ -84,43 +83,43 @@ def open_onnx(request: Request, open_file: Callable[[Path], T]) -> T:
             except Exception:  # damaged, or not to be read; each runtime has its own errors
                 with suppress(OSError):
                     path.unlink()
-    return open_file(_exported(request))
+    return open_file(_exported(spec))
 
 
-def _cached(request: Request) -> Path:
-    return cache_folder() / "onnx" / f"{request.facts.name}-{fingerprint(request)}.onnx"
+def _cached(spec: EngineSpec) -> Path:
+    return cache_folder() / "onnx" / f"{spec.facts.name}-{fingerprint(spec)}.onnx"
 
 
-def _exported(request: Request) -> Path:
+def _exported(spec: EngineSpec) -> Path:
     """The file, exported into the cache; where that fails, into the temporary folder unless it is there."""
-    path = _cached(request)
+    path = _cached(spec)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass  # to know before the export, which takes seconds
-        _export(request, path)
+        _export(spec, path)
     except OSError as error:
         try:
             path = _private_folder() / path.name
             if not path.is_file():
-                _export(request, path)
+                _export(spec, path)
         except OSError:
             why = f"cannot be written ({error.strerror}); set GANKIT_CACHE to a folder with room"
             raise BackendError(f"{path.parent}: the exported model {why}") from error
     return path
 
 
-def _export(request: Request, path: Path) -> None:
+def _export(spec: EngineSpec, path: Path) -> None:
     from gankit_export.latent import export_latent_onnx
     from gankit_export.onnx import ExportError, export_onnx
     from gankit_export.rewrites import for_inference
 
-    facts = request.facts
+    facts = spec.facts
     try:
         if facts.task == "generate":
-            export_latent_onnx(request.generator, path, latent=facts.latent, classes=facts.classes)
+            export_latent_onnx(spec.generator, path, latent=facts.latent, classes=facts.classes)
             return
-        export_onnx(for_inference(request.generator), path, channels=facts.channels, multiple=facts.multiple)
+        export_onnx(for_inference(spec.generator), path, channels=facts.channels, multiple=facts.multiple)
     except ExportError as error:
         raise BackendError(f"'{facts.name}': {error}") from error
 

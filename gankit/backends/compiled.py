@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import ClassVar
+from importlib.util import find_spec
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from gankit.backends.base import Backend, Engine, Precision, Request
-from gankit.backends.eager import ModuleEngine, ready, require
+from gankit.backends.base import Backend, Engine, EngineSpec, Precision
+from gankit.backends.modules import ModuleEngine, lacks_bf16, ready
 
 _WARM_UP = (160, 192)
 _COMPILERS = {"win32": "cl", "darwin": "clang++"}
@@ -22,16 +23,15 @@ class CompileBackend(Backend):
 
     name: ClassVar[str] = "compile"
     precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
     slow_start: ClassVar[bool] = True
     own_kernels: ClassVar[bool] = True
 
-    def missing(self, device: str = "cpu") -> str | None:
+    def missing(self, spec: EngineSpec) -> str | None:
         """No compiler, no Triton or no GPU."""
-        if device.startswith("cuda"):
+        if spec.device_type == "cuda":
             if not torch.cuda.is_available():
                 return "this torch sees no CUDA GPU; use --device cpu"
-            from importlib.util import find_spec
-
             return None if find_spec("triton") else "needs Triton: pip install triton"
         # the one that Inductor calls: it looks for no other
         compiler = os.environ.get("CXX") or _COMPILERS.get(sys.platform, "g++")
@@ -39,11 +39,16 @@ class CompileBackend(Backend):
             return f"needs the C++ compiler '{compiler}': install it (apt-get install g++), or name another in CXX"
         return None
 
-    def load(self, request: Request) -> Engine:
-        """Traces and compiles, for images of all sizes."""
-        require(self, request)
-        module = torch.compile(ready(request), dynamic=True, fullgraph=True)
-        engine = CompiledEngine(self.name, request, module)  # type: ignore[arg-type]
+    def lacks(self, spec: EngineSpec) -> str | None:
+        """bf16 on a processor without it; layerwise runs."""
+        return "does not run layerwise; use --backend eager" if spec.layer_bytes is not None else lacks_bf16(spec)
+
+    def open(self, spec: EngineSpec) -> Engine:
+        """Trace and compile: for images of all sizes, or for latents in batches of one size."""
+        if spec.facts.task == "generate":
+            return CompiledLatentEngine(self.name, spec, torch.compile(ready(spec), dynamic=False))  # type: ignore[arg-type]
+        module: Any = torch.compile(ready(spec), dynamic=True, fullgraph=True)
+        engine = CompiledEngine(self.name, spec, module)
         engine.warm_up()
         return engine
 
@@ -63,14 +68,17 @@ class CompiledEngine(ModuleEngine):
 
     def warm_up(self) -> None:
         """Compile all the code that images of any size will need."""
-        height, width = (-(-side // self._facts.multiple) * self._facts.multiple for side in _WARM_UP)
+        step = self._facts.multiple
+        height, width = (-(-max(side, self._facts.minimum) // step) * step for side in _WARM_UP)
+        width = max(width, height + step)  # a large multiple rounds both sides up to the same square
         for count in (1,) if self.device == "cpu" else (1, 2):
             self.run(torch.zeros(count, self._facts.channels, height, width))
 
-    def run(self, batch: Tensor) -> Tensor:
+    def run(self, *tensors: Tensor) -> Tensor:
         """See :meth:`Engine.run`."""
         import torch._inductor.config as inductor
 
+        (batch,) = tensors
         if batch.dtype == torch.float32 and not batch.is_inference():
             with torch.inference_mode():
                 batch = batch.clone()
@@ -79,3 +87,18 @@ class CompiledEngine(ModuleEngine):
                 return super().run(batch)
             results = [super(CompiledEngine, self).run(image) for image in batch.split(1)]
             return torch.cat(results).contiguous(memory_format=torch.channels_last)
+
+
+class CompiledLatentEngine(ModuleEngine):
+    """A compiled generator of latents. With a static batch, smaller ones are filled up: one compilation for all."""
+
+    def __init__(self, backend: str, spec: EngineSpec, module: Any) -> None:
+        super().__init__(backend, spec, module)
+        self._fill = spec.shapes.batch or 0
+
+    def run(self, *tensors: Tensor) -> Tensor:
+        """See :meth:`Engine.run`."""
+        count = tensors[0].shape[0]
+        if missing := max(0, self._fill - count):
+            tensors = tuple(torch.cat([item, item.new_zeros(missing, *item.shape[1:])]) for item in tensors)
+        return super().run(*tensors)[:count]

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from gankit.backends.artefacts import open_onnx
-from gankit.backends.base import Backend, Engine, Precision, Request, memory_errors
+from gankit.backends.base import Backend, Engine, EngineSpec, Precision, memory_errors
 from gankit.backends.cpu.threads import physical_cores
-from gankit.backends.eager import require
-from gankit.backends.pixels import check, from_values, to_values
+from gankit.backends.pixels import enter, leave
 
 
 class OnnxRuntimeBackend(Backend):
@@ -21,15 +20,20 @@ class OnnxRuntimeBackend(Backend):
 
     name: ClassVar[str] = "onnxruntime"
     precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32",)}
+    packages: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu")
+    rank: ClassVar[int] = 2
 
-    def missing(self, device: str = "cpu") -> str | None:
+    def missing(self, spec: EngineSpec) -> str | None:
         """The package."""
         return None if find_spec("onnxruntime") else "not installed: pip install onnxruntime"
 
-    def load(self, request: Request) -> Engine:
-        """Exports the generator once, and opens it."""
-        require(self, request)
-        return open_onnx(request, lambda path: OnnxRuntimeEngine(request, path))
+    def lacks(self, spec: EngineSpec) -> str | None:
+        """Layerwise runs."""
+        return "does not run layerwise; use --backend eager" if spec.layer_bytes is not None else None
+
+    def open(self, spec: EngineSpec) -> Engine:
+        """Export the generator once, and open the file."""
+        return open_onnx(spec, lambda path: OnnxRuntimeEngine(spec, path))
 
 
 class OnnxRuntimeEngine(Engine):
@@ -39,25 +43,24 @@ class OnnxRuntimeEngine(Engine):
         RuntimeError: the session did not take the provider that was asked for.
     """
 
-    def __init__(self, request: Request, path: Path) -> None:
+    def __init__(self, spec: EngineSpec, path: Path) -> None:
         import onnxruntime
 
-        self.backend, self.precision, self.device = OnnxRuntimeBackend.name, request.precision, request.device
-        self._facts = request.facts
+        super().__init__(OnnxRuntimeBackend.name, spec)
+        self._facts = spec.facts
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = request.threads or physical_cores()
+        options.intra_op_num_threads = spec.threads or physical_cores()
         options.log_severity_level = 4  # errors come as exceptions; their lines on stderr would be a second message
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         if self._session.get_providers()[0] != "CPUExecutionProvider":
             raise RuntimeError(f"ONNX Runtime chose {self._session.get_providers()[0]}")
-        self._input = self._session.get_inputs()[0].name
+        self._inputs = [item.name for item in self._session.get_inputs()]
 
-    def run(self, batch: Tensor) -> Tensor:
+    def run(self, *tensors: Tensor) -> Tensor:
         """See :meth:`Engine.run`."""
-        check(batch, self._facts)
-        values = to_values(batch, self._facts).contiguous()
+        values = [item.contiguous().numpy() for item in enter(tensors, self._facts)]
         # Its exceptions derive from nothing but Exception.
         with memory_errors("Failed to allocate memory", "bad_alloc", "bad allocation"):
-            (result,) = self._session.run(None, {self._input: values.numpy()})
-        pixels = from_values(torch.from_numpy(result), self._facts, batch.dtype)
-        return pixels.contiguous(memory_format=torch.channels_last)
+            (result,) = self._session.run(None, dict(zip(self._inputs, values, strict=True)))
+        pixels = leave(torch.from_numpy(result), tensors, self._facts)
+        return pixels if self._facts.task == "generate" else pixels.contiguous(memory_format=torch.channels_last)

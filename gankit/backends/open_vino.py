@@ -12,10 +12,10 @@ from gankit_export.openvino_core import openvino_core
 from torch import Tensor
 
 from gankit.backends.artefacts import open_onnx
-from gankit.backends.base import Backend, Engine, EngineMemoryError, Precision, Request, memory_errors
+from gankit.backends.base import Backend, Engine, EngineMemoryError, EngineSpec, Precision, memory_errors
 from gankit.backends.cpu.threads import physical_cores
-from gankit.backends.eager import require
-from gankit.backends.pixels import FULL_SCALE, check
+from gankit.backends.modules import lacks_bf16
+from gankit.backends.pixels import FULL_SCALE, check, leave
 from gankit.models.facts import Facts
 
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
@@ -26,35 +26,45 @@ class OpenVinoBackend(Backend):
 
     name: ClassVar[str] = "openvino"
     precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32", "bf16")}
+    packages: ClassVar[tuple[str, ...]] = ("openvino",)
+    rank: ClassVar[int] = 1
 
-    def missing(self, device: str = "cpu") -> str | None:
+    def missing(self, spec: EngineSpec) -> str | None:
         """The package."""
         return None if find_spec("openvino") else "not installed: pip install openvino"
 
-    def load(self, request: Request) -> Engine:
-        """Exports the generator once; compiles one graph per pixel type, when it first comes."""
-        require(self, request)
-        return open_onnx(request, lambda path: OpenVinoEngine(request, path))
+    def lacks(self, spec: EngineSpec) -> str | None:
+        """bf16 on a processor without it; layerwise runs."""
+        return "does not run layerwise; use --backend eager" if spec.layer_bytes is not None else lacks_bf16(spec)
+
+    def open(self, spec: EngineSpec) -> Engine:
+        """Export the generator once; compile one graph per type of pixels, when it first comes."""
+        kind = OpenVinoLatentEngine if spec.facts.task == "generate" else OpenVinoEngine
+        return open_onnx(spec, lambda path: kind(spec, path))
+
+
+def _settings(spec: EngineSpec) -> dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": _HINTS[spec.precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": spec.threads or physical_cores(),
+    }
 
 
 class OpenVinoEngine(Engine):
     """Compiled graphs of one generator, by the dtype of their pixels."""
 
-    def __init__(self, request: Request, path: Path) -> None:
-        self.backend, self.precision, self.device = OpenVinoBackend.name, request.precision, request.device
-        self._facts, self._path = request.facts, path
+    def __init__(self, spec: EngineSpec, path: Path) -> None:
+        super().__init__(OpenVinoBackend.name, spec)
+        self._facts, self._path, self._settings = spec.facts, path, _settings(spec)
         self._core = openvino_core()
         self._core.read_model(path)  # a damaged file shows here, where it can be made again
-        self._settings = {
-            "INFERENCE_PRECISION_HINT": _HINTS[request.precision],
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": request.threads or physical_cores(),
-        }
         self._requests: dict[torch.dtype, Any] = {}
 
-    def run(self, batch: Tensor) -> Tensor:
+    def run(self, *tensors: Tensor) -> Tensor:
         """See :meth:`Engine.run`."""
-        check(batch, self._facts)
+        check(tensors, self._facts)
+        (batch,) = tensors
         pixels = np.ascontiguousarray(batch.permute(0, 2, 3, 1).numpy())
         try:
             with memory_errors("Failed to allocate", "bad_alloc", "bad allocation"):
@@ -74,6 +84,24 @@ class OpenVinoEngine(Engine):
     def _compile(self, dtype: torch.dtype) -> Any:
         model = with_pixel_edges(self._core.read_model(self._path), self._facts, dtype)
         return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+
+
+class OpenVinoLatentEngine(Engine):
+    """A compiled graph that starts from latents."""
+
+    def __init__(self, spec: EngineSpec, path: Path) -> None:
+        super().__init__(OpenVinoBackend.name, spec)
+        self._facts = spec.facts
+        core = openvino_core()
+        self._request = core.compile_model(core.read_model(path), "CPU", _settings(spec)).create_infer_request()
+
+    def run(self, *tensors: Tensor) -> Tensor:
+        """See :meth:`Engine.run`."""
+        check(tensors, self._facts)
+        with memory_errors("Failed to allocate", "bad_alloc", "bad allocation"):
+            given = [item.numpy() for item in tensors]
+            result = self._request.infer(given, share_inputs=True, share_outputs=False)[0]
+        return leave(torch.from_numpy(result).float(), tensors, self._facts)
 
 
 def with_pixel_edges(model: Any, facts: Facts, dtype: torch.dtype) -> Any:

@@ -12,10 +12,10 @@ from types import MappingProxyType
 
 import click
 
-from gankit import __version__
 from gankit.cli.group import Entry, LazyGroup
 from gankit.cli.process import ended_as_by_ctrl_c, one_line, quiet_libraries
 from gankit.errors import GankitError
+from gankit.version import __version__
 
 INTERRUPTED = 130
 # What is wrong with the user's files, wherever it is met, and not with us.

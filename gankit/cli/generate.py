@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
+from gankit.cli.engine_options import engine_options
 from gankit.cli.model_options import model_option
 from gankit.errors import UsageError
+from gankit.options import EngineOptions
 from gankit.pipeline.generation import Outcome, Samples, Where, write_reconstructions, write_samples
-from gankit.pipeline.sampler import PRECISIONS, Sampler
+from gankit.pipeline.sampler import Sampler
 
 _SAMPLES = 64
 
@@ -26,11 +28,7 @@ _SAMPLES = 64
 @click.option("--reconstruct", metavar="DIR", default=None, help="Encode the images of a folder and decode them.")
 @click.option("--grid", metavar="FILE", default=None, help="All images on one sample grid too.")
 @click.option("--format", "format_", default="png", show_default=True, help="png, jpg, webp, tiff or bmp.")
-@click.option("-b", "--backend", default="auto", show_default=True, help="auto (eager), or a name of `gankit doctor`.")
-@click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="Arithmetic.")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
-@click.option("--batch", type=int, default=64, show_default=True, help="Samples in one call of the engine.")
-@click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads.  [default: the cores]")
+@engine_options(tiles=False, batch="Samples")
 @model_option
 @click.option("--overwrite", is_flag=True, help="Do again what is there already.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -45,11 +43,7 @@ def generate(
     reconstruct: str | None,
     grid: str | None,
     format_: str,
-    backend: str,
-    precision: str,
-    device: str,
-    batch: int,
-    threads: int | None,
+    engine: EngineOptions,
     model_options: dict[str, Any],
     overwrite: bool,
     quiet: bool,
@@ -72,10 +66,9 @@ def generate(
         raise UsageError(f"--reconstruct samples nothing: leave {' and '.join(extra)} out")
     from gankit.cli.progress import Bar
 
-    engine = {"backend": backend, "precision": precision, "device": device, "batch": batch, "threads": threads}
-    sampler = Sampler(model, **engine, options=model_options or None)  # type: ignore[arg-type]
-    where = Where(Path(output), format_, overwrite, None if grid is None else Path(grid))
     bar = Bar(shown=not quiet)
+    sampler = Sampler(model, engine=engine, notify=None if quiet else bar.tell, options=model_options or None)
+    where = Where(Path(output), format_, overwrite, None if grid is None else Path(grid))
     with sampler, bar:
         watch, tell = bar.update, lambda error: bar.tell(f"error: {error}")
         if reconstruct is not None:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gankit.cli.engine_options import engine_options
 from gankit.cli.model_options import model_option
 from gankit.errors import OutputError, UsageError
-from gankit.pipeline.images import PRECISIONS, ImagePipeline
+from gankit.options import EngineOptions
+from gankit.pipeline.images import ImagePipeline
 from gankit.pipeline.output import prepare
 from gankit.pipeline.paths import is_folder
 
@@ -20,49 +22,33 @@ if TYPE_CHECKING:
     from gankit.pipeline.report import Report
 
 
-class _Auto(click.ParamType):
-    """A whole number above 0, or ``auto``."""
-
-    name = "auto|number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "auto" or (isinstance(value, int) and value > 0):
-            return value
-        if isinstance(value, str) and value.isascii() and value.isdigit() and int(value) > 0:
-            return int(value)
-        self.fail(f"'{value}' is neither 'auto' nor a whole number above 0", param, ctx)
-
-
-_OPTIONS = (
+_BEFORE = (
     click.argument("paths", metavar="PATH...", nargs=-1, required=True),
-    click.option("-o", "--output", required=True, metavar="DIR", help="Folder for the results."),
     click.option(
-        "-b",
-        "--backend",
-        default="auto",
-        show_default=True,
-        help="auto (the fastest that is right), or a name of `gankit doctor`, such as eager or openvino.",
+        "-o",
+        "--output",
+        default=None,
+        metavar="DIR",
+        help="Folder for the results.  [default: beside the inputs, under a marked name]",
     ),
-    click.option("--precision", type=click.Choice(PRECISIONS), default=None, help="Arithmetic.  [default: auto]"),
-    click.option("--fp16", "shorthand", flag_value="fp16", default=None, help="Short for --precision fp16."),
-    click.option("--bf16", "shorthand", flag_value="bf16", help="Short for --precision bf16."),
-    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
-    click.option("--tile", type=_Auto(), default="auto", show_default=True, help="Side of a tile, in input pixels."),
-    click.option("--batch", type=_Auto(), default="auto", show_default=True, help="Tiles in one call of the engine."),
-    click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads.  [default: the cores]"),
+)
+_AFTER = (
     click.option("--format", default=None, help="png, jpg, webp, tiff or bmp.  [default: as the source]"),
-    click.option("--suffix", default="", help="Added to each name, before the extension."),
-    click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG and WebP."),
+    click.option("--suffix", default="", help="Text added to each name, before the extension."),
+    click.option(
+        "--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Quality of JPEG and WebP."
+    ),
     model_option,
-    click.option("--overwrite", is_flag=True, help="Do again what is there already."),
-    click.option("--report", metavar="FILE", type=click.Path(dir_okay=False), help="Write what was done as JSON."),
+    click.option("--overwrite", is_flag=True, help="Replace results that exist already."),
+    click.option("--report", metavar="FILE", type=click.Path(dir_okay=False), help="Write a JSON report of the run."),
     click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
 )
 
 
 def image_options(command: Callable[..., int]) -> Callable[..., int]:
     """The argument and options of every such command, in one order; ``--model`` is each command's own."""
-    for option in reversed(_OPTIONS):
+    decorators: list[Callable[..., Any]] = [*_BEFORE, engine_options(tiles=True, batch="Tiles, or images of one size,")]
+    for option in reversed([*decorators, *_AFTER]):
         command = option(command)
     return command
 
@@ -71,14 +57,8 @@ def run(
     make: Callable[..., ImagePipeline],
     *,
     paths: tuple[str, ...],
-    output: str,
-    backend: str,
-    precision: str | None,
-    shorthand: str | None,
-    device: str,
-    tile: Any,
-    batch: Any,
-    threads: int | None,
+    output: str | None,
+    engine: EngineOptions,
     format: str | None,
     suffix: str,
     quality: int,
@@ -90,44 +70,27 @@ def run(
     """Take the images through a pipeline.
 
     Args:
-        make: the pipeline of the command's model, by the options of the engine.
+        make: the pipeline of the command's model, by ``engine``, ``notify`` and ``options``.
         paths: files, folders and patterns.
-        output: folder of the results.
-        backend: of the engine, as the next five.
-        precision: ``None`` for the shorthand, or ``"auto"``.
-        shorthand: ``--fp16`` or ``--bf16``.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ….
-        tile: side or ``"auto"``.
-        batch: tiles in one call or ``"auto"``.
-        threads: ``None`` for the cores.
+        output: folder of the results; ``None`` for beside the inputs.
+        engine: the options of the engine.
         format: of the results, ``None`` for each source's.
         suffix: of their names.
         quality: of JPEG and WebP.
-        model_options: in place of those that the weights file tells.
-        overwrite: do again what is there.
-        report: file to write what was done to.
+        model_options: in place of those that the weights file holds.
+        overwrite: replace results that exist already.
+        report: file for a report of the run.
         quiet: print errors only.
 
     Returns:
         The exit status.
     """
-    if precision and shorthand and precision != shorthand:
-        raise UsageError(f"--precision {precision} and --{shorthand} contradict each other: give one")
     if report is not None:
         _check_report(report, output)
     from gankit.cli.progress import Bar
 
     bar = Bar(shown=not quiet)
-    pipeline = make(
-        backend=backend,
-        precision=precision or shorthand or "auto",
-        device=device,
-        tile=tile,
-        batch=batch,
-        threads=threads,
-        notify=None if quiet else bar.tell,
-        options=model_options,
-    )
+    pipeline = make(engine=engine, notify=None if quiet else bar.tell, options=model_options)
     with pipeline, bar:
         try:
             done = pipeline.run(
@@ -152,14 +115,14 @@ def run(
     return 1 if done.failures else 0
 
 
-def _check_report(file: str, output: str) -> None:
+def _check_report(file: str, output: str | None) -> None:
     """Before the work, see that the report can be written. Its folder may be the output, which is yet to be made."""
     folder = Path(file).parent
     if not file:
         raise UsageError("--report: the name of the file is empty")
     if is_folder(folder):
         prepare(folder, "--report")
-    elif not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(output)):
+    elif output is None or not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(output)):
         raise UsageError(f"{folder}: no such folder for the report")
 
 

@@ -1,4 +1,4 @@
-"""``gankit upscale``: files, folders and patterns into a folder."""
+"""``gankit upscale``: images, folders and patterns."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from gankit.pipeline.upscaler import Upscaler
 @image_options
 @click.option("-m", "--model", default="srgan", show_default=True, help="A name of `gankit models`, or a weights file.")
 def upscale(model: str, **options: Any) -> int:
-    """Upscale images into a folder.
+    """Upscale images.
 
-    PATH is a file, a folder (with all below it, mirrored) or a quoted pattern such as 'photos/**/*.png'.
-    What is in the output folder already is skipped, so that an interrupted run can be started again.
+    PATH is a file, a folder (with everything below it) or a quoted pattern such as 'photos/**/*.png'. Without
+    --output, the results of photos/ go to photos_x4/ beside it, and that of a.png to a_x4.png (by the model's scale).
+    Results that exist already are skipped, so an interrupted run can simply be started again.
 
-    Exit status: 0 all done, 1 some images failed, 2 wrong use.
+    Exit status: 0 if all images were upscaled, 1 if some failed, 2 for wrong use.
     """
     return run(partial(Upscaler, model), **options)

@@ -33,6 +33,9 @@ class Facts:
         output_size: height and width of what it generates.
         minimum: input sides must be at least this many pixels.
         precisions: in which it may run.
+        tileable: whether an output pixel depends on a bounded part of the input, so that tiles with a halo are exact;
+            ``None`` where the receptive field is traced to find out.
+        halo: input pixels around a tile that its output depends on; ``None`` where the receptive field is traced.
     """
 
     name: str
@@ -50,3 +53,5 @@ class Facts:
     output_size: tuple[int, int] | None = None
     minimum: int = 1
     precisions: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
+    tileable: bool | None = None
+    halo: int | None = None

@@ -37,7 +37,7 @@ class Samples:
         n: samples, or paths.
         seed: see :meth:`Sampler.sample`.
         class_: one for all, or ``None`` for all in turn.
-        truncation: see :func:`gankit.pipeline.latents.latent`.
+        truncation: see :func:`gankit.models.sampling.latent`.
         steps: ``None``, or images in a path.
     """
 

@@ -6,24 +6,27 @@ Importing this module imports no torch; the first image does.
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
 
-from gankit import backends, models
+from gankit import backends
 from gankit.errors import UsageError
-from gankit.models.facts import AtTest, Direction, Task
-from gankit.pipeline.engines import Auto, Engines
+from gankit.models.facts import AtTest, Direction, Facts, Task
+from gankit.options import EngineOptions
+from gankit.pipeline.engines import Engines
 from gankit.pipeline.inputs import Job, collect
-from gankit.pipeline.items import Progress, Together
+from gankit.pipeline.items import Batching, Progress
 from gankit.pipeline.memory import available_memory
 from gankit.pipeline.output import prepare, remove_stale
-from gankit.pipeline.paths import exists, is_file
+from gankit.pipeline.paths import exists, is_file, is_folder
 from gankit.pipeline.records import Records
 from gankit.pipeline.report import ImageReport, Report, versions
 from gankit.pipeline.runner import Runner
+from gankit.pipeline.source import ModelSource, PipelineKeywords, split_keywords
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,8 +34,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gankit.images import DecodedImage
+    from gankit.pipeline.source import Model
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _SAMPLED_HEADERS = 32
 
 
@@ -44,21 +47,19 @@ class ImagePipeline:
     Safe to call from several threads: the engine takes one image at a time. The subclasses say for which task.
 
     Args:
-        model: registry name, or a weights file.
-        backend: name of a backend, or ``"auto"`` for the fastest that is installed and passes the parity gate.
-        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``: the fastest for 8-bit images; fp32 for 16-bit
-            ones and tensors, whose levels the others do not keep.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"``.
-        tile: side of a tile in input pixels, halo included, or ``"auto"``.
-        batch: tiles, or images of one size, in one call of the engine, or ``"auto"``.
-        threads: CPU threads of the engine; ``None`` for the number of cores.
+        model: a registry name, a weights file, a :class:`~gankit.checkpoints.Loaded` model, or an ``nn.Module`` of your
+            own that takes and returns (N, C, H, W) floating point.
+        engine: the options of the engine; the fields of :class:`~gankit.options.EngineOptions` can be given as keywords
+            too, and win.
         notify: called with a line when something worth telling happens while the engine is chosen, or where inputs
             are results of others.
-        max_memory: bytes that one image's layers may take; ``None`` for half of what is free. Beyond it a network
-            that looks at the whole image runs layerwise; others are cut into tiles anyway.
         direction: which generator of a pair, see :func:`gankit.checkpoints.open_model`.
         norm: what a BatchNorm goes by, likewise.
-        options: of the model, in place of those that its weights file tells, likewise.
+        options: of the model, in place of those that its weights file holds, likewise.
+        facts: of your own module, as :class:`gankit.Facts`. Or state them by keyword: ``value_range``, ``scale``,
+            ``channels``, ``multiple``, ``minimum``, ``tileable``, ``halo``. What is not stated is derived by running
+            and tracing the module, and is an error where it cannot be.
+        keywords: of the engine and of the module, as above.
 
     Attributes:
         task: that the model must be for.
@@ -72,54 +73,24 @@ class ImagePipeline:
 
     def __init__(
         self,
-        model: str | Path,
+        model: Model,
         *,
-        backend: str = "auto",
-        precision: str = "auto",
-        device: str = "auto",
-        tile: int | Auto = "auto",
-        batch: int | Auto = "auto",
-        threads: int | None = None,
+        engine: EngineOptions | None = None,
         notify: Callable[[str], None] | None = None,
         direction: Direction | None = None,
-        max_memory: int | None = None,
         norm: AtTest | None = None,
         options: Mapping[str, Any] | None = None,
+        facts: Facts | None = None,
+        **keywords: Unpack[PipelineKeywords],
     ) -> None:
-        if precision not in PRECISIONS:
-            raise UsageError(f"unknown precision '{precision}': known are {', '.join(PRECISIONS)}")
-        for name, value in (("tile", tile), ("batch", batch), ("threads", threads)):
-            allowed = value is None if name == "threads" else value == "auto"
-            if not allowed and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise UsageError(f"{name} must be a whole number above 0, not {value!r}")
-        if max_memory is not None and max_memory < 1:
-            raise UsageError(f"max_memory must be bytes above 0, not {max_memory!r}")
-        if not models.is_known(str(model)) and not exists(model):
-            from gankit.checkpoints import open_model
-
-            # raises, naming the nearest model or the file
-            open_model(model, direction=direction, norm=norm, options=options)
-        if backend != "auto" and backend not in backends.BACKENDS:
-            backends.get(backend)  # raises, naming the nearest
-        self.model, self.backend, self.precision, self.device = model, backend, precision, device
-        self.tile, self.batch, self.threads, self.notify = tile, batch, threads, notify
+        self.engine, stated = split_keywords(engine, keywords)
+        source = ModelSource(model, self.task, direction, norm, options, facts, stated)
+        if self.engine.backend != "auto" and self.engine.backend not in backends.BACKENDS:
+            backends.get(self.engine.backend)  # raises, naming the nearest
+        self.model, self.notify = model, notify
         self.report: Report | None = None
         self._lock = threading.RLock()
-        self._engines = Engines(
-            model,
-            backend,
-            precision,
-            device,
-            tile,
-            batch,
-            threads,
-            notify,
-            self.task,
-            direction,
-            max_memory,
-            norm,
-            options,
-        )
+        self._engines = Engines(source, self.engine, notify)
 
     @overload
     def __call__(self, image: Image.Image) -> Image.Image: ...
@@ -155,7 +126,7 @@ class ImagePipeline:
     def run(
         self,
         inputs: Sequence[str | Path] | str | Path,
-        output: str | Path,
+        output: str | Path | None = None,
         *,
         suffix: str = "",
         format: str | None = None,
@@ -168,7 +139,8 @@ class ImagePipeline:
 
         Args:
             inputs: files, folders (recursive, mirrored) and patterns; see ``gankit.pipeline.inputs`` for the names.
-            output: folder of the results, made where it is missing.
+            output: folder of the results, made where it is missing. ``None`` puts them beside their sources: those of
+                ``photos/`` into ``photos_x4/``, that of ``a.png`` to ``a_x4.png`` (``_translated`` for a translator).
             suffix: added to each name before the extension.
             format: ``"png"``, ``"jpg"``, … for all results; ``None`` keeps each source's.
             overwrite: do again what is there; else it is skipped before it is decoded.
@@ -192,18 +164,23 @@ class ImagePipeline:
         if isinstance(inputs, str | Path):
             inputs = [inputs]
         self.report = None
-        found = collect(inputs, output, suffix=suffix, format=format, overwrite=overwrite)
+        mark = "" if output is not None else self._mark()
+        found = collect(inputs, output, suffix=suffix, format=format, overwrite=overwrite, mark=mark)
+        if found.places and self.notify:
+            self.notify(f"writing to {_listed(found.places)}")
         if found.results and self.notify:
             self.notify(_passed_over(found.results))
-        records = Records(found, Path(output), failed)
+        records = Records(found, Path(output or "."), failed)
         todo = [job for job in found.jobs if overwrite or not exists(job.target)]
         for job in set(found.jobs).difference(todo):
             records.add(ImageReport(job.source, job.target, "skipped"))
         if not todo:
             self.report = self._report(records, found.ignored, 0.0)
             return self.report
-        prepare(Path(output))
-        for folder in {Path(output), *(job.target.parent for job in todo)}:
+        folders = {job.target.parent for job in todo}
+        for folder in [Path(output)] if output is not None else sorted(folders):
+            prepare(folder)
+        for folder in folders if output is None else {Path(output), *folders}:
             remove_stale(folder)
         with self._lock:
             scale = self._engines.fast(_job_pixels(todo)).facts.scale
@@ -216,12 +193,16 @@ class ImagePipeline:
                     cost=lambda image: _bytes(image, scale),
                     progress=progress,
                     record=records.add,
-                    together=Together(self._engines.together, self._engines.images, self._engines.most_together()),
+                    batching=Batching(self._engines.batch_key, self._engines.images, self._engines.largest_batch()),
                     **_hands(),
                 ).run(todo)
             finally:
                 self.report = self._report(records, found.ignored, perf_counter() - began)
         return self.report
+
+    def _mark(self) -> str:
+        """What follows a source's name in the name of its result where there is no output folder."""
+        return f"_x{self.facts.scale}" if self.task == "upscale" else "_translated"
 
     def _report(self, records: Records, ignored: int, seconds: float) -> Report:
         return Report(
@@ -235,6 +216,16 @@ class ImagePipeline:
             machine=self._engines.machine(),
         )
 
+    @property
+    def facts(self) -> Facts:
+        """What is known of the model; reads it at the first use.
+
+        Raises:
+            UsageError, CheckpointError: see :meth:`gankit.pipeline.source.ModelSource.open`.
+        """
+        with self._lock:
+            return self._engines.loaded().facts
+
     def close(self) -> None:
         """Give back the engine. A closed one cannot be used again; closing twice is fine."""
         with self._lock:
@@ -245,6 +236,12 @@ class ImagePipeline:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _listed(places: Sequence[Path]) -> str:
+    """The first two of some folders and files, and how many more there are."""
+    shown = [f"{path}{os.sep}" if not path.suffix or is_folder(path) else str(path) for path in places[:2]]
+    return ", ".join(shown) + (f" and {len(places) - 2} more" if len(places) > 2 else "")
 
 
 def _passed_over(results: Sequence[Path]) -> str:

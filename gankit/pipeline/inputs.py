@@ -2,8 +2,10 @@
 
 The rules for targets, in full:
 
-* A file goes to ``output/stem+suffix.ext``. One folder is mirrored under ``output``; of several folders each goes
-  into a subfolder with its own name. A pattern is mirrored from its last folder without a wildcard.
+* Without an output, results go beside their sources under a marked name: those of a folder into ``folder+mark/``, a
+  file to ``stem+mark.ext`` beside it. The mark is ``_x4`` for an upscaler of scale 4, ``_translated`` for a translator.
+* With an output, a file goes to ``output/stem+suffix.ext``. One folder is mirrored under ``output``; of several folders
+  each goes into a subfolder with its own name. A pattern is mirrored from its last folder without a wildcard.
 * ``ext`` is that of ``format``, else the source's own, else ``.png`` where the source's cannot be written.
 * Sources of one stem that would share a target (``a.png`` and ``a.jpg`` with ``format="png"``) all carry their
   own extension in the name: ``a_png.png`` and ``a_jpg.png``. All of them, so that a later run with one more
@@ -19,7 +21,7 @@ import glob
 import os
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -46,28 +48,40 @@ class Inputs:
         ignored: files that are hidden or no images, and links to folders, which are not followed.
         unreadable: folders below the named ones that could not be listed.
         results: images that are the target of one of the jobs, and so no sources.
+        places: the folders and files that results go to, without an output.
     """
 
     jobs: tuple[Job, ...]
     ignored: int
     unreadable: tuple[ImageError, ...]
     results: tuple[Path, ...] = ()
+    places: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A source, the folder under the output that its result goes to, and whether the user named the very file."""
+    """A source and where its result goes.
+
+    Attributes:
+        source: the file.
+        folder: that its result goes to, under the output.
+        named: whether the user named the very file.
+        root: what stands for the output where there is none.
+        mark: what follows the stem of the result.
+    """
 
     source: Path
     folder: Path
     named: bool = False
+    root: Path | None = None
+    mark: str = ""
 
 
 class _Finder:
     """Walks folders and patterns; remembers what it passes over and which folders it cannot list."""
 
-    def __init__(self, output: str | Path, readable: frozenset[str]) -> None:
-        self.output = os.path.realpath(output)
+    def __init__(self, output: str | Path | None, readable: frozenset[str]) -> None:
+        self.output = None if output is None else os.path.realpath(output)
         self.readable = readable
         self.ignored: set[str] = set()
         self.unreadable: dict[str, ImageError] = {}
@@ -154,21 +168,24 @@ class _Finder:
 
 def collect(
     inputs: Sequence[str | Path],
-    output: str | Path,
+    output: str | Path | None,
     *,
     suffix: str = "",
     format: str | None = None,
     overwrite: bool = False,
+    mark: str = "",
 ) -> Inputs:
     """Find the images and give each its target.
 
     Args:
         inputs: files, folders (recursive) and patterns (``**`` goes through folders). Links to folders are followed
             only where they are named.
-        output: folder of the results; need not exist. Where it lies inside an input folder it is not read.
+        output: folder of the results; need not exist. Where it lies inside an input folder it is not read. ``None``
+            puts results beside their sources.
         suffix: added to each name, before the extension.
         format: name of the format of all results; ``None`` keeps each source's own.
         overwrite: whether targets that are there will be replaced.
+        mark: what sets results apart from their sources where there is no output.
 
     Returns:
         The jobs, at least one.
@@ -188,19 +205,21 @@ def collect(
         raise UsageError(f"suffix '{suffix}' must not name a folder")
     extension = _extension(format)
     finder = _Finder(output, SUFFIXES)
-    found = _unique(_find(finder, inputs))
+    found = _unique(_find(finder, inputs) if output is not None else _find_beside(finder, inputs, mark))
     unreadable = tuple(finder.unreadable.values())
     if not found:
         if unreadable:
             raise UsageError(str(unreadable[0]))
         places = ", ".join(str(path) for path in inputs)
         raise UsageError(f"{places}: no images found (read are {', '.join(sorted(SUFFIXES))})")
-    every = _targets(found, Path(output), suffix, extension)
+    every = _targets(found, Path() if output is None else Path(output), suffix, extension)
     jobs = _without_results(every, {item.source for item in found if item.named and overwrite})
     _refuse_overwriting_sources(jobs)
     sources = frozenset(jobs)
     results = tuple(job.source for job in every if job not in sources)
-    return Inputs(tuple(jobs), len(finder.ignored), unreadable, results)
+    beside = {item.source: item for item in found if item.root is not None}
+    shown = [_place(beside[job.source], job.target) for job in every if job.source in beside]
+    return Inputs(tuple(jobs), len(finder.ignored), unreadable, results, tuple(dict.fromkeys(shown)))
 
 
 def _extension(format: str | None) -> str | None:
@@ -236,20 +255,39 @@ def _find(finder: _Finder, inputs: Sequence[str | Path]) -> Iterator[_Found]:
             raise UsageError(f"{path}: {why_not(path)}")
 
 
+def _find_beside(finder: _Finder, inputs: Sequence[str | Path], mark: str) -> Iterator[_Found]:
+    """As :func:`_find`, with results beside their sources."""
+    for given in inputs:
+        path = Path(given)
+        if not is_folder(path):
+            several = [given, given] if len(inputs) > 1 else [given]  # one file of several may be no image
+            for item in _unique(_find(finder, several)):
+                yield replace(item, folder=Path(), root=item.source.parent, mark=mark)
+            continue
+        named = path if path.name not in ("", "..") else Path(os.path.realpath(path))
+        for item in finder.walk(path, path, Path(f"{named.name}{mark}")):
+            yield replace(item, root=named.parent)
+
+
+def _place(item: _Found, target: Path) -> Path:
+    """What the user is shown: the folder that stands for a whole input folder, or the file."""
+    return target if item.mark or item.root is None else item.root / item.folder.parts[0]
+
+
 def _unique(found: Iterable[_Found]) -> list[_Found]:
     """Each source once, as it was met first; named where it was named at all."""
     seen: dict[str, _Found] = {}
     for item in found:
         first = seen.setdefault(place(item.source), item)
         if item.named and not first.named:
-            seen[place(item.source)] = _Found(first.source, first.folder, named=True)
+            seen[place(item.source)] = replace(first, named=True)
     return list(seen.values())
 
 
 def _targets(found: Sequence[_Found], output: Path, suffix: str, extension: str | None) -> list[Job]:
     def target(item: _Found, stem: str) -> Path:
         own = ".png" if item.source.suffix.lower() in _READ_ONLY else item.source.suffix
-        return output / item.folder / f"{stem}{suffix}{extension or own}"
+        return (item.root or output) / item.folder / f"{stem}{item.mark}{suffix}{extension or own}"
 
     groups: dict[Path, list[_Found]] = defaultdict(list)
     for item in found:

@@ -1,4 +1,4 @@
-"""What goes through the threads of a run: images on their way, what is reported of them, how several go together."""
+"""What goes through the threads of a run: images on their way, what is reported of them, how several share a call."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Together:
-    """Images that the engine takes in one call, where several like each other are there already.
+class Batching:
+    """Images that the engine takes in one call, where several alike are there already.
 
     Attributes:
-        like: what must be equal, and how many one call takes at most.
+        key: what images that share a call have in common, and how many of them one call takes at most.
         work: does them. Where it fails with an error of one image, each is done alone.
-        most: the largest number that ``like`` gives.
+        largest: the largest number that ``key`` gives.
     """
 
-    like: Callable[[DecodedImage], tuple[Hashable, int]]
+    key: Callable[[DecodedImage], tuple[Hashable, int]]
     work: Callable[[Sequence[DecodedImage]], list[DecodedImage]]
-    most: int
+    largest: int
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from gankit.pipeline.tiles import auto_tile, run_tiled
 
 Watch = Callable[[float], None]
 
-MOST_TOGETHER = 16
+LARGEST_BATCH = 16
 _LEAST_PIXELS = 64 * 64
 _MOST_BYTES = 3 << 30
 _FLAT_WINDOW = 5
@@ -31,7 +31,7 @@ _OUT_OF_MEMORY = ("can't allocate memory", "DefaultCPUAllocator", "out of memory
 
 
 @dataclass
-class Stage:
+class Processor:
     """The engine with the way it is fed.
 
     Attributes:
@@ -82,11 +82,11 @@ class Stage:
         return replace(image, pixels=pixels, alpha=grown)
 
     def images(self, images: Sequence[DecodedImage]) -> list[DecodedImage]:
-        """Upscale images of one size and depth in one call, those that :meth:`together` allows; metadata stay."""
-        results = self.tensor(together([nchw(image.pixels) for image in images]))
+        """Upscale images of one size and depth in one call, those that :meth:`shared_call` allows; metadata stay."""
+        results = self.tensor(stacked([nchw(image.pixels) for image in images]))
         return [replace(image, pixels=hwc(result)) for image, result in zip(images, results.split(1), strict=True)]
 
-    def together(self, image: DecodedImage) -> int:
+    def shared_call(self, image: DecodedImage) -> int:
         """How many images like this one :meth:`images` may be given; 1 where one needs more than its colours."""
         plain = image.alpha is None and not image.gray and self.facts.channels == 3
         fits = _peak_bytes(image, self.facts.scale) * max(1, self.batch_of(image)) <= available_memory()
@@ -105,7 +105,7 @@ class Stage:
         if self.engine.device == "cpu":
             return 1
         height, width = image.pixels.shape[:2]
-        return max(1, min(MOST_TOGETHER, self.max_pixels // (height * width)))
+        return max(1, min(LARGEST_BATCH, self.max_pixels // (height * width)))
 
     def tensor(self, batch: Tensor, watch: Watch | None = None) -> Tensor:
         """Upscale (N, C, H, W) uint8, uint16 or float32 on the CPU, in tiles, backing off where memory runs out.
@@ -119,7 +119,7 @@ class Stage:
             count, _, height, width = batch.shape
             tile = self._tile(height, width)
             size = math.prod(tile)
-            together = self.batch if self.batch != "auto" else max(1, min(64, self.max_pixels // size))
+            in_call = self.batch if self.batch != "auto" else max(1, min(64, self.max_pixels // size))
             try:
                 return run_tiled(
                     self.engine,
@@ -128,7 +128,7 @@ class Stage:
                     halo=self.halo,
                     tile=None if uncut(self.facts) else tile,
                     multiple=self.facts.multiple,
-                    batch=min(together, max(1, count * math.ceil(height * width / size) * 4)),
+                    batch=min(in_call, max(1, count * math.ceil(height * width / size) * 4)),
                     watch=watch,
                     out_channels=self.facts.out_channels,
                     minimum=self.facts.minimum,
@@ -139,14 +139,14 @@ class Stage:
             # Outside of the handler, so that the error no longer keeps what the engine had.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            fixed = self.tile != "auto" and (self.batch != "auto" or together == 1)
-            whole = self.engine.wants == "images" or (uncut(self.facts) and min(count, together) == 1)
+            fixed = self.tile != "auto" and (self.batch != "auto" or in_call == 1)
+            whole = self.engine.wants == "images" or (uncut(self.facts) and min(count, in_call) == 1)
             if fixed or whole or min(self.max_pixels, size) <= _LEAST_PIXELS:
                 self.max_pixels = before
                 place = "" if whole else f" with tile {tile[1]}×{tile[0]}"
                 hint = "set a smaller --tile" if fixed else "free some memory or use another --device"
                 raise EngineMemoryError(f"out of memory on {self.engine.device}{place}: {hint}")
-            self.max_pixels = max(_LEAST_PIXELS, min(self.max_pixels, size * together) // 2)
+            self.max_pixels = max(_LEAST_PIXELS, min(self.max_pixels, size * in_call) // 2)
 
     def _tile(self, height: int, width: int) -> tuple[int, int]:
         if uncut(self.facts):
@@ -249,7 +249,7 @@ def nchw(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
 
 
-def together(batches: Sequence[Tensor]) -> Tensor:
+def stacked(batches: Sequence[Tensor]) -> Tensor:
     """Several (1, C, H, W) as one (N, C, H, W), channels_last."""
     return torch.cat(list(batches)).contiguous(memory_format=torch.channels_last)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gankit.errors import ImageError, NotFiniteError, OutputError
 from gankit.pipeline.flow import Budget, Channel, Stop, Stopped
 from gankit.pipeline.inputs import Job
-from gankit.pipeline.items import Item, Progress, Together, size, words
+from gankit.pipeline.items import Batching, Item, Progress, size, words
 from gankit.pipeline.report import ImageReport
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Runner:
         encoders: threads that write.
         progress: called after each step of the engine and each image, one call at a time, from any thread.
         record: called with each image's report as soon as it is known, from any thread.
-        together: how several images go through the engine in one call; ``None`` for one at a time.
+        batching: how several images share a call of the engine; ``None`` for one image at a time.
     """
 
     decode: Decode
@@ -63,7 +63,7 @@ class Runner:
     encoders: int = 1
     progress: Callable[[Progress], None] | None = None
     record: Callable[[ImageReport], None] | None = None
-    together: Together | None = None
+    batching: Batching | None = None
     _reports: dict[int, ImageReport] = field(default_factory=dict, init=False)
     _state: Progress = field(default=Progress(0), init=False)
     _began: float = field(default=0.0, init=False)
@@ -86,7 +86,7 @@ class Runner:
         """
         self._reports, self._state, self._began = {}, Progress(len(jobs)), perf_counter()
         stop = Stop()
-        waiting = max(2, self.together.most if self.together else 0)
+        waiting = max(2, self.batching.largest if self.batching else 0)
         decoded: Channel[Item] = Channel(waiting, stop, producers=self.decoders)
         finished: Channel[Item] = Channel(2 * self.encoders, stop)
         budget = Budget(self.max_bytes, stop)
@@ -157,7 +157,7 @@ class Runner:
         for first in decoded:
             items = [first, *self._others(first, decoded)]
             del first
-            if len(items) > 1 and self._work_together(items):
+            if len(items) > 1 and self._work_batch(items):
                 for item in items:
                     finished.put(item)
                     del item
@@ -174,24 +174,24 @@ class Runner:
 
     def _others(self, first: Item, decoded: Channel[Item]) -> list[Item]:
         """Those that wait already and go with the first."""
-        if self.together is None:
+        if self.batching is None:
             return []
-        like, most = self.together.like(first.image)
+        key, largest = self.batching.key(first.image)
         others: list[Item] = []
-        while len(others) < most - 1:
-            item = decoded.take(lambda item: self.together is not None and self.together.like(item.image)[0] == like)
+        while len(others) < largest - 1:
+            item = decoded.take(lambda item: self.batching is not None and self.batching.key(item.image)[0] == key)
             if item is None:
                 break
             others.append(item)
         return others
 
-    def _work_together(self, items: Sequence[Item]) -> bool:
+    def _work_batch(self, items: Sequence[Item]) -> bool:
         """Several images in one call; whether that was done."""
-        assert self.together is not None
+        assert self.batching is not None
         began = perf_counter()
         self._tell(current=items[0].job.source, fraction=0.0)
         try:
-            results = self.together.work([item.image for item in items])
+            results = self.batching.work([item.image for item in items])
         except _IMAGE_ERRORS:
             return False  # which of them it was shows when each is alone
         seconds = (perf_counter() - began) / len(items)

@@ -6,30 +6,31 @@ Importing this module imports no torch; the first image does.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 
-from gankit import backends, models
+from gankit import backends
 from gankit.errors import NotFiniteError, UsageError
-from gankit.pipeline.latents import SMALLEST_TRUNCATION, between, latent
-from gankit.pipeline.paths import exists
+from gankit.models.sampling import SMALLEST_TRUNCATION, between, latent
+from gankit.options import EngineOptions
+from gankit.pipeline.source import ModelSource, PipelineKeywords, split_keywords
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gankit.backends.base import Engine
     from gankit.backends.choice.parity import Parity
+    from gankit.backends.choice.select import Selection
     from gankit.checkpoints import Loaded
     from gankit.models import Facts
-    from gankit.pipeline.latent_engines import LatentEngine
+    from gankit.pipeline.source import Model
 
-Precision = Literal["fp32", "bf16", "fp16"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
 Classes = int | Sequence[int] | None
 _SEEDS = 1 << 64
 _FEWEST_STEPS = 2
+_BATCH = 64
 
 
 class Sampler:
@@ -39,47 +40,39 @@ class Sampler:
     of the same precision it differs by one level of 255 at most where rounding goes the other way.
 
     Args:
-        model: registry name, a weights file, or a model that is open already.
-        backend: ``"eager"``, ``"compile"``, ``"onnxruntime"`` or ``"openvino"``; ``"auto"`` is eager: these networks
-            are so small that the others gain less than they take to start.
-        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"``.
-        batch: samples in one call of the engine.
-        threads: CPU threads; ``None`` for the number of cores.
-        options: of the model, in place of those that its weights file tells, see :func:`gankit.checkpoints.open_model`.
+        model: a registry name, a weights file, a :class:`~gankit.checkpoints.Loaded` model, or an ``nn.Module`` of your
+            own that takes latents (N, latent), and classes (N,) where it has some, and returns (N, C, H, W).
+        engine: the options of the engine; the fields of :class:`~gankit.options.EngineOptions` can be given as keywords
+            too, and win. The backend ``"auto"`` is eager: these networks are so small that the others gain less than
+            they take to start. The precision ``"auto"`` is fp32, the batch ``"auto"`` 64 samples.
+        notify: called with a line when something worth telling happens while the engine is chosen.
+        options: of the model, in place of those that its weights file holds; see :func:`gankit.checkpoints.open_model`.
+        facts: of your own module, as :class:`gankit.Facts`. Or state them by keyword: ``latent``, ``value_range`` and,
+            for a conditional one, ``classes``.
+        keywords: of the engine and of the module, as above.
 
     Raises:
-        UsageError: an unknown model, backend or precision, or a batch below 1.
+        UsageError: an unknown model, backend or precision, or a number below 1.
     """
 
     def __init__(
         self,
-        model: str | Path | Loaded,
+        model: Model,
         *,
-        backend: str = "auto",
-        precision: str = "fp32",
-        device: str = "auto",
-        batch: int = 64,
-        threads: int | None = None,
+        engine: EngineOptions | None = None,
+        notify: Callable[[str], None] | None = None,
         options: Mapping[str, Any] | None = None,
+        facts: Facts | None = None,
+        **keywords: Unpack[PipelineKeywords],
     ) -> None:
-        if precision not in PRECISIONS:
-            raise UsageError(f"unknown precision '{precision}': known are {', '.join(PRECISIONS)}")
-        if batch < 1:
-            raise UsageError(f"batch must be at least 1, not {batch}")
-        if backend != "auto":
-            backends.get(backend)
-        if isinstance(model, str | Path) and not models.is_known(str(model)) and not exists(model):
-            from gankit.checkpoints import open_model
-
-            open_model(model)  # raises, naming the nearest model or the file
-        self.batch = batch
-        self._model, self._model_options = model, options
-        self._options: dict[str, Any] = {"precision": precision, "device": device, "batch": batch, "threads": threads}
-        self._options["backend"] = backend
+        self.engine, stated = split_keywords(engine, keywords)
+        if self.engine.backend != "auto":
+            backends.get(self.engine.backend)
+        self._source = ModelSource(model, "generate", options=options, facts=facts, stated=stated)
+        self.batch = _BATCH if self.engine.batch == "auto" else self.engine.batch
+        self.notify = notify
         self._loaded: Loaded | None = None
-        self._engine: LatentEngine | None = None
-        self._parity: Parity | None = None
+        self._selection: Selection | None = None
 
     @property
     def loaded(self) -> Loaded:
@@ -90,15 +83,7 @@ class Sampler:
             CheckpointError: it cannot be read.
         """
         if self._loaded is None:
-            from gankit.checkpoints import Loaded, open_model
-
-            given = self._model
-            loaded = given if isinstance(given, Loaded) else open_model(given, options=self._model_options)
-            task = loaded.facts.task
-            if task != "generate":
-                name = loaded.facts.name if isinstance(self._model, Loaded) else self._model
-                raise UsageError(f"'{name}' is a model to {task}, not to generate: use gankit {task}")
-            self._loaded = loaded
+            self._loaded = self._source.open()
         return self._loaded
 
     @property
@@ -106,23 +91,24 @@ class Sampler:
         """What is known of the model."""
         return self.loaded.facts
 
-    def start(self) -> LatentEngine:
-        """The engine; loaded, and held against fp32, at the first call.
+    def start(self) -> Engine:
+        """The engine; loaded, and compared with fp32, at the first call.
 
         Raises:
             UsageError: an unknown device.
             BackendError, ParityError: it cannot run this model, or not right.
         """
-        if self._engine is None:
-            from gankit.pipeline.latent_engines import open_engine
+        if self._selection is None:
+            from gankit.backends.base import Shapes
+            from gankit.backends.choice.select import select
 
-            self._engine, self._parity = open_engine(self.loaded, **self._options)
-        return self._engine
+            self._selection = select(self.loaded, self.engine, shapes=Shapes(batch=self.batch), notify=self.notify)
+        return self._selection.engine
 
     @property
     def parity(self) -> Parity | None:
         """How far the engine's images are from the fp32 ones; ``None`` before the first image."""
-        return self._parity
+        return None if self._selection is None else self._selection.parity
 
     def sample(self, n: int, seed: int = 0, classes: Classes = None, truncation: float | None = None) -> np.ndarray:
         """Samples 0 to n - 1 of a seed.
@@ -132,7 +118,7 @@ class Sampler:
             seed: from 0 to 2⁶⁴ - 1.
             classes: one for all, or one for each; ``None`` takes the model's in turn: sample i has class i modulo
                 their number. Of a conditional model only.
-            truncation: no number of a latent is beyond ± this; see :func:`gankit.pipeline.latents.latent`.
+            truncation: no number of a latent is beyond ± this; see :func:`gankit.models.sampling.latent`.
 
         Returns:
             (n, H, W, C) uint8, C 1 or 3.
@@ -191,7 +177,7 @@ class Sampler:
             part = torch.from_numpy(np.ascontiguousarray(batch[start : start + self.batch])).permute(0, 3, 1, 2)
             with torch.inference_mode():
                 mean, _ = generator.encode(to_values(part, facts))
-            results.append(self._pixels(self.start().run(mean.contiguous(), None)))
+            results.append(self._pixels(self.start().run(mean.contiguous())))
         return np.concatenate(results).reshape(images.shape)
 
     def encoding(self) -> Any:
@@ -236,7 +222,9 @@ class Sampler:
 
     def close(self) -> None:
         """Give back the engine. Closing twice is fine."""
-        self._engine = None
+        if self._selection is not None:
+            self._selection.engine.close()
+        self._selection = None
 
     def __enter__(self) -> Self:
         return self
@@ -258,10 +246,10 @@ class Sampler:
         for start in range(0, len(indices), self.batch):
             part = indices[start : start + self.batch]
             given = np.stack([self._latent(seed, index, truncation, steps) for index in part])
-            labels = None
+            tensors = [torch.from_numpy(given)]
             if facts.classes:
-                labels = torch.tensor([_class(classes, index // steps, facts.classes) for index in part])
-            yield from zip(part, self._pixels(self.start().run(torch.from_numpy(given), labels)), strict=True)
+                tensors.append(torch.tensor([_class(classes, index // steps, facts.classes) for index in part]))
+            yield from zip(part, self._pixels(self.start().run(*tensors)), strict=True)
 
     def _latent(self, seed: int, index: int, truncation: float | None, steps: int) -> np.ndarray:
         size = self.facts.latent
@@ -272,14 +260,13 @@ class Sampler:
         return between(first, second, step / (steps - 1))
 
     def _pixels(self, values: Tensor) -> np.ndarray:
-        """(N, C, H, W) in the value range -> (N, H, W, C) uint8."""
+        """(N, C, H, W) float32, nominally in [0, 1] -> (N, H, W, C) uint8."""
         import torch
-
-        from gankit.backends.pixels import from_values
 
         if not bool(values.isfinite().all()):
             raise NotFiniteError(f"'{self.facts.name}' made values that are not finite: take --precision fp32")
-        return from_values(values, self.facts, torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        pixels = (values * 255).clamp_(0, 255).round_().to(torch.uint8)
+        return pixels.permute(0, 2, 3, 1).contiguous().numpy()
 
     def _classes(self, classes: Classes, n: int) -> Classes:
         """The classes, checked: one for all, or at least ``n``."""

@@ -12,13 +12,13 @@ from gankit.errors import UsageError
 from gankit.images import DecodedImage
 from gankit.images.strips import by_strips
 from gankit.pipeline.memory import available_memory
-from gankit.pipeline.processor import Stage, Watch, hwc, nchw, together
+from gankit.pipeline.processor import Processor, Watch, hwc, nchw, stacked
 
 _LUMA = (19595, 38470, 7471)  # 0.299, 0.587, 0.114 in 65536ths
 
 
 @dataclass
-class TranslationStage(Stage):
+class TranslationProcessor(Processor):
     """The engine of a translation model with the way it is fed."""
 
     def image(self, image: DecodedImage, watch: Watch | None = None) -> DecodedImage:
@@ -34,17 +34,17 @@ class TranslationStage(Stage):
         Raises:
             UsageError: the generator works on channels that no image has.
             MemoryError: the result is more than the memory that is free.
-            EngineMemoryError: see :meth:`Stage.tensor`.
+            EngineMemoryError: see :meth:`Processor.tensor`.
         """
         values = self._values(image)
         return self._made(image, hwc(self.tensor(values, watch)))
 
     def images(self, images: Sequence[DecodedImage]) -> list[DecodedImage]:
         """Translate images of one size and depth in one call; otherwise as :meth:`image`."""
-        results = self.tensor(together([self._values(image) for image in images]))
+        results = self.tensor(stacked([self._values(image) for image in images]))
         return [self._made(image, hwc(one)) for image, one in zip(images, results.split(1), strict=True)]
 
-    def together(self, image: DecodedImage) -> int:
+    def shared_call(self, image: DecodedImage) -> int:
         """How many images like this one :meth:`images` may be given."""
         return self.batch_of(image)
 

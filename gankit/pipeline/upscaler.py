@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gankit.models.facts import Task
-from gankit.pipeline.engines import Auto
-from gankit.pipeline.images import PRECISIONS, ImagePipeline
+from gankit.pipeline.images import ImagePipeline
 
-__all__ = ["PRECISIONS", "Upscaler"]
+if TYPE_CHECKING:
+    from gankit.pipeline.source import Model
 
 
 class Upscaler(ImagePipeline):
@@ -18,27 +16,5 @@ class Upscaler(ImagePipeline):
 
     task: ClassVar[Task] = "upscale"
 
-    def __init__(
-        self,
-        model: str | Path = "srgan",
-        *,
-        backend: str = "auto",
-        precision: str = "auto",
-        device: str = "auto",
-        tile: int | Auto = "auto",
-        batch: int | Auto = "auto",
-        threads: int | None = None,
-        notify: Callable[[str], None] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(
-            model,
-            backend=backend,
-            precision=precision,
-            device=device,
-            tile=tile,
-            batch=batch,
-            threads=threads,
-            notify=notify,
-            options=options,
-        )
+    def __init__(self, model: Model = "srgan", **options: Any) -> None:
+        super().__init__(model, **options)

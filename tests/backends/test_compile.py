@@ -1,15 +1,18 @@
 """The compile backend: which compiler, and how often it is called."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from gankit.backends import get
-from gankit.backends.base import Request
+from gankit.backends.base import EngineSpec
 from gankit.backends.choice.parity import reference
 from gankit.models import facts
 from tests.networks import small_srgan
 
 OPTIONS = {"scale": 2, "channels": 8, "blocks": 1}
+SPEC = EngineSpec(small_srgan(**OPTIONS), facts("srgan", OPTIONS))
 
 
 def test_the_compiler_is_the_one_that_inductor_calls(monkeypatch, tmp_path):
@@ -19,18 +22,18 @@ def test_the_compiler_is_the_one_that_inductor_calls(monkeypatch, tmp_path):
     compiler = tmp_path / "clang++"
     compiler.write_text("#!/bin/sh\n")
     compiler.chmod(0o755)
-    assert "needs the C++ compiler 'g++': install it" in get("compile").missing()
+    assert "needs the C++ compiler 'g++': install it" in get("compile").supports(SPEC)
     monkeypatch.setenv("CXX", "clang++")
-    assert get("compile").missing() is None
+    assert get("compile").supports(SPEC) is None
 
 
 @pytest.mark.slow
 def test_one_compilation_serves_all_sizes_and_batches():
     backend = get("compile")
-    if (why := backend.missing()) is not None:
+    if (why := backend.supports(SPEC)) is not None:
         pytest.skip(why)
-    net = small_srgan(**OPTIONS)
-    with backend.load(Request(net, facts("srgan", OPTIONS))) as engine, torch.compiler.set_stance("fail_on_recompile"):
+    net = SPEC.generator
+    with backend.load(SPEC) as engine, torch.compiler.set_stance("fail_on_recompile"):
         for shape in ((1, 3, 64, 64), (1, 3, 96, 64), (3, 3, 64, 64), (2, 3, 50, 96), (1, 3, 160, 192)):
             x = torch.rand(shape).contiguous(memory_format=torch.channels_last)
             result = engine.run(x)
@@ -43,14 +46,38 @@ def test_one_compilation_serves_all_sizes_and_batches():
         assert engine.run(wide).dtype == torch.uint16
 
 
+class Unet(torch.nn.Module):
+    """Wants sides that are multiples of 256, so that rounding makes a square of any small image."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 4, 2, 1), torch.nn.ConvTranspose2d(4, 3, 4, 2, 1))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+@pytest.mark.slow
+def test_a_large_multiple_is_compiled_for_no_square():
+    backend = get("compile")
+    if (why := backend.supports(SPEC)) is not None:
+        pytest.skip(why)
+    net = Unet().eval().requires_grad_(False)
+    spec = EngineSpec(net, replace(SPEC.facts, task="translate", scale=1, multiple=256))
+    with backend.load(spec) as engine, torch.compiler.set_stance("fail_on_recompile"):
+        for shape in ((1, 3, 256, 512), (1, 3, 512, 512), (1, 3, 512, 256)):
+            x = torch.rand(shape)
+            torch.testing.assert_close(engine.run(x), reference(net, x), rtol=0, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_two_compilations_serve_all_on_a_gpu():
     backend = get("compile")
-    if (why := backend.missing("cuda")) is not None:
+    if (why := backend.supports(replace(SPEC, device="cuda"))) is not None:
         pytest.skip(why)
     net = small_srgan(**OPTIONS)
-    engine = backend.load(Request(net, facts("srgan", OPTIONS), device="cuda"))
+    engine = backend.load(EngineSpec(net, facts("srgan", OPTIONS), device="cuda"))
     with engine, torch.compiler.set_stance("fail_on_recompile"):
         for shape in ((1, 3, 64, 64), (1, 3, 96, 64), (3, 3, 64, 64), (2, 3, 50, 96)):
             x = torch.rand(shape)

@@ -4,21 +4,16 @@ from contextlib import suppress
 
 import pytest
 import torch
-from gankit_export.precision import Float32Norm
+from gankit_export.precision import DTYPES, Float32Norm
 from torch import nn
 
-from gankit.backends import threads
-from gankit.backends.base import Request
+from gankit.backends.base import EngineSpec
 from gankit.backends.choice.parity import compare, reference
-from gankit.backends.eager import (
-    DTYPES,
-    EagerBackend,
-    ModuleEngine,
-    StreamingEngine,
-    bf16_on_cpu,
-    exact_fp32,
-    typed_module,
-)
+from gankit.backends.cpu import threads
+from gankit.backends.cpu.engines import StreamingEngine
+from gankit.backends.cuda.precision import exact_fp32
+from gankit.backends.eager import EagerBackend
+from gankit.backends.modules import ModuleEngine, bf16_on_cpu, typed_module
 from gankit.errors import BackendError, NotFiniteError
 from gankit.models import Facts, facts
 from tests.networks import small_srgan
@@ -35,8 +30,8 @@ class Loud(nn.Module):
 
 
 def loud(precision):
-    request = Request(Loud(), SAME_SIZE, precision)
-    return ModuleEngine("eager", request, Loud().to(DTYPES[precision]))
+    spec = EngineSpec(Loud(), SAME_SIZE, precision)
+    return ModuleEngine("eager", spec, Loud().to(DTYPES[precision]))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
@@ -64,19 +59,19 @@ def norm_first():
 
 @pytest.mark.skipif(not bf16_on_cpu(), reason="this CPU has no bf16")
 def test_statistics_stay_float32():
-    request = Request(norm_first(), SAME_SIZE, "bf16")
-    (norm,) = (item for item in typed_module(request).modules() if isinstance(item, Float32Norm))
+    spec = EngineSpec(norm_first(), SAME_SIZE, "bf16")
+    (norm,) = (item for item in typed_module(spec).modules() if isinstance(item, Float32Norm))
     assert {item.dtype for item in norm.norm.parameters()} == {torch.float32}
-    engine, image = EagerBackend().load(request), torch.rand(1, 3, 20, 20)
+    engine, image = EagerBackend().load(spec), torch.rand(1, 3, 20, 20)
     assert engine.wants == "images"
-    assert (engine.run(image) - reference(request.generator, image)).abs().max() < 0.02
+    assert (engine.run(image) - reference(spec.generator, image)).abs().max() < 0.02
 
 
 def test_weights_beyond_the_precision_are_reported():
     net = nn.Sequential(nn.Conv2d(3, 3, 1)).eval()
     net[0].weight.data.fill_(1e6)
     with pytest.raises(BackendError, match=r"'test' cannot run in fp16: '0\.weight' .* take bf16 or fp32"):
-        typed_module(Request(net, SAME_SIZE, "fp16"))
+        typed_module(EngineSpec(net, SAME_SIZE, "fp16"))
 
 
 def tf32():
@@ -101,7 +96,7 @@ def test_fp32_on_a_gpu_is_not_tf32():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 def test_fp32_on_a_gpu_is_the_reference_to_rounding():
     net = small_srgan(**OPTIONS)
-    with EagerBackend().load(Request(net, facts("srgan", OPTIONS), "fp32", "cuda")) as engine:
+    with EagerBackend().load(EngineSpec(net, facts("srgan", OPTIONS), "fp32", "cuda")) as engine:
         image = torch.rand(2, 3, 37, 29)
         parity = compare(engine.run(image), reference(net, image))
     assert parity.psnr > 100
@@ -116,8 +111,8 @@ def test_engines_take_the_cores_that_the_process_may_use(kind, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
     monkeypatch.setattr(torch, "set_num_threads", seen.append)
     for asked in (None, 3):
-        request = Request(net, given, threads=asked)
-        engine = EagerBackend().load(request) if kind is StreamingEngine else ModuleEngine("eager", request, net)
+        spec = EngineSpec(net, given, threads=asked)
+        engine = EagerBackend().load(spec) if kind is StreamingEngine else ModuleEngine("eager", spec, net)
         assert isinstance(engine, kind)
         engine.run(torch.rand(1, 3, 5, 5))
     assert seen == [1, 6, 3, 6]

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from gankit import backends
-from gankit.backends.base import Request
+from gankit.backends.base import EngineSpec
 from gankit.backends.choice.parity import compare, reference
-from gankit.backends.eager import bf16_on_cpu
 from gankit.errors import BackendError, UsageError
 from gankit.models import facts
 from tests.conftest import ROOT
@@ -31,12 +30,11 @@ def engines(net):
 
     def get(name, precision="fp32"):
         backend = backends.get(name)
-        if (why := backend.missing()) is not None:
+        spec = EngineSpec(net, facts("srgan", OPTIONS), precision)
+        if (why := backend.supports(spec)) is not None:
             pytest.skip(f"{name}: {why}")
-        if precision == "bf16" and not bf16_on_cpu():
-            pytest.skip("this CPU has no bf16")
         if (name, precision) not in made:
-            made[name, precision] = backend.load(Request(net, facts("srgan", OPTIONS), precision))
+            made[name, precision] = backend.load(spec)
         return made[name, precision]
 
     yield get
@@ -111,7 +109,7 @@ def test_wrong_batches_are_refused(name, batch, engines):
 @pytest.mark.parametrize("name", ["eager", "onnxruntime", "openvino"])
 def test_threads_are_given_back(name, net):
     before = torch.get_num_threads()
-    with backends.get(name).load(Request(net, facts("srgan", OPTIONS), threads=1)) as engine:
+    with backends.get(name).load(EngineSpec(net, facts("srgan", OPTIONS), threads=1)) as engine:
         engine.run(image(8, 8))
     assert torch.get_num_threads() == before
 
@@ -119,13 +117,13 @@ def test_threads_are_given_back(name, net):
 SIGNAL_AFTER_ENGINES = """
 import os, signal
 from gankit import backends
-from gankit.backends.base import Request
+from gankit.backends.base import EngineSpec
 from gankit.models import facts
 from tests.networks import small_srgan
 
 signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
 options = {"scale": 4, "channels": 16, "blocks": 2}
-engines = [backends.get("openvino").load(Request(small_srgan(**options), facts("srgan", options))) for _ in range(2)]
+engines = [backends.get("openvino").load(EngineSpec(small_srgan(**options), facts("srgan", options))) for _ in range(2)]
 import torch
 for engine in engines:
     engine.run(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
@@ -148,15 +146,15 @@ def test_eager_streams_images(engines):
 
 def test_precisions_that_a_backend_has_not(net):
     with pytest.raises(BackendError, match=r"onnxruntime.*does not run bf16.*offers fp32"):
-        backends.get("onnxruntime").load(Request(net, facts("srgan", OPTIONS), "bf16"))
+        backends.get("onnxruntime").load(EngineSpec(net, facts("srgan", OPTIONS), "bf16"))
     with pytest.raises(BackendError, match=r"eager.*does not run fp16 on cpu"):
-        backends.get("eager").load(Request(net, facts("srgan", OPTIONS), "fp16"))
+        backends.get("eager").load(EngineSpec(net, facts("srgan", OPTIONS), "fp16"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu_is_said(net):
     with pytest.raises(BackendError, match="sees no CUDA GPU; use --device cpu"):
-        backends.get("eager").load(Request(net, facts("srgan", OPTIONS), device="cuda"))
+        backends.get("eager").load(EngineSpec(net, facts("srgan", OPTIONS), device="cuda"))
 
 
 def test_unknown_backend_suggests_the_nearest():
@@ -164,8 +162,8 @@ def test_unknown_backend_suggests_the_nearest():
         backends.get("openvin")
 
 
-def test_tensorrt_is_refused_without_a_dead_end():
+def test_tensorrt_is_refused_without_a_dead_end(net):
     with pytest.raises(BackendError, match=r"not run TensorRT engines yet, .* use --backend auto") as caught:
-        backends.get("tensorrt")
+        backends.get("tensorrt").load(EngineSpec(net, facts("srgan", OPTIONS), "fp16", "cuda"))
     assert "\n" not in str(caught.value)
     assert "pip install" not in str(caught.value)

@@ -8,8 +8,9 @@ import torch
 from gankit_export.precision import typed
 
 from gankit import Upscaler, cli
-from gankit.backends.base import Request
-from gankit.backends.eager import EagerBackend, bf16_on_cpu
+from gankit.backends.base import EngineSpec
+from gankit.backends.eager import EagerBackend
+from gankit.backends.modules import bf16_on_cpu
 from gankit.checkpoints import open_model
 from gankit.errors import BackendError, CheckpointError
 from tests.checkpoints import spandrel_fake
@@ -96,7 +97,7 @@ def test_only_its_precisions(odd):
     path, _, _ = odd(Odd(), supports_bfloat16=False)
     loaded = open_model(path)
     with pytest.raises(BackendError, match=r"does not run in bf16; use --precision fp32 or fp16"):
-        EagerBackend().load(Request(loaded.generator, loaded.facts, "bf16"))
+        EagerBackend().load(EngineSpec(loaded.generator, loaded.facts, "bf16"))
     if bf16_on_cpu():
         reported = []
         with Upscaler(path, backend="eager", precision="bf16", notify=reported.append) as upscaler:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gankit.backends.base import Request
+from gankit.backends.base import EngineSpec
 from gankit.backends.eager import EagerBackend
 from gankit.checkpoints import open_model
 from gankit.evaluation.benchmark import evaluate_pairs, read_rgb
@@ -19,7 +19,7 @@ FIGURES = {
 def figure(data, file, benchmark):
     loaded = open_model(data / "checkpoints" / file)
     assert loaded.facts.name == FIGURES[file][0]
-    with EagerBackend().load(Request(loaded.generator, loaded.facts)) as engine:
+    with EagerBackend().load(EngineSpec(loaded.generator, loaded.facts)) as engine:
 
         def upscale(small):
             return engine.run(torch.from_numpy(small).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()

@@ -6,10 +6,11 @@ from gankit_export.rewrites import for_inference
 from torch import nn
 
 from gankit import models
-from gankit.backends.base import Request
+from gankit.backends.base import EngineSpec
 from gankit.backends.choice.parity import compare, reference
 from gankit.backends.cpu.streaming import Stream
-from gankit.backends.eager import EagerBackend, bf16_on_cpu
+from gankit.backends.eager import EagerBackend
+from gankit.backends.modules import bf16_on_cpu
 from gankit.models.receptive_field import halo
 from gankit.models.values import MEAN, STD, Standardise
 from tests.models.test_receptive_field import seen
@@ -97,7 +98,7 @@ def test_low_images(key, height):
 def test_the_eager_engine_streams_them(key):
     net, facts = built(key)
     image = torch.rand(2, 3, 36, 20)
-    with EagerBackend().load(Request(net, facts)) as engine:
+    with EagerBackend().load(EngineSpec(net, facts)) as engine:
         assert engine.wants == "images"
         assert (engine.run(image) - reference(net, image)).abs().max() < 1e-5
 
@@ -107,7 +108,7 @@ def test_the_eager_engine_streams_them(key):
 def test_bf16_is_near(key):
     net, facts = built(key)
     image = torch.rand(1, 3, 36, 20)
-    with EagerBackend().load(Request(net, facts, "bf16")) as engine:
+    with EagerBackend().load(EngineSpec(net, facts, "bf16")) as engine:
         assert compare(engine.run(image), reference(net, image)).psnr > 35
 
 
@@ -117,7 +118,7 @@ def test_whole_image_norms_are_reported():
     net = models.build("fast_srgan", SMALL).eval()
     with pytest.raises(ValueError, match="InstanceNorm2d"):
         halo(net)
-    with EagerBackend().load(Request(net, models.facts("fast_srgan", SMALL))) as engine:
+    with EagerBackend().load(EngineSpec(net, models.facts("fast_srgan", SMALL))) as engine:
         assert engine.wants == "tiles"
 
 

@@ -11,7 +11,7 @@ from gankit import models
 from gankit.backends.base import Engine, EngineMemoryError, memory_errors
 from gankit.errors import UsageError
 from gankit.images import DecodedImage
-from gankit.pipeline.processor import Stage, _mean, memory_pixels
+from gankit.pipeline.processor import Processor, _mean, memory_pixels
 
 
 def facts(**changes):
@@ -21,7 +21,7 @@ def facts(**changes):
 
 
 def stage(engine=None, **options):
-    return Stage(engine or Repeat(4), facts(**options.pop("facts", {})), 3, **options)
+    return Processor(engine or Repeat(4), facts(**options.pop("facts", {})), 3, **options)
 
 
 class Ready(Engine):

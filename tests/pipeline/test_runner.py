@@ -14,7 +14,7 @@ from gankit.backends.base import EngineMemoryError
 from gankit.errors import BackendError, ImageError, OutputError
 from gankit.images import DecodedImage
 from gankit.pipeline.inputs import Job
-from gankit.pipeline.items import Together
+from gankit.pipeline.items import Batching
 from gankit.pipeline.runner import Runner
 
 
@@ -64,8 +64,8 @@ def shapes(item):
     return item.pixels.shape, 4
 
 
-def together(work, like=shapes):
-    return Together(like, work, most=4)
+def batching(work, key=shapes):
+    return Batching(key, work, largest=4)
 
 
 def test_images_that_are_alike_share_a_call(jobs):
@@ -84,7 +84,7 @@ def test_images_that_are_alike_share_a_call(jobs):
         return [double(item, lambda part: None) for item in items]
 
     reports = runner(
-        decode=decode, work=lambda item, watch: work([item])[0], together=together(work), max_bytes=10**6
+        decode=decode, work=lambda item, watch: work([item])[0], batching=batching(work), max_bytes=10**6
     ).run(jobs)
     assert {report.status for report in reports} == {"done"}
     assert [job.target.read_bytes()[0] for job in jobs] == list(range(12))
@@ -104,7 +104,7 @@ def test_where_a_call_of_several_fails_each_is_done_alone(jobs):
             raise MemoryError
         return double(item, watch)
 
-    reports = runner(work=one, together=together(several), max_bytes=10**6).run(jobs)
+    reports = runner(work=one, batching=batching(several), max_bytes=10**6).run(jobs)
     assert [report.status for report in reports] == ["done"] * 5 + ["failed"] + ["done"] * 6
 
     def at_fault(items):
@@ -123,7 +123,7 @@ def test_where_a_call_of_several_fails_each_is_done_alone(jobs):
         return image(path)
 
     with pytest.raises(ZeroDivisionError, match="ours"):
-        runner(decode=decode, work=wait, together=together(at_fault), max_bytes=10**6).run(jobs)
+        runner(decode=decode, work=wait, batching=batching(at_fault), max_bytes=10**6).run(jobs)
 
 
 def test_a_broken_image_does_not_stop_the_others(jobs):

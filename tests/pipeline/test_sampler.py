@@ -10,8 +10,8 @@ from torch import nn
 from gankit import models
 from gankit.checkpoints import open_model
 from gankit.errors import BackendError, CheckpointError, NotFiniteError, ParityError, UsageError
+from gankit.models.sampling import between, latent, latents
 from gankit.pipeline import latent_engines
-from gankit.pipeline.latents import between, latent, latents
 from gankit.pipeline.sampler import Sampler
 from tests.latent_networks import OPTIONS, weights
 

@@ -7,7 +7,7 @@ from PIL import Image
 from torch import nn
 
 from gankit import Translator, cli
-from gankit.backends.base import Request
+from gankit.backends.base import EngineSpec
 from gankit.backends.eager import EagerBackend
 from gankit.checkpoints import save
 from gankit.errors import CheckpointError, UsageError
@@ -15,7 +15,7 @@ from gankit.images import DecodedImage, decode
 from gankit.models import build
 from gankit.models.facts import Facts
 from gankit.pipeline.runner import Runner
-from gankit.pipeline.translation import TranslationStage
+from gankit.pipeline.translation import TranslationProcessor
 
 
 def image(height, width, seed=0):
@@ -72,7 +72,7 @@ def test_images_of_one_size_share_a_call(weights, tmp_path, monkeypatch, backend
     for index, size in enumerate(sizes):
         Image.fromarray(image(*size, seed=index)).save(folder / f"{index}.png")
     counts = []
-    many, others = TranslationStage.images, Runner._others
+    many, others = TranslationProcessor.images, Runner._others
 
     def wait(self, first, decoded):
         with decoded._stop.condition:
@@ -81,7 +81,9 @@ def test_images_of_one_size_share_a_call(weights, tmp_path, monkeypatch, backend
 
     monkeypatch.setattr(Runner, "_others", wait)
     monkeypatch.setattr("gankit.pipeline.images._hands", lambda: {})  # one decoder, whatever the machine
-    monkeypatch.setattr(TranslationStage, "images", lambda self, items: counts.append(len(items)) or many(self, items))
+    monkeypatch.setattr(
+        TranslationProcessor, "images", lambda self, items: counts.append(len(items)) or many(self, items)
+    )
     with Translator(path, backend=backend, precision="fp32", batch=4) as translator:
         report = translator.run(folder, tmp_path / "out")
     assert not report.failures
@@ -96,7 +98,7 @@ def test_a_batch_of_images_equals_one_after_another(weights):
     images = [DecodedImage(image(32, 48, seed), alpha=image(32, 48, seed)[..., 0].copy()) for seed in range(3)]
     with Translator(path, backend="eager", precision="fp32", batch=3) as translator:
         stage = translator._engines.fast()
-        assert stage.together(images[0]) == 3
+        assert stage.shared_call(images[0]) == 3
         results = stage.images(images)
         alone = [stage.image(item) for item in images]
     for result, other, item in zip(results, alone, images, strict=True):
@@ -150,7 +152,7 @@ class Channels(nn.Module):
 
 def stage(taken, made):
     facts = Facts("test", "none", "translate", 1, taken, (-1.0, 1.0), 1, "none", {}, made)
-    return TranslationStage(EagerBackend().load(Request(Channels(made).eval(), facts)), facts, 0)
+    return TranslationProcessor(EagerBackend().load(EngineSpec(Channels(made).eval(), facts)), facts, 0)
 
 
 def test_a_generator_of_one_channel_gets_the_luma():
@@ -220,8 +222,8 @@ def test_a_image_above_the_limit_runs_in_strips(weights, monkeypatch):
 
 def test_footprint_is_what_the_layers_take(weights):
     """By hand: at the widest place the last ReLU's 8 channels, padded by 3 all round, beside what they came from."""
+    from gankit.backends.choice.low_memory import Footprint
     from gankit.checkpoints import open_model
-    from gankit.pipeline.low_memory import Footprint
 
     footprint = Footprint(open_model(weights[0]))
     assert footprint.bytes(64, 64, "fp32") == 2 * 4 * 8 * (64 * 64 + 70 * 70)

@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from gankit import __version__
 from gankit.backends.artefacts import cache_folder, sources
 from gankit.backends.base import Precision
 from gankit.backends.choice.environment import installed
 from gankit.backends.choice.machine import machine
 from gankit.backends.cuda.kernels import wanted
 from gankit.errors import OutputError
+from gankit.version import __version__
 
 
 @dataclass(frozen=True)

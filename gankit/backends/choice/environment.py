@@ -1,20 +1,37 @@
-"""What ``gankit doctor`` shows."""
+"""What ``gankit doctor`` shows, and what a cached choice depends on."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
+
+from torch import nn
 
 from gankit.backends import BACKENDS, get
-from gankit.backends.base import Backend
+from gankit.backends.base import Backend, EngineSpec
 from gankit.backends.choice.candidates import devices, offered
 from gankit.backends.choice.machine import machine
-from gankit.errors import GankitError
+from gankit.models.facts import Facts
 
-PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "triton", "tensorrt", "lightning-fabric")
+_OTHER_PACKAGES = ("onnx", "onnxscript", "triton", "lightning-fabric")  # of exports, kernels and training
+_PROBE = Facts("probe", "", "upscale", 1, 3, (0.0, 1.0), 1, "none")
+
+
+class BackendState(NamedTuple):
+    """What a backend can do on this machine.
+
+    Attributes:
+        usable: whether it can run here.
+        remark: why not and the way out, or what to know of it.
+        precisions: that it offers; one that only the GPU or only the CPU of the machine offers says so.
+    """
+
+    usable: bool
+    remark: str
+    precisions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -24,27 +41,28 @@ class Environment:
     Attributes:
         system: facts of the machine in words.
         packages: versions of the packages that engines and training use; ``None`` where one is not installed.
-        backends: for each backend whether it can run here, a remark or why not and the way out, and its precisions;
-            one that only the GPU or only the CPU of the machine offers says so.
+        backends: the state of each backend.
     """
 
     system: Mapping[str, str]
     packages: Mapping[str, str | None]
-    backends: Mapping[str, tuple[bool, str, tuple[str, ...]]]
+    backends: Mapping[str, BackendState]
 
 
 def installed() -> dict[str, str | None]:
-    """Versions of the packages that matter to a choice of backend."""
+    """Versions of the packages that matter to a choice of backend: those that the backends name, and a few others."""
     found: dict[str, str | None] = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    if found["onnxruntime"] is None:
-        with suppress(PackageNotFoundError):
-            found["onnxruntime"] = version("onnxruntime-gpu")
+    alternatives = [get(name).packages for name in BACKENDS] + [(name,) for name in _OTHER_PACKAGES]
+    for names in filter(None, alternatives):
+        found[names[0]] = next(filter(None, map(_version, names)), None)
     return found
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def environment() -> Environment:
@@ -61,28 +79,25 @@ def environment() -> Environment:
         "memory": f"{here.memory_gib} GiB",
         "GPU": here.gpu or "none that torch can use",
     }
-    backends: dict[str, tuple[bool, str, tuple[str, ...]]] = {}
-    for name in (*BACKENDS, "tensorrt"):
-        try:
-            backend = get(name)
-        except GankitError as error:
-            backends[name] = (False, str(error).partition(": ")[2] or str(error), ())
-            continue
-        backends[name] = _backend(backend)
-    return Environment(system, installed(), backends)
+    return Environment(system, installed(), {name: _state(get(name)) for name in BACKENDS})
 
 
-def _backend(backend: Backend) -> tuple[bool, str, tuple[str, ...]]:
-    """Whether it can run here, a remark, and its precisions, on all devices of the machine."""
-    by_device = {device: offered(backend, device) for device in devices()}
-    reasons = {device: backend.missing(device) for device, found in by_device.items() if found}
-    usable = [device for device, why in reasons.items() if why is None]
-    remarks = [f"{device}: {why}" if len(reasons) > 1 else why for device, why in reasons.items() if why is not None]
+def _state(backend: Backend) -> BackendState:
+    """What a backend supports on the devices of the machine that it is made for."""
+    here = [device for device in devices() if backend.precisions.get(device)]
+    probes = {device: EngineSpec(nn.Identity(), _PROBE, device=device) for device in here or backend.precisions}
+    can = {device: offered(backend, probe) for device, probe in probes.items()}
+    usable = [device for device in here if can[device]]
+    remarks = []
+    for device, probe in probes.items():
+        why = None if can[device] else backend.supports(replace(probe, precision=backend.precisions[device][0]))
+        if why is not None:
+            remarks.append(f"{device}: {why}" if len(probes) > 1 else why)
     if usable and backend.slow_start:
-        remarks.append("takes minutes to compile: used by auto for long jobs only")
+        remarks.append("takes minutes to compile: auto uses it for long jobs only")
     shown: dict[str, list[str]] = {}
-    for device in usable or reasons:
-        for precision in by_device[device]:
+    for device in usable or probes:
+        for precision in can[device] or backend.precisions[device]:
             shown.setdefault(precision, []).append(device)
-    words = [name if len(on) == len(by_device) else f"{name} ({on[0]} only)" for name, on in shown.items()]
-    return bool(usable), "; ".join(remarks), tuple(words)
+    words = [name if len(on) >= len(devices()) else f"{name} ({on[0]} only)" for name, on in shown.items()]
+    return BackendState(bool(usable), "; ".join(remarks), tuple(words))

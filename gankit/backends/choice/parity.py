@@ -47,12 +47,13 @@ def compare(result: Tensor, reference: Tensor) -> Parity:
     return Parity(math.inf if mse == 0 else -10 * math.log10(mse), float(difference.abs().max()))
 
 
-def reference(generator: nn.Module, batch: Tensor) -> Tensor:
+def reference(generator: nn.Module, *inputs: Tensor) -> Tensor:
     """The fp32 eager output that everything is compared with: the module as loaded, no rewrite, CPU or where it is.
 
     Args:
         generator: eval-mode module in fp32.
-        batch: (N, C, H, W) float32 in the generator's value range.
+        inputs: what it takes: (N, C, H, W) float32 in its value range; or latents and classes.
     """
     with torch.inference_mode():
-        return generator(batch.contiguous())
+        result: Tensor = generator(*(item.contiguous() for item in inputs))
+        return result

@@ -1,18 +1,20 @@
-"""The measured choice between backends, and its memory."""
+"""The measured choice between backends."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gankit.backends import get
-from gankit.backends.base import Engine, Request
-from gankit.backends.choice.benchmark import Benchmark, Measured, psnr
+from gankit.backends.base import DYNAMIC, Engine, EngineSpec, Shapes
+from gankit.backends.choice.benchmark import Benchmark, Measured
 from gankit.backends.choice.cache import Choice, drop, look_up, store
 from gankit.backends.choice.candidates import Candidate, candidates, parse_device
 from gankit.backends.choice.parity import GATE_DB, Parity
+from gankit.backends.choice.probe import psnr_in_words
 from gankit.errors import BackendError, ParityError
+from gankit.options import EngineOptions
 
 if TYPE_CHECKING:
     from gankit.checkpoints import Loaded
@@ -27,7 +29,7 @@ class Selection:
 
     Attributes:
         engine: ready.
-        parity: of its images with the fp32 ones, on a real image; of an earlier run where it came from the cache.
+        parity: of its images with the fp32 ones; of an earlier run where the choice came from the cache.
         summary: one line for the user.
         measured: the candidates of this run; empty where the choice came from the cache.
     """
@@ -42,8 +44,7 @@ class Selection:
 class _Question:
     """What a choice is for."""
 
-    loaded: Loaded
-    threads: int | None
+    spec: EngineSpec
     job_pixels: int | None
     words: tuple[Any, ...]
 
@@ -59,40 +60,40 @@ class _Question:
 
 def select(
     loaded: Loaded,
+    options: EngineOptions | None = None,
     *,
-    backend: str = "auto",
-    precision: str = "auto",
-    device: str = "auto",
-    threads: int | None = None,
+    shapes: Shapes = DYNAMIC,
     job_pixels: int | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> Selection:
     """Find the engine.
 
-    The candidates run on one tile of a real image; those below 45 dB are out, the fastest stays and is cached
-    per model, machine, versions and question. Where the time was up before all had run, the next call measures the
-    rest. A backend that compiles for minutes enters only where the job is long, at the speed of the best other one.
+    The candidates run on one tile of a real image, or on a few samples; those below 45 dB are out. The fastest stays,
+    and the choice is cached per model, machine, versions and question. Where the time was up before all had run, the
+    next call measures the rest. A backend that compiles for minutes enters only where the job is long, at the speed of
+    the best other one.
 
     Args:
         loaded: generator, facts, sha256.
-        backend: name or ``"auto"``.
-        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``. One that fails the gate is stepped up
-            (fp16 -> bf16 -> fp32), and that is said.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …; ``"auto"`` takes a GPU, and the CPU where none is or nothing
-            runs on it.
-        threads: CPU threads; ``None`` for the physical cores.
+        options: backend, precision, device and threads; ``None`` for the defaults. A precision that fails the parity
+            check is stepped up (fp16 -> bf16 -> fp32), and a line says so. With the device ``"auto"`` a GPU is taken,
+            and the CPU where there is none or nothing runs on it.
+        shapes: that the engine is made for.
         job_pixels: input pixels of the whole job, if known.
         notify: called with lines for the user.
 
     Raises:
         UsageError: an unknown backend or device.
         BackendError: no backend can run this; the line says why for each.
-        ParityError: nothing passes the gate.
+        ParityError: nothing passes the parity check.
     """
-    device = parse_device(device)
-    groups = candidates(backend, precision, device)
-    words = (loaded.sha256, backend, precision, device, threads, sorted(loaded.facts.options.items()))
-    question = _Question(loaded, threads, job_pixels, words)
+    options = options or EngineOptions()
+    options = replace(options, device=parse_device(options.device))
+    spec = EngineSpec(loaded.generator, loaded.facts, shapes=shapes, threads=options.threads)
+    groups = candidates(spec, options)
+    asked = options.backend, options.precision, options.device, options.threads, shapes.batch, shapes.tile
+    words = (loaded.sha256, *asked, sorted(loaded.facts.options.items()))
+    question = _Question(spec, job_pixels, words)
     known = look_up(words)
     final = look_up(question.patient) if known and _has_long_rivals(question, known, groups) else known
     if final is not None and not final.unmeasured:
@@ -102,24 +103,21 @@ def select(
             drop(words)
             drop(question.patient)
             known = None
-    benchmark = Benchmark(loaded, threads, groups[0][0].device)
-    for group in sorted(groups, key=lambda group: known is not None and group[0].device != known.device):
+    benchmark = Benchmark(groups[0][0].spec)
+    for group in sorted(groups, key=lambda group: known is not None and group[0].spec.device != known.device):
         _measure(benchmark, question, group, known)
         if benchmark.best is not None:
             break
-    return _conclude(benchmark, backend, notify or (lambda line: None))
+    return _conclude(benchmark, options.backend, notify or (lambda line: None))
 
 
 def _reopen(question: _Question, choice: Choice) -> Selection:
     """The engine of an earlier choice."""
-    facts = question.loaded.facts
-    request = Request(
-        question.loaded.generator, facts, choice.precision, choice.device, question.threads, choice.kernels
-    )
-    engine = get(choice.backend).load(request)
+    spec = replace(question.spec, precision=choice.precision, device=choice.device, kernels=choice.kernels)
+    engine = get(choice.backend).load(spec)
     parity = Parity(choice.psnr, choice.max_abs)
-    line = f"{choice.backend} {choice.precision}, {psnr(parity)} from fp32, from the cache of an earlier measurement"
-    return Selection(engine, parity, line)
+    line = f"{choice.backend} {choice.precision}, {psnr_in_words(parity)} from fp32"
+    return Selection(engine, parity, f"{line}, from the cache of an earlier measurement")
 
 
 def _measure(benchmark: Benchmark, question: _Question, group: Sequence[Candidate], known: Choice | None) -> None:
@@ -133,7 +131,7 @@ def _measure(benchmark: Benchmark, question: _Question, group: Sequence[Candidat
     """
     quick = [item for item in group if not item.backend.slow_start] or list(group)
     slow = [item for item in group if item not in quick]
-    first = _still_to_run(known, group[0].device) or quick
+    first = _still_to_run(question, known, group[0].spec.device) or quick
     # The earlier choice and one more run in any case, so that the measuring comes to an end.
     left = benchmark.run(first, budget=BUDGET_SECONDS, least=1 if known is None else 2)
     if benchmark.best is None and known is not None:
@@ -149,41 +147,45 @@ def _measure(benchmark: Benchmark, question: _Question, group: Sequence[Candidat
             store(question.words, _choice(benchmark.best[1]))
 
 
-def _still_to_run(known: Choice | None, device: str) -> list[Candidate]:
+def _still_to_run(question: _Question, known: Choice | None, device: str) -> list[Candidate]:
     """An earlier choice that is not final, and those that it has still to be compared with."""
     if known is None or known.device != device:
         return []
     entries = [(known.backend, known.precision, known.kernels), *known.unmeasured]
-    return [Candidate(get(name), precision, device, kernels) for name, precision, kernels in entries]
+    spec = replace(question.spec, device=device)
+    return [
+        Candidate(get(name), replace(spec, precision=precision, kernels=kernels))
+        for name, precision, kernels in entries
+    ]
 
 
 def _choice(best: Measured, left: Sequence[Candidate] = ()) -> Choice:
     assert best.parity is not None
     figures = best.parity.psnr, best.parity.max_abs, best.megapixels_per_second
-    rest = tuple((item.backend.name, item.precision, item.kernels) for item in left)
+    rest = tuple((item.backend.name, item.spec.precision, item.spec.kernels) for item in left)
     return Choice(best.backend, best.precision, best.device, *figures, rest, best.kernels)
 
 
 def _has_long_rivals(question: _Question, known: Choice, groups: Sequence[Sequence[Candidate]]) -> bool:
     """Whether the job is so long that another choice may hold for it."""
-    slow = [item for group in groups for item in group if item.backend.slow_start and item.device == known.device]
+    slow = [item for group in groups for item in group if item.backend.slow_start and item.spec.device == known.device]
     others = [item for item in slow if item.backend.name != known.backend]
     return bool(others) and question.is_long(known.megapixels_per_second)
 
 
 def _conclude(benchmark: Benchmark, backend: str, say: Callable[[str], None]) -> Selection:
-    """Tell what came of the benchmark.
+    """Turn the benchmark into a selection, and report it.
 
     Raises:
         ParityError: engines ran, and none passes the gate.
         BackendError: no engine ran.
     """
     if benchmark.best is None:
-        _refuse(benchmark.remarks, any(item.parity is not None for item in benchmark.measured))
+        _refuse(benchmark, any(item.parity is not None for item in benchmark.measured))
     for line in benchmark.remarks:
         say(line)
     engine, best = benchmark.best
-    summary = f"{best}, {psnr(best.parity)} from fp32, {best.megapixels_per_second:.3f} MP/s in"
+    summary = f"{best}, {psnr_in_words(best.parity)} from fp32, {best.megapixels_per_second:.3f} MP/s in"
     others = [item for item in benchmark.measured if item is not best and not item.remark]
     if others:
         speeds = ", ".join(f"{item} {item.megapixels_per_second:.3f}" for item in others)
@@ -193,8 +195,8 @@ def _conclude(benchmark: Benchmark, backend: str, say: Callable[[str], None]) ->
     return Selection(engine, best.parity, summary, tuple(benchmark.measured))
 
 
-def _refuse(remarks: Sequence[str], ran: bool) -> NoReturn:
-    out = "; ".join(remarks)
+def _refuse(benchmark: Benchmark, ran: bool) -> NoReturn:
+    out = "; ".join(benchmark.remarks)
     if ran:
-        raise ParityError(f"no engine reaches {GATE_DB:.0f} dB against fp32 on a real image: {out}")
+        raise ParityError(f"no engine reaches {GATE_DB:.0f} dB against fp32 on {benchmark.title}: {out}")
     raise BackendError(f"no backend can run this: {out}")

@@ -54,11 +54,11 @@ def test_a_choice_that_cannot_be_removed_does_no_harm(monkeypatch):
     drop(["q"])
 
 
-def test_doctor_forgets_all(capsys):
+def test_doctor_removes_all(capsys):
     store(["q"], CHOICE)
     store(["r"], CHOICE)
     assert cli.main(["doctor", "--forget"]) == 0
-    assert "2 cached choices forgotten" in capsys.readouterr().out
+    assert "2 cached choices removed" in capsys.readouterr().out
     assert look_up(["q"]) is None
     assert clear() == 0
 

@@ -3,8 +3,8 @@
 import psutil
 import torch
 
-from gankit.backends import candidates
-from gankit.backends import environment as environment_module
+from gankit.backends import modules
+from gankit.backends.choice import environment as environment_module
 from gankit.backends.choice.environment import environment, installed
 from gankit.backends.choice.machine import machine
 from gankit.backends.compiled import CompileBackend
@@ -32,20 +32,20 @@ def test_machine_is_this_one():
 
 
 def test_precisions_are_those_that_run_here(monkeypatch):
-    monkeypatch.setattr(candidates, "bf16_on_cpu", lambda: False)
+    monkeypatch.setattr(modules, "bf16_on_cpu", lambda: False)
     monkeypatch.setattr(environment_module, "devices", lambda: ("cpu",))
     assert environment().backends["eager"][2] == ("fp32",)
 
 
 def test_a_machine_with_a_gpu_shows_both_devices(monkeypatch):
-    monkeypatch.setattr(candidates, "bf16_on_cpu", lambda: True)
+    monkeypatch.setattr(modules, "bf16_on_cpu", lambda: True)
     monkeypatch.setattr(environment_module, "devices", lambda: ("cuda", "cpu"))
-    monkeypatch.setattr(EagerBackend, "missing", lambda self, device="cpu": None)
-    monkeypatch.setattr(CompileBackend, "missing", lambda self, device="cpu": "needs it" if device == "cuda" else None)
-    monkeypatch.setattr(OnnxRuntimeBackend, "missing", lambda self, device="cpu": None)
+    monkeypatch.setattr(EagerBackend, "missing", lambda self, spec: None)
+    monkeypatch.setattr(CompileBackend, "missing", lambda self, spec: "needs it" if spec.device == "cuda" else None)
+    monkeypatch.setattr(OnnxRuntimeBackend, "missing", lambda self, spec: None)
     found = environment().backends
     assert found["eager"] == (True, "", ("fp32", "bf16", "fp16 (cuda only)"))
     assert found["onnxruntime"] == (True, "", ("fp32 (cpu only)",))
     usable, why, precisions = found["compile"]
     assert (usable, precisions) == (True, ("fp32 (cpu only)", "bf16 (cpu only)"))
-    assert why == "cuda: needs it; takes minutes to compile: used by auto for long jobs only"
+    assert why == "cuda: needs it; takes minutes to compile: auto uses it for long jobs only"

@@ -8,7 +8,7 @@ from gankit_export.precision import Float32Norm, typed
 from torch import nn
 
 from gankit import models
-from gankit.backends.base import Request
+from gankit.backends.base import EngineSpec
 from gankit.backends.cpu.instance_norm import ChannelsLastInstanceNorm, keep_channels_last
 from gankit.backends.eager import EagerBackend
 
@@ -72,7 +72,7 @@ def test_the_engine_uses_it_and_leaves_the_generator_alone():
     image = torch.rand(2, 3, 32, 48)
     with torch.inference_mode():
         wanted = (net(image * 2 - 1) + 1) / 2
-    with EagerBackend().load(Request(net, facts, "fp32")) as engine:
+    with EagerBackend().load(EngineSpec(net, facts, "fp32")) as engine:
         assert any(isinstance(item, ChannelsLastInstanceNorm) for item in engine._module.modules())
         torch.testing.assert_close(engine.run(image), wanted, rtol=0, atol=1e-5)
     assert not any(isinstance(item, ChannelsLastInstanceNorm) for item in net.modules())

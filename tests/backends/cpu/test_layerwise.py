@@ -112,7 +112,7 @@ def test_statistics_of_a_large_mean():
 
 def test_layers_that_nobody_reads_any_more_are_forgotten():
     """So that the memory is that of a few layers, not of all."""
-    from gankit.backends import layerwise
+    from gankit.backends.cpu import layerwise
 
     held = []
 
@@ -134,7 +134,7 @@ def test_layers_that_nobody_reads_any_more_are_forgotten():
 
 
 def test_the_published_cyclegan_on_a_real_image():
-    from gankit.backends.choice.benchmark import real_tile
+    from gankit.backends.choice.probe import real_tile
 
     net = lively(build("cyclegan"))
     x = real_tile(3, 4) * 2 - 1

@@ -9,11 +9,12 @@ from gankit_export.rewrites import for_inference, trace
 from torch import nn
 from torch.nn import functional as F
 
-from gankit.backends.base import Request
+from gankit.backends.base import EngineSpec
 from gankit.backends.choice.parity import compare
 from gankit.backends.cpu.stages import build_stages
 from gankit.backends.cpu.streaming import NotStreamableError, ResidualChain, Stream
-from gankit.backends.eager import EagerBackend, bf16_on_cpu
+from gankit.backends.eager import EagerBackend
+from gankit.backends.modules import bf16_on_cpu
 from gankit.models import facts
 from tests.networks import small_srgan
 
@@ -69,7 +70,7 @@ def test_strips_in_bf16_are_the_image_in_one_strip(blocks):
 
 def test_a_result_that_is_dropped_is_freed():
     options = {"scale": 2, "channels": 8, "blocks": 2}
-    engine = EagerBackend().load(Request(small_srgan(**options), facts("srgan", options)))
+    engine = EagerBackend().load(EngineSpec(small_srgan(**options), facts("srgan", options)))
     assert engine.wants == "images"
     result = engine.run(torch.zeros(1, 3, 40, 20, dtype=torch.uint8))
     gone = weakref.ref(result)
@@ -176,7 +177,7 @@ def test_layers_behind_the_last_convolution_stream(output, precision):
         pytest.skip("this CPU has no bf16")
     options = {"channels": 16, "blocks": 2, "values_in": "imagenet", "output": output}
     net = small_srgan(**options)
-    engine = EagerBackend().load(Request(net, facts("srgan", options), precision, "cpu", 1))
+    engine = EagerBackend().load(EngineSpec(net, facts("srgan", options), precision, threads=1))
     assert engine.wants == "images"
     image = torch.rand(1, 3, 70, 33)
     with torch.no_grad():

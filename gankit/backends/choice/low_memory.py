@@ -1,24 +1,26 @@
-"""The engine for images that are too large to run at once. Imports torch."""
+"""The engine for images that are too large to run at once."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from gankit_export.precision import DTYPES
 from gankit_export.rewrites import for_inference
 from torch.fx import GraphModule
 
-from gankit.backends.base import Precision, Request
-from gankit.backends.choice.benchmark import psnr, real_tile
-from gankit.backends.choice.parity import compare, reference
+from gankit.backends import get
+from gankit.backends.base import EngineSpec, Precision
+from gankit.backends.choice.candidates import offered
+from gankit.backends.choice.probe import Probe, psnr_in_words
 from gankit.backends.choice.select import Selection
 from gankit.backends.cpu.layerwise import working_bytes
-from gankit.backends.eager import EagerBackend, LayerwiseEngine
-from gankit.backends.pixels import from_values, to_values
 from gankit.checkpoints import Loaded
 from gankit.errors import ParityError
 
+_TILE = (160, 192)
+_BACKEND = "eager"  # the one that runs layerwise
 _OVERHEAD = 2  # a runtime's work space and its copies, over the layers' outputs alone
 
 
@@ -40,7 +42,7 @@ class Footprint:
     def bytes(self, height: int, width: int, precision: Precision) -> int:
         """About what an engine takes for an image of so many pixels; 0 of a network without a graph.
 
-        Strips in layerwise need the graph, so that such a network runs at once or not at all.
+        A layerwise run needs the graph, so that such a network runs at once or not at all.
         """
         if self._module is None:
             return 0
@@ -51,23 +53,23 @@ class Footprint:
 
 
 def layerwise(loaded: Loaded, precision: Precision, threads: int | None, max_bytes: int) -> Selection:
-    """Eager layerwise, behind the gate as every engine.
+    """An engine that runs layerwise, behind the parity check as every engine.
 
     Args:
         loaded: the generator.
-        precision: the wanted one; float32 where eager does not offer it.
-        threads: as in :class:`Request`.
+        precision: the wanted one; float32 where it is not offered.
+        threads: as in :class:`EngineSpec`.
         max_bytes: for the layers' outputs.
 
     Raises:
         ParityError: its images are not those of float32.
     """
-    if precision not in EagerBackend.precisions["cpu"]:
-        precision = "fp32"
-    engine = LayerwiseEngine(Request(loaded.generator, loaded.facts, precision, "cpu", threads), max_bytes)
-    tile = real_tile(loaded.facts.channels, loaded.facts.multiple)
-    wanted = reference(loaded.generator, to_values(tile, loaded.facts))
-    parity = compare(engine.run(tile), from_values(wanted, loaded.facts, torch.float32))
+    backend = get(_BACKEND)
+    spec = EngineSpec(loaded.generator, loaded.facts, threads=threads, layer_bytes=max_bytes)
+    if precision in offered(backend, spec):
+        spec = replace(spec, precision=precision)
+    engine = backend.load(spec)
+    parity = Probe.of(spec, _TILE).parity(engine)
     if not parity.passes():
-        raise ParityError(f"layerwise runs, {precision}: {psnr(parity)} from fp32")
-    return Selection(engine, parity, f"eager {precision} layerwise, {psnr(parity)} from fp32")
+        raise ParityError(f"layerwise runs, {spec.precision}: {psnr_in_words(parity)} from fp32")
+    return Selection(engine, parity, f"{_BACKEND} {spec.precision} layerwise, {psnr_in_words(parity)} from fp32")

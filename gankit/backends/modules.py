@@ -1,0 +1,110 @@
+"""What the backends share that run torch modules, eager or compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from gankit_export.precision import DTYPES, RangeError, typed
+from gankit_export.rewrites import for_inference
+from torch import Tensor, nn
+
+from gankit.backends.base import Engine, EngineSpec
+from gankit.backends.cpu.threads import default_threads, limited_threads
+from gankit.backends.cuda import kernels
+from gankit.backends.cuda.precision import exact_fp32
+from gankit.backends.pixels import enter, leave
+from gankit.errors import BackendError, NotFiniteError
+
+
+def typed_module(spec: EngineSpec) -> nn.Module:
+    """The generator after its exact rewrites, in the precision asked for; normalisations that are left stay float32.
+
+    A network without a graph (its forward pass depends on the data) runs as it is, and so does one that starts from
+    latents, which the rewrites do not know.
+
+    Raises:
+        BackendError: a weight is too large for the precision.
+    """
+    rewritten: nn.Module = spec.generator
+    if spec.facts.task != "generate":
+        try:
+            rewritten = for_inference(spec.generator)
+        except ValueError:
+            rewritten = spec.generator
+    try:
+        return typed(rewritten, spec.precision, float32_edges=False)
+    except RangeError as error:
+        raise BackendError(f"'{spec.facts.name}' cannot run in {spec.precision}: {error}") from error
+
+
+def ready(spec: EngineSpec, module: nn.Module | None = None) -> nn.Module:
+    """The generator as a module engine runs it: typed, on its device, on a GPU with gankit's kernels.
+
+    Args:
+        spec: what to run.
+        module: what :func:`typed_module` made of it, where that is known.
+    """
+    module = typed_module(spec) if module is None else module
+    if spec.facts.task == "generate":
+        return module.to(spec.device)
+    if spec.kernels and spec.device_type == "cuda":
+        module = kernels.with_kernels(module)
+    return channels_last(module, spec.device)
+
+
+def channels_last(module: nn.Module, device: str) -> nn.Module:
+    """The module on a device, its kernels laid out as the fast convolutions want them."""
+    return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def bf16_on_cpu() -> bool:
+    """Whether oneDNN runs bf16 convolutions on this CPU at all (fast ones need AVX512-BF16 or AMX)."""
+    mkldnn = torch.ops.mkldnn
+    return bool(torch.backends.mkldnn.is_available() and mkldnn._is_mkldnn_bf16_supported())
+
+
+def lacks_bf16(spec: EngineSpec) -> str | None:
+    """Why torch cannot run a spec in bf16 on this CPU, or ``None``."""
+    if spec.precision == "bf16" and spec.device_type == "cpu" and not bf16_on_cpu():
+        return "does not run bf16 on this CPU, which has no AVX-512; use --precision fp32"
+    return None
+
+
+class ModuleEngine(Engine):
+    """Tiles, or latents, through a module on any device.
+
+    Args:
+        backend: name of the backend.
+        spec: what to run.
+        module: what :func:`ready` made of it, compiled or not.
+    """
+
+    def __init__(self, backend: str, spec: EngineSpec, module: Callable[..., Tensor]) -> None:
+        super().__init__(backend, spec)
+        self._module, self._facts, self._threads = module, spec.facts, spec.threads or default_threads()
+        self._dtype = DTYPES[spec.precision]
+        self._kernels = spec.kernels and spec.device_type == "cuda"
+
+    def run(self, *tensors: Tensor) -> Tensor:
+        """See :meth:`Engine.run`."""
+        latents = self._facts.task == "generate"
+        exact = exact_fp32(self.device, self.precision)
+        with torch.inference_mode(), limited_threads(self._threads), exact:
+            given = tuple(item.to(self.device) for item in tensors)
+            integers = not latents and given[0].dtype != torch.float32
+            if self._kernels and integers:
+                (batch,) = given
+                values: tuple[Tensor, ...] = (kernels.to_values(batch, self._facts, self._dtype),)
+            else:
+                values = enter(given, self._facts, self._dtype)
+            if not latents:
+                values = (values[0].contiguous(memory_format=torch.channels_last),)
+            result = self._module(*values)
+            if self.precision == "fp16" and integers and not bool(result.isfinite().all()):
+                raise NotFiniteError("values beyond the range of fp16; use --precision bf16 or fp32")
+            if self._kernels and integers:
+                pixels = kernels.from_values(result, self._facts, given[0].dtype)
+            else:
+                pixels = leave(result, given, self._facts)
+        return pixels.cpu() if latents else pixels.contiguous(memory_format=torch.channels_last).cpu()

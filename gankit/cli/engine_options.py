@@ -1,0 +1,109 @@
+"""The options of an engine, the same for every command that runs one. They arrive as one :class:`EngineOptions`."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from gankit.errors import UsageError
+from gankit.options import PRECISIONS, EngineOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Auto(click.ParamType):
+    """A whole number above 0, or ``auto``."""
+
+    name = "auto|number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto" or (isinstance(value, int) and value > 0):
+            return value
+        if isinstance(value, str) and value.isascii() and value.isdigit() and int(value) > 0:
+            return int(value)
+        self.fail(f"'{value}' is neither 'auto' nor a whole number above 0", param, ctx)
+
+
+class _Size(click.ParamType):
+    """Bytes: a number with MB, GB, MiB or GiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MG])(i?)B?", str(value), re.IGNORECASE)
+        size = 0.0
+        if found:
+            power = {"m": 2, "g": 3}[found[2].lower()]
+            size = float(found[1]) * (1024 if found[3] else 1000) ** power
+        if size < 1:
+            self.fail(f"'{value}' is no size such as 500MB or 2GiB", param, ctx)
+        return int(size)
+
+
+_BACKEND = click.option(
+    "-b",
+    "--backend",
+    default="auto",
+    show_default=True,
+    help="auto (the fastest backend that passes the parity check) or a name that `gankit doctor` lists.",
+)
+_PRECISION = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=None,
+    help="Arithmetic of the engine.  [default: auto]",
+)
+_FP16 = click.option("--fp16", "shorthand", flag_value="fp16", default=None, help="Short for --precision fp16.")
+_BF16 = click.option("--bf16", "shorthand", flag_value="bf16", help="Short for --precision bf16.")
+_DEVICE = click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
+_THREADS = click.option(
+    "--threads", type=click.IntRange(1), default=None, help="CPU threads of the engine.  [default: one for each core]"
+)
+_TILE = click.option(
+    "--tile", type=_Auto(), default="auto", show_default=True, help="Side of a tile in input pixels, halo included."
+)
+_MAX_MEMORY = click.option(
+    "--max-memory",
+    type=_Size(),
+    default=None,
+    help="Memory for the layers of one image, such as 2GB; a network that needs the whole image runs layerwise beyond "
+    "it.  [default: half of what is free]",
+)
+
+
+def _batch(what: str) -> Callable[[Command], Command]:
+    return click.option("--batch", type=_Auto(), default="auto", show_default=True, help=f"{what} in one engine call.")
+
+
+def engine_options(*, tiles: bool, batch: str) -> Callable[[Command], Command]:
+    """Add the options; the command gets them as ``engine``, an :class:`EngineOptions`.
+
+    Args:
+        tiles: whether the command takes images, which can be cut into tiles and have a memory limit.
+        batch: what a batch consists of, for the help text.
+    """
+    given = [_BACKEND, _PRECISION, _FP16, _BF16, _DEVICE, *([_TILE] if tiles else []), _batch(batch), _THREADS]
+    given += [_MAX_MEMORY] if tiles else []
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def wrapped(*args: Any, precision: str | None, shorthand: str | None, **options: Any) -> Any:
+            if precision and shorthand and precision != shorthand:
+                raise UsageError(f"--precision {precision} and --{shorthand} contradict each other: give one")
+            names = ["backend", "device", "batch", "threads", *(["tile", "max_memory"] if tiles else [])]
+            chosen = {name: options.pop(name) for name in names}
+            engine = EngineOptions(precision=precision or shorthand or "auto", **chosen)
+            return command(*args, engine=engine, **options)
+
+        result: Any = wrapped
+        for option in reversed(given):
+            result = option(result)
+        return result  # type: ignore[no-any-return]
+
+    return decorate

@@ -1,0 +1,222 @@
+"""A model as a file for other runtimes, with its manifest, and proof that its images are right. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from gankit.errors import BackendError, CheckpointError, OutputError, ParityError, UsageError
+from gankit.models.facts import AtTest, Direction, Facts, Precision, Task
+from gankit.pipeline.source import FactsKeywords, ModelSource
+
+if TYPE_CHECKING:
+    import numpy as np
+    from gankit_export.artefact import Source
+    from gankit_export.manifest import Manifest
+
+    from gankit.checkpoints import Loaded
+    from gankit.pipeline.source import Model
+
+LEAST_DB = 45.0  # below it images differ visibly, so nobody may ask for less
+_BF16_OPSET = 22
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written.
+
+    Attributes:
+        path: the file; its manifest lies beside it.
+        manifest: what it is, and the parity that was measured.
+    """
+
+    path: Path
+    manifest: Manifest
+
+
+class ExportParityError(ParityError):
+    """The file was too far from the fp32 model and was not kept.
+
+    Attributes:
+        manifest: with the figures.
+    """
+
+    def __init__(self, message: str, manifest: Manifest) -> None:
+        self.manifest = manifest
+        super().__init__(message)
+
+
+def export(
+    model: Model,
+    output: str | Path | None = None,
+    *,
+    task: Task | None = None,
+    precision: Precision = "fp32",
+    opset: int | None = None,
+    threshold: float | None = None,
+    parity_images: Sequence[str | Path] = (),
+    overwrite: bool = False,
+    direction: Direction | None = None,
+    norm: AtTest | None = None,
+    options: Mapping[str, Any] | None = None,
+    facts: Facts | None = None,
+    **stated: Unpack[FactsKeywords],
+) -> Exported:
+    """Write a model as ONNX with a manifest beside it, and measure the file against the fp32 model.
+
+    Batch, height and width of images are dynamic, in the network's multiples; of a model that generates the batch is.
+
+    Args:
+        model: a registry name, a weights file, an open model, or an ``nn.Module`` of your own.
+        output: a file that ends in ``.onnx``, or a folder; ``None`` writes ``NAME_xSCALE_PRECISION.onnx`` into the
+            current folder.
+        task: of your own module, unless ``facts`` says it.
+        precision: of the arithmetic in the file.
+        opset: of the file, 18 to 23; ``None`` for the lowest that the precision needs.
+        threshold: dB to reach, at least 45; ``None`` for the precision's own.
+        parity_images: files to measure on; none for the image that ships.
+        overwrite: replace the file if it is there.
+        direction: of a pair of generators; see :func:`gankit.checkpoints.open_model`.
+        norm: what a BatchNorm goes by, likewise.
+        options: of the model, likewise.
+        facts: of your own module.
+        stated: facts of your own module, one by one; see :class:`gankit.pipeline.images.ImagePipeline`.
+
+    Raises:
+        UsageError: wrong options, or the file is there already.
+        ExportParityError: the file is too far from the fp32 model; it is not kept.
+        BackendError: the model cannot be exported, or ONNX Runtime is missing.
+        CheckpointError, OutputError, ImageError: a file cannot be read or written.
+    """
+    if precision == "bf16" and opset is not None and opset < _BF16_OPSET:
+        raise UsageError(f"--opset {opset}: bf16 convolutions need opset {_BF16_OPSET} or more")
+    if threshold is not None and threshold < LEAST_DB:
+        raise UsageError(f"the threshold must be at least {LEAST_DB:g} dB, not {threshold:g}")
+    from gankit_export.artefact import ParityFailedError
+    from gankit_export.onnx import ExportError
+    from gankit_export.precision import RangeError
+
+    loaded = ModelSource(model, task, direction, norm, options, facts, dict(stated)).open()
+    name = loaded.facts.name if not isinstance(model, str | Path) else str(model)
+    _check(loaded.facts, name, precision, parity_images)
+    path = _output_path(None if output is None else str(output), _default_name(name, loaded, direction, precision))
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{path}: ONNX takes no name that is not UTF-8; give another --output") from None
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path}: exists already; --overwrite replaces it")
+    try:
+        manifest = _write(loaded, path, precision, opset, threshold, parity_images)
+    except ParityFailedError as error:
+        raise ExportParityError(f"{path}: not written: {error}; use another --precision", error.manifest) from error
+    except (ExportError, RangeError) as error:
+        raise BackendError(f"{name}: {error}") from error
+    except ImportError as error:
+        package = error.name or "onnxruntime"
+        raise BackendError(f"{package} is needed and not installed: pip install {package}") from error
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return Exported(path, manifest)
+
+
+def _check(facts: Facts, name: str, precision: Precision, parity_images: Sequence[str | Path]) -> None:
+    if facts.task == "generate" and parity_images:
+        raise UsageError(f"'{name}' generates from noise and is measured on it; omit --parity-images")
+    if facts.task != "generate" and facts.channels not in (1, 3):
+        raise UsageError(f"'{name}' takes {facts.channels} channels, and it is measured on images, which have 1 or 3")
+    if precision not in facts.precisions:
+        raise UsageError(f"'{name}' does not run in {precision}; use --precision {' or '.join(facts.precisions)}")
+
+
+def _write(
+    loaded: Loaded,
+    path: Path,
+    precision: Precision,
+    opset: int | None,
+    threshold: float | None,
+    parity_images: Sequence[str | Path],
+) -> Manifest:
+    from gankit_export.artefact import make_latent_onnx, make_onnx
+    from gankit_export.parity import samples
+
+    facts, source = loaded.facts, _source(loaded)
+    if facts.task == "generate":
+        return make_latent_onnx(loaded.generator, source, path, precision=precision, opset=opset, threshold=threshold)
+    images = _images(parity_images)
+    batches = samples(
+        [pixels for _, pixels in images],
+        channels=facts.channels,
+        multiple=facts.multiple,
+        minimum=facts.minimum,
+        value_range=facts.value_range,
+    )
+    return make_onnx(
+        loaded.generator,
+        source,
+        path,
+        batches,
+        precision=precision,
+        opset=opset,
+        threshold=threshold,
+        images=[name for name, _ in images],
+    )
+
+
+def _source(loaded: Loaded) -> Source:
+    from gankit_export.artefact import Source
+
+    from gankit.version import __version__
+
+    facts = loaded.facts
+    return Source(
+        model=facts.name,
+        weights=loaded.path.name,
+        weights_sha256=loaded.sha256,
+        options=facts.options,
+        scale=facts.scale,
+        channels=facts.channels,
+        multiple=facts.multiple,
+        value_range=facts.value_range,
+        versions={"gankit": __version__},
+        minimum=facts.minimum,
+        latent=facts.latent,
+        classes=facts.classes,
+    )
+
+
+def _default_name(name: str, loaded: Loaded, direction: Direction | None, precision: Precision) -> str:
+    """``mine_x4_fp16.onnx``; without the scale where there is none, with the direction where one file has both."""
+    given = Path(name)
+    stem = loaded.path.stem if given.is_file() and name != loaded.facts.name else loaded.facts.name
+    scale = f"x{loaded.facts.scale}" if loaded.facts.task == "upscale" else ""
+    side = direction if direction and loaded.path == given else ""
+    return "_".join(part for part in (stem, side, scale, precision) if part) + ".onnx"
+
+
+def _output_path(output: str | None, default_name: str) -> Path:
+    """A folder (there, or without a suffix) takes the default name."""
+    if output is None:
+        return Path(default_name)
+    path = Path(output)
+    if path.is_dir() or output.endswith("/") or not path.suffix:
+        return path / default_name
+    if path.suffix != ".onnx":
+        raise UsageError(f"{path}: the file's name must end in .onnx")
+    return path
+
+
+def _images(paths: Sequence[str | Path]) -> list[tuple[str, np.ndarray]]:
+    """File name and pixels of the user's images, or of the one that ships."""
+    from importlib.resources import as_file, files
+
+    from gankit.images import decode
+
+    if paths:
+        return [(Path(path).name, decode(Path(path)).pixels) for path in paths]
+    with as_file(files("gankit.weights") / "parity.png") as shipped:
+        if not shipped.is_file():
+            raise CheckpointError(f"{shipped}: is missing; reinstall gankit, or give --parity-images")
+        return [(shipped.name, decode(shipped).pixels)]
