@@ -73,6 +73,55 @@ def test_the_arrows_run_one_way(room, unknown):
     assert wrong == []
 
 
+def test_the_pipeline_sees_the_protocol_and_the_choice_only():
+    allowed = ("gankit.backends.base", "gankit.backends.choice")
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sorted((PACKAGES["gankit"] / "pipeline").rglob("*.py"))
+        for name in imports(path)
+        if name.startswith("gankit.backends.") and not name.startswith(allowed)
+    ]
+    assert wrong == []
+
+
+def test_no_module_imports_itself_in_a_circle():
+    """Function-level imports count; those for type checkers do not."""
+    graph = {name: imported(path, modules) for modules in [every_module()] for name, path in modules.items()}
+    while graph:
+        ends = {name for name, names in graph.items() if not names & set(graph)}
+        assert ends, f"a circle among {sorted(graph)}"
+        graph = {name: names for name, names in graph.items() if name not in ends}
+
+
+def every_module() -> dict[str, Path]:
+    found = {}
+    for package, folder in PACKAGES.items():
+        for path in sources(package):
+            parts = [package, *path.relative_to(folder).with_suffix("").parts]
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(path: Path, modules: dict[str, Path]) -> set[str]:
+    """The modules of ours that a file imports when it runs."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+                continue
+            if isinstance(child, ast.Import):
+                found.update(alias.name for alias in child.names if alias.name in modules)
+            elif isinstance(child, ast.ImportFrom):
+                for alias in child.names:
+                    inner = f"{child.module}.{alias.name}"
+                    found.add(inner if inner in modules else child.module or "")
+            visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return {name for name in found if name in modules and modules[name] != path}
+
+
 def test_every_room_is_in_the_rules():
     rooms = {path.name for path in PACKAGES["gankit"].iterdir() if (path / "__init__.py").exists()}
     assert rooms - {"weights"} == set(ROOMS)

@@ -203,6 +203,12 @@ class Engines:
             facts.name, facts.scale, str(self._loaded.path), self._loaded.sha256, self.source.options or {}
         )
 
+    def packages(self) -> tuple[str, ...]:
+        """The packages that the backends name; none where nothing ran, so that skipping files imports no torch."""
+        if self._fast is None:
+            return ()
+        return tuple(package for name in backends.BACKENDS for package in backends.get(name).packages)
+
     def machine(self) -> dict[str, Any]:
         """Facts of the machine; empty where nothing ran."""
         if self._fast is None:

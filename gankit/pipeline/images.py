@@ -212,7 +212,7 @@ class ImagePipeline:
             engine=self._engines.report(),
             fp32_engine=self._engines.exact_report(),
             model=self._engines.model_report(),
-            versions=versions(),
+            versions=versions(self._engines.packages()),
             machine=self._engines.machine(),
         )
 

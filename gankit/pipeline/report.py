@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -198,10 +198,14 @@ class Report:
         write_whole(Path(path), text)
 
 
-def versions() -> dict[str, str]:
-    """Versions of gankit, Python and the packages that make the images, as far as they are installed."""
+def versions(packages: Iterable[str] = ()) -> dict[str, str]:
+    """Versions of gankit, Python and the packages that make the images, as far as they are installed.
+
+    Args:
+        packages: those of the backends, too.
+    """
     found = {"python": platform.python_version()}
-    for name in ("gankit", "torch", "numpy", "pillow", "imagecodecs", "onnxruntime", "openvino"):
+    for name in dict.fromkeys(("gankit", "torch", "numpy", "pillow", "imagecodecs", *packages)):
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found

@@ -163,8 +163,6 @@ class Sampler:
         """
         import torch
 
-        from gankit.backends.pixels import to_values
-
         generator, facts = self.encoding().generator, self.facts
         images = np.asarray(images)
         batch = images[..., None] if images.ndim == 3 else images
@@ -173,10 +171,11 @@ class Sampler:
             shape = " × ".join(map(str, wanted))
             raise UsageError(f"'{facts.name}' reconstructs N × {shape} uint8, not {images.shape} {images.dtype}")
         results = [np.empty((0, *wanted), np.uint8)]
+        low, high = facts.value_range
         for start in range(0, len(batch), self.batch):
             part = torch.from_numpy(np.ascontiguousarray(batch[start : start + self.batch])).permute(0, 3, 1, 2)
             with torch.inference_mode():
-                mean, _ = generator.encode(to_values(part, facts))
+                mean, _ = generator.encode(part.float() * ((high - low) / 255) + low)
             results.append(self._pixels(self.start().run(mean.contiguous())))
         return np.concatenate(results).reshape(images.shape)
 

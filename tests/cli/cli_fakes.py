@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import torch
 
 from gankit import checkpoints, models
-from gankit.backends import choose
 from gankit.backends.base import Engine
+from gankit.backends.choice import select as selecting
 from gankit.backends.choice.parity import Parity
 from gankit.cli import main
 
@@ -43,11 +43,11 @@ def install(patch, seconds=0.0):
             path="small.safetensors",
         )
 
-    def select(loaded, **_):
+    def select(loaded, *_, **__):
         return SimpleNamespace(engine=Slow(seconds), parity=Parity(70.0, 0.001), summary="a fake", measured=())
 
     patch(checkpoints, "open_model", open_model)
-    patch(choose, "select", select)
+    patch(selecting, "select", select)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """``gankit doctor``."""
 
 from gankit import cli
-from gankit.backends import environment
+from gankit.backends.choice import environment
 
 
 def test_this_machine(capsys):

@@ -15,6 +15,7 @@ from gankit import checkpoints, models
 from gankit.backends.choice.parity import Parity
 from gankit.backends.modules import bf16_on_cpu
 from gankit.errors import NotFiniteError
+from gankit.options import EngineOptions
 from tests.networks import small_srgan
 
 OPTIONS = {"scale": 2, "channels": 16, "blocks": 2}
@@ -71,10 +72,10 @@ def engines(monkeypatch, tmp_path):
     options = {"blocks": 1, "channels": 8}
     made = SimpleNamespace(fast=Fast(), exact=Repeat(), asked=[], backend="eager")
 
-    def select(loaded, **asked):
-        made.asked.append(asked)
-        engine = made.exact if asked["precision"] == "fp32" else made.fast
-        engine.backend = made.backend if engine is made.fast else asked["backend"]
+    def select(loaded, options, **_):
+        made.asked.append(options)
+        engine = made.exact if options.precision == "fp32" else made.fast
+        engine.backend = made.backend if engine is made.fast else options.backend
         return SimpleNamespace(engine=engine, parity=Parity(70.0, 0.001), summary="a fake", measured=())
 
     loaded = SimpleNamespace(
@@ -104,14 +105,7 @@ def test_each_image_goes_to_its_engine(engines):
     assert set(engines.fast.dtypes) == {torch.uint8}
     assert set(engines.exact.dtypes) == {torch.uint16, torch.float32}
     assert len(engines.asked) == 2
-    assert engines.asked[1] | {"notify": None} == {
-        "backend": "eager",
-        "precision": "fp32",
-        "device": "cpu",
-        "threads": 1,
-        "job_pixels": None,
-        "notify": None,
-    }
+    assert engines.asked[1] == EngineOptions(backend="eager", precision="fp32", device="cpu", threads=1)
     assert (engines.fast.closed, engines.exact.closed) == (1, 1)
     assert len(reported) == 1
     assert "eager fp32" in reported[0]
@@ -120,13 +114,13 @@ def test_each_image_goes_to_its_engine(engines):
 def test_what_compiles_for_minutes_does_not_do_so_twice(engines):
     engines.backend = "compile"
     gankit.Upscaler()(noise(5, 6, 3, dtype=np.uint16))
-    assert engines.asked[1]["backend"] == "eager"
+    assert engines.asked[1].backend == "eager"
 
 
 def test_what_compiles_for_minutes_does_so_for_who_named_it(engines):
     engines.backend = "compile"
     gankit.Upscaler(backend="compile")(noise(5, 6, 3, dtype=np.uint16))
-    assert engines.asked[1]["backend"] == "compile"
+    assert engines.asked[1].backend == "compile"
 
 
 def test_a_fast_engine_in_fp32_is_enough(engines):
