@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -138,6 +139,8 @@ def _summary(report: Report) -> str:
         engine = report.engine
         # A gate that was not measured is said to be so, not left out.
         parity = "not measured" if engine.parity_db is None else f"{engine.parity_db:.1f} dB"
+        if engine.parity_db == math.inf:
+            parity = "exact"
         lines.append(
             f"{report.model.name} ×{report.model.scale} on {engine.backend} {engine.precision} ({engine.device}), "
             f"tile {engine.tile}, parity with fp32 {parity}"

@@ -66,6 +66,16 @@ class Engines:
             self._loaded = self.source.open()
         return self._loaded
 
+    def check(self) -> None:
+        """Refuse an engine that cannot run here, before anything is written.
+
+        Raises:
+            UsageError, BackendError, CheckpointError: no engine.
+        """
+        from gankit.backends.choice.select import check
+
+        check(self.loaded(), self.options)
+
     def fast(self, job_pixels: int | None = None) -> Processor:
         """The processor for 8-bit images; loads the model and the engine at the first call.
 
@@ -244,7 +254,9 @@ class Engines:
                 if value != "auto"
             ]
             if given and self.notify is not None:
-                self.notify(f"{processor.engine.backend} takes whole images here; {' and '.join(given)} has no effect")
+                self.notify(
+                    f"{processor.engine.backend} takes whole images here and does not use {' and '.join(given)}"
+                )
         elif isinstance(self.options.tile, int):
             step = processor.facts.multiple
             longer = (self.options.tile // step + 2) * step

@@ -177,6 +177,8 @@ class ImagePipeline:
         if not todo:
             self.report = self._report(records, found.ignored, 0.0)
             return self.report
+        with self._lock:
+            self._engines.check()
         folders = {job.target.parent for job in todo}
         for folder in [Path(output)] if output is not None else sorted(folders):
             prepare(folder)

@@ -59,4 +59,4 @@ def test_a_name_that_is_no_text(pickled, tmp_path, capsys):
     assert cli.main(["convert", str(file), "-o", str(tmp_path / "b.safetensors")]) == 0
     assert read(tmp_path / "b.safetensors").metadata["from"] == "a\\udcff.pth"
     assert cli.main(["export", "--model", str(file), "--output", str(tmp_path)]) == 2
-    assert "ONNX takes no name that is not UTF-8: give another --output" in capsys.readouterr().err
+    assert "ONNX takes no name that is not UTF-8; give another --output" in capsys.readouterr().err

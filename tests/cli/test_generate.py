@@ -177,7 +177,6 @@ def one_line(capsys):
         ("gan", ["--truncation", 0], "truncation must be at least"),
         ("gan", ["--interpolate", 1], "at least 2 steps"),
         ("gan", ["--interpolate", -3], "at least 2 steps"),
-        ("gan", ["--batch", 0], "batch must be at least 1"),
         ("gan", ["--format", "gif"], "unknown format 'gif': known are"),
         ("gan", ["--grid", "sample_grid.gif"], "unknown format '.gif' of the sample grid"),
         ("gan", ["-n", 10**11], "100,000,000,000 images are too many for a folder: 10,000,000 at most"),
@@ -198,6 +197,12 @@ def test_bad_input_is_one_line(tmp_path, out, capsys, monkeypatch, name, argumen
     Image.new("L", (8, 8)).save("a.png")
     assert run("--model", path, "--output", out, *arguments) == 2
     assert words in one_line(capsys)
+    assert not out.exists()
+
+
+def test_a_batch_is_a_number_or_auto(tmp_path, out, capsys):
+    assert run("--model", weights(tmp_path, "gan"), "--output", out, "--batch", 0) == 2
+    assert "'0' is neither 'auto' nor a whole number above 0" in capsys.readouterr().err
     assert not out.exists()
 
 

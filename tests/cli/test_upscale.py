@@ -135,7 +135,7 @@ def test_precisions(folder, tmp_path, monkeypatch, arguments, expected):
         pass
 
     def upscaler(*_, **options):
-        asked.append(options["precision"])
+        asked.append(options["engine"].precision)
         raise Seen
 
     monkeypatch.setattr("gankit.cli.upscale.Upscaler", upscaler)
@@ -457,7 +457,7 @@ def test_tile_below_the_halo(engine, folder, tmp_path, capsys):
 def test_tile_and_batch_that_are_not_used_are_said_to_be(engine, folder, tmp_path, capsys, monkeypatch, wants):
     monkeypatch.setattr(cli_fakes.Slow, "wants", wants)
     assert run(folder, "-o", tmp_path / "out", "--tile", "256", "--batch", "2") == 0
-    expected = "repeat takes whole images here: no use for --tile and --batch\n" if wants == "images" else ""
+    expected = "repeat takes whole images here and does not use --tile and --batch\n" if wants == "images" else ""
     assert capsys.readouterr().err == expected
 
 

@@ -45,7 +45,7 @@ def test_onnx_runtime(error):
     from gankit.backends.onnx_runtime import OnnxRuntimeEngine
 
     with pytest.raises(EngineMemoryError):
-        ready(OnnxRuntimeEngine, _session=Raises(error), _input="x").run(BATCH)
+        ready(OnnxRuntimeEngine, _session=Raises(error), _inputs=["x"]).run(BATCH)
 
 
 def test_openvino_starts_anew(monkeypatch):
@@ -71,7 +71,7 @@ def test_other_errors_stay(error):
     from gankit.backends.open_vino import OpenVinoEngine
 
     for engine in (
-        ready(OnnxRuntimeEngine, _session=Raises(error), _input="x"),
+        ready(OnnxRuntimeEngine, _session=Raises(error), _inputs=["x"]),
         ready(OpenVinoEngine, _requests={torch.uint8: Raises(error)}),
     ):
         with pytest.raises(type(error)) as caught:

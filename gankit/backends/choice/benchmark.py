@@ -12,7 +12,7 @@ from torch import Tensor
 from gankit.backends.base import Engine, EngineSpec, Precision
 from gankit.backends.choice.candidates import Candidate
 from gankit.backends.choice.parity import GATE_DB, Parity
-from gankit.backends.choice.probe import Probe, psnr_in_words
+from gankit.backends.choice.probe import Probe, in_words
 
 _MOST_RUNS, _ENOUGH_SECONDS = 10, 0.3  # of one engine; three runs are timed in any case
 
@@ -119,7 +119,7 @@ class Benchmark:
             if parity.passes():
                 speed = self._probe.megapixels / seconds
                 return Measured(*what, speed, parity, "", spec.kernels, candidate.label), engine
-            remark = f"{psnr_in_words(parity)} from fp32, below {GATE_DB:.0f} dB"
+            remark = f"{in_words(parity)}, below {GATE_DB:.0f} dB"
         if engine is not None:
             engine.close()
         return Measured(*what, 0.0, parity, remark, spec.kernels, candidate.label), None

@@ -103,6 +103,8 @@ def real_tile(channels: int = 3, multiple: int = 1, sides: tuple[int, int] = _TI
     return tile.contiguous(memory_format=torch.channels_last)
 
 
-def psnr_in_words(parity: Parity | None) -> str:
-    """Such as ``"52.1 dB"``."""
-    return "not finite" if parity is None or parity.psnr == -math.inf else f"{parity.psnr:.1f} dB"
+def in_words(parity: Parity | None) -> str:
+    """Such as ``"52.1 dB from fp32"`` or ``"identical to fp32"``."""
+    if parity is None or parity.psnr == -math.inf:
+        return "not finite"
+    return "identical to fp32" if parity.psnr == math.inf else f"{parity.psnr:.1f} dB from fp32"

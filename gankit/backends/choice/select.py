@@ -12,7 +12,7 @@ from gankit.backends.choice.benchmark import Benchmark, Measured
 from gankit.backends.choice.cache import Choice, drop, look_up, store
 from gankit.backends.choice.candidates import Candidate, candidates, parse_device
 from gankit.backends.choice.parity import GATE_DB, Parity
-from gankit.backends.choice.probe import psnr_in_words
+from gankit.backends.choice.probe import in_words
 from gankit.errors import BackendError, ParityError
 from gankit.options import EngineOptions
 
@@ -108,7 +108,19 @@ def select(
         _measure(benchmark, question, group, known)
         if benchmark.best is not None:
             break
-    return _conclude(benchmark, options.backend, notify or (lambda line: None))
+    # A model that generates has no choice under "auto": there is nothing to say.
+    chose = options.backend == "auto" and loaded.facts.task != "generate"
+    return _conclude(benchmark, notify or (lambda line: None), say_choice=chose)
+
+
+def check(loaded: Loaded, options: EngineOptions) -> None:
+    """Refuse what no backend supports here, without loading an engine.
+
+    Raises:
+        UsageError, BackendError: as :func:`select`.
+    """
+    spec = EngineSpec(loaded.generator, loaded.facts, threads=options.threads)
+    candidates(spec, replace(options, device=parse_device(options.device)))
 
 
 def _reopen(question: _Question, choice: Choice) -> Selection:
@@ -116,7 +128,7 @@ def _reopen(question: _Question, choice: Choice) -> Selection:
     spec = replace(question.spec, precision=choice.precision, device=choice.device, kernels=choice.kernels)
     engine = get(choice.backend).load(spec)
     parity = Parity(choice.psnr, choice.max_abs)
-    line = f"{choice.backend} {choice.precision}, {psnr_in_words(parity)} from fp32"
+    line = f"{choice.backend} {choice.precision}, {in_words(parity)}"
     return Selection(engine, parity, f"{line}, from the cache of an earlier measurement")
 
 
@@ -173,7 +185,7 @@ def _has_long_rivals(question: _Question, known: Choice, groups: Sequence[Sequen
     return bool(others) and question.is_long(known.megapixels_per_second)
 
 
-def _conclude(benchmark: Benchmark, backend: str, say: Callable[[str], None]) -> Selection:
+def _conclude(benchmark: Benchmark, say: Callable[[str], None], *, say_choice: bool) -> Selection:
     """Turn the benchmark into a selection, and report it.
 
     Raises:
@@ -185,12 +197,12 @@ def _conclude(benchmark: Benchmark, backend: str, say: Callable[[str], None]) ->
     for line in benchmark.remarks:
         say(line)
     engine, best = benchmark.best
-    summary = f"{best}, {psnr_in_words(best.parity)} from fp32, {best.megapixels_per_second:.3f} MP/s in"
+    summary = f"{best}, {in_words(best.parity)}, {best.megapixels_per_second:.3f} MP/s in"
     others = [item for item in benchmark.measured if item is not best and not item.remark]
     if others:
         speeds = ", ".join(f"{item} {item.megapixels_per_second:.3f}" for item in others)
         summary = f"{summary} (fastest of {1 + len(others)}: {speeds})"
-    if backend == "auto":
+    if say_choice:
         say(f"chose {summary}")
     return Selection(engine, best.parity, summary, tuple(benchmark.measured))
 
