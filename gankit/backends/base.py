@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
+from gankit_export.precisions import Precision
 from torch import Tensor, nn
 
 from gankit.backends.cuda.kernels import wanted
 from gankit.errors import BackendError
-from gankit.models.facts import Facts, Precision
+from gankit.models.facts import Facts
 
 __all__ = ["Backend", "Engine", "EngineMemoryError", "Precision", "Request", "Wants", "memory_errors"]
 

@@ -153,10 +153,9 @@ class Engines:
         A network that can be cut into tiles needs no other stage, and an engine that streams takes any image.
         """
         from gankit.pipeline.memory import available_memory
-        from gankit.pipeline.processor import uncut
 
         engine = stage.engine
-        if not uncut(stage.facts) or engine.wants == "images" or engine.device != "cpu":
+        if stage.facts.tileable or engine.wants == "images" or engine.device != "cpu":
             return stage
         from gankit.pipeline.low_memory import Footprint, layerwise
 
@@ -210,7 +209,7 @@ class Engines:
     def _start(self, began: float, backend: str, precision: str, device: str, job_pixels: int | None = None) -> _Ready:
         from gankit.backends.choice.select import select
         from gankit.models.receptive_field import halo
-        from gankit.pipeline.processor import Stage, uncut
+        from gankit.pipeline.processor import Stage
         from gankit.pipeline.translation import TranslationStage
 
         assert self._loaded is not None
@@ -225,7 +224,7 @@ class Engines:
         )
         facts = self._loaded.facts
         # A norm over the whole image has no halo: such images are never cut.
-        reach = 0 if uncut(facts) else halo(self._loaded.generator)
+        reach = halo(self._loaded.generator) if facts.tileable else 0
         kind = TranslationStage if facts.task == "translate" else Stage
         stage = kind(selection.engine, facts, reach, self.tile, self.batch)
         self._check_tile(stage)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from gankit_export.precisions import PRECISIONS
 
 from gankit import backends, models
 from gankit.errors import NotFiniteError, UsageError
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from gankit.models import Facts
     from gankit.pipeline.latent_engines import LatentEngine
 
-Precision = Literal["fp32", "bf16", "fp16"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
 Classes = int | Sequence[int] | None
 _SEEDS = 1 << 64
 _FEWEST_STEPS = 2

@@ -54,7 +54,7 @@ def test_a_module_that_takes_and_gives_images_is_used_itself(odd):
     torch.testing.assert_close(loaded.generator(IMAGE).clamp(0, 1), images(descriptor), atol=1e-6, rtol=0)
     facts = loaded.facts
     assert (facts.name, facts.task, facts.scale, facts.channels) == ("spandrel-Odd-Net-", "upscale", 2, 3)
-    assert (facts.multiple, facts.minimum, facts.norm, dict(facts.options)) == (2, 8, "instance", {})
+    assert (facts.multiple, facts.minimum, facts.tileable, dict(facts.options)) == (2, 8, False, {})
     assert facts.precisions == ("fp32", "bf16")
     assert all(isinstance(value, torch.Tensor) for value in seen[0].values())  # no wrapper, no file
 

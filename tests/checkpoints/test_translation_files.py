@@ -92,7 +92,7 @@ def test_unet(tmp_path, norm, downs, channels):
     assert (loaded.facts.name, options["downs"], options["channels"]) == ("pix2pix", downs, 4)
     assert options["norm"] == ("batch" if norm is nn.BatchNorm2d else "instance")
     assert (loaded.facts.channels, loaded.facts.out_channels) == (channels, 4 - channels)
-    assert (loaded.facts.multiple, loaded.facts.norm) == (2**downs, "instance")
+    assert (loaded.facts.multiple, loaded.facts.tileable) == (2**downs, False)
     x = image(2**downs, 2 ** (downs + 1), channels)
     theirs.train()  # as the paper runs it
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_unet_on_running_statistics():
 def test_animegan(tmp_path):
     theirs = shake(AnimeGAN()).eval()
     loaded = opened(tmp_path, theirs)
-    assert (loaded.facts.name, loaded.facts.multiple, loaded.facts.norm) == ("animegan", 4, "instance")
+    assert (loaded.facts.name, loaded.facts.multiple, loaded.facts.tileable) == ("animegan", 4, False)
     assert loaded.facts.options["align_corners"] is True
     x = image()
     unaligned = build("animegan", {"channels": 4, "align_corners": False}).eval()
