@@ -46,7 +46,7 @@ def model_option(command: Command) -> Command:
         type=_Pair(),
         multiple=True,
         callback=_merged,
-        help="Set an option of the model that the weights file does not record, such as activation=leaky. VALUE is JSON "
-        "or a word. `gankit models NAME` lists the options of a model. Can be repeated.",
+        help="Set an option of the model that the weights file does not record, such as activation=leaky. VALUE is a "
+        "word or JSON. `gankit models NAME` lists the options of a model. Can be repeated.",
     )
     return decorate(command)

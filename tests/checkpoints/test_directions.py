@@ -45,7 +45,7 @@ def test_two_files_beside_each_other(tmp_path):
     first, second = tmp_path / "latest_net_G_A.pth", tmp_path / "latest_net_G_B.pth"
     torch.save(FORWARD, first)
     assert file_for(first, "AtoB") == first
-    with pytest.raises(CheckpointError, match=r"latest_net_G_A.pth: holds the other direction, .* no latest_net_G_B.pth"):
+    with pytest.raises(CheckpointError, match=r"G_A.pth: holds the other direction, .* no latest_net_G_B.pth"):
         read(first, "BtoA")
     torch.save(BACKWARD, second)
     for given in (first, second):

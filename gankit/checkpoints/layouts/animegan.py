@@ -10,7 +10,7 @@ from gankit.checkpoints.layouts.base import Match, count, dims
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Recognised by ``block_a.0.1`` and ``out_layer.0``; values are RGB in [-1, 1] on both sides, as ours.
+    """Recognised by ``block_a.0.1`` and ``out_layer.0``; values are RGB in [-1, 1] on both sides.
 
     No key records how the upsampling places its pixels; it is that of the torch.hub entry.
     """

@@ -19,7 +19,7 @@ _BLOCK = re.compile(r"model\.(\d+)\.conv_block\.(\d+)\.(conv\.\d\.)?(?:weight|bi
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Recognised by a 7×7 ``model.1`` and by ``conv_block``; values are RGB in [-1, 1] on both sides, as ours."""
+    """Recognised by a 7×7 ``model.1`` and by ``conv_block``; values are RGB in [-1, 1] on both sides."""
     first = dims(state, "model.1.weight")
     found = [(hit, value.ndim) for name, value in state.items() if (hit := _BLOCK.fullmatch(name))]
     if len(first) != 4 or first[2:] != (7, 7) or not found:

@@ -13,7 +13,7 @@ _OUTER, _FIRST, _NEXT = "model.model", "model.model.1.model.", ".3.model"
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Recognised by the 4×4 ``model.model.0`` and the level inside it; values are RGB in [-1, 1] on both sides, as ours.
+    """Recognised by the 4×4 ``model.model.0`` and the level inside it; values are RGB in [-1, 1] on both sides.
 
     A BatchNorm uses the image's own statistics, as in the paper; with ``norm="eval"`` it uses the running ones.
     """
