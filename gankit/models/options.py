@@ -70,7 +70,7 @@ class ModelOptions(ABC):
     def __post_init__(self) -> None:
         for item in fields(self):
             value = item.metadata["rule"].require(item.name, getattr(self, item.name))
-            object.__setattr__(self, item.name, value)  # frozen, but not yet in anybody's hands
+            object.__setattr__(self, item.name, value)  # the instance is frozen, but still being made
         self.check()
 
     def check(self) -> None:  # noqa: B027 - most models have nothing to check
