@@ -7,12 +7,12 @@ parameters are cast, and whatever computes statistics keeps float32 inside and s
 from __future__ import annotations
 
 import copy
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-Precision = Literal["fp32", "bf16", "fp16"]
+from gankit_export.precisions import Precision as Precision
+
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _NORMS = (

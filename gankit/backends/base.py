@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
+from gankit_export.precisions import Precision
 from torch import Tensor, nn
 
 from gankit.backends.cuda.kernels import wanted
 from gankit.errors import BackendError
-from gankit.models.facts import Facts, Precision, Task
+from gankit.models.facts import Facts, Task
 
 __all__ = ["DYNAMIC", "Backend", "Engine", "EngineMemoryError", "EngineSpec", "Precision", "Shapes", "memory_errors"]
 

@@ -1,4 +1,4 @@
-"""Any weights file -> recognised architecture + state dict. Safe loading only: weights are data, never code."""
+"""Any weights file -> a recognised architecture and its state dict. Loading is safe: weights are data, never code."""
 
 from gankit.checkpoints.files import Stored, read
 from gankit.checkpoints.layouts import Match, recognise

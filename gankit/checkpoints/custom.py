@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from gankit_export.rewrites import trace
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from gankit.checkpoints.fingerprint import module_sha256
 from gankit.checkpoints.types import Loaded
 from gankit.errors import UsageError
-from gankit.models.facts import Facts
+from gankit.models.facts import Facts, Task
 from gankit.models.receptive_field import halo
 from gankit.models.sampling import latents
 
@@ -22,33 +23,46 @@ _SIDES = (48, 72)  # of the trial image, before they are rounded up to the multi
 _WHOLE_IMAGE = (nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.AdaptiveAvgPool2d, nn.Linear)
 
 
-def from_module(module: nn.Module, facts: Facts, *, scale: int | None = None) -> Loaded:
+def from_module(
+    module: nn.Module, task: Task, facts: Facts | None = None, stated: Mapping[str, Any] | None = None
+) -> Loaded:
     """Take a module as a model.
 
     The module is copied, put into eval mode and fp32 on the CPU, and run once on small inputs: what it makes of them
     must agree with what is stated, and what is not stated is read off.
 
     Args:
-        module: takes (N, C, H, W) in ``facts.value_range`` and returns the same, ``scale`` times as large; or takes
-            latents (N, latent), and classes (N,) where ``facts.classes`` says so, and returns images.
-        facts: task and value range, and what else is known. ``tileable=None`` traces the receptive field.
-        scale: output side over input side, as the user stated it; ``None`` to read it off.
+        module: takes (N, C, H, W) in its value range and returns the same, ``scale`` times as large; or takes latents
+            (N, latent), and classes (N,) where it has some, and returns images.
+        task: what it does.
+        facts: all of them; ``None`` where ``stated`` has some. ``tileable=None`` traces the receptive field.
+        stated: fields of :class:`~gankit.models.facts.Facts`, ``value_range`` among them.
 
     Returns:
         The model, with complete facts.
 
     Raises:
-        UsageError: the module does not run on what is stated, returns another shape, or its receptive field can be
-            neither traced nor is stated.
+        UsageError: a fact is out of its range, the module does not run on what is stated, returns another shape, or its
+            receptive field can be neither traced nor is stated.
     """
+    given = dict(stated or {})
+    if facts is None and "value_range" not in given:
+        raise UsageError(
+            f"state the value_range of {_name(module)}: the values of a black and a white pixel, such as (0, 1)"
+        )
     try:
         generator = copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
     except Exception as error:
         raise UsageError(f"{_name(module)} cannot be copied: {_first_line(error)}") from error
-    if facts.name == "custom":
-        facts = replace(facts, name=_name(module))
-    facts = _of_latents(generator, facts) if facts.task == "generate" else _of_images(generator, facts, scale)
-    return Loaded(generator, facts, module_sha256(generator), Path(_name(module)))
+    try:
+        if task == "generate":
+            facts = _of_latents(generator, facts, given)
+        else:
+            start = facts or Facts(task=task, name=_name(module), **{"scale": 1, **given})
+            facts = _of_images(generator, start, start.scale if facts or "scale" in given else None)
+    except ValueError as error:
+        raise UsageError(f"{_name(module)}: {error}") from error
+    return Loaded(generator, facts, module_sha256(generator), Path(facts.name))
 
 
 def _of_images(generator: nn.Module, facts: Facts, scale: int | None) -> Facts:
@@ -58,7 +72,7 @@ def _of_images(generator: nn.Module, facts: Facts, scale: int | None) -> Facts:
     found = scale
     for sides in ((height, width), (height + step, width + 2 * step)):
         given = torch.full((1, facts.channels, *sides), sum(facts.value_range) / 2)
-        made = _run(generator, facts, (given,))
+        made = _run(generator, facts.name, (given,), "channels=, multiple= or minimum=")
         shapes.append(tuple(made.shape))
         if found is None:
             found = made.shape[2] // sides[0]
@@ -71,16 +85,16 @@ def _of_images(generator: nn.Module, facts: Facts, scale: int | None) -> Facts:
                 "multiple= if its input sides must be a multiple"
             )
     channels = shapes[0][1]
+    if facts.task == "translate" and found != 1:
+        raise UsageError(f"{facts.name} changes the size by {found}: use Upscaler")
     facts = replace(facts, scale=found or 1, out_channels=None if channels == facts.channels else channels)
-    if facts.task == "translate" and facts.scale != 1:
-        raise UsageError(f"{facts.name} changes the size by {facts.scale}: use Upscaler")
     return _with_reach(generator, facts)
 
 
 def _with_reach(generator: nn.Module, facts: Facts) -> Facts:
     """Tileable and halo: as stated, or from the traced receptive field."""
     if facts.tileable is False:
-        return replace(facts, halo=None)
+        return facts
     if facts.halo is not None:
         return replace(facts, tileable=True)
     try:
@@ -103,30 +117,37 @@ def _needs_whole_image(generator: nn.Module) -> bool:
     return any(isinstance(item, _WHOLE_IMAGE) for item in traced.modules())
 
 
-def _of_latents(generator: nn.Module, facts: Facts) -> Facts:
-    if facts.latent < 1:
-        raise UsageError(f"{facts.name}: state latent=, the numbers in one latent")
-    given: tuple[Tensor, ...] = (torch.from_numpy(latents(0, range(2), facts.latent)),)
-    if facts.classes:
-        given = (*given, torch.arange(2) % facts.classes)
-    made = _run(generator, facts, given)
+def _of_latents(generator: nn.Module, facts: Facts | None, stated: Mapping[str, Any]) -> Facts:
+    size = facts.latent if facts else stated.get("latent", 0)
+    classes = facts.classes if facts else stated.get("classes", 0)
+    name = facts.name if facts else _name(generator)
+    if type(size) is not int or size < 1:
+        raise UsageError(f"{name}: state latent=, the numbers in one latent")
+    given: tuple[Tensor, ...] = (torch.from_numpy(latents(0, range(2), size)),)
+    if classes:
+        given = (*given, torch.arange(2) % classes)
+    made = _run(generator, name, given, "latent= and classes=")
     count, channels, height, width = made.shape
     if count != 2 or channels not in (1, 3):
-        raise UsageError(f"{facts.name} makes {tuple(made.shape)} of 2 latents; images are (2, 1 or 3, H, W)")
-    return replace(facts, channels=channels, output_size=(height, width))
+        raise UsageError(f"{name} makes {tuple(made.shape)} of 2 latents; images are (2, 1 or 3, H, W)")
+    seen: dict[str, Any] = {"channels": channels, "output_size": (height, width)}
+    if facts is None:
+        return Facts(task="generate", name=name, **{**stated, **seen})
+    if (facts.channels, facts.output_size) != (channels, (height, width)):
+        raise UsageError(f"{name} makes {channels}×{height}×{width}, which is not what its facts say")
+    return facts
 
 
-def _run(generator: nn.Module, facts: Facts, inputs: Sequence[Tensor]) -> Tensor:
+def _run(generator: nn.Module, name: str, inputs: Sequence[Tensor], hint: str) -> Tensor:
     shapes = " and ".join(str(tuple(item.shape)) for item in inputs)
     try:
         with torch.inference_mode():
             made = generator(*inputs)
     except Exception as error:  # whatever a module raises
-        hint = "latent= and classes=" if facts.task == "generate" else "channels=, multiple= or minimum="
-        raise UsageError(f"{facts.name} does not run on {shapes}: {_first_line(error)}; state {hint}") from error
+        raise UsageError(f"{name} does not run on {shapes}: {_first_line(error)}; state {hint}") from error
     if not isinstance(made, Tensor) or made.ndim != 4 or not made.is_floating_point():
         what = f"{made.dtype} {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
-        raise UsageError(f"{facts.name} returns {what} for {shapes}; it must return one (N, C, H, W) float tensor")
+        raise UsageError(f"{name} returns {what} for {shapes}; it must return one (N, C, H, W) float tensor")
     return made
 
 

@@ -1,4 +1,4 @@
-"""Which of a pair's two generators: CycleGAN and its kin train one from A to B and one from B to A together."""
+"""Which generator of a pair to read: CycleGAN and its kin train one from A to B and one from B to A together."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from gankit.errors import CheckpointError
 from gankit.models.facts import Direction
 
-# What the two are called as keys and prefixes, in lower case and without underscores: netG_A, G_A2B, genA2B, …
-# As in the paper G_A is the generator that takes images of A.
+# The names of the two as keys and prefixes, in lower case and without underscores: netG_A, G_A2B, genA2B, …
+# As in the paper, G_A is the generator that takes images of A.
 _STEMS = ("netg", "g", "gen", "generator")
 _NAMES: Mapping[Direction, frozenset[str]] = {
     "AtoB": frozenset(stem + end for stem in _STEMS for end in ("a", "ab", "a2b")),
@@ -21,15 +21,15 @@ _SIDE: Mapping[Direction, str] = {"AtoB": "A", "BtoA": "B"}
 
 
 def pick(path: Path, found: Mapping[str, object], direction: Direction | None) -> Mapping[str, object]:
-    """The part of a checkpoint that belongs to one direction; all of it where it holds no pair.
+    """The part of a checkpoint that belongs to one direction; the whole checkpoint where it holds no pair.
 
     Args:
         path: for messages.
         found: what the file holds: dictionaries of tensors by key, or tensors by dotted name.
-        direction: which one, or ``None`` where the user gave none.
+        direction: the one to read, or ``None`` where the user gave none.
 
     Raises:
-        CheckpointError: both directions are there and none was asked for, or the other one was.
+        CheckpointError: the checkpoint holds both directions and none was asked for, or only the other one.
     """
     sides: dict[Direction, dict[str, object]] = {"AtoB": {}, "BtoA": {}}
     for key, value in found.items():
@@ -45,12 +45,12 @@ def pick(path: Path, found: Mapping[str, object], direction: Direction | None) -
             raise CheckpointError(f"{path}: holds the generators of both directions: give --direction AtoB or BtoA")
         direction = held[0]
     if direction not in held:
-        raise CheckpointError(f"{path}: holds the direction {held[0]} only: leave --direction out")
+        raise CheckpointError(f"{path}: holds the direction {held[0]} only: omit --direction")
     return sides[direction]
 
 
 def holds_direction(path: Path) -> bool:
-    """Whether a file's name says that it is one of a pair."""
+    """Whether the name of a file says that it is one of a pair."""
     return _FILE.match(path.name) is not None
 
 
@@ -58,17 +58,17 @@ def file_for(path: Path, direction: Direction) -> Path:
     """The file of that direction, where a pair is kept in two files ``…_G_A`` and ``…_G_B``.
 
     Raises:
-        CheckpointError: the file's name says that it is the other direction, and the one asked for is not beside it;
-            or the name says nothing.
+        CheckpointError: the name of the file says that it is the other direction, and the one asked for is not beside
+            it; or the name says nothing.
     """
     named = _FILE.match(path.name)
     if named is None:
         raise CheckpointError(
-            f"{path}: holds one generator, and neither its keys nor its name tell the direction: leave --direction out"
+            f"{path}: holds one generator, and neither its keys nor its name show the direction: omit --direction"
         )
     wanted = path.with_name(f"{named[1]}{_SIDE[direction]}{named[3] or ''}")
     if wanted != path and not wanted.is_file():
-        raise CheckpointError(f"{path}: is the other direction, and there is no {wanted.name} beside it")
+        raise CheckpointError(f"{path}: holds the other direction, and there is no {wanted.name} beside it")
     return wanted
 
 

@@ -1,4 +1,4 @@
-"""A weights file of any format -> its tensors by name. Nothing in the file is ever run."""
+"""A weights file of any format -> its tensors by name. No code in the file is ever run."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from gankit.checkpoints.directions import file_for, holds_pair, pick
 from gankit.errors import CheckpointError
 from gankit.models.facts import Direction
 
-_LARGEST = 4 << 30  # bytes; no generator comes near, and the file is read into memory
+_LARGEST = 4 << 30  # bytes; far above any generator, and the file is read into memory
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _WRAPPERS = ("params_ema", "ema_state_dict", "g_ema", "params", "state_dict", "generator", "model", "net", "weights")
 _PREFIXES = ("module.", "_orig_mod.", "netG.", "generator.")
-_STATE_DICT_ONLY = "save its weights alone: torch.save(module.state_dict(), FILE)"
+_STATE_DICT_ONLY = "save its weights only: torch.save(module.state_dict(), FILE)"
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Stored:
     """What a weights file holds.
 
     Attributes:
-        tensors: by name, wrappers and prefixes taken off; dtypes as stored; on the CPU.
-        metadata: of a safetensors file, else empty.
+        tensors: by name, without wrappers and prefixes; dtypes as stored; on the CPU.
+        metadata: of a safetensors file; empty for other files.
         sha256: of the file, hexadecimal.
-        path: of the file that was read, which a direction may have chosen; ``None`` for tensors from elsewhere.
+        path: of the file that was read, which a direction may have selected; ``None`` for tensors from elsewhere.
     """
 
     tensors: Mapping[str, Tensor]
@@ -47,19 +47,19 @@ class Stored:
 
 
 def read(path: Path, direction: Direction | None = None) -> Stored:
-    """Read a ``.safetensors`` file or a PyTorch one (zip or older pickle), recognised by content, not by name.
+    """Read a ``.safetensors`` file or a PyTorch one (zip or older pickle), recognised by its content, not by its name.
 
     Args:
-        path: the weights file. PyTorch files go through ``torch.load(weights_only=True)`` and nothing else.
-        direction: of a pair of generators, the one to read; in two files, the one of this name or that beside it.
+        path: the weights file. PyTorch files are read by ``torch.load(weights_only=True)`` only.
+        direction: which generator of a pair to read; for a pair in two files, this file or the one beside it.
 
     Raises:
-        CheckpointError: the file is missing, empty, truncated, no weights file, or wants code to be run.
+        CheckpointError: the file is missing, empty, truncated or no weights file, or loading it would run code.
     """
     data = _bytes(path)
     metadata: dict[str, str] = {}
     found: Mapping[str, object]
-    # safetensors first: its header's length comes first, whose lowest byte may be the one that begins a pickle
+    # safetensors first: it begins with the length of its header, whose lowest byte may be the one that begins a pickle
     if _is_safetensors(data) or (path.suffix == ".safetensors" and not data.startswith((_ZIP, _PICKLE))):
         found, metadata = _read_safetensors(path, data)
     elif data.startswith((_ZIP, _PICKLE)):
@@ -81,12 +81,12 @@ def read(path: Path, direction: Direction | None = None) -> Stored:
 
 
 def _is_safetensors(data: bytes) -> bool:
-    """Whether a length and as much of a JSON header come first."""
+    """Whether the file begins with a length and a JSON header of at least that length."""
     return data[8:9] == b"{" and 2 <= int.from_bytes(data[:8], "little") <= len(data) - 8
 
 
 def unwrap(found: Mapping[str, object]) -> Mapping[str, object]:
-    """The state dict inside the dictionaries that training scripts wrap around it; averaged weights first."""
+    """The state dict inside the dictionaries that training scripts wrap around it; averaged weights are preferred."""
     for _ in range(4):
         inner = next((found[key] for key in _WRAPPERS if isinstance(found.get(key), Mapping)), None)
         if inner is None:
@@ -96,7 +96,7 @@ def unwrap(found: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def strip_prefixes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take off what wrappers (DataParallel, torch.compile, a GAN of two networks) put before the names.
+    """Remove the prefixes that wrappers (DataParallel, torch.compile, a GAN of two networks) add to the names.
 
     Where only some names have the prefix of a generator, the others belong to other networks and are dropped.
     """
@@ -112,9 +112,9 @@ def strip_prefixes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _bytes(path: Path) -> bytes:
-    """The whole file, so that the checksum is of the very bytes that are used."""
+    """The whole file, so that the checksum is that of the bytes that are used."""
     try:
-        status = path.stat()  # once: exists() and its kin say no, or raise, where a folder on the way is locked
+        status = path.stat()  # once: exists() and its kin return False, or raise, where a folder above it is locked
         if stat.S_ISDIR(status.st_mode):
             raise CheckpointError(f"{path}: is a folder: give the weights file in it")
         if not stat.S_ISREG(status.st_mode):
@@ -124,7 +124,7 @@ def _bytes(path: Path) -> bytes:
         if status.st_size > _LARGEST:
             raise CheckpointError(f"{path}: {status.st_size / 1e9:.1f} GB is too large for a generator's weights")
         return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for a name that none can have
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError for a name that no file can have
         raise CheckpointError(f"{path}: no such file") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -143,9 +143,9 @@ def _read_safetensors(path: Path, data: bytes) -> tuple[dict[str, Tensor], dict[
 def _read_torch(path: Path, data: bytes) -> Mapping[str, object]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old storage classes; the reader of one line can do nothing about them
+            warnings.simplefilter("ignore")  # about old storage classes; the user can do nothing about them
             found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever a broken pickle or zip leads to
+    except Exception as error:  # a broken pickle or zip makes torch raise errors of many types
         raise CheckpointError(f"{path}: {_why(str(error))}") from error
     if not isinstance(found, Mapping):
         raise CheckpointError(f"{path}: holds a {type(found).__name__}, not a state dict: {_STATE_DICT_ONLY}")
@@ -153,7 +153,7 @@ def _read_torch(path: Path, data: bytes) -> Mapping[str, object]:
 
 
 def _why(message: str) -> str:
-    """One line for what ``torch.load`` says in many."""
+    """The error of ``torch.load``, which has many lines, in one."""
     if "TorchScript" in message:
         return f"a TorchScript archive, which holds code, not weights: {_STATE_DICT_ONLY}"
     named = re.search(r"GLOBAL ([\w.]+)", message)

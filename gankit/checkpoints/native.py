@@ -1,4 +1,4 @@
-"""gankit's own weights files: safetensors with the model's name and options in the metadata."""
+"""gankit's own weights files: safetensors with the name and the options of the model in the metadata."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def save(
     dtype: torch.dtype = torch.float16,
     metadata: Mapping[str, str] | None = None,
 ) -> str:
-    """Write a generator's weights; the file appears whole or not at all, and equal weights make equal files.
+    """Write the weights of a generator. The file appears whole or not at all, and equal weights give equal files.
 
     Args:
-        path: the file to write; replaced if there.
+        path: the file to write; an existing one is replaced.
         generator_state: ``generator.state_dict()``, any dtype, device and memory format.
         model: registry name.
-        options: what builds the generator again, ``facts.options``.
+        options: the options that build the generator again, ``facts.options``.
         dtype: of kernels and matrices. Tensors with one dimension (normalisations, biases, slopes) stay float32:
-            they are tiny, and a running variance can leave fp16's range. So does a tensor that would overflow.
+            they are tiny, and a running variance can exceed the range of fp16. So does any tensor that would overflow.
         metadata: more entries for the file's header.
 
     Returns:
@@ -61,10 +61,10 @@ def save(
 
 
 def declared(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Match | None:
-    """What the header of our own file says it is; ``None`` for a file that is not ours.
+    """The model and the options in the header of gankit's own file; ``None`` for any other file.
 
     Raises:
-        CheckpointError: the header is ours but makes no sense.
+        CheckpointError: the header is gankit's, but damaged.
     """
     if metadata.get("format") != FORMAT:
         return None
@@ -91,7 +91,7 @@ def _stored(path: Path, name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _ordered(data: bytes) -> bytes:
-    """The same safetensors file with sorted metadata: the library writes them in an order that changes by the call."""
+    """The same safetensors file with sorted metadata: the library writes them in an order that varies between calls."""
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
     text = json.dumps(header | {"__metadata__": dict(sorted(header["__metadata__"].items()))}).encode()

@@ -39,22 +39,23 @@ def open_model(
     """Load a generator.
 
     Args:
-        name_or_path: a registry name, for the weights that ship with gankit, or a weights file: our own, one of the
-            layouts in ``checkpoints/layouts``, or an upscaler that an installed spandrel knows.
-        direction: of CycleGAN's two generators, the one from A to B or from B to A. The keys of a file that holds both
-            say which is which, or the names of two files (``…_G_A.pth`` and ``…_G_B.pth``), either of which may be
-            given.
-        norm: what a BatchNorm goes by: ``"instance"``, the image's own statistics, or ``"eval"``, the running ones;
+        name_or_path: the name of weights that ship with gankit, or a weights file: gankit's own, one with a layout in
+            ``checkpoints/layouts``, or an upscaler that an installed spandrel knows.
+        direction: which of CycleGAN's two generators to load, the one from A to B or from B to A. They are told apart
+            by the keys of a file that holds both, or by the names of two files (``…_G_A.pth`` and ``…_G_B.pth``), of
+            which either may be given.
+        norm: statistics that a BatchNorm uses: ``"instance"``, the image's own, or ``"eval"``, the running ones;
             ``None`` for the model's default, which is its paper's.
-        options: of the model, in place of those that were recognised from the keys: what no key holds, such as the
-            ``activation`` of an ``srvgg`` or the ``bn_eps`` of an ``srgan``.
+        options: of the model, in place of those that were recognised from the keys. They are for what no key records,
+            such as the ``activation`` of an ``srvgg`` or the ``bn_eps`` of an ``srgan``;
+            :func:`gankit.models.known_options` has their names.
 
     Returns:
         The generator in fp32 and eval mode, on the CPU, with its facts and the file's sha256.
 
     Raises:
-        UsageError: neither a registry name nor a file.
-        CheckpointError: the file is missing, broken, unsafe or of an unknown architecture.
+        UsageError: there are no weights of this name, and no such file.
+        CheckpointError: the file is missing, broken, unsafe or of an unknown architecture, or does not fit an option.
     """
     if isinstance(name_or_path, str) and models.is_known(name_or_path):
         return _open_shipped(name_or_path, direction, norm, options)
@@ -70,7 +71,7 @@ def _open_shipped(
 ) -> Loaded:
     path = weights_path(name)
     if direction is not None and not holds_direction(path):
-        raise UsageError(f"'{name}' has one direction: leave --direction out")
+        raise UsageError(f"'{name}' has one direction only: omit --direction")
     if not path.is_file():
         raise CheckpointError(
             f"{path}: the weights of '{name}' are not installed: reinstall gankit, or give a weights file"
@@ -94,10 +95,10 @@ def _open_file(
             found = found or recognise(stored.tensors)
         except CheckpointError as unknown:
             if norm is not None or options:
-                raise CheckpointError(f"{unknown}; --norm and --model-option are for these alone") from unknown
+                raise CheckpointError(f"{unknown}; --norm and --model-option work with these only") from unknown
             return open_with_spandrel(path, stored, unknown)
         if norm is not None and norm != (options or {}).get("norm_at_test", norm):
-            raise UsageError(f"--norm {norm} and --model-option norm_at_test contradict each other: give one")
+            raise UsageError(f"--norm {norm} and --model-option norm_at_test contradict each other: give one of them")
         found = _with_norm(_with_options(found, options or {}), norm)
         facts = models.facts(found.model, found.options)
         with torch.device("meta"):  # shapes first: no memory, no random numbers
@@ -112,25 +113,20 @@ def _with_options(found: Match, options: Mapping[str, Any]) -> Match:
     """The same weights in a generator with other options.
 
     Raises:
-        UsageError: one that the model has not, or not with this value; the line has those that it has.
+        UsageError: the model has no such option, or the option has a value that is not allowed.
     """
     if not options:
         return found
-    known = models.known_options(found.model)
-    hint = f"the options of '{found.model}' are {', '.join(known)}"
-    for name in options:
-        if name not in known:
-            raise UsageError(f"'{found.model}' has no option '{name}': {hint}")
     chosen = {**found.options, **options}
     try:
-        for name, value in options.items():
-            if type(known[name]) is float and type(value) is int:  # 1 is as good as 1.0
-                chosen[name] = float(value)
         facts = models.facts(found.model, chosen)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UsageError(f"{error}: {hint}") from error
+    except ValueError as error:
+        raise UsageError(f"{error} ('gankit models {found.model}' lists the options)") from error
+    except TypeError as error:
+        raise UsageError(str(error)) from error
     state = found.state
-    if "values_in" in known and options.keys() & {"values_in", "output"}:  # constants of their layers come with them
+    if "values_in" in models.known_options(found.model) and options.keys() & {"values_in", "output"}:
+        # the constants of the layers at the ends are weights, and follow the options
         state = {name: value for name, value in state.items() if not name.startswith(("entrance.", "exit."))}
         ends = facts.options.get("values_in", "unit"), facts.options.get("output", "linear")
         state = with_values(state, facts.channels, *ends)
@@ -138,14 +134,14 @@ def _with_options(found: Match, options: Mapping[str, Any]) -> Match:
 
 
 def _with_norm(found: Match, norm: AtTest | None) -> Match:
-    """The same weights in a generator whose BatchNorms go by other statistics."""
+    """The same weights in a generator whose BatchNorms use other statistics."""
     if norm is None:
         return found
     options = dict(models.facts(found.model, found.options).options)
     if options.get("norm") != "batch" or "norm_at_test" not in options:
-        raise UsageError(f"'{found.model}' has no BatchNorm that runs at test time: leave --norm out")
+        raise UsageError(f"'{found.model}' has no BatchNorm in the network that runs: omit --norm")
     if norm == "eval" and not any(name.endswith(".running_mean") for name in found.state):
-        raise UsageError("holds no running statistics of its BatchNorms: leave --norm eval out")
+        raise UsageError("the file holds no running statistics for the BatchNorms: omit --norm eval")
     return replace(found, options={**options, "norm_at_test": norm})
 
 
@@ -165,7 +161,7 @@ def _fill(path: Path, generator: nn.Module, found: Match) -> None:
 
 
 def _idle(name: str, wanted: Mapping[str, Tensor]) -> bool:
-    """Whether a weight is a running statistic of a layer that goes by the image's own."""
+    """Whether a weight is a running statistic of a layer that uses the image's own statistics."""
     layer, _, last = name.rpartition(".")
     return last in ("running_mean", "running_var") and f"{layer}.weight" in wanted
 

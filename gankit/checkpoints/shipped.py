@@ -1,4 +1,4 @@
-"""The weights that ship with the package, and their cards."""
+"""The trained weights that ship with gankit, and their cards."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gankit.weights import TRAINED
 
 
 def weights_path(name: str) -> Path:
-    """Where the weights of a name are installed; of a pair, those from A to B.
+    """The path of the weights of a name; of a pair, those from A to B.
 
     Raises:
-        UsageError: neither a model nor weights have that name.
+        UsageError: neither a model nor weights have this name.
         CheckpointError: no weights ship for that model.
     """
     if name not in TRAINED:
@@ -28,7 +28,7 @@ def weights_path(name: str) -> Path:
 
 
 def installed(file: str) -> Path:
-    """Where a file of weights is installed, there or not.
+    """The path at which a file of weights is installed, whether it exists or not.
 
     Args:
         file: its name without the suffix.
@@ -37,20 +37,20 @@ def installed(file: str) -> Path:
 
 
 def card(name: str) -> dict[str, Any]:
-    """What is known of shipped weights: ``sha256``, data, recipe, steps, figures. Of a pair, those from A to B.
+    """The card of shipped weights: ``sha256``, data, recipe, steps, figures. Of a pair, the card from A to B.
 
     Raises:
         UsageError: unknown name.
-        CheckpointError: no weights ship, or the card is not installed or is damaged.
+        CheckpointError: no weights of this name ship, or the card is not installed or is damaged.
     """
     return card_of(weights_path(name))
 
 
 def card_of(path: Path) -> dict[str, Any]:
-    """The card beside shipped weights.
+    """The card beside a file of shipped weights.
 
     Raises:
-        CheckpointError: it is not installed or is damaged.
+        CheckpointError: the card is not installed or is damaged.
     """
     path = path.with_suffix(".json")
     try:

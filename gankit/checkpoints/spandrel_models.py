@@ -1,8 +1,8 @@
 """Upscalers and restorers of other architectures, through spandrel where it is installed.
 
-spandrel (chaiNNer-org, MIT licence) tells some fifty architectures by their keys. Of it gankit uses
-``ModelLoader.load_from_state_dict`` on tensors that were read safely, the descriptor that this gives, with its module
-and its size rules, and nothing else: it reads no file, and its images go through gankit's own pipeline.
+spandrel (chaiNNer-org, MIT licence) recognises some fifty architectures by their keys. gankit calls its
+``ModelLoader.load_from_state_dict`` with tensors that were read safely, and uses the descriptor that this returns, with
+its module and its size requirements. spandrel reads no file, and the images go through gankit's own pipeline.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from gankit_export.precisions import Precision
 from torch import Tensor, nn
 
 from gankit.checkpoints.files import Stored
 from gankit.checkpoints.types import Loaded
 from gankit.errors import CheckpointError
-from gankit.models.facts import Facts, Precision
+from gankit.models.facts import Facts
 
 _PURPOSES = ("SR", "Restoration")
 _PROBE = 32  # side of the image on which a module is compared with its descriptor
@@ -26,11 +27,11 @@ _LEAST_TILE = 128  # engines are measured on tiles that are at least as large
 
 
 class Described(nn.Module):
-    """A module behind its descriptor, which pads the image, prepares it and picks the result.
+    """A module that is called through its descriptor, which pads the image, prepares it and selects the result.
 
     Args:
-        descriptor: spandrel's ``ImageModelDescriptor``. Its module is also one of this one's, so that a copy, a cast or
-            a move of this reaches the module that the descriptor calls.
+        descriptor: spandrel's ``ImageModelDescriptor``. Its module is also a submodule of this one, so that copying,
+            casting or moving this module reaches the module that the descriptor calls.
     """
 
     def __init__(self, descriptor: Any) -> None:
@@ -39,23 +40,23 @@ class Described(nn.Module):
         self._descriptor = descriptor
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, C, scale·H, scale·W) in [0, 1], image by image, as it is documented."""
+        """(N, C, H, W) in [0, 1] -> (N, C, scale·H, scale·W) in [0, 1]; one image at a time, as spandrel documents."""
         return torch.cat([self._descriptor(image) for image in x.split(1)])
 
 
 def open_with_spandrel(path: Path, stored: Stored, unknown: CheckpointError) -> Loaded:
-    """Load weights that no layout of ours fits.
+    """Load weights that fit none of gankit's own layouts.
 
-    The receptive field of a foreign network is not known, so that its images are never cut into tiles.
+    The receptive field of such a network is not known, so that its images are never cut into tiles.
 
     Args:
         path: the weights file.
-        stored: what it holds.
-        unknown: what our own layouts say of it.
+        stored: the tensors of the file.
+        unknown: the error of gankit's own layouts.
 
     Raises:
-        CheckpointError: spandrel is missing or broken, does not know the weights either, or they are of a network that
-            is neither for upscaling nor for restoring images. The text names no file.
+        CheckpointError: spandrel is missing or broken, or does not know the weights either, or the network is neither
+            for upscaling nor for restoring images. The text does not name the file.
     """
     spandrel = _spandrel(unknown)
     try:
@@ -66,8 +67,8 @@ def open_with_spandrel(path: Path, stored: Stored, unknown: CheckpointError) -> 
         raise CheckpointError(f"spandrel cannot load it: {_first_line(error)}") from error
     if not isinstance(descriptor, spandrel.ImageModelDescriptor) or descriptor.purpose not in _PURPOSES:
         raise CheckpointError(
-            f"spandrel says that it is a {descriptor.architecture.name} for {descriptor.purpose}: "
-            "give one for super-resolution or restoration"
+            f"spandrel recognises it as {descriptor.architecture.name} for {descriptor.purpose}: "
+            "give a model for super-resolution or restoration"
         )
     facts = _facts(descriptor)
     descriptor.model.float().eval().requires_grad_(False)
@@ -83,7 +84,7 @@ def _spandrel(unknown: CheckpointError) -> ModuleType:
         import spandrel
     except ModuleNotFoundError as error:
         if error.name == "spandrel":
-            raise CheckpointError(f"{unknown}; for others: pip install spandrel") from error
+            raise CheckpointError(f"{unknown}; pip install spandrel to load others") from error
         raise CheckpointError(f"{unknown}; spandrel does not import: {_first_line(error)}") from error
     except Exception as error:  # a torchvision that is not for this torch raises more than ImportError
         raise CheckpointError(f"{unknown}; spandrel does not import: {_first_line(error)}") from error
@@ -95,7 +96,7 @@ def _facts(descriptor: Any) -> Facts:
     taken, made = descriptor.input_channels, descriptor.output_channels
     name = descriptor.architecture.name
     if taken != made or taken not in (1, 3):
-        raise CheckpointError(f"{name} makes {made} channels of {taken}: images have 1 or 3")
+        raise CheckpointError(f"{name} takes {taken} channels and returns {made}: give a model for 1 or for 3 channels")
     narrow: dict[Precision, bool] = {"bf16": descriptor.supports_bfloat16, "fp16": descriptor.supports_half}
     return Facts(
         name=f"spandrel-{re.sub(r'[^A-Za-z0-9.]+', '-', descriptor.architecture.id)}",
@@ -105,17 +106,17 @@ def _facts(descriptor: Any) -> Facts:
         channels=taken,
         value_range=(0.0, 1.0),
         multiple=descriptor.size_requirements.multiple_of,
-        norm="instance",
         minimum=max(1, descriptor.size_requirements.minimum),
+        tileable=False,
         precisions=("fp32", *(precision for precision, runs in narrow.items() if runs)),
     )
 
 
 def _plain(descriptor: Any) -> bool:
-    """Whether the module alone does what its descriptor does. It can be rewritten and exported then.
+    """Whether the module alone does what its descriptor does, so that it can be rewritten and exported.
 
-    Some modules return more than an image, or take more than one; only the descriptor knows. It also makes images
-    square, which our pipeline does not.
+    Some modules return more than an image, or take more than one, which only the descriptor knows. It also makes images
+    square, which gankit's pipeline does not.
     """
     sizes = descriptor.size_requirements
     if sizes.square or sizes.minimum > _LEAST_TILE:
@@ -137,6 +138,6 @@ def _plain(descriptor: Any) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    """What an error says, in one line of bounded length; its kind where it says nothing."""
+    """The first line of an error, of bounded length; its type where it has no text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What loading a weights file gives."""
+"""The result of loading a weights file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Loaded:
 
     Attributes:
         generator: the module, fp32, eval mode, on the CPU, no gradients.
-        facts: what it is.
+        facts: of the generator.
         sha256: of the weights file, hexadecimal.
         path: the weights file.
     """

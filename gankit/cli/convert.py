@@ -1,4 +1,4 @@
-"""``gankit convert``: anybody's weights file as a safetensors file that says what it is."""
+"""``gankit convert``: any weights file to a safetensors file that records its model and options."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from gankit.pipeline.paths import exists
     type=click.Choice(["fp32", "fp16"]),
     default="fp32",
     show_default=True,
-    help="Of the kernels: fp32 keeps every bit, fp16 halves the file.",
+    help="Type of the stored kernels: fp32 keeps every bit, fp16 halves the size of the file.",
 )
-@click.option("--direction", type=click.Choice(["AtoB", "BtoA"]), help="Of a pair of generators, the one to keep.")
+@click.option("--direction", type=click.Choice(["AtoB", "BtoA"]), help="Which generator of a pair to keep.")
 @model_option
-@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+@click.option("--overwrite", is_flag=True, help="Replace the output file if it exists.")
 def convert(
     file: Path, output: Path | None, dtype: str, direction: Any, model_options: dict[str, Any], overwrite: bool
 ) -> None:
-    """Read the weights in FILE, whoever's they are, and write them as safetensors with the model's name and options.
+    """Read the weights in FILE, in any layout that gankit recognises, and write them as safetensors.
 
-    Optimisers, discriminators and other networks in FILE are left out.
+    The new file records the model and its options. Optimisers, discriminators and other networks in FILE are omitted.
     """
     target = output or file.with_suffix(".safetensors")
     if exists(target) and not overwrite:
-        raise OutputError(f"{target}: there already: give --overwrite or another --output")
+        raise OutputError(f"{target}: exists already: give --overwrite or another --output")
     import torch
 
     from gankit import models
@@ -42,7 +42,7 @@ def convert(
 
     loaded = open_model(file, direction=direction, options=model_options)
     if loaded.facts.name not in models.MODELS:
-        raise UsageError(f"{file}: {loaded.facts.paper}: its network is not gankit's own, which alone can be converted")
+        raise UsageError(f"{file}: {loaded.facts.paper}: only gankit's own networks can be converted")
     kinds = {"fp32": torch.float32, "fp16": torch.float16}
     sha256 = save(
         target,

@@ -1,4 +1,4 @@
-"""``--model-option KEY=VALUE``, of every command that opens a weights file."""
+"""``--model-option KEY=VALUE``, an option of every command that opens a weights file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _Pair(click.ParamType):
-    """A name and a JSON value, or a text where it is none."""
+    """A name and a JSON value; a value that is not JSON is a text."""
 
     name = "key=value"
 
@@ -21,14 +21,14 @@ class _Pair(click.ParamType):
             return value
         key, equals, text = str(value).partition("=")
         if not (key and equals):
-            self.fail(f"'{value}' is not KEY=VALUE", param, ctx)
+            self.fail(f"'{value}' is not KEY=VALUE, such as activation=leaky", param, ctx)
         try:
             return key, json.loads(text)
         except (ValueError, RecursionError):
             return key, text
 
 
-def _together(ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+def _merged(ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for key, value in pairs:
         if key in options:
@@ -38,14 +38,15 @@ def _together(ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str
 
 
 def model_option(command: Command) -> Command:
-    """Add the option; the command gets ``model_options``, a dictionary, empty where none was given."""
+    """Add the option to a command, which gets ``model_options``: a dictionary, empty where none is given."""
     decorate = click.option(
         "--model-option",
         "model_options",
         metavar="KEY=VALUE",
         type=_Pair(),
         multiple=True,
-        callback=_together,
-        help="What the weights file does not tell, such as activation=leaky; can be repeated.",
+        callback=_merged,
+        help="Set an option of the model that the weights file does not record, such as activation=leaky. VALUE is a "
+        "word or JSON. `gankit models NAME` lists the options of a model. Can be repeated.",
     )
     return decorate(command)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -17,45 +17,68 @@ from gankit.errors import UsageError
 from gankit.pipeline.paths import exists
 from gankit.weights import TRAINED
 
-_SIDE = 256
+if TYPE_CHECKING:
+    from torch import nn
+
+_SIDE = 256  # pixels of the square image for which the cost is given
 
 
 @click.command()
 @click.argument("name", required=False)
 def models(name: str | None) -> None:
-    """List the weights that ship and the models, or show NAME with its facts and its card.
+    """List the trained weights that ship with gankit and the models, or describe NAME.
 
-    A name may be both: then the weights come first, and after them the model as its paper has it.
+    NAME is the name of trained weights, of a model, or of both: then the weights come first, followed by the model with
+    the values of its paper. A model is described with all its options, which --model-option sets.
     """
     console = Console()
     if name is None:
-        trained = Table("weights", "what they do", "", box=None, pad_edge=False)
-        for known, weights in TRAINED.items():
-            trained.add_row(known, weights.summary, _installed(known))
-        console.print(trained, "", sep="\n")
-        table = Table("model", "what it does", box=None, pad_edge=False)
-        for known, line in sorted(registry.MODELS.items()):
-            table.add_row(known, line.summary)
-        console.print(table)
+        _list(console)
         return
     if not registry.is_known(name) and exists(name):
-        raise UsageError(f"{name}: a file is no name of a model: gankit convert tells what is in it")
+        raise UsageError(f"{name}: this is a file, not the name of a model: gankit convert shows what is in it")
     if not registry.is_known(name):
         raise registry.unknown(name)
-    shown = [_weights(name)] if name in TRAINED else []
+    shown = [_rows(_weights(name))] if name in TRAINED else []
     if name in registry.MODELS:
-        shown.append(_model(name))
-    for rows in shown:
-        if rows is not shown[0]:
+        shown += [_rows(_model(name)), _options(name)]
+    for table in shown:
+        if table is not shown[0]:
             console.print()
-        table = Table("", Column(overflow="fold"), show_header=False, box=None, pad_edge=False)
-        for key, value in rows.items():
-            table.add_row(key, _words(value))
         console.print(table, markup=False, highlight=False)
 
 
+def _list(console: Console) -> None:
+    """All weights and all models, one line each."""
+    trained = Table("weights", "what they do", "", box=None, pad_edge=False)
+    for known, weights in TRAINED.items():
+        trained.add_row(known, weights.summary, _installed(known))
+    console.print(trained, "", sep="\n")
+    table = Table("model", "what it does", box=None, pad_edge=False)
+    for known, line in sorted(registry.MODELS.items()):
+        table.add_row(known, line.summary)
+    console.print(table)
+
+
+def _rows(rows: Mapping[str, object]) -> Table:
+    """What is known of weights or of a model, one fact in a row."""
+    table = Table("", Column(overflow="fold"), show_header=False, box=None, pad_edge=False)
+    for key, value in rows.items():
+        table.add_row(key, _words(value))
+    return table
+
+
+def _options(name: str) -> Table:
+    """The options of a model, as its dataclass has them."""
+    table = Table("option", "default", Column("allowed", ratio=2), Column("meaning", ratio=3), box=None, pad_edge=False)
+    for info in registry.options_of(name).described():
+        default = info.default if isinstance(info.default, str) else json.dumps(info.default).replace("null", "none")
+        table.add_row(info.name, default, info.allowed, info.text)
+    return table
+
+
 def _weights(name: str) -> dict[str, object]:
-    """Weights that ship: the facts of their model as they have it, and their card."""
+    """Trained weights that ship: the facts of their model with their options, and their card."""
     from gankit.checkpoints import card
 
     found = card(name)
@@ -70,23 +93,23 @@ def _weights(name: str) -> dict[str, object]:
 
 
 def _model(name: str) -> dict[str, object]:
-    """A model as its paper has it, and which weights of it ship."""
+    """A model with the values of its paper, and the weights of it that ship."""
     from gankit.checkpoints import card
     from gankit.errors import CheckpointError
 
     ship = []
     for known in TRAINED:
-        with suppress(CheckpointError):  # one that is not installed says nothing of the others
+        with suppress(CheckpointError):  # weights that are not installed say nothing of the others
             ship += [known] if card(known)["model"] == name else []
     return {
         "model": f"{name}: {registry.entry(name).summary}",
         **_facts(name),
-        "weights": f"{', '.join(ship)}: shown by these names" if ship else "none ship: give a file of your own",
+        "weights": f"{', '.join(ship)}: give one of these names" if ship else "none ship: give a file of your own",
     }
 
 
 def _facts(name: str, options: Mapping[str, Any] | None = None) -> dict[str, object]:
-    """What is known of a model with these options, or as its paper has it."""
+    """The facts of a model with these options, or with the values of its paper."""
     from gankit.models.cost import cost
     from gankit.models.receptive_field import halo
 
@@ -98,9 +121,9 @@ def _facts(name: str, options: Mapping[str, Any] | None = None) -> dict[str, obj
         count = cost(generator, (facts.latent,), conditional=facts.classes > 0)
         height, width = facts.output_size or (0, 0)
         rows |= {
-            "latent": f"{facts.latent} numbers" + (f", one of {facts.classes} classes" if facts.classes else ""),
-            "image": f"{width}×{height}, {facts.out_channels or facts.channels} channels",
-            "multiply-accumulates": f"{count.macs / 1e9:.3g} G an image",
+            "latent": f"{facts.latent} numbers" + (f", and one of {facts.classes} classes" if facts.classes else ""),
+            "image": f"{width}×{height}, {'RGB' if facts.channels == 3 else 'gray'}",
+            "multiply-accumulates": f"{count.macs / 1e9:.3g} G per image",
         }
     else:
         side = max(_SIDE, facts.multiple)
@@ -112,21 +135,28 @@ def _facts(name: str, options: Mapping[str, Any] | None = None) -> dict[str, obj
         rows |= {
             "scale": f"×{facts.scale}",
             "channels": f"{facts.channels} -> {facts.out_channels or facts.channels}",
-            "sizes": f"any; inside it works on multiples of {facts.multiple}" if facts.multiple > 1 else "any",
+            "sizes": f"any; images are padded to multiples of {facts.multiple}" if facts.multiple > 1 else "any",
             "multiply-accumulates": f"{count.macs / 1e9:.3g} G for {side}×{side} input "
             "(transposed convolutions by their input)",
             "receptive field": field,
+            "tiles": "yes" if facts.tileable else "no: every image runs whole",
         }
     return {
         **rows,
         "value range": f"{low:g} to {high:g}",
-        "normalisation": facts.norm,
+        "normalisation": _norms(generator),
         "parameters": f"{count.parameters:,}",
     }
 
 
+def _norms(generator: nn.Module) -> str:
+    """The kinds of normalisation layers in a generator."""
+    names = (type(module).__name__ for module in generator.modules())
+    return ", ".join(sorted({name for name in names if "Norm" in name and not name.startswith("Conv")})) or "none"
+
+
 def _installed(name: str) -> str:
-    """Empty where they are; asked of the file system, since the checkpoints import torch."""
+    """Empty where the weights are installed. It looks for the file, since the checkpoints import torch."""
     file = files("gankit.weights") / f"{TRAINED[name].file or name}.safetensors"
     return "" if file.is_file() else "not installed"
 
@@ -135,5 +165,6 @@ def _words(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(_words(item) for item in value)
+        words = [_words(item) for item in value]
+        return (" " if all(word.endswith(".") for word in words) else ", ").join(words)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,12 +1,12 @@
 """The models that gankit knows by name. Importing this package imports no torch.
 
-A new model needs its own file in this folder, with a generator class and a ``facts`` function, and one line in
-``_REGISTRY``.
+A new model touches two files. Its own one in this folder has a frozen dataclass of options
+(:class:`gankit.models.options.ModelOptions`), which gives the facts, and a generator, an ``nn.Module`` that is
+constructed from these options and names their class as its attribute ``Options``. This one gets a line in ``MODELS``.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,12 +20,31 @@ from gankit.weights import TRAINED
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "Entry", "Facts", "build", "entry", "facts", "is_known", "known_options", "unknown"]
+    from gankit.models.options import ModelOptions
+
+__all__ = [
+    "MODELS",
+    "Entry",
+    "Facts",
+    "build",
+    "entry",
+    "facts",
+    "is_known",
+    "known_options",
+    "options_of",
+    "unknown",
+]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the registry: the module and class that make a model, and what it does in a few words."""
+    """One line of the registry.
+
+    Attributes:
+        module: dotted name of the module that has the generator.
+        generator: name of the generator's class, whose attribute ``Options`` is the class of its options.
+        summary: what the model does, in a few words.
+    """
 
     module: str
     generator: str
@@ -59,7 +78,7 @@ def entry(name: str) -> Entry:
     """The registry line of a model.
 
     Raises:
-        UsageError: for an unknown name; the message has the nearest one.
+        UsageError: there is no such model; the error has the nearest name.
     """
     try:
         return MODELS[name]
@@ -68,14 +87,14 @@ def entry(name: str) -> Entry:
 
 
 def is_known(name: str) -> bool:
-    """Whether a name is that of a model, or of weights that ship."""
+    """Whether a model, or weights that ship, have this name."""
     return name in MODELS or name in TRAINED
 
 
 def unknown(name: str) -> UsageError:
-    """The error for a name that neither a model nor weights have; it tells the nearest one."""
+    """The error for a name that neither a model nor weights have, with the nearest known name."""
     near = hint(name, sorted({*MODELS, *TRAINED}))
-    return UsageError(f"unknown model '{name}': {near} (a weights file is given by its path)")
+    return UsageError(f"unknown model '{name}': {near} (give the path of a file to use your own weights)")
 
 
 def build(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:
@@ -83,21 +102,49 @@ def build(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:
 
     Args:
         name: registry name.
-        options: keyword arguments of the generator class.
+        options: of the model by name; those that are not given have their defaults.
+
+    Raises:
+        UsageError: there is no such model.
+        TypeError: the model has no such option.
+        ValueError: an option has a value that is not allowed.
     """
-    line = entry(name)
-    generator: nn.Module = getattr(import_module(line.module), line.generator)(**dict(options or {}))
+    kind = _generator(name)
+    generator: nn.Module = kind(kind.Options.from_mapping(name, options or {}))
     return generator
 
 
 def facts(name: str, options: Mapping[str, Any] | None = None) -> Facts:
-    """The facts of a model built with ``options``."""
-    result: Facts = import_module(entry(name).module).facts(name, **dict(options or {}))
-    return result
+    """The facts of the model that :func:`build` makes of the same arguments.
+
+    Raises:
+        UsageError: there is no such model.
+        TypeError: the model has no such option.
+        ValueError: an option has a value that is not allowed.
+    """
+    return options_of(name).from_mapping(name, options or {}).facts(name)
+
+
+def options_of(name: str) -> type[ModelOptions]:
+    """The dataclass of a model's options.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    kind: type[ModelOptions] = _generator(name).Options
+    return kind
 
 
 def known_options(name: str) -> dict[str, Any]:
-    """The options that build a model, with their usual values: the arguments of its generator class."""
+    """The options of a model by name, with their defaults.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    return {info.name: info.default for info in options_of(name).described()}
+
+
+def _generator(name: str) -> Any:
+    """The class of a model's generator."""
     line = entry(name)
-    signature = inspect.signature(getattr(import_module(line.module), line.generator))
-    return {parameter.name: parameter.default for parameter in signature.parameters.values()}
+    return getattr(import_module(line.module), line.generator)

@@ -1,20 +1,53 @@
 """AnimeGANv2's generator and discriminator (Chen et al.), with the names of the weights of bryandlee/animegan2-pytorch.
 
-There is no paper of version 2; version 1 is Chen, Liu and Chen, ISICA 2019 (AnimeGAN: a novel lightweight GAN for
-photo animation). Version 2 normalises every layer over all channels and pixels: GroupNorm with one group.
+Version 2 has no paper; version 1 is Chen, Liu and Chen, ISICA 2019 (AnimeGAN: a novel lightweight GAN for photo
+animation). Version 2 normalises every layer over all channels and pixels, by GroupNorm with one group.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from gankit.models.checks import flag, whole
+from gankit.models.checks import Flag
 from gankit.models.facts import Facts
+from gankit.models.options import DEPTH, WIDTH, ModelOptions, option
 
-_WIDEST, _DEEPEST = 4096, 1024  # beyond them a weights file is damaged
 _LEAST = 8  # a quarter of it must be more than the blocks' reflected border
 _SHRINK = (0, 1, 0, 1)  # left, right, top, bottom: with stride 2, exactly half of even sides
+
+
+@dataclass(frozen=True)
+class AnimeGeneratorOptions(ModelOptions):
+    """Options of AnimeGANv2's generator."""
+
+    channels: int = option(32, WIDTH, "Width of the first layer")
+    blocks: int = option(4, DEPTH, "Inverted residual blocks")
+    in_channels: int = option(3, WIDTH, "Colour channels of the input")
+    out_channels: int = option(3, WIDTH, "Colour channels of the output")
+    align_corners: bool = option(
+        True,
+        Flag(),
+        "How the bilinear upsampling places its pixels. No weights file records it, and the two give different images: "
+        "the published hubconf.py has true, the published test.py false",
+    )
+
+    def facts(self, name: str) -> Facts:
+        """See the base class; GroupNorm with one group computes statistics over the whole image."""
+        return Facts(
+            name=name,
+            paper="Chen et al. 2020, AnimeGANv2",
+            task="translate",
+            channels=self.in_channels,
+            out_channels=self.out_channels,
+            value_range=(-1.0, 1.0),
+            multiple=4,
+            minimum=_LEAST,
+            tileable=False,
+            options=self.stored(),
+        )
 
 
 class ConvNormLReLU(nn.Sequential):
@@ -60,29 +93,19 @@ class AnimeGenerator(nn.Module):
     """Two strided stages, inverted residual blocks, two bilinear upsamplings, tanh.
 
     Args:
-        channels: width of the first layer (32 in the published one).
-        blocks: inverted residual blocks (4).
-        in_channels: of the input image.
-        out_channels: of the output image.
-        align_corners: how the bilinear upsampling lays its pixels. No weights file says which one it was trained for,
-            and the two give different images: their ``hubconf.py`` has ``True``, their ``test.py`` ``False``.
+        options: ``None`` for the published ones.
 
     The sides of the input must be multiples of 4, and at least 8.
     """
 
-    def __init__(
-        self,
-        channels: int = 32,
-        blocks: int = 4,
-        in_channels: int = 3,
-        out_channels: int = 3,
-        *,
-        align_corners: bool = True,
-    ) -> None:
+    Options = AnimeGeneratorOptions
+
+    def __init__(self, options: AnimeGeneratorOptions | None = None) -> None:
         super().__init__()
-        width, half, full, trunk = channels, 2 * channels, 4 * channels, 8 * channels
+        o = options or AnimeGeneratorOptions()
+        width, half, full, trunk = o.channels, 2 * o.channels, 4 * o.channels, 8 * o.channels
         self.block_a = nn.Sequential(
-            ConvNormLReLU(in_channels, width, 7),
+            ConvNormLReLU(o.in_channels, width, 7),
             ConvNormLReLU(width, half, stride=2, padding=_SHRINK),
             ConvNormLReLU(half, half),
         )
@@ -92,7 +115,7 @@ class AnimeGenerator(nn.Module):
         )
         self.block_c = nn.Sequential(
             ConvNormLReLU(full, full),
-            *(InvertedResBlock(trunk if index else full, trunk) for index in range(blocks)),
+            *(InvertedResBlock(trunk if index else full, trunk) for index in range(o.blocks)),
             ConvNormLReLU(trunk, full),
         )
         self.block_d = nn.Sequential(ConvNormLReLU(full, full), ConvNormLReLU(full, full))
@@ -101,9 +124,9 @@ class AnimeGenerator(nn.Module):
             ConvNormLReLU(half, half),
             ConvNormLReLU(half, width, 7),
         )
-        self.out_layer = nn.Sequential(nn.Conv2d(width, out_channels, 1, bias=False), nn.Tanh())
-        # With sides in multiples of 4, twice the size is the encoder's, to which theirs interpolates.
-        self.upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=align_corners)
+        self.out_layer = nn.Sequential(nn.Conv2d(width, o.out_channels, 1, bias=False), nn.Tanh())
+        # The published code interpolates to the encoder's size: with sides that are multiples of 4, twice the size.
+        self.upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=o.align_corners)
 
     def forward(self, x: Tensor) -> Tensor:
         """Translate a batch.
@@ -149,42 +172,3 @@ class AnimeDiscriminator(nn.Module):
 def _judging(width_in: int, width: int, *, stride: int = 1, norm: bool = True) -> list[nn.Module]:
     convolution = spectral_norm(nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False))
     return [convolution, *([nn.GroupNorm(1, width)] if norm else []), nn.LeakyReLU(0.2)]
-
-
-def facts(
-    name: str = "animegan",
-    channels: int = 32,
-    blocks: int = 4,
-    in_channels: int = 3,
-    out_channels: int = 3,
-    *,
-    align_corners: bool = True,
-) -> Facts:
-    """What a user of the generator must know before running it.
-
-    Raises:
-        ValueError: an option is one that no network of ours has.
-    """
-    for option, size in (("channels", channels), ("in_channels", in_channels), ("out_channels", out_channels)):
-        whole(option, size, _WIDEST)
-    whole("blocks", blocks, _DEEPEST)
-    flag("align_corners", align_corners)
-    return Facts(
-        name=name,
-        paper="Chen et al. 2020, AnimeGANv2",
-        task="translate",
-        scale=1,
-        channels=in_channels,
-        value_range=(-1.0, 1.0),
-        multiple=4,
-        norm="instance",  # GroupNorm with one group looks at the whole image, too
-        options={
-            "channels": channels,
-            "blocks": blocks,
-            "in_channels": in_channels,
-            "out_channels": out_channels,
-            "align_corners": align_corners,
-        },
-        out_channels=out_channels,
-        minimum=_LEAST,
-    )

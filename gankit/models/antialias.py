@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 
 class Downsample(nn.Module):
-    """Half the size: reflect padding, then the binomial filter [1, 2, 1] ⊗ [1, 2, 1] / 16 at every second pixel.
+    """Halve the size: reflect padding, then the binomial filter [1, 2, 1] ⊗ [1, 2, 1] / 16 at every second pixel.
 
     Args:
-        channels: each is filtered by itself.
+        channels: of the input; each is filtered by itself.
     """
 
     filt: Tensor
@@ -20,7 +20,7 @@ class Downsample(nn.Module):
         super().__init__()
         self.channels = channels
         self.pad = nn.ReflectionPad2d(1)
-        self.register_buffer("filt", _filter((1.0, 2.0, 1.0), channels))  # in their files, so in ours
+        self.register_buffer("filt", _filter((1.0, 2.0, 1.0), channels))  # CUT's files hold it, so gankit's do, too
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, ceil(H / 2), ceil(W / 2))."""
@@ -28,10 +28,10 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the size: replicate padding, then the filter [1, 3, 3, 1] ⊗ [1, 3, 3, 1] / 16, transposed.
+    """Double the size: replicate padding, then the filter [1, 3, 3, 1] ⊗ [1, 3, 3, 1] / 16, transposed.
 
     Args:
-        channels: each is filtered by itself.
+        channels: of the input; each is filtered by itself.
     """
 
     filt: Tensor
@@ -44,11 +44,11 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, 2H, 2W)."""
-        # Theirs has padding 2 and crops one pixel on each side: that is padding 3.
+        # CUT's code has padding 2 and crops one pixel on each side, which is the same as padding 3.
         return F.conv_transpose2d(self.pad(x), self.filt, stride=2, padding=3, groups=self.channels)
 
 
 def _filter(taps: tuple[float, ...], channels: int) -> Tensor:
-    """(C, 1, k, k), every filter's sum 1."""
+    """Filters of (C, 1, k, k); each sums to 1."""
     line = torch.tensor(taps) / sum(taps)
     return torch.outer(line, line).repeat(channels, 1, 1, 1)

@@ -1,23 +1,54 @@
 """CartoonGAN's generator and discriminator (Chen, Lai and Liu, CVPR 2018).
 
-The paper's figure 2 gives the layers. That the norms are InstanceNorm with weights and an epsilon of 1e-9, that the
-last layer is tanh, and that colours go in and come out as BGR, is from the authors' published weights as
-Yijunmaverick/CartoonGAN-Test-Pytorch-Torch runs them.
+The layers are those of the paper's figure 2. The rest is how Yijunmaverick/CartoonGAN-Test-Pytorch-Torch runs the
+authors' published weights: the norms are InstanceNorm with weights and an epsilon of 1e-9, the last layer is tanh, and
+colours are BGR on both sides.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from gankit.models.checks import one_of, whole
+from gankit.models.checks import Choice
 from gankit.models.facts import Facts
+from gankit.models.options import DEPTH, EPSILON, WIDTH, ModelOptions, option
 
-_WIDEST, _DEEPEST = 4096, 1024  # beyond them a weights file is damaged
 _LEAST = 8  # a quarter of it must be more than the blocks' reflected border
 
 ChannelOrder = Literal["rgb", "bgr"]
+
+
+@dataclass(frozen=True)
+class CartoonGeneratorOptions(ModelOptions):
+    """Options of CartoonGAN's generator."""
+
+    channels: int = option(64, WIDTH, "Width of the first stage; the trunk has four times as many")
+    blocks: int = option(8, DEPTH, "Residual blocks")
+    in_channels: int = option(3, WIDTH, "Colour channels of input and output")
+    channel_order: ChannelOrder = option(
+        "bgr",
+        Choice(get_args(ChannelOrder)),
+        "Order of the colours that the weights were trained for; the generator itself takes and returns RGB",
+    )
+    eps: float = option(1e-9, EPSILON, "What the normalisations add to the variance")
+
+    def facts(self, name: str) -> Facts:
+        """See the base class."""
+        return Facts(
+            name=name,
+            paper="Chen, Lai and Liu 2018, CVPR",
+            task="translate",
+            channels=self.in_channels,
+            out_channels=self.in_channels,
+            value_range=(-1.0, 1.0),
+            multiple=4,
+            minimum=_LEAST,
+            tileable=False,
+            options=self.stored(),
+        )
 
 
 class CartoonBlock(nn.Module):
@@ -44,30 +75,22 @@ class CartoonGenerator(nn.Module):
     """A flat 7×7 convolution, two strided pairs, residual blocks, two transposed pairs, a 7×7 convolution, tanh.
 
     Args:
-        channels: width of the first stage (64 in the paper); the trunk has four times as many.
-        blocks: residual blocks (8 in the paper).
-        in_channels: colour channels of input and output.
-        channel_order: of the colours that the weights were trained for; the caller's are RGB in any case.
-        eps: of the norms.
+        options: ``None`` for the paper's.
 
     The sides of the input must be multiples of 4, and at least 8.
     """
 
-    def __init__(
-        self,
-        channels: int = 64,
-        blocks: int = 8,
-        in_channels: int = 3,
-        *,
-        channel_order: ChannelOrder = "bgr",
-        eps: float = 1e-9,
-    ) -> None:
+    Options = CartoonGeneratorOptions
+
+    def __init__(self, options: CartoonGeneratorOptions | None = None) -> None:
         super().__init__()
-        self.reverse = channel_order == "bgr" and in_channels > 1
+        o = options or CartoonGeneratorOptions()
+        channels, in_channels, eps = o.channels, o.in_channels, o.eps
+        self.reverse = o.channel_order == "bgr" and in_channels > 1
         half, trunk = 2 * channels, 4 * channels
         self.head = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(in_channels, channels, 7), *_norm(channels, eps))
         self.down = nn.Sequential(*(_down(*pair, eps) for pair in ((channels, half), (half, trunk))))
-        self.body = nn.Sequential(*(CartoonBlock(trunk, eps) for _ in range(blocks)))
+        self.body = nn.Sequential(*(CartoonBlock(trunk, eps) for _ in range(o.blocks)))
         self.up = nn.Sequential(*(_up(*pair, eps) for pair in ((trunk, half), (half, channels))))
         self.tail = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(channels, in_channels, 7), nn.Tanh())
 
@@ -139,45 +162,4 @@ def _up(width_in: int, width: int, eps: float) -> nn.Sequential:
         nn.ConvTranspose2d(width_in, width, 3, stride=2, padding=1, output_padding=1),
         nn.Conv2d(width, width, 3, padding=1),
         *_norm(width, eps),
-    )
-
-
-def facts(
-    name: str = "cartoongan",
-    channels: int = 64,
-    blocks: int = 8,
-    in_channels: int = 3,
-    *,
-    channel_order: ChannelOrder = "bgr",
-    eps: float = 1e-9,
-) -> Facts:
-    """What a user of the generator must know before running it.
-
-    Raises:
-        ValueError: an option is one that no network of ours has.
-    """
-    for option, size in (("channels", channels), ("in_channels", in_channels)):
-        whole(option, size, _WIDEST)
-    whole("blocks", blocks, _DEEPEST)
-    one_of("channel_order", channel_order, ("rgb", "bgr"))
-    if not isinstance(eps, (int, float)) or not 0 < eps < 1:
-        raise ValueError(f"eps must be a number between 0 and 1, not {eps!r}")
-    return Facts(
-        name=name,
-        paper="Chen, Lai and Liu 2018, CVPR",
-        task="translate",
-        scale=1,
-        channels=in_channels,
-        value_range=(-1.0, 1.0),
-        multiple=4,
-        norm="instance",
-        options={
-            "channels": channels,
-            "blocks": blocks,
-            "in_channels": in_channels,
-            "channel_order": channel_order,
-            "eps": eps,
-        },
-        out_channels=in_channels,
-        minimum=_LEAST,
     )

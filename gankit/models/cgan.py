@@ -5,25 +5,68 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from gankit.models.checks import flag, one_of, whole
+from gankit.models import latents as rules
+from gankit.models.checks import Choice, Flag, Whole
 from gankit.models.facts import Facts
-from gankit.models.latents import (
-    RANGES,
-    activation,
-    check_image,
-    check_layers,
-    check_widths,
-    dense,
-    last_activation,
-)
+from gankit.models.latents import RANGES, activation, dense, last_activation
+from gankit.models.options import EPSILON, ModelOptions, option
 
 BODIES = ("dense", "convolutional")
-_MOST_CLASSES = 1_000_000
+_CLASSES = Whole(1_000_000)
+
+
+@dataclass(frozen=True)
+class CGANOptions(ModelOptions):
+    """Options of the conditional generator."""
+
+    latent: int = option(100, rules.LATENT, "Numbers in a latent")
+    classes: int = option(10, _CLASSES, "Number of classes")
+    embedding: int = option(10, _CLASSES, "Numbers in the learned vector of a class")
+    body: str = option("dense", Choice(BODIES), "Kind of layers")
+    widths: tuple[int, ...] = option(
+        (128, 256, 512, 1024),
+        rules.WIDTHS,
+        "Widths of a dense body's hidden layers; channels of a convolutional body's first map and of every stage",
+    )
+    size: tuple[int, int] = option((28, 28), rules.SIZE, "Size of the images in pixels")
+    channels: int = option(1, rules.COLOURS, "Colour channels: 1 for gray, 3 for RGB")
+    norm: bool = option(True, Flag(), "BatchNorm; in a dense body after every layer except the first")
+    eps: float = option(
+        1e-5,
+        EPSILON,
+        "What the BatchNorms add to the variance; much code has BatchNorm2d(width, 0.8), which sets it to 0.8",
+    )
+    activation: str = option("leaky_relu", rules.ACTIVATION, "ReLU, or LeakyReLU with slope 0.2")
+    output: str = option("tanh", rules.OUTPUT, "Last activation: tanh for images in [-1, 1], sigmoid for [0, 1]")
+    class_first: bool = option(False, Flag(), "The class comes before the latent in the input of the body")
+
+    def check(self) -> None:
+        """Every stage of a convolutional body doubles the size."""
+        factor = 2 ** (len(self.widths) - 1)
+        if self.body == "convolutional" and any(side % factor for side in self.size):
+            raise ValueError(
+                f"size must be a multiple of {factor} for {len(self.widths)} widths, not {list(self.size)!r}"
+            )
+
+    def facts(self, name: str) -> Facts:
+        """See the base class."""
+        return Facts(
+            name=name,
+            paper="Mirza & Osindero 2014, arXiv:1411.1784",
+            task="generate",
+            channels=self.channels,
+            value_range=RANGES[self.output],
+            latent=self.latent,
+            classes=self.classes,
+            output_size=self.size,
+            options=self.stored(),
+        )
 
 
 class Stage(nn.Module):
@@ -42,14 +85,14 @@ class Stage(nn.Module):
 
 
 class ConvolutionalBody(nn.Module):
-    """A dense layer to a small map, BatchNorm, stages that double it, Conv3x3 to the colours.
+    """A dense layer to a small map, BatchNorm, stages that double its size, Conv3x3 to the colours.
 
     Args:
         joined: numbers in a latent with its class.
         widths: channels of the small map and of every stage.
-        shape: (C, H, W) of the images; the sides are multiples of 2 to the number of stages.
-        norm: with BatchNorm.
-        eps: of the stages' BatchNorms; the first one's is 1e-5 always.
+        shape: (C, H, W) of the images; the sides are multiples of 2 to the power of the number of stages.
+        norm: whether to have BatchNorm.
+        eps: what the BatchNorms of the stages add to the variance; the first one always adds 1e-5.
         act: see :func:`gankit.models.latents.activation`.
     """
 
@@ -76,7 +119,7 @@ class ConvolutionalBody(nn.Module):
 
 
 class DenseBody(nn.Module):
-    """Dense layers to all pixels; arguments as :class:`ConvolutionalBody`, ``widths`` of the hidden layers."""
+    """Dense layers to all pixels; arguments as in :class:`ConvolutionalBody`, ``widths`` of the hidden layers."""
 
     def __init__(
         self, joined: int, widths: Sequence[int], shape: tuple[int, int, int], norm: bool, eps: float, act: str
@@ -96,48 +139,26 @@ class Generator(nn.Module):
     """A learned vector for each class, joined to the latent, and a body that makes an image of both.
 
     Args:
-        latent: numbers in a latent.
-        classes: how many.
-        embedding: numbers in the vector of a class.
-        body: ``"dense"`` or ``"convolutional"``.
-        widths: see :class:`DenseBody` and :class:`ConvolutionalBody`.
-        size: height and width of the images.
-        channels: 1 for gray, 3 for RGB.
-        norm: with BatchNorm; in a dense body after every layer but the first.
-        eps: of the BatchNorms. Much code says ``BatchNorm2d(width, 0.8)``, which sets it to 0.8.
-        activation: ``"relu"``, or ``"leaky_relu"`` with slope 0.2.
-        output: the last activation: ``"tanh"`` for images in [-1, 1], ``"sigmoid"`` for [0, 1].
-        class_first: the class comes before the latent in what the body sees.
+        options: ``None`` for the defaults.
     """
 
-    def __init__(
-        self,
-        latent: int = 100,
-        classes: int = 10,
-        embedding: int = 10,
-        body: str = "dense",
-        widths: Sequence[int] = (128, 256, 512, 1024),
-        size: Sequence[int] = (28, 28),
-        channels: int = 1,
-        norm: bool = True,
-        eps: float = 1e-5,
-        activation: str = "leaky_relu",
-        output: str = "tanh",
-        class_first: bool = False,
-    ) -> None:
+    Options = CGANOptions
+
+    def __init__(self, options: CGANOptions | None = None) -> None:
         super().__init__()
-        self.class_first = class_first
-        self.embedding = nn.Embedding(classes, embedding)
-        make = DenseBody if body == "dense" else ConvolutionalBody
-        self.body = make(latent + embedding, widths, (channels, size[0], size[1]), norm, eps, activation)
-        self.last = last_activation(output)
+        o = options or CGANOptions()
+        self.class_first = o.class_first
+        self.embedding = nn.Embedding(o.classes, o.embedding)
+        make = DenseBody if o.body == "dense" else ConvolutionalBody
+        self.body = make(o.latent + o.embedding, o.widths, (o.channels, *o.size), o.norm, o.eps, o.activation)
+        self.last = last_activation(o.output)
 
     def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
         """(N, latent) standard normal and (N,) int64 -> (N, C, H, W) in the value range."""
         return self.last(self.body(self.joined(latents, classes)))
 
     def joined(self, latents: Tensor, classes: Tensor) -> Tensor:
-        """(N, latent) and (N,) int64 -> (N, latent + embedding): what the body sees."""
+        """(N, latent) and (N,) int64 -> (N, latent + embedding), the input of the body."""
         parts = [latents, self.embedding(classes)]
         return torch.cat(parts[::-1] if self.class_first else parts, 1)
 
@@ -145,11 +166,11 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """An image and its class to one logit, or to the value of a critic.
 
-    Dense: the class's vector joins the pixels. Convolutional: the class is one more channel (a learned map), then
-    Conv4x4 that halve the image. No BatchNorm in either, as a gradient penalty wants it.
+    In a dense body the class's vector joins the pixels. In a convolutional body the class is one more channel, a
+    learned map, and Conv4x4 layers halve the image. Neither has BatchNorm, as a gradient penalty requires.
 
     Args:
-        classes: how many.
+        classes: number of classes.
         body: ``"dense"`` or ``"convolutional"``.
         widths: of the hidden layers.
         size: height and width of the images.
@@ -157,7 +178,7 @@ class Discriminator(nn.Module):
         spectral: spectral norm on every layer (Miyato et al. 2018, arXiv:1802.05957).
         dropout: probability of the dropout after each hidden layer.
         projection: a learned vector of the class, times the last features, joins the logit (Miyato & Koyama 2018,
-            arXiv:1802.05637, eq. 3), beside the class at the input: it asks of every feature whether it fits the class.
+            arXiv:1802.05637, eq. 3), beside the class at the input; it measures how well the features fit the class.
     """
 
     def __init__(
@@ -209,63 +230,3 @@ class Discriminator(nn.Module):
         if self.projection is None:
             return logit
         return logit + (self.projection(classes) * features).sum(1, keepdim=True)
-
-
-def facts(
-    name: str = "cgan",
-    latent: int = 100,
-    classes: int = 10,
-    embedding: int = 10,
-    body: str = "dense",
-    widths: Sequence[int] = (128, 256, 512, 1024),
-    size: Sequence[int] = (28, 28),
-    channels: int = 1,
-    norm: bool = True,
-    eps: float = 1e-5,
-    activation: str = "leaky_relu",
-    output: str = "tanh",
-    class_first: bool = False,
-) -> Facts:
-    """What a user of the generator must know before running it.
-
-    Raises:
-        ValueError: an option is one that no network of ours has.
-    """
-    check_layers(latent, activation, output, eps)
-    check_widths("widths", widths)
-    check_image(size, channels)
-    whole("classes", classes, _MOST_CLASSES)
-    whole("embedding", embedding, _MOST_CLASSES)
-    one_of("body", body, BODIES)
-    for option, value in (("norm", norm), ("class_first", class_first)):
-        flag(option, value)
-    factor = 2 ** (len(widths) - 1)
-    if body == "convolutional" and any(side % factor for side in size):
-        raise ValueError(f"size must be a multiple of {factor} for {len(widths)} widths, not {list(size)!r}")
-    return Facts(
-        name=name,
-        paper="Mirza & Osindero 2014, arXiv:1411.1784",
-        task="generate",
-        scale=1,
-        channels=channels,
-        value_range=RANGES[output],
-        multiple=1,
-        norm="batch" if norm else "none",
-        options={
-            "latent": latent,
-            "classes": classes,
-            "embedding": embedding,
-            "body": body,
-            "widths": list(widths),
-            "size": list(size),
-            "channels": channels,
-            "norm": norm,
-            "eps": eps,
-            "activation": activation,
-            "output": output,
-            "class_first": class_first,
-        },
-        latent=latent,
-        classes=classes,
-        output_size=(size[0], size[1]),
-    )

@@ -1,4 +1,4 @@
-"""What a generator costs: parameters and multiply-accumulates, counted without computing anything."""
+"""The cost of a generator: parameters and multiply-accumulates, counted without computing anything."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Cost:
     """The cost of one image.
 
     Attributes:
-        parameters: trained numbers; running statistics and fixed filters are none.
+        parameters: number of trainable values; running statistics and fixed filters do not count.
         macs: multiply-accumulates of convolutions and matrix products. A transposed convolution costs input pixels
-            times kernel area times input and output channels: the products that are really made. Many tables charge it
-            at the output's size, which counts products with zeros (CycleGAN at 256×256: 56.8 G, where 49.6 G are
-            made). Norms, activations and resampling are not counted.
+            times kernel area times input and output channels, which are the products that are computed. Many tables
+            count it at the output's size, with its products with zeros (CycleGAN at 256×256: 56.8 G, of which 49.6 G
+            are computed). Norms, activations and resampling are not counted.
     """
 
     parameters: int
@@ -30,22 +30,22 @@ def cost(generator: nn.Module, size: int | tuple[int, ...], *, channels: int = 3
     """Count the cost of one input.
 
     Args:
-        generator: any; it is not run and not changed.
+        generator: any module; it is not run and not changed.
         size: the side of a square input in pixels, or the shape of an input without the batch, as (C, H, W) or (C,).
         channels: of a square input.
-        conditional: it takes a class beside the input.
+        conditional: whether the generator takes classes beside the input.
     """
     shape = (channels, size, size) if isinstance(size, int) else size
     shapes = _without_values(generator).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         classes = [torch.zeros(1, dtype=torch.int64, device="meta")] if conditional else []
         shapes(torch.empty(1, *shape, device="meta"), *classes)
-    # it counts a multiplication and an addition apart
+    # the counter counts a multiplication and an addition separately
     return Cost(sum(item.numel() for item in generator.parameters()), counter.get_total_flops() // 2)
 
 
 def _without_values(module: nn.Module) -> nn.Module:
-    """A copy whose tensors have shapes and nothing else."""
+    """A copy whose tensors have shapes, but no values."""
     memo: dict[int, Tensor] = {}
     for parameter in module.parameters():
         memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)

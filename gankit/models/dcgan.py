@@ -3,26 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from gankit.models.checks import flag, one_of, whole
+from gankit.models import latents as rules
+from gankit.models.checks import Fields, Flag, Optional, Several, Whole, one_of
 from gankit.models.facts import Facts
-from gankit.models.latents import RANGES, check_image, check_layers, check_widths
+from gankit.models.options import ModelOptions, option
 
 Kernels = Sequence[Sequence[int]]
 NORMS = ("batch", "instance", "spectral", "none")
 _FIRST, _DOUBLING = (4, 1, 0), (4, 2, 1)
+_KERNEL = Fields(
+    (Whole(64), Whole(64), Whole(64, least=0)),
+    "[size, stride, padding], whole numbers up to 64 of which only the padding may be 0",
+)
+
+
+@dataclass(frozen=True)
+class DCGANOptions(ModelOptions):
+    """Options of DCGAN's generator."""
+
+    latent: int = option(100, rules.LATENT, "Numbers in a latent")
+    widths: tuple[int, ...] = option(
+        (512, 256, 128, 64), rules.WIDTHS, "Channels of every layer except the last, so that there is one layer more"
+    )
+    channels: int = option(3, rules.COLOURS, "Colour channels: 1 for gray, 3 for RGB")
+    kernels: tuple[tuple[int, int, int], ...] | None = option(
+        None,
+        Optional(Several(_KERNEL, rules.WIDTHS.longest + 1, fewest=2)),
+        "Kernels of all layers; none for the paper's, whose first layer makes 4×4 and whose others double the size. "
+        "[7, 1, 0] and two of [4, 2, 1] make 28×28",
+    )
+    bias: bool = option(False, Flag(), "The convolutions have a bias")
+
+    def check(self) -> None:
+        """Every layer has a kernel, and together they make an image."""
+        if len(self.layers) != len(self.widths) + 1:
+            wanted = f"{len(self.widths) + 1}, one more than the widths"
+            raise ValueError(f"kernels must be {wanted}, not {len(self.layers)}")
+        rules.SIDE.require("size", side(self.layers))
+
+    @property
+    def layers(self) -> tuple[tuple[int, int, int], ...]:
+        """The kernels of all layers, the paper's where none are given."""
+        return kernels_for(len(self.widths) + 1) if self.kernels is None else self.kernels
+
+    def stored(self) -> dict[str, Any]:
+        """See the base class; the kernels are always written in full."""
+        return super().stored() | {"kernels": [list(kernel) for kernel in self.layers]}
+
+    def facts(self, name: str) -> Facts:
+        """See the base class."""
+        length = side(self.layers)
+        return Facts(
+            name=name,
+            paper="Radford et al. 2016, arXiv:1511.06434",
+            task="generate",
+            channels=self.channels,
+            value_range=rules.RANGES["tanh"],
+            latent=self.latent,
+            output_size=(length, length),
+            options=self.stored(),
+        )
 
 
 def kernels_for(layers: int) -> tuple[tuple[int, int, int], ...]:
-    """The paper's kernels, (size, stride, padding) each: one that makes 4×4 of a latent, then some that double it."""
+    """The paper's kernels, (size, stride, padding) each: the first makes 4×4 of a latent, the others double it."""
     return (_FIRST, *[_DOUBLING] * (layers - 1))
 
 
 def side(kernels: Kernels) -> int:
-    """The side of the images that transposed convolutions of these kernels make of one pixel."""
+    """The side in pixels of the images that transposed convolutions with these kernels make of one pixel."""
     length = 1
     for size, stride, padding in kernels:
         length = (length - 1) * stride - 2 * padding + size
@@ -33,30 +88,21 @@ class Generator(nn.Module):
     """Transposed convolutions, each with BatchNorm and ReLU, the last with tanh.
 
     Args:
-        latent: numbers in a latent.
-        widths: channels of every layer but the last; one layer more than widths, so that the paper's are 64×64.
-        channels: 1 for gray, 3 for RGB.
-        kernels: (size, stride, padding) of every layer; ``None`` for those of :func:`kernels_for`. [7, 1, 0] and two
-            of [4, 2, 1] make 28×28.
-        bias: the convolutions have one.
+        options: ``None`` for the paper's, which make images of 64×64.
     """
 
-    def __init__(
-        self,
-        latent: int = 100,
-        widths: Sequence[int] = (512, 256, 128, 64),
-        channels: int = 3,
-        kernels: Kernels | None = None,
-        bias: bool = False,
-    ) -> None:
+    Options = DCGANOptions
+
+    def __init__(self, options: DCGANOptions | None = None) -> None:
         super().__init__()
+        o = options or DCGANOptions()
         layers: list[nn.Module] = []
-        before = latent
-        *hidden, last = kernels or kernels_for(len(widths) + 1)
-        for width, kernel in zip(widths, hidden, strict=True):
-            layers += [_transposed(before, width, kernel, bias), nn.BatchNorm2d(width), nn.ReLU()]
+        before = o.latent
+        *hidden, last = o.layers
+        for width, kernel in zip(o.widths, hidden, strict=True):
+            layers += [_transposed(before, width, kernel, o.bias), nn.BatchNorm2d(width), nn.ReLU()]
             before = width
-        self.main = nn.Sequential(*layers, _transposed(before, channels, last, bias), nn.Tanh())
+        self.main = nn.Sequential(*layers, _transposed(before, o.channels, last, o.bias), nn.Tanh())
         initialise(self)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -65,16 +111,16 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """The generator's mirror: convolutions with LeakyReLU 0.2 down to one logit. Arguments as the generator's.
+    """The generator's mirror: convolutions with LeakyReLU 0.2 down to one logit.
 
     Args:
-        widths: channels of every layer but the last, in the generator's order, widest first.
+        widths: channels of every layer except the last, in the generator's order, widest first.
         channels: 1 for gray, 3 for RGB.
-        kernels: (size, stride, padding), in the generator's order.
-        norm: ``"batch"``: BatchNorm in all layers but the first and the last, as in the paper; ``"instance"``:
-            InstanceNorm in its place, which looks at one image only; ``"spectral"``: spectral norm in all (Miyato et
-            al. 2018, arXiv:1802.05957); ``"none"``, as a gradient penalty wants it.
-        dropout: probability that a channel is left away, after every layer but the last.
+        kernels: (size, stride, padding) of every layer, in the generator's order; ``None`` for the paper's.
+        norm: ``"batch"`` for BatchNorm in all layers except the first and the last, as in the paper; ``"instance"`` for
+            InstanceNorm in its place, which sees one image at a time; ``"spectral"`` for spectral norm in all layers
+            (Miyato et al. 2018, arXiv:1802.05957); ``"none"``, as a gradient penalty requires.
+        dropout: probability that a channel is dropped, after every layer except the last.
     """
 
     def __init__(
@@ -117,53 +163,6 @@ def initialise(module: nn.Module) -> None:
             nn.init.normal_(layer.weight, 1.0, 0.02)
 
 
-def facts(
-    name: str = "dcgan",
-    latent: int = 100,
-    widths: Sequence[int] = (512, 256, 128, 64),
-    channels: int = 3,
-    kernels: Kernels | None = None,
-    bias: bool = False,
-) -> Facts:
-    """What a user of the generator must know before running it.
-
-    Raises:
-        ValueError: an option is one that no network of ours has.
-    """
-    check_layers(latent, "relu", "tanh")
-    check_widths("widths", widths)
-    flag("bias", bias)
-    kernels = kernels_for(len(widths) + 1) if kernels is None else kernels
-    if not isinstance(kernels, list | tuple) or len(kernels) != len(widths) + 1:
-        raise ValueError(f"kernels must be one more than widths, not {kernels!r}")
-    for kernel in kernels:
-        if not isinstance(kernel, list | tuple) or len(kernel) != 3:
-            raise ValueError(f"kernels must be a size, a stride and a padding each, not {kernel!r}")
-        for value, least in zip(kernel, (1, 1, 0), strict=True):
-            whole("kernels", value, 64, least)
-    length = side(kernels)
-    check_image((length, length), channels)
-    return Facts(
-        name=name,
-        paper="Radford et al. 2016, arXiv:1511.06434",
-        task="generate",
-        scale=1,
-        channels=channels,
-        value_range=RANGES["tanh"],
-        multiple=1,
-        norm="batch",
-        options={
-            "latent": latent,
-            "widths": list(widths),
-            "channels": channels,
-            "kernels": [list(kernel) for kernel in kernels],
-            "bias": bias,
-        },
-        latent=latent,
-        output_size=(length, length),
-    )
-
-
 def _transposed(before: int, width: int, kernel: Sequence[int], bias: bool) -> nn.Module:
     size, stride, padding = kernel
     return nn.ConvTranspose2d(before, width, size, stride, padding, bias=bias)
@@ -171,6 +170,6 @@ def _transposed(before: int, width: int, kernel: Sequence[int], bias: bool) -> n
 
 def _convolution(before: int, width: int, kernel: Sequence[int], norm: str) -> nn.Module:
     size, stride, padding = kernel
-    # BatchNorm takes away what a bias adds; the paper's code has none in the first and last either
+    # BatchNorm subtracts what a bias adds; the paper's code has no bias in the first and the last layer either
     layer = nn.Conv2d(before, width, size, stride, padding, bias=norm != "batch")
     return spectral_norm(layer) if norm == "spectral" else layer

@@ -5,24 +5,67 @@ Real-ESRGAN (Wang et al. 2021, arXiv:2107.10833) uses the same generator, for ×
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from gankit.models import values
-from gankit.models.checks import one_of, whole
+from gankit.models.checks import Choice, Number
 from gankit.models.facts import Facts
+from gankit.models.options import DEPTH, WIDTH, ModelOptions, option
 
 Upsampler = Literal["nearest", "shuffle"]
 
+UPSAMPLER = Choice(get_args(Upsampler))
+SLOPE = Number(0, 1)  # of a LeakyReLU below zero
 _RESIDUAL = 0.2  # the paper's residual scaling
-_SCALES = (1, 2, 3, 4, 8, 16)
-_WIDEST, _DEEPEST = 4096, 1024  # beyond them a weights file is damaged
+
+
+@dataclass(frozen=True)
+class RRDBNetOptions(ModelOptions):
+    """Options of the generator of ESRGAN and Real-ESRGAN."""
+
+    scale: int = option(4, Choice((1, 2, 3, 4, 8, 16)), "Enlargement")
+    channels: int = option(64, WIDTH, "Width of the trunk")
+    growth: int = option(32, WIDTH, "Channels that each convolution of a dense block adds")
+    blocks: int = option(23, DEPTH, "Residual-in-residual dense blocks")
+    in_channels: int = option(3, WIDTH, "Colour channels of input and output")
+    unshuffle: int = option(
+        1, Choice((1, 2, 4)), "Factor by which the input is folded along both axes first; 1 where the scale is 3"
+    )
+    upsampler: Upsampler = option(
+        "nearest",
+        UPSAMPLER,
+        "Nearest-neighbour enlargement and a convolution as in the paper, or a sub-pixel convolution",
+    )
+    slope: float = option(0.2, SLOPE, "Slope of every LeakyReLU below zero")
+    values_in: values.Input = option("unit", values.INPUT, "Values that the first convolution was trained on")
+
+    def check(self) -> None:
+        """A folded ×3 network does not exist, and ImageNet's statistics are those of three channels."""
+        if self.scale == 3 and self.unshuffle != 1:
+            raise ValueError(f"unshuffle must be 1 for scale 3, not {self.unshuffle}")
+        values.check(self.values_in, "linear", self.in_channels)
+
+    def facts(self, name: str) -> Facts:
+        """See the base class."""
+        return Facts(
+            name=name,
+            paper="Wang et al. 2018, arXiv:1809.00219",
+            task="upscale",
+            scale=self.scale,
+            channels=self.in_channels,
+            value_range=(0.0, 1.0),
+            multiple=self.unshuffle,
+            tileable=True,
+            options=self.stored(),
+        )
 
 
 class DenseBlock(nn.Module):
-    """Five 3×3 convolutions, each of which sees what all before it made, and the scaled skip around them."""
+    """Five 3×3 convolutions, each of which takes the results of all before it, and the scaled skip around them."""
 
     def __init__(self, channels: int, growth: int, slope: float) -> None:
         super().__init__()
@@ -57,43 +100,26 @@ class RRDBNet(nn.Module):
     """The generator of ESRGAN and Real-ESRGAN.
 
     Args:
-        scale: 1, 2, 3, 4, 8 or 16.
-        channels: width of the trunk (64 in the paper).
-        growth: channels that a convolution of a dense block adds (32 in the paper).
-        blocks: RRDBs (23 in the paper).
-        in_channels: colour channels of input and output.
-        unshuffle: the input is first folded by 1, 2 or 4 along both axes, and its sides must be multiples of that.
-        upsampler: nearest-neighbour enlargement and a convolution as in the paper, or a sub-pixel convolution.
-        slope: of every LeakyReLU below zero (0.2 in the paper).
-        values_in: what the first convolution was trained on (see :func:`gankit.models.values.entrance`).
+        options: ``None`` for the paper's.
 
     The values are RGB in [0, 1] on both sides; the output is not clamped.
     """
 
-    def __init__(
-        self,
-        scale: int = 4,
-        channels: int = 64,
-        growth: int = 32,
-        blocks: int = 23,
-        in_channels: int = 3,
-        *,
-        unshuffle: int = 1,
-        upsampler: Upsampler = "nearest",
-        slope: float = 0.2,
-        values_in: values.Input = "unit",
-    ) -> None:
+    Options = RRDBNetOptions
+
+    def __init__(self, options: RRDBNetOptions | None = None) -> None:
         super().__init__()
-        self.scale = scale
-        self.entrance = values.entrance(values_in, in_channels)
-        self.unshuffle = nn.PixelUnshuffle(unshuffle) if unshuffle > 1 else None
-        self.head = nn.Conv2d(in_channels * unshuffle**2, channels, 3, padding=1)
-        self.body = nn.Sequential(*(RRDB(channels, growth, slope) for _ in range(blocks)))
-        self.neck = nn.Conv2d(channels, channels, 3, padding=1)
-        enlarge = (upsample_block(channels, step, upsampler, slope) for step in steps(scale * unshuffle))
+        o = options or RRDBNetOptions()
+        self.scale = o.scale
+        self.entrance = values.entrance(o.values_in, o.in_channels)
+        self.unshuffle = nn.PixelUnshuffle(o.unshuffle) if o.unshuffle > 1 else None
+        self.head = nn.Conv2d(o.in_channels * o.unshuffle**2, o.channels, 3, padding=1)
+        self.body = nn.Sequential(*(RRDB(o.channels, o.growth, o.slope) for _ in range(o.blocks)))
+        self.neck = nn.Conv2d(o.channels, o.channels, 3, padding=1)
+        enlarge = (upsample_block(o.channels, step, o.upsampler, o.slope) for step in steps(o.scale * o.unshuffle))
         self.upsampler = nn.Sequential(*enlarge)
-        self.last = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.LeakyReLU(slope))
-        self.tail = nn.Conv2d(channels, in_channels, 3, padding=1)
+        self.last = nn.Sequential(nn.Conv2d(o.channels, o.channels, 3, padding=1), nn.LeakyReLU(o.slope))
+        self.tail = nn.Conv2d(o.channels, o.in_channels, 3, padding=1)
         for module in self.modules():  # a deep net without norms begins near the identity (the paper's section 3.1)
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
@@ -131,16 +157,16 @@ def upsample_block(channels: int, step: int, kind: Upsampler, slope: float) -> n
 
 
 def steps(scale: int) -> list[int]:
-    """The enlargements one after the other: 3 at once, else by 2."""
+    """The factors of the enlargements that follow each other: 3 in one step, others by twos."""
     return [3] if scale == 3 else [2] * (scale.bit_length() - 1)
 
 
 class Discriminator(nn.Module):
     """ESRGAN's discriminator: ten convolutions in the manner of VGG, 64 -> 512, two dense layers, one logit.
 
-    The paper makes it relativistic in the loss: it judges D(real) - mean D(fake) and D(fake) - mean D(real). Its
-    dense layer fixes the input at 128×128. An adaptive average pool to ``pool``×``pool`` before it lets any size in,
-    and leaves the published layer for 128×128 with ``pool=4``.
+    The paper's loss makes it relativistic: it compares D(real) - mean D(fake) with D(fake) - mean D(real). Its dense
+    layer fixes the input at 128×128. An adaptive average pool to ``pool``×``pool`` before that layer accepts any size,
+    and with ``pool=4`` changes nothing for 128×128.
 
     Args:
         in_channels: colour channels of the judged image.
@@ -166,64 +192,3 @@ class Discriminator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) in [0, 1], sides of 32 and more -> (N, 1) logits; large means real."""
         return self.classifier(torch.flatten(self.pool(self.features(x)), 1))
-
-
-def facts(
-    name: str = "esrgan",
-    scale: int = 4,
-    channels: int = 64,
-    growth: int = 32,
-    blocks: int = 23,
-    in_channels: int = 3,
-    *,
-    unshuffle: int = 1,
-    upsampler: Upsampler = "nearest",
-    slope: float = 0.2,
-    values_in: values.Input = "unit",
-) -> Facts:
-    """What a user of the generator must know before running it.
-
-    Raises:
-        ValueError: an option is one that no network of ours has.
-    """
-    if type(scale) is not int or scale not in _SCALES:
-        raise ValueError(f"scale must be 1, 2, 3, 4, 8 or 16, not {scale!r}")
-    if type(unshuffle) is not int or unshuffle not in (1, 2, 4) or (scale == 3 and unshuffle != 1):
-        raise ValueError(f"unshuffle must be 1, 2 or 4, and 1 for scale 3, not {unshuffle!r}")
-    for option, value in (("channels", channels), ("growth", growth), ("in_channels", in_channels)):
-        whole(option, value, _WIDEST)
-    whole("blocks", blocks, _DEEPEST)
-    one_of("upsampler", upsampler, ("nearest", "shuffle"))
-    check_slope(slope)
-    values.check(values_in, "linear", in_channels)
-    return Facts(
-        name=name,
-        paper="Wang et al. 2018, arXiv:1809.00219",
-        task="upscale",
-        scale=scale,
-        channels=in_channels,
-        value_range=(0.0, 1.0),
-        multiple=unshuffle,
-        norm="none",
-        options={
-            "scale": scale,
-            "channels": channels,
-            "growth": growth,
-            "blocks": blocks,
-            "in_channels": in_channels,
-            "unshuffle": unshuffle,
-            "upsampler": upsampler,
-            "slope": slope,
-            "values_in": values_in,
-        },
-    )
-
-
-def check_slope(slope: object) -> None:
-    """Require a LeakyReLU's slope below zero.
-
-    Raises:
-        ValueError: it is no number from 0 to 1.
-    """
-    if not isinstance(slope, (int, float)) or isinstance(slope, bool) or not 0 <= slope <= 1:
-        raise ValueError(f"slope must be a number from 0 to 1, not {slope!r}")

@@ -6,19 +6,49 @@ et al. 2017, arXiv:1704.04861).
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from gankit.models.checks import flag, one_of, whole
+from gankit.models.checks import Choice, Flag
 from gankit.models.facts import Facts
+from gankit.models.options import DEPTH, WIDTH, ModelOptions, option
 from gankit.models.srgan import UpsampleBlock
 from gankit.models.values import Unit, entrance
 
 Kind = Literal["instance", "batch"]
 
-_SCALES = (2, 4, 8)
-_WIDEST, _DEEPEST = 4096, 1024  # beyond them a weights file is damaged
+
+@dataclass(frozen=True)
+class FastSRGANOptions(ModelOptions):
+    """Options of Fast-SRGAN's generator."""
+
+    scale: int = option(4, Choice((2, 4, 8)), "Enlargement; the published one is 4")
+    channels: int = option(64, WIDTH, "Width of the body")
+    blocks: int = option(8, DEPTH, "Residual blocks")
+    in_channels: int = option(3, WIDTH, "Colour channels of input and output")
+    norm: Kind = option(
+        "instance",
+        Choice(get_args(Kind)),
+        "Normalisation in and after the blocks: InstanceNorm without weights, or BatchNorm as some versions have",
+    )
+    depthwise: bool = option(
+        False, Flag(), "Blocks of a depthwise and a 1×1 convolution, as some versions have, in place of two full ones"
+    )
+
+    def facts(self, name: str) -> Facts:
+        """See the base class."""
+        return Facts(
+            name=name,
+            paper="github.com/HasnainRaz/Fast-SRGAN, after Ledig et al. 2017, arXiv:1609.04802",
+            task="upscale",
+            scale=self.scale,
+            channels=self.in_channels,
+            value_range=(0.0, 1.0),
+            tileable=self.norm != "instance",
+            options=self.stored(),
+        )
 
 
 def _norm(kind: Kind, channels: int) -> nn.Module:
@@ -26,12 +56,12 @@ def _norm(kind: Kind, channels: int) -> nn.Module:
 
 
 class Block(nn.Module):
-    """A convolution, norm, PReLU, a convolution, norm, and the skip around them; no biases.
+    """A convolution, a norm, PReLU, a convolution, a norm, and the skip around them; no biases.
 
     Args:
-        channels: in and out.
-        norm: of both convolutions' results.
-        depthwise: 3×3 of every channel by itself, then 1×1; else both are full 3×3 convolutions.
+        channels: of the input and the output.
+        norm: kind of both normalisations.
+        depthwise: a 3×3 convolution of every channel by itself, then a 1×1 one; else two full 3×3 convolutions.
     """
 
     def __init__(self, channels: int, *, norm: Kind, depthwise: bool) -> None:
@@ -53,35 +83,24 @@ class FastSRGAN(nn.Module):
     """The generator.
 
     Args:
-        scale: 2, 4 or 8 (published: 4).
-        channels: width of the body (64).
-        blocks: residual blocks (8).
-        in_channels: colour channels of input and output.
-        norm: in the blocks and behind them: InstanceNorm without weights, or BatchNorm as some versions have.
-        depthwise: blocks of a depthwise and a 1×1 convolution, as some versions have.
+        options: ``None`` for the published ones.
 
     The values are RGB in [0, 1] on both sides; inside, the network works in [-1, 1] and ends in tanh.
     """
 
-    def __init__(
-        self,
-        scale: int = 4,
-        channels: int = 64,
-        blocks: int = 8,
-        in_channels: int = 3,
-        *,
-        norm: Kind = "instance",
-        depthwise: bool = False,
-    ) -> None:
+    Options = FastSRGANOptions
+
+    def __init__(self, options: FastSRGANOptions | None = None) -> None:
         super().__init__()
-        self.scale = scale
-        self.entrance = entrance("signed", in_channels)
-        self.head = nn.Sequential(nn.Conv2d(in_channels, channels, 3, padding=1), nn.PReLU())
-        self.body = nn.Sequential(*(Block(channels, norm=norm, depthwise=depthwise) for _ in range(blocks)))
-        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.neck = nn.Sequential(conv, _norm(norm, channels))
-        self.upsampler = nn.Sequential(*(UpsampleBlock(channels) for _ in range(scale.bit_length() - 1)))
-        self.tail = nn.Conv2d(channels, in_channels, 3, padding=1)
+        o = options or FastSRGANOptions()
+        self.scale = o.scale
+        self.entrance = entrance("signed", o.in_channels)
+        self.head = nn.Sequential(nn.Conv2d(o.in_channels, o.channels, 3, padding=1), nn.PReLU())
+        self.body = nn.Sequential(*(Block(o.channels, norm=o.norm, depthwise=o.depthwise) for _ in range(o.blocks)))
+        conv = nn.Conv2d(o.channels, o.channels, 3, padding=1, bias=False)
+        self.neck = nn.Sequential(conv, _norm(o.norm, o.channels))
+        self.upsampler = nn.Sequential(*(UpsampleBlock(o.channels) for _ in range(o.scale.bit_length() - 1)))
+        self.tail = nn.Conv2d(o.channels, o.in_channels, 3, padding=1)
         self.exit = Unit()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,45 +109,3 @@ class FastSRGAN(nn.Module):
         x = self.head(self.entrance(x))
         x = x + self.neck(self.body(x))
         return self.exit(self.tail(self.upsampler(x)))
-
-
-def facts(
-    name: str = "fast_srgan",
-    scale: int = 4,
-    channels: int = 64,
-    blocks: int = 8,
-    in_channels: int = 3,
-    *,
-    norm: Kind = "instance",
-    depthwise: bool = False,
-) -> Facts:
-    """What a user of the generator must know before running it.
-
-    Raises:
-        ValueError: an option is one that no network of ours has.
-    """
-    if type(scale) is not int or scale not in _SCALES:
-        raise ValueError(f"scale must be 2, 4 or 8, not {scale!r}")
-    whole("channels", channels, _WIDEST)
-    whole("blocks", blocks, _DEEPEST)
-    whole("in_channels", in_channels, _WIDEST)
-    one_of("norm", norm, ("instance", "batch"))
-    flag("depthwise", depthwise)
-    return Facts(
-        name=name,
-        paper="github.com/HasnainRaz/Fast-SRGAN, after Ledig et al. 2017, arXiv:1609.04802",
-        task="upscale",
-        scale=scale,
-        channels=in_channels,
-        value_range=(0.0, 1.0),
-        multiple=1,
-        norm=norm,
-        options={
-            "scale": scale,
-            "channels": channels,
-            "blocks": blocks,
-            "in_channels": in_channels,
-            "norm": norm,
-            "depthwise": depthwise,
-        },
-    )

@@ -4,45 +4,65 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from gankit.models.checks import flag
+from gankit.models import latents as rules
+from gankit.models.checks import Flag
 from gankit.models.facts import Facts
-from gankit.models.latents import RANGES, check_image, check_layers, check_widths, dense, last_activation
+from gankit.models.latents import RANGES, dense, last_activation
+from gankit.models.options import EPSILON, ModelOptions, option
+
+
+@dataclass(frozen=True)
+class GANOptions(ModelOptions):
+    """Options of the generator of dense layers. The defaults are the paper's for MNIST."""
+
+    latent: int = option(100, rules.LATENT, "Numbers in a latent")
+    hidden: tuple[int, ...] = option((1200, 1200), rules.WIDTHS, "Widths of the hidden layers")
+    size: tuple[int, int] = option((28, 28), rules.SIZE, "Size of the images in pixels")
+    channels: int = option(1, rules.COLOURS, "Colour channels: 1 for gray, 3 for RGB")
+    norm: bool = option(False, Flag(), "BatchNorm after every hidden layer except the first")
+    eps: float = option(
+        1e-5,
+        EPSILON,
+        "What the BatchNorms add to the variance; much code has BatchNorm1d(width, 0.8), which sets it to 0.8",
+    )
+    activation: str = option("relu", rules.ACTIVATION, "ReLU, or LeakyReLU with slope 0.2")
+    output: str = option("sigmoid", rules.OUTPUT, "Last activation: sigmoid for images in [0, 1], tanh for [-1, 1]")
+
+    def facts(self, name: str) -> Facts:
+        """See the base class."""
+        return Facts(
+            name=name,
+            paper="Goodfellow et al. 2014, arXiv:1406.2661",
+            task="generate",
+            channels=self.channels,
+            value_range=RANGES[self.output],
+            latent=self.latent,
+            output_size=self.size,
+            options=self.stored(),
+        )
 
 
 class Generator(nn.Module):
-    """Dense layers from a latent to all pixels at once. The defaults are the paper's for MNIST.
+    """Dense layers from a latent to all pixels at once.
 
     Args:
-        latent: numbers in a latent.
-        hidden: widths of the hidden layers.
-        size: height and width of the images.
-        channels: 1 for gray, 3 for RGB.
-        norm: BatchNorm after every hidden layer but the first.
-        eps: of the BatchNorms. Much code says ``BatchNorm1d(width, 0.8)``, which sets it to 0.8.
-        activation: ``"relu"``, or ``"leaky_relu"`` with slope 0.2.
-        output: the last activation: ``"sigmoid"`` for images in [0, 1], ``"tanh"`` for [-1, 1].
+        options: ``None`` for the paper's for MNIST.
     """
 
-    def __init__(
-        self,
-        latent: int = 100,
-        hidden: Sequence[int] = (1200, 1200),
-        size: Sequence[int] = (28, 28),
-        channels: int = 1,
-        norm: bool = False,
-        eps: float = 1e-5,
-        activation: str = "relu",
-        output: str = "sigmoid",
-    ) -> None:
+    Options = GANOptions
+
+    def __init__(self, options: GANOptions | None = None) -> None:
         super().__init__()
-        self.shape = (channels, *size)
+        o = options or GANOptions()
+        self.shape = (o.channels, *o.size)
         self.layers = nn.Sequential(
-            *dense((latent, *hidden), activation, norm=norm, eps=eps),
-            nn.Linear(hidden[-1], math.prod(self.shape)),
-            last_activation(output),
+            *dense((o.latent, *o.hidden), o.activation, norm=o.norm, eps=o.eps),
+            nn.Linear(o.hidden[-1], math.prod(self.shape)),
+            last_activation(o.output),
         )
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -53,7 +73,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Dense layers from all pixels to one logit.
 
-    LeakyReLU 0.2 with dropout, as nearly everybody trains it since; the paper's own has maxout units.
+    It has LeakyReLU 0.2 and dropout, as nearly all later code does; the paper's has maxout units.
 
     Args:
         hidden: widths of the hidden layers.
@@ -80,47 +100,3 @@ class Discriminator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 1) logits; large means real."""
         return self.layers(x.flatten(1))
-
-
-def facts(
-    name: str = "gan",
-    latent: int = 100,
-    hidden: Sequence[int] = (1200, 1200),
-    size: Sequence[int] = (28, 28),
-    channels: int = 1,
-    norm: bool = False,
-    eps: float = 1e-5,
-    activation: str = "relu",
-    output: str = "sigmoid",
-) -> Facts:
-    """What a user of the generator must know before running it.
-
-    Raises:
-        ValueError: an option is one that no network of ours has.
-    """
-    check_layers(latent, activation, output, eps)
-    check_widths("hidden", hidden)
-    check_image(size, channels)
-    flag("norm", norm)
-    return Facts(
-        name=name,
-        paper="Goodfellow et al. 2014, arXiv:1406.2661",
-        task="generate",
-        scale=1,
-        channels=channels,
-        value_range=RANGES[output],
-        multiple=1,
-        norm="batch" if norm else "none",
-        options={
-            "latent": latent,
-            "hidden": list(hidden),
-            "size": list(size),
-            "channels": channels,
-            "norm": norm,
-            "eps": eps,
-            "activation": activation,
-            "output": output,
-        },
-        latent=latent,
-        output_size=(size[0], size[1]),
-    )

@@ -1,21 +1,59 @@
 """The SRResNets without BatchNorm that ESRGAN's authors compare with (Wang et al. 2018, arXiv:1809.00219).
 
-``MSRResNet`` is the one of BasicSR, mmagic and KAIR's MSRResNet1; ``MSRResNet0`` is KAIR's older one. Trained with an
-adversarial loss they are those projects' SRGAN.
+``MSRResNet`` is the network of BasicSR and mmagic, and KAIR's MSRResNet1; ``MSRResNet0`` is KAIR's older one. Trained
+with an adversarial loss, they are the SRGAN of these projects.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from gankit.models.checks import flag, one_of, whole
-from gankit.models.esrgan import Upsampler, check_slope, steps, upsample_block
+from gankit.models.checks import Choice, Flag
+from gankit.models.esrgan import SLOPE, UPSAMPLER, Upsampler, steps, upsample_block
 from gankit.models.facts import Facts
+from gankit.models.options import DEPTH, WIDTH, ModelOptions, option
 
-_SCALES = (2, 3, 4, 8)
-_WIDEST, _DEEPEST = 4096, 1024  # beyond them a weights file is damaged
+
+@dataclass(frozen=True)
+class _CommonOptions(ModelOptions):
+    """Options of both networks."""
+
+    scale: int = option(4, Choice((2, 3, 4, 8)), "Enlargement")
+    channels: int = option(64, WIDTH, "Width of the body")
+    blocks: int = option(16, DEPTH, "Residual blocks")
+    in_channels: int = option(3, WIDTH, "Colour channels of input and output")
+
+    def facts(self, name: str) -> Facts:
+        """See the base class."""
+        return Facts(
+            name=name,
+            paper="Wang et al. 2018, arXiv:1809.00219, after Ledig et al. 2017, arXiv:1609.04802",
+            task="upscale",
+            scale=self.scale,
+            channels=self.in_channels,
+            value_range=(0.0, 1.0),
+            tileable=True,
+            options=self.stored(),
+        )
+
+
+@dataclass(frozen=True)
+class MSRResNetOptions(_CommonOptions):
+    """Options of BasicSR's, mmagic's and KAIR's MSRResNet."""
+
+    activated: bool = option(True, Flag(), "LeakyReLU 0.1 after every PixelShuffle (BasicSR, KAIR), or none (mmagic)")
+
+
+@dataclass(frozen=True)
+class MSRResNet0Options(_CommonOptions):
+    """Options of KAIR's MSRResNet0."""
+
+    upsampler: Upsampler = option(
+        "nearest", UPSAMPLER, "Nearest-neighbour enlargement and a convolution, or a sub-pixel convolution"
+    )
+    slope: float = option(0.0, SLOPE, "Slope of every activation below zero; 0 for ReLU")
 
 
 class ResidualBlock(nn.Module):
@@ -36,27 +74,24 @@ class MSRResNet(nn.Module):
     """Residual blocks, sub-pixel convolutions, and the bilinearly enlarged input added to the result.
 
     Args:
-        scale: 2, 3, 4 or 8.
-        channels: width of the body (64).
-        blocks: residual blocks (16).
-        in_channels: colour channels of input and output.
-        activated: LeakyReLU 0.1 after every PixelShuffle (BasicSR, KAIR), or none (mmagic).
+        options: ``None`` for BasicSR's.
 
     The values are RGB in [0, 1] on both sides; the output is not clamped.
     """
 
-    def __init__(
-        self, scale: int = 4, channels: int = 64, blocks: int = 16, in_channels: int = 3, *, activated: bool = True
-    ) -> None:
+    Options = MSRResNetOptions
+
+    def __init__(self, options: MSRResNetOptions | None = None) -> None:
         super().__init__()
-        self.scale = scale
-        self.head = nn.Sequential(nn.Conv2d(in_channels, channels, 3, padding=1), nn.LeakyReLU(0.1))
-        self.body = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
-        enlarge = [upsample_block(channels, step, "shuffle", 0.1) for step in steps(scale)]
-        self.upsampler = nn.Sequential(*(block if activated else block[:2] for block in enlarge))
-        self.last = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.LeakyReLU(0.1))
-        self.tail = nn.Conv2d(channels, in_channels, 3, padding=1)
-        self.base = nn.Upsample(scale_factor=scale, mode="bilinear", align_corners=False)
+        o = options or MSRResNetOptions()
+        self.scale = o.scale
+        self.head = nn.Sequential(nn.Conv2d(o.in_channels, o.channels, 3, padding=1), nn.LeakyReLU(0.1))
+        self.body = nn.Sequential(*(ResidualBlock(o.channels) for _ in range(o.blocks)))
+        enlarge = [upsample_block(o.channels, step, "shuffle", 0.1) for step in steps(o.scale)]
+        self.upsampler = nn.Sequential(*(block if o.activated else block[:2] for block in enlarge))
+        self.last = nn.Sequential(nn.Conv2d(o.channels, o.channels, 3, padding=1), nn.LeakyReLU(0.1))
+        self.tail = nn.Conv2d(o.channels, o.in_channels, 3, padding=1)
+        self.base = nn.Upsample(scale_factor=o.scale, mode="bilinear", align_corners=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscale a batch.
@@ -74,89 +109,28 @@ class MSRResNet0(nn.Module):
     """Residual blocks with a skip around all of them, enlargement, two convolutions; nothing is added at the end.
 
     Args:
-        scale: 2, 3, 4 or 8.
-        channels: width of the body (64).
-        blocks: residual blocks (16).
-        in_channels: colour channels of input and output.
-        upsampler: nearest-neighbour enlargement and a convolution, or a sub-pixel convolution.
-        slope: of every activation below zero; 0 for ReLU.
+        options: ``None`` for KAIR's.
 
     The values are RGB in [0, 1] on both sides; the output is not clamped.
     """
 
-    def __init__(
-        self,
-        scale: int = 4,
-        channels: int = 64,
-        blocks: int = 16,
-        in_channels: int = 3,
-        *,
-        upsampler: Upsampler = "nearest",
-        slope: float = 0.0,
-    ) -> None:
+    Options = MSRResNet0Options
+
+    def __init__(self, options: MSRResNet0Options | None = None) -> None:
         super().__init__()
-        self.scale = scale
-        self.head = nn.Conv2d(in_channels, channels, 3, padding=1)
-        self.body = nn.Sequential(*(ResidualBlock(channels, slope) for _ in range(blocks)))
-        self.neck = nn.Conv2d(channels, channels, 3, padding=1)
-        enlarge = (upsample_block(channels, step, upsampler, slope) for step in steps(scale))
+        o = options or MSRResNet0Options()
+        self.scale = o.scale
+        self.head = nn.Conv2d(o.in_channels, o.channels, 3, padding=1)
+        self.body = nn.Sequential(*(ResidualBlock(o.channels, o.slope) for _ in range(o.blocks)))
+        self.neck = nn.Conv2d(o.channels, o.channels, 3, padding=1)
+        enlarge = (upsample_block(o.channels, step, o.upsampler, o.slope) for step in steps(o.scale))
         self.upsampler = nn.Sequential(*enlarge)
-        act = nn.LeakyReLU(slope) if slope else nn.ReLU()
-        self.last = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), act)
-        self.tail = nn.Conv2d(channels, in_channels, 3, padding=1)
+        act = nn.LeakyReLU(o.slope) if o.slope else nn.ReLU()
+        self.last = nn.Sequential(nn.Conv2d(o.channels, o.channels, 3, padding=1), act)
+        self.tail = nn.Conv2d(o.channels, o.in_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) in [0, 1] -> (N, C, scale·H, scale·W), nominally in [0, 1], not clamped."""
         x = self.head(x)
         x = x + self.neck(self.body(x))
         return self.tail(self.last(self.upsampler(x)))
-
-
-def facts(
-    name: str = "msrresnet",
-    scale: int = 4,
-    channels: int = 64,
-    blocks: int = 16,
-    in_channels: int = 3,
-    **options: Any,
-) -> Facts:
-    """What a user of the generator must know before running it.
-
-    Args:
-        name: ``"msrresnet"``, or ``"msrresnet0"``.
-        scale: see the classes.
-        channels: likewise.
-        blocks: likewise.
-        in_channels: likewise.
-        options: ``activated`` of the former; ``upsampler`` and ``slope`` of the latter.
-
-    Raises:
-        TypeError: an option is not known.
-        ValueError: an option is one that no network of ours has.
-    """
-    own: dict[str, Any] = {"upsampler": "nearest", "slope": 0.0} if name == "msrresnet0" else {"activated": True}
-    unknown = set(options) - set(own)
-    if unknown:
-        raise TypeError(f"'{name}' has no option {', '.join(sorted(unknown))}")
-    own |= options
-    if type(scale) is not int or scale not in _SCALES:
-        raise ValueError(f"scale must be 2, 3, 4 or 8, not {scale!r}")
-    whole("channels", channels, _WIDEST)
-    whole("blocks", blocks, _DEEPEST)
-    whole("in_channels", in_channels, _WIDEST)
-    if name == "msrresnet0":
-        one_of("upsampler", own["upsampler"], ("nearest", "shuffle"))
-        check_slope(own["slope"])
-    else:
-        flag("activated", own["activated"])
-    return Facts(
-        name=name,
-        paper="Wang et al. 2018, arXiv:1809.00219, after Ledig et al. 2017, arXiv:1609.04802",
-        task="upscale",
-        scale=scale,
-        channels=in_channels,
-        value_range=(0.0, 1.0),
-        multiple=1,
-        norm="none",
-        options={"scale": scale, "channels": channels, "blocks": blocks, "in_channels": in_channels, **own},
-    )

@@ -1,14 +1,14 @@
 """PatchGAN: the discriminator of pix2pix (Isola et al., CVPR 2017, arXiv:1611.07004), CycleGAN and CUT.
 
-It judges patches, not images. The names of the weights are those of junyanz/pytorch-CycleGAN-and-pix2pix. pix2pix
-gives it the input and output image joined (``in_channels=6``), CycleGAN the output alone.
+It judges patches, not images. The names of the weights are those of junyanz/pytorch-CycleGAN-and-pix2pix. Its input is
+the input and output image joined in pix2pix (``in_channels=6``), the output image alone in CycleGAN.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
@@ -19,14 +19,14 @@ DiscriminatorNorm = Literal["instance", "batch", "none"]
 
 
 class PatchGAN(nn.Module):
-    """Convolutions 4×4 of stride 2, two more of stride 1, and a logit for every patch.
+    """4×4 convolutions of stride 2, two more of stride 1, and a logit for every patch.
 
     Args:
-        in_channels: of what is judged.
+        in_channels: channels of the input.
         channels: width of the first layer (64 in the paper), doubled up to eight times as many.
         layers: strided convolutions: 3 for patches of 70×70 pixels, 1 for 16×16, 5 for 286×286.
-        norm: ``"instance"`` (CycleGAN), ``"batch"`` (pix2pix) or ``"none"``, after all but the first and last.
-        antialias: CUT's: blurred subsampling in place of strides.
+        norm: ``"instance"`` (CycleGAN), ``"batch"`` (pix2pix) or ``"none"``, in all layers except the first and last.
+        antialias: blurred subsampling in place of strides, as in CUT.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class PixelGAN(nn.Module):
     """The 1×1 PatchGAN: three 1×1 convolutions, a logit for every pixel.
 
     Args:
-        in_channels: of what is judged.
+        in_channels: channels of the input.
         channels: width of the first layer.
         norm: as in :class:`PatchGAN`.
     """
@@ -97,8 +97,8 @@ class PixelGAN(nn.Module):
 
 
 def _norm(kind: DiscriminatorNorm) -> tuple[Callable[[int], list[nn.Module]], bool]:
-    """What makes the norm's layers, and whether the convolution before them has a bias."""
-    one_of("norm", kind, ("instance", "batch", "none"))
+    """A function that makes the layers of the norm, and whether the convolution before them has a bias."""
+    one_of("norm", kind, get_args(DiscriminatorNorm))
     kinds: dict[str, Callable[[int], list[nn.Module]]] = {
         "instance": lambda width: [nn.InstanceNorm2d(width)],
         "batch": lambda width: [nn.BatchNorm2d(width)],

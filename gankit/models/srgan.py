@@ -6,20 +6,60 @@ SRResNet and SRGAN share one generator: they differ in how it was trained.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from gankit.models import values
-from gankit.models.checks import one_of, whole
+from gankit.models.checks import Choice
 from gankit.models.facts import Facts
+from gankit.models.options import DEPTH, EPSILON, WIDTH, ModelOptions, option
 
 Neck = Literal["norm", "prelu"]
 Slopes = Literal["shared", "channel"]
 
-_SCALES = (2, 4, 8)
-_MOST = {"channels": 4096, "blocks": 1024, "in_channels": 4096}  # beyond them a weights file is damaged
+
+@dataclass(frozen=True)
+class SRResNetOptions(ModelOptions):
+    """Options of the generator of SRResNet and SRGAN."""
+
+    scale: int = option(4, Choice((2, 4, 8)), "Enlargement, by one sub-pixel stage for every factor of two")
+    channels: int = option(64, WIDTH, "Width of the body")
+    blocks: int = option(16, DEPTH, "Residual blocks")
+    in_channels: int = option(3, WIDTH, "Colour channels of input and output")
+    neck: Neck = option(
+        "norm",
+        Choice(get_args(Neck)),
+        "What follows the convolution that ends the body: BatchNorm as in the paper, or PReLU",
+        omit=True,
+    )
+    slopes: Slopes = option(
+        "shared", Choice(get_args(Slopes)), "Slopes of a PReLU: one, or one for every channel", omit=True
+    )
+    bn_eps: float = option(1e-5, EPSILON, "What BatchNorm adds to the variance", omit=True)
+    values_in: values.Input = option(
+        "unit", values.INPUT, "Values that the first convolution was trained on", omit=True
+    )
+    output: values.Output = option("linear", values.OUTPUT, "What follows the last convolution", omit=True)
+
+    def check(self) -> None:
+        """ImageNet's statistics are those of three channels."""
+        values.check(self.values_in, self.output, self.in_channels)
+
+    def facts(self, name: str) -> Facts:
+        """See the base class."""
+        return Facts(
+            name=name,
+            paper="Ledig et al. 2017, arXiv:1609.04802",
+            task="upscale",
+            scale=self.scale,
+            channels=self.in_channels,
+            value_range=(0.0, 1.0),
+            tileable=True,
+            options=self.stored(),
+        )
 
 
 class ResidualBlock(nn.Module):
@@ -57,46 +97,27 @@ class SRResNet(nn.Module):
     """The generator of SRResNet and SRGAN.
 
     Args:
-        scale: 2, 4 or 8; one sub-pixel stage for every factor of two.
-        channels: width of the body (64 in the paper).
-        blocks: residual blocks (16 in the paper).
-        in_channels: colour channels of input and output.
-        neck: what follows the convolution that ends the body: BatchNorm as in the paper, or PReLU.
-        slopes: of a PReLU: one, or one for every channel.
-        bn_eps: what BatchNorm adds to the variance.
-        values_in: what the first convolution was trained on (see :func:`gankit.models.values.entrance`).
-        output: what follows the last convolution (see :func:`gankit.models.values.exit_layer`).
+        options: ``None`` for the paper's.
 
     The values are RGB in [0, 1] on both sides; a linear output is not clamped. The paper's last layer has no
     activation either (its figure 4), but works in [-1, 1]; the difference is an affine one.
     """
 
-    def __init__(
-        self,
-        scale: int = 4,
-        channels: int = 64,
-        blocks: int = 16,
-        in_channels: int = 3,
-        *,
-        neck: Neck = "norm",
-        slopes: Slopes = "shared",
-        bn_eps: float = 1e-5,
-        values_in: values.Input = "unit",
-        output: values.Output = "linear",
-    ) -> None:
-        if scale not in _SCALES:
-            raise ValueError(f"scale must be 2, 4 or 8, not {scale}")
+    Options = SRResNetOptions
+
+    def __init__(self, options: SRResNetOptions | None = None) -> None:
         super().__init__()
-        self.scale = scale
-        count = channels if slopes == "channel" else 1
-        last = nn.BatchNorm2d(channels, eps=bn_eps) if neck == "norm" else nn.PReLU(count)
-        self.entrance = values.entrance(values_in, in_channels)
-        self.head = nn.Sequential(nn.Conv2d(in_channels, channels, 9, padding=4), nn.PReLU(count))
-        self.body = nn.Sequential(*(ResidualBlock(channels, count, bn_eps) for _ in range(blocks)))
-        self.neck = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=neck != "norm"), last)
-        self.upsampler = nn.Sequential(*(UpsampleBlock(channels, count) for _ in range(int(math.log2(scale)))))
-        self.tail = nn.Conv2d(channels, in_channels, 9, padding=4)
-        self.exit = values.exit_layer(output)
+        o = options or SRResNetOptions()
+        self.scale = o.scale
+        count = o.channels if o.slopes == "channel" else 1
+        last = nn.BatchNorm2d(o.channels, eps=o.bn_eps) if o.neck == "norm" else nn.PReLU(count)
+        self.entrance = values.entrance(o.values_in, o.in_channels)
+        self.head = nn.Sequential(nn.Conv2d(o.in_channels, o.channels, 9, padding=4), nn.PReLU(count))
+        self.body = nn.Sequential(*(ResidualBlock(o.channels, count, o.bn_eps) for _ in range(o.blocks)))
+        self.neck = nn.Sequential(nn.Conv2d(o.channels, o.channels, 3, padding=1, bias=o.neck != "norm"), last)
+        self.upsampler = nn.Sequential(*(UpsampleBlock(o.channels, count) for _ in range(int(math.log2(o.scale)))))
+        self.tail = nn.Conv2d(o.channels, o.in_channels, 9, padding=4)
+        self.exit = values.exit_layer(o.output)
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscale a batch.
@@ -118,8 +139,8 @@ class SRResNet(nn.Module):
 class Discriminator(nn.Module):
     """SRGAN's discriminator: eight convolutions 64 -> 512, LeakyReLU 0.2, two dense layers, one logit.
 
-    The paper's dense layer fixes the input at 96×96. An adaptive average pool to ``pool``×``pool`` before it
-    lets any size in, and leaves the published layer for 96×96 with ``pool=6``.
+    The paper's dense layer fixes the input at 96×96. An adaptive average pool to ``pool``×``pool`` before that layer
+    accepts any size, and with ``pool=6`` changes nothing for 96×96.
 
     Args:
         in_channels: colour channels of the judged image.
@@ -162,57 +183,3 @@ class Discriminator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) in [0, 1] -> (N, 1) logits; large means real."""
         return self.classify(self.forward_features(x)[-1])
-
-
-def facts(
-    name: str = "srgan",
-    scale: int = 4,
-    channels: int = 64,
-    blocks: int = 16,
-    in_channels: int = 3,
-    *,
-    neck: Neck = "norm",
-    slopes: Slopes = "shared",
-    bn_eps: float = 1e-5,
-    values_in: values.Input = "unit",
-    output: values.Output = "linear",
-) -> Facts:
-    """What a user of the generator must know before running it.
-
-    Raises:
-        ValueError: an option is not a whole number, or is one that no network of ours has.
-    """
-    if type(scale) is not int or scale not in _SCALES:
-        raise ValueError(f"scale must be 2, 4 or 8, not {scale!r}")
-    for option, value in (("channels", channels), ("blocks", blocks), ("in_channels", in_channels)):
-        whole(option, value, _MOST[option])
-    one_of("neck", neck, ("norm", "prelu"))
-    one_of("slopes", slopes, ("shared", "channel"))
-    if type(bn_eps) is not float or not 0 < bn_eps <= 1:
-        raise ValueError(f"bn_eps must be a number above 0 and up to 1, not {bn_eps!r}")
-    values.check(values_in, output, in_channels)
-    # The others only where they differ from the paper: files of plain networks stay as they were.
-    more: dict[str, Any] = {
-        "neck": (neck, "norm"),
-        "slopes": (slopes, "shared"),
-        "bn_eps": (bn_eps, 1e-5),
-        "values_in": (values_in, "unit"),
-        "output": (output, "linear"),
-    }
-    return Facts(
-        name=name,
-        paper="Ledig et al. 2017, arXiv:1609.04802",
-        task="upscale",
-        scale=scale,
-        channels=in_channels,
-        value_range=(0.0, 1.0),
-        multiple=1,
-        norm="batch",
-        options={
-            "scale": scale,
-            "channels": channels,
-            "blocks": blocks,
-            "in_channels": in_channels,
-            **{option: value for option, (value, usual) in more.items() if value != usual},
-        },
-    )

@@ -2,53 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from gankit.models.checks import one_of, whole
+from gankit.models.checks import Choice, Whole
 from gankit.models.facts import Facts
+from gankit.models.options import WIDTH, ModelOptions, option
 
 Activation = Literal["prelu", "relu", "leaky"]
 
-_WIDEST, _DEEPEST, _LARGEST = 4096, 1024, 16  # beyond them a weights file is damaged
+
+@dataclass(frozen=True)
+class SRVGGNetOptions(ModelOptions):
+    """Options of Real-ESRGAN's compact generator."""
+
+    scale: int = option(4, Whole(16), "Enlargement, in one PixelShuffle")
+    channels: int = option(64, WIDTH, "Width of the body")
+    convs: int = option(
+        16,
+        Whole(1024, least=0),
+        "Convolutions between the first and the last; the published networks have 16 for animation, 32 for photographs",
+    )
+    in_channels: int = option(3, WIDTH, "Colour channels of input and output")
+    activation: Activation = option(
+        "prelu",
+        Choice(get_args(Activation)),
+        "PReLU with a slope for every channel, ReLU, or LeakyReLU with slope 0.1",
+    )
+
+    def facts(self, name: str) -> Facts:
+        """See the base class."""
+        return Facts(
+            name=name,
+            paper="Wang et al. 2021, arXiv:2107.10833",
+            task="upscale",
+            scale=self.scale,
+            channels=self.in_channels,
+            value_range=(0.0, 1.0),
+            tileable=True,
+            options=self.stored(),
+        )
 
 
 class SRVGGNet(nn.Module):
     """Plain 3×3 convolutions at the low resolution, one PixelShuffle, and the enlarged input added to its result.
 
     Args:
-        scale: 1 to 16, in one PixelShuffle.
-        channels: width of the body (64).
-        convs: convolutions between the first and the last (16 for animation, 32 for photographs).
-        in_channels: colour channels of input and output.
-        activation: PReLU with a slope for every channel, ReLU, or LeakyReLU 0.1.
+        options: ``None`` for the published ones.
 
     The values are RGB in [0, 1] on both sides; the output is not clamped. The weights have the names of the published
     files: ``body.0``, ``body.2``, … are convolutions, ``body.1``, ``body.3``, … activations.
     """
 
-    def __init__(
-        self,
-        scale: int = 4,
-        channels: int = 64,
-        convs: int = 16,
-        in_channels: int = 3,
-        *,
-        activation: Activation = "prelu",
-    ) -> None:
+    Options = SRVGGNetOptions
+
+    def __init__(self, options: SRVGGNetOptions | None = None) -> None:
         super().__init__()
-        self.scale = scale
+        o = options or SRVGGNetOptions()
+        self.scale = o.scale
         layers: list[nn.Module] = []
-        width_in = in_channels
-        for _ in range(convs + 1):
-            layers += [nn.Conv2d(width_in, channels, 3, padding=1), _activation(activation, channels)]
-            width_in = channels
-        layers.append(nn.Conv2d(width_in, in_channels * scale**2, 3, padding=1))
+        width_in = o.in_channels
+        for _ in range(o.convs + 1):
+            layers += [nn.Conv2d(width_in, o.channels, 3, padding=1), _activation(o.activation, o.channels)]
+            width_in = o.channels
+        layers.append(nn.Conv2d(width_in, o.in_channels * o.scale**2, 3, padding=1))
         self.body = nn.Sequential(*layers)
-        self.shuffle = nn.PixelShuffle(scale)
-        self.base = nn.Upsample(scale_factor=scale, mode="nearest")
+        self.shuffle = nn.PixelShuffle(o.scale)
+        self.base = nn.Upsample(scale_factor=o.scale, mode="nearest")
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscale a batch.
@@ -111,41 +134,3 @@ class UNetDiscriminator(nn.Module):
         for conv in self.refine:
             x = self.act(conv(x))
         return self.last(x)
-
-
-def facts(
-    name: str = "srvgg",
-    scale: int = 4,
-    channels: int = 64,
-    convs: int = 16,
-    in_channels: int = 3,
-    *,
-    activation: Activation = "prelu",
-) -> Facts:
-    """What a user of the generator must know before running it.
-
-    Raises:
-        ValueError: an option is one that no network of ours has.
-    """
-    whole("scale", scale, _LARGEST)
-    whole("channels", channels, _WIDEST)
-    whole("convs", convs, _DEEPEST, least=0)
-    whole("in_channels", in_channels, _WIDEST)
-    one_of("activation", activation, ("prelu", "relu", "leaky"))
-    return Facts(
-        name=name,
-        paper="Wang et al. 2021, arXiv:2107.10833",
-        task="upscale",
-        scale=scale,
-        channels=in_channels,
-        value_range=(0.0, 1.0),
-        multiple=1,
-        norm="none",
-        options={
-            "scale": scale,
-            "channels": channels,
-            "convs": convs,
-            "in_channels": in_channels,
-            "activation": activation,
-        },
-    )

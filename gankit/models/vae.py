@@ -3,48 +3,67 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from gankit.models import latents as rules
 from gankit.models.facts import Facts
-from gankit.models.latents import RANGES, check_image, check_layers, check_widths, dense, last_activation
+from gankit.models.latents import RANGES, dense, last_activation
+from gankit.models.options import ModelOptions, option
+
+
+@dataclass(frozen=True)
+class VAEOptions(ModelOptions):
+    """Options of the autoencoder of dense layers."""
+
+    latent: int = option(20, rules.LATENT, "Numbers in a latent")
+    hidden: tuple[int, ...] = option(
+        (400,), rules.WIDTHS, "Widths of the encoder's hidden layers; the decoder has them in reverse"
+    )
+    size: tuple[int, int] = option((28, 28), rules.SIZE, "Size of the images in pixels")
+    channels: int = option(1, rules.COLOURS, "Colour channels: 1 for gray, 3 for RGB")
+    activation: str = option("relu", rules.ACTIVATION, "ReLU, or LeakyReLU with slope 0.2")
+    output: str = option("sigmoid", rules.OUTPUT, "Last activation: sigmoid for images in [0, 1], tanh for [-1, 1]")
+
+    def facts(self, name: str) -> Facts:
+        """See the base class."""
+        return Facts(
+            name=name,
+            paper="Kingma & Welling 2014, arXiv:1312.6114",
+            task="generate",
+            channels=self.channels,
+            value_range=RANGES[self.output],
+            latent=self.latent,
+            output_size=self.size,
+            options=self.stored(),
+        )
 
 
 class VAE(nn.Module):
-    """An encoder to the mean and variance of a latent, and a decoder back, which alone is the generator.
+    """An encoder to the mean and variance of a latent, and a decoder, which alone is the generator.
 
     Args:
-        latent: numbers in a latent.
-        hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
-        size: height and width of the images.
-        channels: 1 for gray, 3 for RGB.
-        activation: ``"relu"``, or ``"leaky_relu"`` with slope 0.2.
-        output: the last activation: ``"sigmoid"`` for images in [0, 1], ``"tanh"`` for [-1, 1].
+        options: ``None`` for those of pytorch/examples.
     """
 
-    def __init__(
-        self,
-        latent: int = 20,
-        hidden: Sequence[int] = (400,),
-        size: Sequence[int] = (28, 28),
-        channels: int = 1,
-        activation: str = "relu",
-        output: str = "sigmoid",
-    ) -> None:
+    Options = VAEOptions
+
+    def __init__(self, options: VAEOptions | None = None) -> None:
         super().__init__()
-        self.shape = (channels, *size)
+        o = options or VAEOptions()
+        self.shape = (o.channels, *o.size)
         pixels = math.prod(self.shape)
-        self.encoder = nn.Sequential(*dense((pixels, *hidden), activation))
-        self.mean = nn.Linear(hidden[-1], latent)
-        self.log_variance = nn.Linear(hidden[-1], latent)
+        self.encoder = nn.Sequential(*dense((pixels, *o.hidden), o.activation))
+        self.mean = nn.Linear(o.hidden[-1], o.latent)
+        self.log_variance = nn.Linear(o.hidden[-1], o.latent)
         self.decoder = nn.Sequential(
-            *dense((latent, *hidden[::-1]), activation), nn.Linear(hidden[0], pixels), last_activation(output)
+            *dense((o.latent, *o.hidden[::-1]), o.activation), nn.Linear(o.hidden[0], pixels), last_activation(o.output)
         )
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images to what their latents may be.
+        """The distributions of the latents of images.
 
         Args:
             x: (N, C, H, W) in the value range.
@@ -64,55 +83,16 @@ class VAE(nn.Module):
         return self.decode(latents)
 
     def reconstruct(self, x: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Images there and back, with what the loss needs.
+        """Encode and decode images, and return what the loss needs.
 
         Args:
             x: (N, C, H, W) in the value range.
-            noise: (N, latent) standard normal: the latent is mean + deviation · noise, as in training; ``None`` takes
+            noise: (N, latent) standard normal: the latent is mean + deviation · noise, as in training; ``None`` uses
                 the mean.
 
         Returns:
-            The images again, the mean and the logarithm of the variance.
+            The reconstructed images, the mean and the logarithm of the variance.
         """
         mean, log_variance = self.encode(x)
         latents = mean if noise is None else mean + torch.exp(0.5 * log_variance) * noise
         return self.decode(latents), mean, log_variance
-
-
-def facts(
-    name: str = "vae",
-    latent: int = 20,
-    hidden: Sequence[int] = (400,),
-    size: Sequence[int] = (28, 28),
-    channels: int = 1,
-    activation: str = "relu",
-    output: str = "sigmoid",
-) -> Facts:
-    """What a user of the generator must know before running it.
-
-    Raises:
-        ValueError: an option is one that no network of ours has.
-    """
-    check_layers(latent, activation, output)
-    check_widths("hidden", hidden)
-    check_image(size, channels)
-    return Facts(
-        name=name,
-        paper="Kingma & Welling 2014, arXiv:1312.6114",
-        task="generate",
-        scale=1,
-        channels=channels,
-        value_range=RANGES[output],
-        multiple=1,
-        norm="none",
-        options={
-            "latent": latent,
-            "hidden": list(hidden),
-            "size": list(size),
-            "channels": channels,
-            "activation": activation,
-            "output": output,
-        },
-        latent=latent,
-        output_size=(size[0], size[1]),
-    )

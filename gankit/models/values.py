@@ -1,6 +1,6 @@
-"""The values that a network works in where they are not RGB in [0, 1], and the layers at its ends that turn them.
+"""The values that a network works in where they are not RGB in [0, 1], and the layers at its ends that convert them.
 
-A generator takes and gives [0, 1] whatever its weights were trained for, so that nobody outside has to know.
+A generator takes and returns [0, 1] whatever its weights were trained for, so that nobody outside has to know.
 """
 
 from __future__ import annotations
@@ -11,23 +11,24 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from gankit.models.checks import one_of
+from gankit.models.checks import Choice
 
 Input = Literal["unit", "signed", "imagenet"]
 Output = Literal["linear", "tanh", "tanh-imagenet"]
 
+INPUT, OUTPUT = Choice(get_args(Input)), Choice(get_args(Output))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images, as torchvision gives them
 
 
 class Standardise(nn.Module):
-    """(x - mean) / std of every channel; nothing in it learns.
+    """(x - mean) / std of every channel; it has no trainable weights.
 
     Written as a BatchNorm with fixed statistics: every engine knows that layer, and narrow precisions keep its
     statistics in float32, where a rounded mean would shift the colours.
 
     Args:
-        mean: one for every channel.
-        std: likewise, larger than 0.01.
+        mean: one number for every channel.
+        std: one number for every channel, each larger than 0.01.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -40,7 +41,7 @@ class Standardise(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> Standardise:
-        """Eval mode always: a batch's own statistics would be wrong here."""
+        """Stay in eval mode: a batch's own statistics would be wrong here."""
         return super().train(False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,10 +62,10 @@ class Unit(nn.Module):
 
 
 def entrance(kind: Input, channels: int) -> Standardise | None:
-    """The layer that takes [0, 1] to what the network was trained on; ``None`` where that is [0, 1].
+    """The layer that converts [0, 1] to what the network was trained on; ``None`` where that is [0, 1].
 
     Args:
-        kind: ``"signed"`` for [-1, 1], ``"imagenet"`` for ImageNet's mean 0 and deviation 1.
+        kind: ``"signed"`` for [-1, 1]; ``"imagenet"`` for ImageNet's, whose mean is 0 and deviation 1.
         channels: of the image; 3 for ``"imagenet"``.
     """
     if kind == "unit":
@@ -76,7 +77,7 @@ def exit_layer(kind: Output) -> nn.Module | None:
     """The layer behind the last convolution; ``None`` for ``"linear"``.
 
     Args:
-        kind: ``"tanh"`` where -1 is black and 1 is white, ``"tanh-imagenet"`` where tanh gives ImageNet's values.
+        kind: ``"tanh"`` where -1 is black and 1 is white; ``"tanh-imagenet"`` where tanh yields ImageNet's values.
     """
     if kind == "linear":
         return None
@@ -86,13 +87,11 @@ def exit_layer(kind: Output) -> nn.Module | None:
     return nn.Sequential(nn.Tanh(), back)
 
 
-def check(values_in: object, output: object, channels: int) -> None:
-    """Require values that :func:`entrance` and :func:`exit_layer` know.
+def check(values_in: Input, output: Output, channels: int) -> None:
+    """Require three channels where values are ImageNet's.
 
     Raises:
-        ValueError: one is another, or ImageNet's statistics would meet other than three channels.
+        ValueError: ImageNet's statistics would meet other than three channels.
     """
-    one_of("values_in", values_in, get_args(Input))
-    one_of("output", output, get_args(Output))
     if channels != 3 and "imagenet" in f"{values_in} {output}":
         raise ValueError(f"in_channels must be 3 for ImageNet's values, not {channels}")

@@ -165,10 +165,9 @@ class Engines:
         A network that can be cut into tiles needs no other processor, and an engine that streams takes any image.
         """
         from gankit.pipeline.memory import available_memory
-        from gankit.pipeline.processor import uncut
 
         engine = processor.engine
-        if not uncut(processor.facts) or engine.wants == "images" or engine.device != "cpu":
+        if processor.facts.tileable or engine.wants == "images" or engine.device != "cpu":
             return processor
         from gankit.backends.choice.low_memory import Footprint, layerwise
 
@@ -230,14 +229,16 @@ class Engines:
     def _start(self, began: float, options: EngineOptions, job_pixels: int | None = None) -> _Ready:
         from gankit.backends.choice.select import select
         from gankit.models.receptive_field import halo
-        from gankit.pipeline.processor import Processor, uncut
+        from gankit.pipeline.processor import Processor
         from gankit.pipeline.translation import TranslationProcessor
 
         loaded = self.loaded()
         selection = select(loaded, options, job_pixels=job_pixels, notify=self.notify)
         facts = loaded.facts
         # A norm over the whole image has no halo: such images are never cut.
-        reach = 0 if uncut(facts) else facts.halo if facts.halo is not None else halo(loaded.generator)
+        reach = 0
+        if facts.tileable:
+            reach = facts.halo if facts.halo is not None else halo(loaded.generator)
         kind = TranslationProcessor if facts.task == "translate" else Processor
         processor = kind(selection.engine, facts, reach, options.tile, options.batch)
         self._check_tile(processor)

@@ -52,7 +52,7 @@ class Processor:
 
     def __post_init__(self) -> None:
         self.max_pixels = self.max_pixels or memory_pixels(self.facts, self.engine.device, self.engine.precision)
-        if uncut(self.facts) and self.tile != "auto":
+        if not self.facts.tileable and self.tile != "auto":
             raise UsageError(f"'{self.facts.name}' looks at the whole image and cannot be tiled: leave --tile out")
 
     def image(self, image: DecodedImage, watch: Watch | None = None) -> DecodedImage:
@@ -126,7 +126,7 @@ class Processor:
                     batch,
                     scale=self.facts.scale,
                     halo=self.halo,
-                    tile=None if uncut(self.facts) else tile,
+                    tile=tile if self.facts.tileable else None,
                     multiple=self.facts.multiple,
                     batch=min(in_call, max(1, count * math.ceil(height * width / size) * 4)),
                     watch=watch,
@@ -140,7 +140,7 @@ class Processor:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             fixed = self.tile != "auto" and (self.batch != "auto" or in_call == 1)
-            whole = self.engine.wants == "images" or (uncut(self.facts) and min(count, in_call) == 1)
+            whole = self.engine.wants == "images" or (not self.facts.tileable and min(count, in_call) == 1)
             if fixed or whole or min(self.max_pixels, size) <= _LEAST_PIXELS:
                 self.max_pixels = before
                 place = "" if whole else f" with tile {tile[1]}×{tile[0]}"
@@ -149,7 +149,7 @@ class Processor:
             self.max_pixels = max(_LEAST_PIXELS, min(self.max_pixels, size * in_call) // 2)
 
     def _tile(self, height: int, width: int) -> tuple[int, int]:
-        if uncut(self.facts):
+        if not self.facts.tileable:
             return height, width
         if self.tile != "auto":
             return self.tile, self.tile
@@ -190,15 +190,6 @@ class Processor:
             target = grown[row * scale : (row + 1) * scale]
             np.copyto(target, alpha[row].repeat(scale), where=flat[row].repeat(scale))
         return grown
-
-
-def uncut(facts: Facts) -> bool:
-    """Whether an output pixel depends on the whole image, so that tiles would be wrong or all halo.
-
-    A norm over the image does; so do the strides of a translation network, whose receptive field is hundreds of
-    pixels.
-    """
-    return facts.norm == "instance" or facts.task == "translate"
 
 
 def memory_pixels(facts: Facts, device: str, precision: Precision = "fp32") -> int:

@@ -107,15 +107,10 @@ class ModelSource:
     def _open_module(self) -> Loaded:
         from gankit.checkpoints.custom import from_module
 
-        facts = self.facts
-        if facts is None and self.task is None:
+        task = self.facts.task if self.facts else self.task
+        if task is None:
             raise UsageError("state the task of your module: task='upscale', 'translate' or 'generate', or facts=")
-        try:
-            facts = facts or Facts(task=self.task, **self.stated)  # type: ignore[arg-type]
-        except (TypeError, ValueError) as error:
-            raise UsageError(str(error)) from error
-        scale = self.stated.get("scale") if self.facts is None else facts.scale
-        return from_module(self.model, facts, scale=scale)  # type: ignore[arg-type]
+        return from_module(self.model, task, self.facts, self.stated)  # type: ignore[arg-type]
 
 
 def split_keywords(engine: EngineOptions | None, keywords: PipelineKeywords) -> tuple[EngineOptions, dict[str, Any]]:

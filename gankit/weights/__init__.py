@@ -1,6 +1,6 @@
 """The trained weights that ship with gankit. Importing this package imports no torch.
 
-New weights need a ``.safetensors`` file and its card in this folder, and one line in ``TRAINED``.
+New weights need a ``.safetensors`` file and its card, a ``.json`` file, in this folder, and one line in ``TRAINED``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ class Trained:
     """One line of the table.
 
     Attributes:
-        summary: what they do, in a few words.
-        file: name of the file of weights without ``.safetensors``; ``None`` where it is that of the line. Of a pair
-            (``…_G_A`` and ``…_G_B``) the one from A to B.
+        summary: what the weights do, in a few words.
+        file: name of the weights file without ``.safetensors``; ``None`` where it is the name of the line. Of a pair
+            (``…_G_A`` and ``…_G_B``) it is the one from A to B.
     """
 
     summary: str

@@ -45,7 +45,7 @@ def test_two_files_beside_each_other(tmp_path):
     first, second = tmp_path / "latest_net_G_A.pth", tmp_path / "latest_net_G_B.pth"
     torch.save(FORWARD, first)
     assert file_for(first, "AtoB") == first
-    with pytest.raises(CheckpointError, match=r"latest_net_G_A.pth: is the other direction, .* no latest_net_G_B.pth"):
+    with pytest.raises(CheckpointError, match=r"G_A.pth: holds the other direction, .* no latest_net_G_B.pth"):
         read(first, "BtoA")
     torch.save(BACKWARD, second)
     for given in (first, second):
@@ -57,7 +57,7 @@ def test_two_files_beside_each_other(tmp_path):
 def test_a_file_that_does_not_tell(tmp_path):
     path = tmp_path / "horse2zebra.pth"
     torch.save(FORWARD, path)
-    with pytest.raises(CheckpointError, match="neither its keys nor its name tell the direction"):
+    with pytest.raises(CheckpointError, match="neither its keys nor its name show the direction"):
         read(path, "AtoB")
     assert not holds_pair(FORWARD)
     assert pick(path, FORWARD, None) is FORWARD

@@ -126,7 +126,7 @@ class Dense(nn.Module):
 def test_pytorch_gan_dense(tmp_path):
     theirs = shake(Dense())
     loaded = opened(tmp_path, theirs)
-    assert (loaded.facts.name, loaded.facts.norm, loaded.facts.latent) == ("gan", "batch", 11)
+    assert (loaded.facts.name, loaded.facts.options["norm"], loaded.facts.latent) == ("gan", True, 11)
     same(loaded, theirs, latents(4, 11))
 
 

@@ -55,7 +55,7 @@ def test_a_module_that_takes_and_gives_images_is_used_itself(odd):
     torch.testing.assert_close(loaded.generator(IMAGE).clamp(0, 1), images(descriptor), atol=1e-6, rtol=0)
     facts = loaded.facts
     assert (facts.name, facts.task, facts.scale, facts.channels) == ("spandrel-Odd-Net-", "upscale", 2, 3)
-    assert (facts.multiple, facts.minimum, facts.norm, dict(facts.options)) == (2, 8, "instance", {})
+    assert (facts.multiple, facts.minimum, facts.tileable, dict(facts.options)) == (2, 8, False, {})
     assert facts.precisions == ("fp32", "bf16")
     assert all(isinstance(value, torch.Tensor) for value in seen[0].values())  # no wrapper, no file
 
@@ -108,8 +108,8 @@ def test_only_its_precisions(odd):
 @pytest.mark.parametrize(
     ("described", "words"),
     [
-        ({"purpose": "FaceSR"}, "spandrel says that it is a OddNet for FaceSR"),
-        ({"input_channels": 4}, "OddNet makes 3 channels of 4"),
+        ({"purpose": "FaceSR"}, "spandrel recognises it as OddNet for FaceSR"),
+        ({"input_channels": 4}, "OddNet takes 4 channels and returns 3"),
         ({"call_fn": lambda model, image: model(image[:, :2])}, "spandrel cannot run it: Given groups=1"),
     ],
 )
@@ -127,7 +127,7 @@ def _raise(error):
 @pytest.mark.parametrize(
     ("describe", "words"),
     [
-        (lambda state: spandrel_fake.MaskedImageModelDescriptor(), "it is a LaMa for Inpainting"),
+        (lambda state: spandrel_fake.MaskedImageModelDescriptor(), "it as LaMa for Inpainting"),
         (lambda state: _raise(spandrel_fake.UnsupportedModelError()), "unknown architecture: .*spandrel does not know"),
         (lambda state: _raise(KeyError("conv")), "spandrel cannot load it: 'conv'"),
         (lambda state: _raise(RuntimeError("size\nmismatch")), "spandrel cannot load it: size"),
@@ -143,7 +143,7 @@ def test_what_it_does_not_load(odd, monkeypatch, describe, words):
 
 def test_broken_weights_and_options(odd):
     path, descriptor, _ = odd(Odd())
-    with pytest.raises(CheckpointError, match="--norm and --model-option are for these alone"):
+    with pytest.raises(CheckpointError, match="--norm and --model-option work with these only"):
         open_model(path, options={"scale": 2})
     state = descriptor.model.state_dict()
     state["zag.bias"][0] = torch.nan
@@ -155,7 +155,7 @@ def test_broken_weights_and_options(odd):
 def test_without_it(odd, monkeypatch):
     path, _, _ = odd(Odd())
     monkeypatch.setitem(sys.modules, "spandrel", None)
-    with pytest.raises(CheckpointError, match=r"unknown architecture: .*; for others: pip install spandrel$"):
+    with pytest.raises(CheckpointError, match=r"unknown architecture: .*; pip install spandrel to load others$"):
         open_model(path)
 
 
@@ -178,7 +178,7 @@ def test_one_that_does_not_import(odd, monkeypatch, tmp_path, code, words):
 def test_it_cannot_be_converted(odd, capsys):
     path, _, _ = odd(Odd())
     assert cli.main(["convert", str(path)]) == 2
-    assert "OddNet, by spandrel: its network is not gankit's own" in capsys.readouterr().err
+    assert "OddNet, by spandrel: only gankit's own networks can be converted" in capsys.readouterr().err
     assert not path.with_suffix(".safetensors").exists()
 
 

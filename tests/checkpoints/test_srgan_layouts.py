@@ -208,7 +208,8 @@ def test_fast_srgan(tmp_path, norm, depthwise):
         after=lambda y: (y + 1) / 2,
         wrap=lambda state: {f"_orig_mod.{name}": value for name, value in state.items()},
     )
-    assert loaded.facts.norm == norm
+    assert loaded.facts.options["norm"] == norm
+    assert loaded.facts.tileable == (norm == "batch")
 
 
 def test_a_file_without_counters_of_batches(tmp_path):

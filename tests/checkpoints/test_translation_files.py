@@ -57,7 +57,7 @@ def test_resnet(tmp_path, case):
     loaded = opened(tmp_path, theirs)
     options = dict(loaded.facts.options)
     assert (loaded.facts.name, {name: options[name] for name in expected}) == ("cyclegan", expected)
-    assert loaded.facts.norm == ("batch" if options["norm"] == "batch" else "instance")
+    assert loaded.facts.tileable is False
     assert (loaded.facts.channels, loaded.facts.out_channels) == (arguments.get("ins", 3), arguments.get("outs", 3))
     x = image(channels=arguments.get("ins", 3))
     with torch.no_grad():
@@ -70,7 +70,7 @@ def test_stale_statistics_of_old_instance_norms_are_dropped_with_one_notice(tmp_
     with caplog.at_level(logging.WARNING):
         loaded = opened(tmp_path, theirs)
     assert [record.getMessage().startswith("dropped 27 running statistics") for record in caplog.records] == [True]
-    assert loaded.facts.norm == "instance"
+    assert loaded.facts.options["norm"] == "instance"
     x = image()
     with torch.no_grad():
         same(loaded.generator(x), theirs(x))
@@ -92,7 +92,7 @@ def test_unet(tmp_path, norm, downs, channels):
     assert (loaded.facts.name, options["downs"], options["channels"]) == ("pix2pix", downs, 4)
     assert options["norm"] == ("batch" if norm is nn.BatchNorm2d else "instance")
     assert (loaded.facts.channels, loaded.facts.out_channels) == (channels, 4 - channels)
-    assert (loaded.facts.multiple, loaded.facts.norm) == (2**downs, "instance")
+    assert (loaded.facts.multiple, loaded.facts.tileable) == (2**downs, False)
     x = image(2**downs, 2 ** (downs + 1), channels)
     theirs.train()  # as the paper runs it
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_unet_on_running_statistics():
 def test_animegan(tmp_path):
     theirs = shake(AnimeGAN()).eval()
     loaded = opened(tmp_path, theirs)
-    assert (loaded.facts.name, loaded.facts.multiple, loaded.facts.norm) == ("animegan", 4, "instance")
+    assert (loaded.facts.name, loaded.facts.multiple, loaded.facts.tileable) == ("animegan", 4, False)
     assert loaded.facts.options["align_corners"] is True
     x = image()
     unaligned = build("animegan", {"channels": 4, "align_corners": False}).eval()

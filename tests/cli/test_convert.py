@@ -40,7 +40,7 @@ def test_nothing_is_replaced_unasked(pickled, tmp_path, capsys):
     path, _ = pickled
     (tmp_path / "n.safetensors").write_bytes(b"mine")
     assert cli.main(["convert", str(path)]) == 2
-    assert "n.safetensors: there already: give --overwrite" in capsys.readouterr().err
+    assert "n.safetensors: exists already: give --overwrite" in capsys.readouterr().err
     assert (tmp_path / "n.safetensors").read_bytes() == b"mine"
     assert cli.main(["convert", str(path), "--overwrite"]) == 0
 

@@ -68,9 +68,10 @@ def test_convert_keeps_them(weights, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("command", "options", "words"),
     [
-        ("export", ["activation=swish"], "activation must be 'prelu' or 'relu' or 'leaky', not 'swish'"),
+        ("export", ["activation=swish"], "activation must be 'prelu', 'relu' or 'leaky', not 'swish'"),
         ("upscale", ["depth=3"], "'srvgg' has no option 'depth': the options of 'srvgg' are scale"),
         ("translate", ["depth=3"], "'srvgg' has no option 'depth'"),
+        ("convert", ["activatoin=leaky"], "did you mean 'activation' ('prelu', 'relu' or 'leaky')?"),
         ("convert", ["channels=[1]"], "channels must be a whole number"),
         ("convert", ["scale"], "'scale' is not KEY=VALUE"),
         ("convert", ["=3"], "'=3' is not KEY=VALUE"),

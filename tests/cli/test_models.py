@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import gankit
-from gankit import cli
+from gankit import cli, models
 from gankit.checkpoints import card, open_model
 from gankit.checkpoints.shipped import card_of, weights_path
 from gankit.models import MODELS
@@ -15,10 +15,10 @@ from gankit.weights import TRAINED
 
 def test_the_list(capsys):
     assert cli.main(["models"]) == 0
-    weights, models = (part.splitlines() for part in capsys.readouterr().out.rstrip().split("\n\n"))
+    weights, known = (part.splitlines() for part in capsys.readouterr().out.rstrip().split("\n\n"))
     assert [line.split()[0] for line in weights[1:]] == list(TRAINED), "one line each, also on 80 columns"
-    assert [line.split()[0] for line in models[1:]] == sorted(MODELS)
-    assert all(len(line) <= 80 for line in (*weights, *models))
+    assert [line.split()[0] for line in known[1:]] == sorted(MODELS)
+    assert all(len(line) <= 80 for line in (*weights, *known))
     assert not any("not installed" in line for line in weights)
 
 
@@ -54,24 +54,37 @@ def test_every_model_can_be_shown(name, capsys):
     said = capsys.readouterr().out
     assert "multiply-accumulates" in said
     assert "parameters" in said
+    said = " ".join(said.split())
+    for info in models.options_of(name).described():
+        assert f" {info.name} " in f" {said} "
+
+
+def test_the_options_of_a_model(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert cli.main(["models", "srvgg"]) == 0
+    said = capsys.readouterr().out.split("\n\n")[-1].splitlines()
+    assert said[0].split() == ["option", "default", "allowed", "meaning"]
+    assert said[-1].split(maxsplit=2)[:2] == ["activation", "prelu"]
+    assert "'prelu', 'relu' or 'leaky'" in said[-1]
 
 
 @pytest.mark.parametrize("name", sorted(TRAINED.keys() & MODELS.keys()))
 def test_a_name_of_both_weights_and_a_model_shows_both(name, capsys):
     assert cli.main(["models", name]) == 0
-    weights, model = capsys.readouterr().out.split("\n\n")
+    weights, model, options = capsys.readouterr().out.split("\n\n")
     assert TRAINED[name].summary in " ".join(weights.split())
     assert MODELS[name].summary in " ".join(model.split())
     assert card(name)["sha256"] in "".join(weights.split()), "whole, also on 80 columns"
     assert "sha256" not in model
     for part in (weights, model):
         assert "multiply-accumulates" in part
+    assert all(info.name in options for info in models.options_of(name).described())
 
 
 def test_a_model_names_the_weights_of_it(capsys):
     for name, ship in (("pix2pix", "nuclei-masks, nuclei-tissue:"), ("dcgan", "dcgan, wgan-gp:"), ("esrgan", "none")):
         assert cli.main(["models", name]) == 0
-        last = capsys.readouterr().out.rstrip().splitlines()[-1]
+        last = capsys.readouterr().out.split("\n\n")[-2].splitlines()[-1]  # before the options
         assert last.startswith("weights ")
         assert last.split(maxsplit=1)[1].startswith(ship)
 
@@ -82,6 +95,8 @@ def test_figures_of_the_published_networks(capsys):
     assert "11,378,179" in said
     assert "49.5 G for 256×256 input" in said or "49.6 G for 256×256 input" in said
     assert "the whole image" in said
+    assert "no: every image runs whole" in said
+    assert "InstanceNorm2d" in said
     cli.main(["models", "srgan"])
     said = capsys.readouterr().out
     assert "1,547,350" in said
@@ -92,7 +107,7 @@ def test_figures_of_the_published_networks(capsys):
 def test_a_file(tmp_path, capsys):
     (tmp_path / "a.pth").touch()
     assert cli.main(["models", str(tmp_path / "a.pth")]) == 2
-    assert "a.pth: a file is no name of a model: gankit convert tells" in capsys.readouterr().err
+    assert "a.pth: this is a file, not the name of a model: gankit convert shows" in capsys.readouterr().err
 
 
 def test_unknown(capsys):

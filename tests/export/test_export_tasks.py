@@ -205,10 +205,10 @@ def test_wrong_use_is_one_line(here, tmp_path, capsys):
     for model, extra, words in (
         (noise, ["--parity-images", "a.png"], "leave --parity-images out"),
         (noise, ["--norm", "eval"], "no BatchNorm that runs at test time"),
-        (noise, ["--direction", "AtoB"], "leave --direction out"),
+        (noise, ["--direction", "AtoB"], "omit --direction"),
         (tmp_path / "four.pth", [], "takes 4 channels: it is measured on images, which have 1 or 3"),
-        (tmp_path / "net.pth", ["--direction", "BtoA"], "leave --direction out"),
-        (tmp_path / "net.pth", ["--norm", "instance"], "leave --norm out"),
+        (tmp_path / "net.pth", ["--direction", "BtoA"], "omit --direction"),
+        (tmp_path / "net.pth", ["--norm", "instance"], "omit --norm"),
     ):
         assert main(["export", "--model", str(model), *extra]) == 2
         err = capsys.readouterr().err

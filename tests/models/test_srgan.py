@@ -20,7 +20,7 @@ def test_generator_has_the_published_size():
 
 @pytest.mark.parametrize(("scale", "stages"), [(2, 1), (4, 2), (8, 3)])
 def test_scale_is_one_argument(scale, stages):
-    net = SRResNet(scale=scale, channels=8, blocks=1).eval()
+    net = SRResNet(SRResNet.Options(scale=scale, channels=8, blocks=1)).eval()
     assert len(net.upsampler) == stages
     with torch.no_grad():
         assert net(torch.rand(2, 3, 7, 5)).shape == (2, 3, 7 * scale, 5 * scale)
@@ -36,7 +36,7 @@ def test_generator_layers_are_the_papers():
 
 def test_wrong_scale_is_refused():
     with pytest.raises(ValueError, match="2, 4 or 8"):
-        SRResNet(scale=3)
+        SRResNet(SRResNet.Options(scale=3))
 
 
 def test_discriminator_has_the_published_layers():

@@ -114,7 +114,7 @@ def test_bf16_is_near(key):
 
 def test_whole_image_norms_are_reported():
     facts = models.facts("fast_srgan")
-    assert facts.norm == "instance"
+    assert facts.tileable is False
     net = models.build("fast_srgan", SMALL).eval()
     with pytest.raises(ValueError, match="InstanceNorm2d"):
         halo(net)
@@ -160,7 +160,7 @@ def test_options_that_no_network_has_are_refused(name, options):
 
 def test_options_of_another_model_are_refused():
     for name, options in (("msrresnet", {"upsampler": "nearest"}), ("msrresnet0", {"activated": True})):
-        with pytest.raises(TypeError, match=f"'{name}' has no option {next(iter(options))}"):
+        with pytest.raises(TypeError, match=f"'{name}' has no option '{next(iter(options))}'"):
             models.facts(name, options)
 
 

@@ -151,7 +151,7 @@ class Channels(nn.Module):
 
 
 def stage(taken, made):
-    facts = Facts("test", "none", "translate", 1, taken, (-1.0, 1.0), 1, "none", {}, made)
+    facts = Facts(name="test", task="translate", channels=taken, value_range=(-1, 1), out_channels=made)
     return TranslationProcessor(EagerBackend().load(EngineSpec(Channels(made).eval(), facts)), facts, 0)
 
 

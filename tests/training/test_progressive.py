@@ -21,8 +21,12 @@ KERNELS = [[4, 1, 0], [4, 2, 1], [4, 2, 1]]
 def nets(kind):
     torch.manual_seed(0)
     if kind == "dcgan":
-        return dcgan.Generator(5, (8, 6), 1, KERNELS), dcgan.Discriminator((8, 6), 1, KERNELS), []
-    generator = cgan.Generator(5, 3, 4, "convolutional", (8, 6, 5), (16, 16))
+        return (
+            dcgan.Generator(dcgan.Generator.Options(5, (8, 6), 1, KERNELS)),
+            dcgan.Discriminator((8, 6), 1, KERNELS),
+            [],
+        )
+    generator = cgan.Generator(cgan.Generator.Options(5, 3, 4, "convolutional", (8, 6, 5), (16, 16)))
     discriminator = cgan.Discriminator(3, "convolutional", (6, 8), (16, 16), projection=True)
     return generator, discriminator, [torch.tensor([0, 2])]
 

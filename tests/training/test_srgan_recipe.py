@@ -38,7 +38,7 @@ def test_steps_after_the_head_start_are_judged(tmp_path):
 
 
 def test_frozen_norms_are_reported():
-    net = SRResNet(scale=2, **SMALL)
+    net = SRResNet(SRResNet.Options(scale=2, **SMALL))
     initialise(net, "frozen")
     nn.init.normal_(net.neck[1].bias)
     assert has_frozen_norms(net)
@@ -46,7 +46,7 @@ def test_frozen_norms_are_reported():
     assert not has_frozen_norms(net)
     freeze_norms(net)
     assert has_frozen_norms(net)
-    initialise(other := SRResNet(scale=2, **SMALL), "batch")
+    initialise(other := SRResNet(SRResNet.Options(scale=2, **SMALL)), "batch")
     assert not has_frozen_norms(other)
 
 

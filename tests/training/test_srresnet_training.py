@@ -13,7 +13,7 @@ from gankit.training.srresnet import TrainingForward, freeze_norms, initialise
 def random_net(scale, norm):
     """A net in which nothing is zero that could hide a fault."""
     torch.manual_seed(0)
-    net = SRResNet(scale=scale, channels=6, blocks=2)
+    net = SRResNet(SRResNet.Options(scale=scale, channels=6, blocks=2))
     initialise(net, norm)
     for module in net.modules():
         if isinstance(module, nn.PReLU):
@@ -48,7 +48,7 @@ def test_training_forward_is_the_forward(scale, norm):
 
 
 def test_first_image_is_gray_and_residuals_are_nothing():
-    net = SRResNet(scale=2, channels=6, blocks=2)
+    net = SRResNet(SRResNet.Options(scale=2, channels=6, blocks=2))
     initialise(net, "frozen")
     net.eval()
     with torch.no_grad():

@@ -17,7 +17,7 @@ from gankit.backends.choice.machine import machine
 from gankit.models.facts import Facts
 
 _OTHER_PACKAGES = ("onnx", "onnxscript", "triton", "lightning-fabric")  # of exports, kernels and training
-_PROBE = Facts("probe", "", "upscale", 1, 3, (0.0, 1.0), 1, "none")
+_PROBE = Facts(task="upscale", value_range=(0, 1), name="probe")
 
 
 class BackendState(NamedTuple):

@@ -1,4 +1,4 @@
-"""The key layouts of weights files: which architecture a state dict belongs to, recognised from names and shapes alone.
+"""The key layouts of weights files: the architecture of a state dict is recognised by its names and shapes alone.
 
 A new layout needs its own file in this folder, with a function ``match``, and one line in ``_LAYOUTS``.
 """
@@ -64,13 +64,13 @@ _LAYOUTS: tuple[Layout, ...] = (
 
 
 def recognise(state: Mapping[str, Tensor]) -> Match:
-    """The model, its options and the weights under our names.
+    """The model, its options and the weights under gankit's names.
 
     Args:
         state: tensors by name, without wrappers and prefixes.
 
     Raises:
-        CheckpointError: no layout fits; the text, which names no file, shows the first keys.
+        CheckpointError: no layout fits; the text shows the first keys and does not name the file.
     """
     for layout in _LAYOUTS:
         found = layout.match(state)

@@ -1,4 +1,4 @@
-"""The AnimeGANv2 generator of bryandlee/animegan2-pytorch: our names are theirs."""
+"""The AnimeGANv2 generator of bryandlee/animegan2-pytorch, whose names gankit has, too."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gankit.checkpoints.layouts.base import Match, count, dims
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``block_a.0.1`` and ``out_layer.0``; values are RGB in [-1, 1] on both sides, as ours.
+    """Recognised by ``block_a.0.1`` and ``out_layer.0``; values are RGB in [-1, 1] on both sides.
 
-    The upsampling is that of their torch.hub entry, which no name tells.
+    No key records how the upsampling places its pixels; it is that of the torch.hub entry.
     """
     first, last = dims(state, "block_a.0.1.weight"), dims(state, "out_layer.0.weight")
     blocks = count(state, r"block_c\.\d+\.layers\.2\.weight")

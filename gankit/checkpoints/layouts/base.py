@@ -16,8 +16,8 @@ class Match:
 
     Attributes:
         model: registry name.
-        options: what builds the generator that these weights fit.
-        state: the weights under the names of our generator.
+        options: of the model that these weights fit.
+        state: the weights under the names of gankit's generator.
     """
 
     model: str
@@ -27,12 +27,12 @@ class Match:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way to name the weights of an architecture.
+    """One naming of the weights of an architecture.
 
     Attributes:
-        name: whose layout it is, for messages.
-        match: returns ``None`` for a state dict of another layout. It looks at a few keys that no other layout has;
-            whether all tensors are there and fit is checked once, later, for all layouts.
+        name: of the project whose layout it is, for messages.
+        match: returns ``None`` for a state dict of another layout. It tests a few keys that no other layout has;
+            whether all tensors are present and fit is checked once, later, for all layouts.
     """
 
     name: str
@@ -40,18 +40,18 @@ class Layout:
 
 
 def count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """How many names match a regular expression from end to end."""
+    """The number of names that match a regular expression as a whole."""
     compiled = re.compile(pattern)
     return sum(compiled.fullmatch(name) is not None for name in state)
 
 
 def dims(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
-    """The shape of a tensor; empty if it is not there."""
+    """The shape of a tensor; empty if there is no such tensor."""
     return tuple(state[name].shape) if name in state else ()
 
 
 def rename(state: Mapping[str, Tensor], rules: list[tuple[str, str]]) -> dict[str, Tensor]:
-    r"""Every name through the first rule whose regular expression it begins with; others stay as they are.
+    r"""Apply to every name the first rule whose regular expression matches its beginning; others stay unchanged.
 
     Args:
         state: tensors by name.

@@ -1,4 +1,4 @@
-"""The CartoonGAN generator of Yijunmaverick/CartoonGAN-Test-Pytorch-Torch: ours under other names."""
+"""The CartoonGAN generator of Yijunmaverick/CartoonGAN-Test-Pytorch-Torch: gankit's under other names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PARTS = {"scale": "weight", "shift": "bias"}
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``in01_1.scale`` and ``deconv03_1``; values are BGR in [-1, 1] on both sides, which our default says."""
+    """Recognised by ``in01_1.scale`` and ``deconv03_1``; values are BGR in [-1, 1] on both sides, the default here."""
     first = dims(state, "conv01_1.weight")
     if len(first) != 4 or "in01_1.scale" not in state or "deconv03_1.weight" not in state:
         return None

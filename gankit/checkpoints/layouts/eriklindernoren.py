@@ -1,8 +1,8 @@
 """The SRGAN and ESRGAN generators of eriklindernoren/PyTorch-GAN.
 
-What no key holds, from the code of their time: SRGAN's BatchNorms add 0.8 to the variance and its images have
-ImageNet's values on both sides, of which tanh leaves [-1, 1]; before it had PReLUs it was a plain network in [-1, 1].
-ESRGAN's LeakyReLUs have slope 0.01, and its images ImageNet's values.
+What no key records is taken from the code of that time. SRGAN's BatchNorms add 0.8 to the variance, and its images have
+ImageNet's values on both sides, which tanh limits to [-1, 1]; before it had PReLUs it was a plain network in [-1, 1].
+ESRGAN's LeakyReLUs have slope 0.01, and its images have ImageNet's values.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gankit.models.values import MEAN, STD, Input, Output
 
 
 def srgan(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``res_blocks.0.conv_block.0`` and a head with activation, ``conv1.0``."""
+    """Recognised by ``res_blocks.0.conv_block.0`` and a head with activation, ``conv1.0``."""
     head = dims(state, "conv1.0.weight")
     if len(head) != 4 or "res_blocks.0.conv_block.0.weight" not in state or "conv3.0.weight" not in state:
         return None
@@ -55,7 +55,7 @@ def srgan(state: Mapping[str, Tensor]) -> Match | None:
 
 
 def esrgan(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``dense_blocks``; ImageNet's values at the end go into the last convolution."""
+    """Recognised by ``dense_blocks``; the last convolution absorbs the conversion from ImageNet's values."""
     head = dims(state, "conv1.weight")
     growth = dims(state, "res_blocks.0.dense_blocks.0.b1.0.weight")
     if len(head) != 4 or len(growth) != 4:

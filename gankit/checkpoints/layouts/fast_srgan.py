@@ -1,6 +1,6 @@
 """HasnainRaz/Fast-SRGAN in PyTorch, with InstanceNorm or BatchNorm, with full or depthwise blocks.
 
-The InstanceNorms have no weights, and so no names: a file without a BatchNorm has them.
+InstanceNorms have no weights, and so no names: a file without a BatchNorm is of a network with InstanceNorms.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gankit.checkpoints.layouts.base import Match, count, dims, rename
 from gankit.checkpoints.layouts.folding import with_values
 
 _RULES = [
-    (r"neck\.", "head."),  # its names, of the parts of a body, go another way than ours
+    (r"neck\.", "head."),  # it calls "neck" and "head" what gankit calls "head" and "tail"
     (r"stem\.(\d+)\.relu1\.", r"body.\1.act."),
     (r"stem\.", "body."),
     (r"bottleneck\.", "neck."),
@@ -24,7 +24,7 @@ _RULES = [
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``stem.0.conv1`` and ``bottleneck.0``; values are RGB in [-1, 1], tanh at the end."""
+    """Recognised by ``stem.0.conv1`` and ``bottleneck.0``; values are RGB in [-1, 1], tanh at the end."""
     head, conv = dims(state, "neck.0.weight"), dims(state, "stem.0.conv1.weight")
     if len(head) != 4 or len(conv) != 4 or "bottleneck.0.weight" not in state:
         return None

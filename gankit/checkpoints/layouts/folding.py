@@ -1,6 +1,6 @@
-"""Exact ways to bring weights into a network that has no place for some of them, or has more than the file.
+"""Exact ways to load weights into a network that lacks some of the file's tensors, or has more than the file.
 
-Shapes that do not fit are left alone: the check of all names and shapes comes later.
+Tensors whose shapes do not fit are not changed: all names and shapes are checked later.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ def biases_into_means(state: Mapping[str, Tensor], pattern: str, replacement: st
     r"""Take the biases of convolutions into the BatchNorms behind them: bn(y + b) is bn(y) with the mean less b.
 
     Args:
-        state: under our names.
-        pattern: regular expression of a bias's whole name.
-        replacement: the name of the running mean behind it; ``\1`` is the first group.
+        state: under gankit's names.
+        pattern: regular expression of the whole name of a bias.
+        replacement: the name of the running mean after it; ``\1`` is the first group.
     """
     result = dict(state)
     for name, bias in state.items():
@@ -33,7 +33,7 @@ def biases_into_means(state: Mapping[str, Tensor], pattern: str, replacement: st
 
 
 def norm_into_conv(state: Mapping[str, Tensor], conv: str, norm: str, eps: float = 1e-5) -> dict[str, Tensor]:
-    """Take a BatchNorm into the convolution before it: w·γ/σ and (b - μ)·γ/σ + β, computed in float64.
+    """Fold a BatchNorm into the convolution before it: w·γ/σ and (b - μ)·γ/σ + β, computed in float64.
 
     Args:
         state: under any names.
@@ -61,10 +61,10 @@ def with_values(state: Mapping[str, Tensor], channels: int, values_in: Input, ou
     """The state with the fixed statistics of the layers at the ends, which no foreign file has.
 
     Args:
-        state: under our names.
-        channels: of the images; ImageNet's values of other than three are refused later.
-        values_in: of the model's options.
-        output: likewise.
+        state: under gankit's names.
+        channels: of the images; ImageNet's values with other than three channels are refused later.
+        values_in: option of the model.
+        output: option of the model.
     """
     result = dict(state)
     if channels != 3 and "imagenet" in f"{values_in} {output}":

@@ -1,7 +1,7 @@
-"""The ResNet generators of junyanz/pytorch-CycleGAN-and-pix2pix, CUT and GAN Compression: our names are theirs.
+"""The ResNet generators of junyanz/pytorch-CycleGAN-and-pix2pix, CUT and GAN Compression, whose names gankit has.
 
-junyanz's blocks with dropout and GAN Compression's, whose dropout has rate 0, have the same names, and give the same
-images: dropout is for training, and GAN Compression's limit on the input is one that images keep anyway.
+junyanz's blocks with dropout have the same names as GAN Compression's, whose dropout has rate 0, and give the same
+images: dropout is for training only, and no image exceeds the limits that GAN Compression sets to its input.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BLOCK = re.compile(r"model\.(\d+)\.conv_block\.(\d+)\.(conv\.\d\.)?(?:weight|bi
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by a 7×7 ``model.1`` and by ``conv_block``; values are RGB in [-1, 1] on both sides, as ours."""
+    """Recognised by a 7×7 ``model.1`` and by ``conv_block``; values are RGB in [-1, 1] on both sides."""
     first = dims(state, "model.1.weight")
     found = [(hit, value.ndim) for name, value in state.items() if (hit := _BLOCK.fullmatch(name))]
     if len(first) != 4 or first[2:] != (7, 7) or not found:
@@ -54,7 +54,7 @@ def match(state: Mapping[str, Tensor]) -> Match | None:
         "antialias": antialias,
         "antialias_up": antialias_up,
         "separable": separable,
-        # a name that is missing (0) is reported of later, with all others
+        # a missing name (0) is reported later, together with all others
         "widths": None if 0 in widths or widths == default_widths(first[0], blocks) else widths,
     }
     return Match("cyclegan", options, without_stale(state))

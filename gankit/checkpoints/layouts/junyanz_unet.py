@@ -1,4 +1,4 @@
-"""The U-Net of junyanz/pytorch-CycleGAN-and-pix2pix: our names are theirs. Dropout leaves no trace in the names."""
+"""The U-Net of junyanz/pytorch-CycleGAN-and-pix2pix, whose names gankit has. Dropout leaves no trace in the names."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _OUTER, _FIRST, _NEXT = "model.model", "model.model.1.model.", ".3.model"
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by the 4×4 ``model.model.0`` and the level inside it; values are RGB in [-1, 1] on both sides, as ours.
+    """Recognised by the 4×4 ``model.model.0`` and the level inside it; values are RGB in [-1, 1] on both sides.
 
-    A BatchNorm runs on the image's own statistics, as the paper says; the running ones are for ``norm="eval"``.
+    A BatchNorm uses the image's own statistics, as in the paper; with ``norm="eval"`` it uses the running ones.
     """
     first = dims(state, f"{_OUTER}.0.weight")
     depth = max((name.count(_NEXT) for name in state if name.startswith(_FIRST)), default=None)

@@ -1,6 +1,7 @@
-"""Our own gan, cgan and vae without the header; dcgan has the names of ``pytorch_dcgan``.
+"""gankit's own gan, cgan and vae without the header; dcgan has the names of ``pytorch_dcgan``.
 
-No key says the activations, the epsilons and what comes first: they are the models' defaults. The header says them.
+No key records the activations, the epsilons and the order of class and latent, so that they are the models' defaults.
+The header of gankit's own files does record them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from gankit.checkpoints.layouts.stacks import has_norm, image, widths
 
 
 def gan(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``layers.0``, a matrix, and a last layer of as many values as an image has."""
+    """Recognised by ``layers.0``, a matrix, and a last layer of as many values as an image has."""
     found = widths(state, "layers.")
     shape = image(found[-1]) if len(found) > 2 and found[-1] > found[0] else None
     if shape is None or any(not name.startswith("layers.") for name in state):
@@ -25,7 +26,7 @@ def gan(state: Mapping[str, Tensor]) -> Match | None:
 
 
 def cgan(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``embedding`` and ``body.layers.0`` or ``body.start``."""
+    """Recognised by ``embedding`` and ``body.layers.0`` or ``body.start``."""
     label, start = dims(state, "embedding.weight"), dims(state, "body.start.weight")
     if len(label) != 2:
         return None
@@ -45,7 +46,7 @@ def cgan(state: Mapping[str, Tensor]) -> Match | None:
 
 
 def vae(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``encoder.0`` and ``log_variance``."""
+    """Recognised by ``encoder.0`` and ``log_variance``."""
     found, mean = widths(state, "encoder."), dims(state, "mean.weight")
     shape = image(found[0]) if found else None
     if shape is None or len(mean) != 2 or "log_variance.weight" not in state:

@@ -11,7 +11,7 @@ from gankit.checkpoints.layouts.folding import biases_into_means
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``block1.0`` and the ``conv`` in the last block; values are RGB in [0, 1] on both sides.
+    """Recognised by ``block1.0`` and the ``conv`` in the last block; values are RGB in [0, 1] on both sides.
 
     Old files have one PReLU behind the body where the paper has BatchNorm, and files of all ages PReLUs with one slope.
     """

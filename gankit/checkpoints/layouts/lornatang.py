@@ -1,4 +1,4 @@
-"""The SRResNet of Lornatang/SRGAN-PyTorch: ours under other names."""
+"""The SRResNet of Lornatang/SRGAN-PyTorch: gankit's under other names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RULES = [
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``trunk.0.rcb.0``; values are RGB in [0, 1] on both sides, as ours."""
+    """Recognised by ``trunk.0.rcb.0``; values are RGB in [0, 1] on both sides."""
     head = dims(state, "conv1.0.weight")
     if len(head) != 4 or "trunk.0.rcb.0.weight" not in state:
         return None

@@ -13,10 +13,10 @@ from gankit.checkpoints.layouts.stacks import numbers
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``label_emb``, ``l1.0`` and ``conv_blocks``.
+    """Recognised by ``label_emb``, ``l1.0`` and ``conv_blocks``.
 
-    What no key says: the class comes after the latent, ReLU, tanh, nearest-neighbour steps, and an epsilon of 0.8 in
-    every BatchNorm but the first, which is 1e-5.
+    No key records that the class comes after the latent, nor ReLU, tanh, nearest-neighbour enlargement, and an epsilon
+    of 0.8 in every BatchNorm except the first, whose epsilon is 1e-5.
     """
     label, dense = dims(state, "label_emb.weight"), dims(state, "l1.0.weight")
     layers = numbers(state, "conv_blocks.")

@@ -11,10 +11,10 @@ from gankit.checkpoints.layouts.stacks import has_norm, image, widths
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by names that are numbers; ReLU and tanh, which no key says.
+    """Recognised by names that are numbers. No key records ReLU and tanh.
 
-    The last layer gives more than the first takes, and as many values as a square image has: a discriminator or a
-    classifier does not.
+    The last layer returns more values than the first takes, and as many as a square image has, which is not so in a
+    discriminator or a classifier.
     """
     if any(not name[:1].isdigit() for name in state) or has_norm(state, ""):
         return None

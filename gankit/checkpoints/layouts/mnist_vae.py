@@ -19,7 +19,7 @@ _RULES = [
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``fc21`` and ``fc22``, mean and logarithm of the variance; ReLU and sigmoid, which no key says."""
+    """Recognised by ``fc21`` and ``fc22``, mean and logarithm of the variance. No key records ReLU and sigmoid."""
     first, mean, last = (dims(state, f"{name}.weight") for name in ("fc1", "fc21", "fc4"))
     if len(first) != 2 or len(mean) != 2 or len(last) != 2 or "fc22.weight" not in state:
         return None

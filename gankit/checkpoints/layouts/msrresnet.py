@@ -15,9 +15,9 @@ _BODY = r"(?:body|trunk_net|recon_trunk)\.(\d+)\.conv([12])\."
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``conv_first``, a body of ``conv1`` and ``conv2``, and the sub-pixel convolutions' names.
+    """Recognised by ``conv_first``, a body of ``conv1`` and ``conv2``, and the sub-pixel convolutions' names.
 
-    mmagic's have no activation behind the PixelShuffle; its names tell.
+    mmagic's networks have no activation after the PixelShuffle, and are recognised by their names.
     """
     head = dims(state, "conv_first.weight")
     blocks = count(state, r"(?:body|trunk_net|recon_trunk)\.\d+\.conv1\.weight")
@@ -42,7 +42,7 @@ def match(state: Mapping[str, Tensor]) -> Match | None:
 
 
 def match_numbered(state: Mapping[str, Tensor]) -> Match | None:
-    """KAIR's MSRResNet0: tell by ``model.1.sub.0.res``. Whether it has ReLU or LeakyReLU no key tells: ``slope``."""
+    """KAIR's MSRResNet0, recognised by ``model.1.sub.0.res``. No key records the ``slope``: ReLU or LeakyReLU."""
     head, end = dims(state, "model.0.weight"), numbered_rules(state)
     if len(head) != 4 or "model.1.sub.0.res.0.weight" not in state or end is None:
         return None

@@ -1,4 +1,4 @@
-"""The end of the networks of xinntao's first code, and of KAIR's after it, where ``model`` numbers all layers."""
+"""The end of networks in which ``model`` numbers all layers: xinntao's first code, and KAIR's after it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class End:
 
     Attributes:
         rules: for ``rename``, to the names of ``upsampler``, ``last`` and ``tail``.
-        enlarges: by how much, in all.
+        enlarges: the product of all enlargements.
         upsampler: ``"nearest"`` or ``"shuffle"``.
         last: shape of the last kernel.
     """
@@ -32,8 +32,8 @@ class End:
 def numbered_rules(state: Mapping[str, Tensor]) -> End | None:
     """Read ``model.2``, ``model.3``, …: the convolutions of the upsampler, and two more; ``None`` for fewer.
 
-    A convolution that makes more channels than it takes stands before a PixelShuffle; its layers are numbered
-    convolution, shuffle, activation, those of the other kind enlargement, convolution, activation.
+    A convolution that returns more channels than it takes precedes a PixelShuffle, and the layers are in the order
+    convolution, shuffle, activation; otherwise the order is enlargement, convolution, activation.
     """
     found = [number for number in numbers(state, "model.") if number > 1]
     shapes = [dims(state, f"model.{number}.weight") for number in found]

@@ -1,4 +1,4 @@
-"""DCGAN's generator in pytorch/examples, and what others have made of it; our own has the same names."""
+"""DCGAN's generator in pytorch/examples, and its variants by others; gankit's own has the same names."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 from gankit.checkpoints.layouts.base import Match, dims
 from gankit.checkpoints.layouts.stacks import numbers
 
-# Stride and padding by the size of the kernel, of all layers but the first. No key tells them; these double the
-# image, but for 3, which makes 7×7 of 4×4 on the way to 28×28.
+# Stride and padding by the size of the kernel, of all layers except the first. No key records them. All of these double
+# the size, except 3, which makes 7×7 of 4×4 on the way to 28×28.
 _STEPS = {2: (2, 0), 3: (2, 1), 4: (2, 1), 6: (2, 2)}
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``main.0``, a kernel, and ``main.1``, a BatchNorm; the discriminator has none there."""
+    """Recognised by ``main.0``, a kernel, and ``main.1``, a BatchNorm; a discriminator has no BatchNorm there."""
     if len(dims(state, "main.0.weight")) != 4 or len(dims(state, "main.1.weight")) != 1:
         return None
     layers = [n for n in numbers(state, "main.") if len(dims(state, f"main.{n}.weight")) == 4]
@@ -45,6 +45,6 @@ def match(state: Mapping[str, Tensor]) -> Match | None:
 def _last(channels: int) -> tuple[int, int]:
     """Stride and padding of a last layer with kernels of 1×1, in csinva/gan-vae-pretrained-pytorch.
 
-    It cuts the gray images of 32×32 to MNIST's 28×28, and leaves CIFAR's as they are.
+    It crops the gray images of 32×32 to MNIST's 28×28, and keeps CIFAR's 32×32.
     """
     return (1, 2) if channels == 1 else (1, 0)

@@ -11,10 +11,10 @@ from gankit.checkpoints.layouts.stacks import has_norm, image, widths
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``model.0``, a matrix, and ``label_emb`` for the conditional one.
+    """Recognised by ``model.0``, a matrix, and ``label_emb`` for the conditional one.
 
-    What no key says: LeakyReLU 0.2, tanh, an epsilon of 0.8, the class before the latent. The images are larger than
-    the latent, which a discriminator's one logit is not.
+    No key records LeakyReLU 0.2, tanh, an epsilon of 0.8, and that the class comes before the latent. The images have
+    more values than the latent, whereas a discriminator returns one logit.
     """
     found, label = widths(state, "model."), dims(state, "label_emb.weight")
     shape = image(found[-1]) if len(found) > 2 and found[-1] > found[0] else None

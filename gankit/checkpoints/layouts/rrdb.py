@@ -19,10 +19,10 @@ _DENSE = [
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by the first convolution of the first dense block; values are RGB in [0, 1] on both sides.
+    """Recognised by the first convolution of the first dense block; values are RGB in [0, 1] on both sides.
 
-    The second and third names have the fold of ×1 and ×2 in the channels of ``conv_first``: BasicSR's always enlarge
-    by 4 behind it.
+    In the second and third set of names, the channels of ``conv_first`` show by how much ×1 and ×2 fold the input:
+    BasicSR's networks always enlarge by 4 after it.
     """
     dense = next((n for n in ("body.0.rdb1.conv1.weight", "RRDB_trunk.0.RDB1.conv1.weight") if n in state), None)
     head, tail = dims(state, "conv_first.weight"), dims(state, "conv_last.weight")
@@ -37,7 +37,7 @@ def match(state: Mapping[str, Tensor]) -> Match | None:
 
 
 def match_old(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``model.1.sub.0.RDB1``. A ×3 has the keys of a ×2 and is taken for one: ``scale`` is an option then."""
+    """Recognised by ``model.1.sub.0.RDB1``. A ×3 has the keys of a ×2 and is read as one, unless ``scale`` is given."""
     dense, head = dims(state, "model.1.sub.0.RDB1.conv1.0.weight"), dims(state, "model.0.weight")
     tail = numbered_rules(state)
     if len(dense) != 4 or len(head) != 4 or tail is None:
@@ -61,7 +61,7 @@ def _matched(
     enlarges: int,
     upsampler: str = "nearest",
 ) -> Match:
-    """The options; a head that sees 4 or 16 times the colours of the tail gets them folded."""
+    """The options; a head with 4 or 16 times the channels of the tail has a folded input."""
     colours = tail[0]
     folds = math.isqrt(head[1] // colours) if colours else 1
     unshuffle = folds if folds in (2, 4) and head[1] == colours * folds**2 and enlarges % folds == 0 else 1

@@ -25,7 +25,7 @@ _RULES = [
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``residual_blocks.0.conv_block1``, behind ``net.`` in SRGAN's generator."""
+    """Recognised by ``residual_blocks.0.conv_block1``, behind ``net.`` in SRGAN's generator."""
     if all(name.startswith("net.") for name in state):
         state = {name.removeprefix("net."): value for name, value in state.items()}
     head = dims(state, "conv_block1.conv_block.0.weight")

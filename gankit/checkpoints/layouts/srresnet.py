@@ -1,4 +1,4 @@
-"""Our own SRResNet, without the header: any scale, width and depth."""
+"""gankit's own SRResNet without the header, of any scale, width and depth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gankit.checkpoints.layouts.base import Match, count, dims
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by ``head.0``, ``neck.0`` and ``tail``; the sub-pixel stages give the scale."""
+    """Recognised by ``head.0``, ``neck.0`` and ``tail``; the number of sub-pixel stages gives the scale."""
     head = dims(state, "head.0.weight")
     if len(head) != 4 or "tail.weight" not in state or "neck.0.weight" not in state:
         return None

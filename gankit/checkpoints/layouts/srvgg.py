@@ -15,9 +15,10 @@ _NAME = re.compile(r"body\.\d+\.(?:weight|bias)")
 
 
 def match(state: Mapping[str, Tensor]) -> Match | None:
-    """Tell by names that are all ``body.N``, with convolutions at even places; values are RGB in [0, 1].
+    """Recognised by names that are all ``body.N``, with convolutions at even numbers; values are RGB in [0, 1].
 
-    Files without slopes are of ReLUs or of LeakyReLUs, which no key tells: ReLU, unless ``activation`` says otherwise.
+    A file without slopes is of a network with ReLU or LeakyReLU, which no key records: it is ReLU unless the option
+    ``activation`` says otherwise.
     """
     found = numbers(state, "body.")
     if not found or not all(_NAME.fullmatch(name) for name in state):

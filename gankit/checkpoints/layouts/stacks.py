@@ -1,4 +1,4 @@
-"""Stacks of dense layers, read from shapes: helpers of the layouts that start from latents."""
+"""Stacks of dense layers, read from shapes: helpers of the layouts of models that start from latents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def widths(state: Mapping[str, Tensor], prefix: str) -> list[int]:
         prefix: before the layers' numbers, such as ``"layers."``.
 
     Returns:
-        Two or more; empty where there are no layers, or one does not take what the one before it gives.
+        Two or more numbers; empty where there are no layers, or where one does not fit the one before it.
     """
     shapes = [dims(state, f"{prefix}{number}.weight") for number in numbers(state, prefix)]
     shapes = [shape for shape in shapes if len(shape) != 1]  # those are of norms
@@ -43,7 +43,7 @@ def has_norm(state: Mapping[str, Tensor], prefix: str) -> bool:
 
 
 def image(values: int) -> tuple[list[int], int] | None:
-    """The size and the colours of a square image with that many values, gray or RGB; ``None`` for none of 4×4 up."""
+    """The size and the colours of a square image of 4×4 or more with that many values; ``None`` where none has them."""
     for channels in (1, 3):
         side = math.isqrt(values // channels)
         if side >= 4 and channels * side * side == values:

@@ -1,4 +1,4 @@
-"""Running statistics that a state dict has and its network does not use."""
+"""Running statistics that a state dict holds and its network does not use."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _log = logging.getLogger(__name__)
 
 
 def without_stale(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the statistics of norms without a weight, and say so once.
+    """Drop the statistics of norms without a weight, and log it once.
 
-    junyanz's code of before October 2018 kept them for InstanceNorm and used them nowhere but by mistake in eval mode.
+    junyanz's code before October 2018 kept them for InstanceNorm, and used them only by mistake, in eval mode.
     A BatchNorm has a weight, and keeps its statistics.
     """
     kept = {name: value for name, value in state.items() if not _statistic(name) or _owner(name) + ".weight" in state}

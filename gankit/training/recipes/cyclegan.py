@@ -68,8 +68,8 @@ class Pair(nn.Module):
 
     def __init__(self, model: Mapping[str, Any]) -> None:
         super().__init__()
-        self.a_to_b = ResNetGenerator(**model)
-        self.b_to_a = ResNetGenerator(**turned(model))
+        self.a_to_b = ResNetGenerator(ResNetGenerator.Options(**model))
+        self.b_to_a = ResNetGenerator(ResNetGenerator.Options(**turned(model)))
         self._joined = model.get("norm", "instance") == "instance" or model.get("norm_at_test") == "instance"
 
     def forward(self, a: Tensor, b: Tensor, *, identity: bool = True) -> Translated:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gankit.errors import UsageError
-from gankit.models import cgan, dcgan, facts, gan
+from gankit.models import build, cgan, dcgan, facts, gan
 from gankit.training.recipes.latent_options import NORMS, LatentOptions, Net
 from gankit.training.spectral import add_spectral_norm
 from gankit.training.weight_init import initialise
@@ -75,9 +75,7 @@ def build_generator(options: LatentOptions) -> nn.Module:
     Raises:
         UsageError: it cannot be built so.
     """
-    made = {"gan": gan.Generator, "cgan": cgan.Generator, "dcgan": dcgan.Generator}[options.net](
-        **model_options(options)
-    )
+    made = build(options.net, model_options(options))
     if options.weight_init is not None:
         initialise(made, options.weight_init)
     return made

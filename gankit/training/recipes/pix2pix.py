@@ -66,7 +66,7 @@ class Pix2Pix(System):
         check_game(options)
         self.options, self._fabric, self._judge, self._show = options, fabric, judge, show
         self.keeps_best = keeps_best
-        self.generator: UNetGenerator = UNetGenerator(**options.model)
+        self.generator: UNetGenerator = UNetGenerator(UNetGenerator.Options(**options.model))
         initialise(self.generator, options.weight_init)
         if initial is not None:
             self.generator.load_state_dict(initial)

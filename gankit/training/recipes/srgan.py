@@ -103,7 +103,7 @@ class ContentSystem(System):
         self, options: ContentOptions, fabric: Any, judge: Judge, initial: Mapping[str, Tensor] | None = None
     ) -> None:
         self.options, self._fabric, self._judge = options, fabric, judge
-        self.generator: SRResNet = SRResNet(scale=options.scale, **options.model)  # type: ignore[assignment]
+        self.generator: SRResNet = SRResNet(SRResNet.Options(scale=options.scale, **options.model))  # type: ignore[assignment]
         initialise(self.generator, options.norm)
         if initial is not None:
             self.generator.load_state_dict(initial)

@@ -56,7 +56,7 @@ class VAESystem(SamplingSystem):
             made = dict(facts("vae", made).options)
         except ValueError as error:
             raise UsageError(f"the autoencoder cannot be built: {error}") from None
-        self.generator: VAE = VAE(**made).train()  # type: ignore[assignment, arg-type]
+        self.generator: VAE = VAE(VAE.Options(**made)).train()  # type: ignore[assignment, arg-type]
         if o.weight_init is not None:
             initialise(self.generator, o.weight_init)
         parameters = self.generator.parameters()
