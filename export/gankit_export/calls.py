@@ -33,13 +33,14 @@ class Call:
 
     Attributes:
         node: as given.
-        module: the module, without :class:`Float32Norm` around it; ``None`` for a function or method.
+        called: the module as it is called; ``None`` for a function or method.
+        module: the same without :class:`Float32Norm` around it.
         target: the function, or the name of the method; ``None`` for a module.
         images: the inputs that depend on the image, each once.
     """
 
     def __init__(self, node: fx.Node, module: nn.Module | None, constants: dict[fx.Node, Any]) -> None:
-        self.node, self._called, self._constants = node, module, constants
+        self.node, self.called, self._constants = node, module, constants
         self.module: Any = module.norm if isinstance(module, Float32Norm) else module
         self.target = None if module is not None else node.target
         self.images = tuple(item for item in node.all_input_nodes if item not in constants)
@@ -47,7 +48,7 @@ class Call:
     @property
     def title(self) -> str:
         """What a user calls the layer: its place in the network and its type."""
-        if self._called is not None:
+        if self.called is not None:
             return f"layer '{self.node.target}' ({type(self.module).__name__})"
         what = self.target if isinstance(self.target, str) else getattr(self.target, "__name__", str(self.target))
         stack = list((self.node.meta.get("nn_module_stack") or {}).values())
@@ -83,7 +84,7 @@ class Call:
         """
         value = self.get(name, position, None)
         if not isinstance(value, Tensor):
-            raise UnknownLayerError(f"{self.title} has a {name} that is computed from the image")
+            raise UnknownLayerError(f"{self.title} has a {name} that is computed from the image: state tileable=False")
         return value
 
     def apply(self, values: Sequence[Any]) -> Any:
@@ -97,7 +98,7 @@ class Call:
         def fill(node: fx.Node) -> Any:
             return known[node] if node in known else self._constants[node]
 
-        return run(self.node, self._called, fill)
+        return run(self.node, self.called, fill)
 
     def _filled(self, value: Any) -> Any:
         return fx.node.map_arg(value, lambda node: self._constants.get(node, node))
@@ -140,6 +141,17 @@ def calls(traced: fx.GraphModule) -> dict[fx.Node, Call]:
             else:
                 found[node] = Call(node, module, constants)
     return found
+
+
+def is_size(node: fx.Node) -> bool:
+    """Whether a node's value is made of shapes and types alone."""
+    if node.op == "call_method" and node.target in ("size", "dim"):
+        return True
+    if node.op != "call_function":
+        return False
+    if node.target is getattr:
+        return node.args[1] in ("shape", "dtype", "device", "ndim")
+    return bool(node.all_input_nodes) and all(is_size(item) for item in node.all_input_nodes)
 
 
 def _attribute(root: nn.Module, name: str) -> Any:

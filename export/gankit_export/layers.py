@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from gankit_export import windows
+from gankit_export import conditions, windows
 from gankit_export.calls import Call, UnknownLayerError, WholeImageError
 from gankit_export.windows import Window
 
@@ -74,83 +74,6 @@ class LayerBehaviour:
         return named and (self.when is None or self.when(call))
 
 
-def _channels(call: Call, position: int = 1, default: Any = None) -> bool:
-    """Whether it works along the channels alone."""
-    dim = call.get("dim", position, default)
-    return dim in (1, -3, [1], (1,), [-3], (-3,))
-
-
-def _keeps_dims(call: Call) -> bool:
-    return _channels(call) and bool(call.get("keepdim", 2, False))
-
-
-def _running(call: Call) -> bool:
-    """A norm on fixed statistics."""
-    return bool(call.module.track_running_stats) and not call.module.training
-
-
-def _of_the_image(call: Call) -> bool:
-    return not call.module.track_running_stats
-
-
-def _whole_steps(call: Call) -> bool:
-    factors = [windows.scale_factor(call, axis) for axis in (0, 1)]
-    return call.get("mode", 3, "nearest") == "nearest" and all(item and item.denominator == 1 for item in factors)
-
-
-def _plain_bilinear(call: Call) -> bool:
-    rows, columns = (windows.scale_factor(call, axis) for axis in (0, 1))
-    plain = rows is not None and rows == columns and not call.get("antialias", 6, False)
-    return plain and call.get("mode", 3, "nearest") == "bilinear"
-
-
-def _bordered(call: Call) -> bool:
-    """A padding of rows and columns alone, that continues no image at its other edge."""
-    given = call.get("padding" if call.module is not None else "pad", 1, None)
-    return isinstance(given, int) or (len(given) in (2, 4) and all(isinstance(item, int) for item in given))
-
-
-def _not_circular(call: Call) -> bool:
-    return _bordered(call) and call.get("mode", 2, "constant") in ("constant", "reflect", "replicate")
-
-
-def _piece(call: Call) -> bool:
-    """One of the pieces that a split makes."""
-    source = call.node.args[0]
-    names = (torch.chunk, torch.split, torch.tensor_split, "chunk", "split", "tensor_split")
-    return isinstance(source, fx.Node) and source.target in names and isinstance(call.get("index", 1, None), int)
-
-
-def _cropped(call: Call) -> bool:
-    """An index of slices that start at a given row and leave none out."""
-    found = windows.slices(call)
-    starts = all(isinstance(item, slice) and isinstance(item.start, int | None) for item in found)
-    return starts and len(found) == 4 and all((item.start or 0) >= 0 and item.step in (None, 1) for item in found[2:])
-
-
-def _channel_slice(call: Call) -> bool:
-    return _cropped(call) and all(item == slice(None) for item in windows.slices(call)[2:])
-
-
-def _size(call: Call) -> bool:
-    return call.node.args[1] in ("shape", "dtype", "device", "ndim")
-
-
-def _sizes(call: Call) -> bool:
-    """Arithmetic on sizes alone."""
-    return bool(call.images) and all(_is_size(item) for item in call.images)
-
-
-def _is_size(node: fx.Node) -> bool:
-    if node.op == "call_method" and node.target in ("size", "dim"):
-        return True
-    if node.op != "call_function":
-        return False
-    if node.target is getattr:
-        return node.args[1] in ("shape", "dtype", "device", "ndim")
-    return bool(node.all_input_nodes) and all(_is_size(item) for item in node.all_input_nodes)
-
-
 _ARITHMETIC = (
     *(operator.add, operator.iadd, operator.sub, operator.isub, operator.mul, operator.imul, operator.truediv),
     *(operator.itruediv, operator.neg, operator.pow),
@@ -159,9 +82,11 @@ _POINTWISE, _AFFINE = Kind.POINTWISE, Kind.AFFINE
 
 LAYERS: tuple[LayerBehaviour, ...] = (
     # sizes and types, which are no images
-    LayerBehaviour(Kind.SIZE, functions=(getattr,), when=_size),
+    LayerBehaviour(Kind.SIZE, functions=(getattr,), when=conditions.size),
     LayerBehaviour(Kind.SIZE, methods=("size", "dim")),
-    LayerBehaviour(Kind.SIZE, functions=(operator.getitem, operator.floordiv, operator.mod, *_ARITHMETIC), when=_sizes),
+    LayerBehaviour(
+        Kind.SIZE, functions=(operator.getitem, operator.floordiv, operator.mod, *_ARITHMETIC), when=conditions.sizes
+    ),
     # one function for every value
     LayerBehaviour(
         _POINTWISE,
@@ -221,45 +146,47 @@ LAYERS: tuple[LayerBehaviour, ...] = (
         elementwise=True,
     ),
     # all channels of a pixel
-    LayerBehaviour(_POINTWISE, functions=(torch.cat, torch.concat), when=_channels, window=windows.same),
+    LayerBehaviour(_POINTWISE, functions=(torch.cat, torch.concat), when=conditions.channels, window=windows.same),
     LayerBehaviour(_POINTWISE, (nn.Softmax2d, nn.ChannelShuffle), window=windows.same),
     LayerBehaviour(
         _POINTWISE,
         (nn.Softmax, nn.LogSoftmax, nn.GLU),
         (F.softmax, F.log_softmax, F.glu, torch.softmax),
         ("softmax",),
-        when=_channels,
+        when=conditions.channels,
         window=windows.same,
     ),
     LayerBehaviour(
         _POINTWISE,
         functions=(torch.mean, torch.sum, torch.amax, torch.amin, torch.var, torch.std),
         methods=("mean", "sum", "amax", "amin", "var", "std"),
-        when=_keeps_dims,
+        when=conditions.keeps_dims,
         window=windows.same,
     ),
-    LayerBehaviour(_POINTWISE, functions=(F.normalize,), when=lambda call: _channels(call, 2, 1), window=windows.same),
-    LayerBehaviour(_POINTWISE, functions=(operator.getitem,), when=_piece, window=windows.same),
-    LayerBehaviour(_POINTWISE, functions=(operator.getitem,), when=_channel_slice, window=windows.same),
+    LayerBehaviour(
+        _POINTWISE, functions=(F.normalize,), when=lambda call: conditions.channels(call, 2, 1), window=windows.same
+    ),
+    LayerBehaviour(_POINTWISE, functions=(operator.getitem,), when=conditions.piece, window=windows.aligned),
+    LayerBehaviour(_POINTWISE, functions=(operator.getitem,), when=conditions.channel_slice, window=windows.aligned),
     LayerBehaviour(
         Kind.SPLIT,
         functions=(torch.chunk, torch.split, torch.tensor_split),
         methods=("chunk", "split", "tensor_split"),
-        when=lambda call: _channels(call, 2, 0),
+        when=lambda call: conditions.channels(call, 2, 0),
         window=windows.same,
     ),
     # numbers of its own for each channel
-    LayerBehaviour(_AFFINE, (nn.PReLU,), (F.prelu, torch.prelu), window=lambda call, axis: windows.SAME),
+    LayerBehaviour(_AFFINE, (nn.PReLU,), (F.prelu, torch.prelu), window=windows.aligned),
     LayerBehaviour(
         _AFFINE,
         (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm),
-        when=_running,
+        when=conditions.running,
         window=windows.same,
         keeps_float32=True,
     ),
     LayerBehaviour(_AFFINE, (nn.LocalResponseNorm,), (F.local_response_norm,), window=windows.same, keeps_float32=True),
     # the whole image
-    LayerBehaviour(Kind.NORM, (nn.InstanceNorm2d,), when=_of_the_image, keeps_float32=True),
+    LayerBehaviour(Kind.NORM, (nn.InstanceNorm2d,), when=conditions.of_the_image, keeps_float32=True),
     LayerBehaviour(Kind.NORM, (nn.GroupNorm,), keeps_float32=True),
     LayerBehaviour(
         Kind.WHOLE,
@@ -294,7 +221,7 @@ LAYERS: tuple[LayerBehaviour, ...] = (
         Kind.PAD,
         (nn.ReflectionPad2d, nn.ReplicationPad2d, nn.ConstantPad2d),
         (F.pad,),
-        when=_not_circular,
+        when=conditions.not_circular,
         window=windows.pad,
     ),
     LayerBehaviour(Kind.WHOLE, functions=(F.pad,), when=lambda call: call.get("mode", 2, "constant") == "circular"),
@@ -302,12 +229,16 @@ LAYERS: tuple[LayerBehaviour, ...] = (
     LayerBehaviour(
         Kind.UNSHUFFLE, (nn.PixelUnshuffle,), (F.pixel_unshuffle, torch.pixel_unshuffle), window=windows.unshuffle
     ),
-    LayerBehaviour(Kind.ENLARGE, (nn.Upsample,), (F.interpolate,), when=_whole_steps, window=windows.resampling),
-    LayerBehaviour(Kind.BILINEAR, (nn.Upsample,), (F.interpolate,), when=_plain_bilinear, window=windows.resampling),
+    LayerBehaviour(
+        Kind.ENLARGE, (nn.Upsample,), (F.interpolate,), when=conditions.whole_steps, window=windows.resampling
+    ),
+    LayerBehaviour(
+        Kind.BILINEAR, (nn.Upsample,), (F.interpolate,), when=conditions.plain_bilinear, window=windows.resampling
+    ),
     LayerBehaviour(Kind.WINDOWED, (nn.Upsample,), (F.interpolate,), window=windows.resampling),
     LayerBehaviour(Kind.WINDOWED, (nn.MaxPool2d,), (F.max_pool2d, torch.max_pool2d), window=windows.max_pooling),
     LayerBehaviour(Kind.WINDOWED, (nn.AvgPool2d,), (F.avg_pool2d,), window=windows.mean_pooling),
-    LayerBehaviour(Kind.WINDOWED, functions=(operator.getitem,), when=_cropped, window=windows.crop),
+    LayerBehaviour(Kind.WINDOWED, functions=(operator.getitem,), when=conditions.cropped, window=windows.crop),
 )
 
 
@@ -334,13 +265,11 @@ def window(call: Call, axis: int) -> Window:
     """What a call reads along axis 0 (rows) or 1 (columns).
 
     Raises:
-        UnknownLayerError: the layer is not in the table, or gives no image.
+        UnknownLayerError: the layer is not in the table.
         WholeImageError: it reads the whole image.
     """
     row = behaviour(call)
     found = row.window(call, axis)
-    if row.kind is Kind.SIZE:
-        raise UnknownLayerError(f"{call.title} gives no image, but a layer behind it takes it for one")
     if found is None:
         raise WholeImageError(
             f"{call.title} depends on the whole image, which cannot be cut into tiles: tileable=False"
@@ -357,6 +286,12 @@ def module_kind(module: nn.Module) -> Kind | None:
     """The kind of a module by itself."""
     row = find(_call_of(module))
     return None if row is None else row.kind
+
+
+def is_size(call: Call) -> bool:
+    """Whether a call gives no image but a shape or a type."""
+    row = find(call)
+    return row is not None and row.kind is Kind.SIZE
 
 
 def is_elementwise(call: Call) -> bool:

@@ -8,7 +8,7 @@ from math import ceil, floor, lcm
 from torch import fx, nn
 
 from gankit_export.calls import Call, UnknownLayerError, calls
-from gankit_export.layers import Kind, behaviour, window
+from gankit_export.layers import is_size, window
 from gankit_export.tracing import trace
 from gankit_export.windows import Window
 
@@ -35,13 +35,28 @@ def halo(generator: nn.Module) -> int:
     result = output.args[0]
     if not isinstance(result, fx.Node):
         raise UnknownLayerError(f"{type(generator).__name__} must return one image to have a receptive field")
-    layers = {node: call for node, call in calls(traced).items() if behaviour(call).kind is not Kind.SIZE}
+    layers = calls(traced)
+    layers = {node: call for node, call in layers.items() if not is_size(call)}
     return max(_reach(layers, result, axis) for axis in (0, 1))
+
+
+def _windows(layers: dict[fx.Node, Call], axis: int) -> dict[fx.Node, Window]:
+    """The window of every layer; one that sees the whole image settles the matter, whatever the others are."""
+    found: dict[fx.Node, Window] = {}
+    unknown: UnknownLayerError | None = None
+    for node, call in layers.items():
+        try:
+            found[node] = window(call, axis)
+        except UnknownLayerError as error:
+            unknown = unknown or error
+    if unknown is not None:
+        raise unknown
+    return found
 
 
 def _reach(layers: dict[fx.Node, Call], result: fx.Node, axis: int) -> int:
     """The halo along one axis."""
-    looks = {node: window(call, axis) for node, call in layers.items()}
+    looks = _windows(layers, axis)
     rates = _rates(layers, looks)
     period = lcm(*(rate.denominator for rate in rates.values()), 1)
     if period > _LONGEST_PERIOD:

@@ -34,16 +34,19 @@ def trace(module: nn.Module) -> fx.GraphModule:
         ValueError: the forward pass depends on the data, so that it has no graph.
     """
     module = copy.deepcopy(module).eval().requires_grad_(False)
+    traced = module if isinstance(module, fx.GraphModule) else _traced(module)
+    _own_shared_modules(traced)
+    _read_what_was_changed(traced)
+    return traced
+
+
+def _traced(module: nn.Module) -> fx.GraphModule:
     try:
         with _LOCK:
             graph = _Tracer().trace(module)
-        traced = fx.GraphModule(module, graph, type(module).__name__)
+        return fx.GraphModule(module, graph, type(module).__name__)
     except Exception as error:  # whatever a forward pass does with what has no values
         raise ValueError(f"{type(module).__name__} cannot be traced: {_first_line(error)}") from error
-    if not isinstance(module, fx.GraphModule):
-        _own_shared_modules(traced)
-        _read_what_was_changed(traced)
-    return traced
 
 
 class _Tracer(fx.Tracer):

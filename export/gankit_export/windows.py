@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from gankit_export.calls import Call
+from gankit_export.calls import Call, is_size
 
 _FINEST = 1024  # a scale factor is taken for a fraction with at most this denominator
 
@@ -48,8 +47,14 @@ SAME = Window()
 
 
 def same(call: Call, axis: int) -> Window | None:
-    """The same pixel of every input; ``None`` where a constant of the size of an image takes part."""
-    return None if any(spreads(value) for value in call.tensors) else SAME
+    """The same pixel of every input; ``None`` where the image's size, or a constant of its size, takes part."""
+    sized = call.target != "to" and any(is_size(item) for item in call.images)
+    return None if sized or any(spreads(value) for value in call.tensors) else SAME
+
+
+def aligned(call: Call, axis: int) -> Window:
+    """The same pixel, whatever else takes part."""
+    return SAME
 
 
 def whole(call: Call, axis: int) -> Window | None:

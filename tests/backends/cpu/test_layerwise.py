@@ -1,4 +1,4 @@
-"""Strips in layerwise give the image of the whole at once, for every layer and network, in memory and in files."""
+"""Layerwise runs give the image of the whole at once, for every layer and network, in memory and in files."""
 
 import math
 
@@ -112,7 +112,7 @@ def test_statistics_of_a_large_mean():
 
 def test_layers_that_nobody_reads_any_more_are_forgotten():
     """So that the memory is that of a few layers, not of all."""
-    from gankit.backends import layerwise
+    from gankit.backends.cpu import layerwise
 
     held = []
 

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from gankit.backends.base import Request
 from gankit.backends.choice.parity import compare
+from gankit.backends.cpu.convolution import ResidualChain
 from gankit.backends.cpu.stages import build_stages
-from gankit.backends.cpu.streaming import NotStreamableError, ResidualChain, Stream
+from gankit.backends.cpu.streaming import NotStreamableError, Stream
 from gankit.backends.eager import EagerBackend, bf16_on_cpu
 from gankit.models import facts
 from tests.networks import small_srgan
