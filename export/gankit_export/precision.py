@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from gankit_export.layers import keeps_float32
 from gankit_export.norms import Float32Norm
 
+__all__ = ["DTYPES", "Float32Edges", "Float32Norm", "Precision", "RangeError", "typed"]
+
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -117,7 +117,7 @@ def _read_what_was_changed(traced: fx.GraphModule) -> None:
     modules = dict(traced.named_modules())
     place = {node: index for index, node in enumerate(traced.graph.nodes)}
     for node in traced.graph.nodes:
-        source = node.args[0] if node.args else None
+        source: Any = node.args[0] if node.args else None
         if not isinstance(source, fx.Node) or not _changes_its_input(node, modules):
             continue
         for reader in [item for item in source.users if place[item] > place[node]]:

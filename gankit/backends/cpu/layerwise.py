@@ -22,8 +22,8 @@ from typing import Any
 
 import torch
 from gankit_export.calls import UnknownLayerError, calls
+from gankit_export.layers import is_elementwise
 from torch import Tensor, fx
-from torch.fx.passes.shape_prop import ShapeProp
 
 from gankit.backends.cpu.layers import operation
 from gankit.backends.cpu.operation import Operation
@@ -135,29 +135,53 @@ class Layerwise:
         return list(dict.fromkeys(found))
 
 
-class _Values(ShapeProp):
-    """Notes also what is no tensor: sizes, types and tuples."""
+class _Values(fx.Interpreter):
+    """Notes the shape of every tensor, and the value of what is none: sizes, types and tuples.
+
+    Args:
+        module: on the device "meta", where nothing is computed.
+    """
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self.extra_traceback = False
+        self._calls = calls(module)
 
     def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if not isinstance(result, Tensor):
+        call = self._calls.get(n)
+        if call is not None and call.called is not None and is_elementwise(call):
+            result = self.env[call.images[0]]  # its size, without the layer, which may know no such device
+        else:
+            try:
+                result = super().run_node(n)
+            except Exception as error:
+                title = str(n) if call is None else call.title
+                line = next(iter(str(error).splitlines()), type(error).__name__)
+                raise UnknownLayerError(f"{title} cannot say the size of its result: {line}") from error
+        if isinstance(result, Tensor):
+            n.meta["shape"] = tuple(result.shape)
+        else:
             n.meta["value"] = torch.device("cpu") if isinstance(result, torch.device) else result
         return result
 
 
 def shapes(module: fx.GraphModule, image: Tensor) -> dict[fx.Node, tuple[int, ...]]:
-    """The shape of every node's value for such an image; computes nothing."""
+    """The shape of every node's value for such an image; computes nothing.
+
+    Raises:
+        UnknownLayerError: a layer cannot say the size of its result, or does not take such an image.
+    """
     return _shapes(_propagated(module, image))
 
 
 def _shapes(values: dict[fx.Node, dict[str, Any]]) -> dict[fx.Node, tuple[int, ...]]:
-    found = {node: meta.get("tensor_meta") for node, meta in values.items()}
-    return {node: tuple(meta.shape) for node, meta in found.items() if hasattr(meta, "shape")}
+    return {node: meta["shape"] for node, meta in values.items() if "shape" in meta}
 
 
 def _propagated(module: fx.GraphModule, image: Tensor) -> dict[fx.Node, dict[str, Any]]:
     double = copy.deepcopy(module).to("meta")
-    _Values(double).propagate(torch.empty_like(image, device="meta"))
+    with torch.no_grad():
+        _Values(double).run(torch.empty_like(image, device="meta"))
     return {node: other.meta for node, other in zip(module.graph.nodes, double.graph.nodes, strict=True)}
 
 
