@@ -50,7 +50,9 @@ def plain_bilinear(call: Call) -> bool:
 def bordered(call: Call) -> bool:
     """A padding of rows and columns alone, that continues no image at its other edge."""
     given = call.get("padding" if call.module is not None else "pad", 1, None)
-    return isinstance(given, int) or (len(given) in (2, 4) and all(isinstance(item, int) for item in given))
+    if not isinstance(given, (tuple, list)):
+        return isinstance(given, int)
+    return len(given) in (2, 4) and all(isinstance(item, int) for item in given)
 
 
 def not_circular(call: Call) -> bool:
@@ -68,7 +70,7 @@ def piece(call: Call) -> bool:
 def cropped(call: Call) -> bool:
     """An index of slices that start at a given row and leave none out."""
     found = windows.slices(call)
-    starts = all(isinstance(item, slice) and isinstance(item.start, int | None) for item in found)
+    starts = all(isinstance(item, slice) and (item.start is None or isinstance(item.start, int)) for item in found)
     return starts and len(found) == 4 and all((item.start or 0) >= 0 and item.step in (None, 1) for item in found[2:])
 
 

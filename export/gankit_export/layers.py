@@ -1,7 +1,12 @@
 """The one table of layer behaviour: what each kind of layer means for tiles, strips, layerwise runs and rewrites.
 
-A new type of layer is one :class:`LayerBehaviour` more in :data:`LAYERS`. What is not in the table is reported by
-:class:`~gankit_export.calls.UnknownLayerError`, in one line, to whoever needed to know it.
+A new type of layer is one more row, and everything that asks (receptive field, streaming, layerwise runs, rewrites,
+precision) knows it from then on. An activation of your own, for example::
+
+    LayerBehaviour(Kind.POINTWISE, modules=(Snake,), window=windows.same, elementwise=True),
+
+Tracing does not look inside a module whose type is in the table, so its forward pass may be anything. A layer that is
+not in the table is reported by :class:`~gankit_export.calls.UnknownLayerError`, in one line that names it.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from gankit_export import conditions, windows
-from gankit_export.calls import Call, UnknownLayerError, WholeImageError
+from gankit_export.calls import Call, LayerError, UnknownLayerError, WholeImageError
 from gankit_export.windows import Window
 
 
@@ -73,6 +78,21 @@ class LayerBehaviour:
             named = any(call.target is item for item in self.functions)
         return named and (self.when is None or self.when(call))
 
+    def reads(self, call: Call, axis: int) -> Window | None:
+        """The window of a call along an axis; ``None`` where it reads the whole image.
+
+        Raises:
+            UnknownLayerError: its settings are computed from the image.
+        """
+        try:
+            return self.window(call, axis)
+        except LayerError:
+            raise
+        except (TypeError, ValueError, IndexError) as error:  # a node of the graph where a number should be
+            raise UnknownLayerError(
+                f"{call.title} has settings that are computed from the image: state tileable=False"
+            ) from error
+
 
 _ARITHMETIC = (
     *(operator.add, operator.iadd, operator.sub, operator.isub, operator.mul, operator.imul, operator.truediv),
@@ -80,7 +100,7 @@ _ARITHMETIC = (
 )
 _POINTWISE, _AFFINE = Kind.POINTWISE, Kind.AFFINE
 
-LAYERS: tuple[LayerBehaviour, ...] = (
+LAYERS: tuple[LayerBehaviour, ...] = (  # the first row that applies counts
     # sizes and types, which are no images
     LayerBehaviour(Kind.SIZE, functions=(getattr,), when=conditions.size),
     LayerBehaviour(Kind.SIZE, methods=("size", "dim")),
@@ -91,21 +111,9 @@ LAYERS: tuple[LayerBehaviour, ...] = (
     LayerBehaviour(
         _POINTWISE,
         modules=(
-            *(
-                nn.Identity,
-                nn.ReLU,
-                nn.LeakyReLU,
-                nn.RReLU,
-                nn.ReLU6,
-                nn.ELU,
-                nn.CELU,
-                nn.SELU,
-                nn.GELU,
-                nn.SiLU,
-                nn.Mish,
-            ),
-            *(nn.Tanh, nn.Sigmoid, nn.LogSigmoid, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softplus, nn.Softsign),
-            *(nn.Tanhshrink, nn.Hardshrink, nn.Softshrink, nn.Threshold, nn.modules.dropout._DropoutNd),
+            *(nn.Identity, nn.ReLU, nn.LeakyReLU, nn.RReLU, nn.ReLU6, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU),
+            *(nn.Mish, nn.Tanh, nn.Sigmoid, nn.LogSigmoid, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softplus),
+            *(nn.Softsign, nn.Tanhshrink, nn.Hardshrink, nn.Softshrink, nn.Threshold, nn.modules.dropout._DropoutNd),
         ),
         functions=(
             *(F.relu, F.relu_, F.leaky_relu, F.relu6, F.elu, F.celu, F.selu, F.gelu, F.silu, F.mish, F.tanh, F.sigmoid),
@@ -185,6 +193,9 @@ LAYERS: tuple[LayerBehaviour, ...] = (
         keeps_float32=True,
     ),
     LayerBehaviour(_AFFINE, (nn.LocalResponseNorm,), (F.local_response_norm,), window=windows.same, keeps_float32=True),
+    LayerBehaviour(
+        _AFFINE, functions=(F.batch_norm,), when=lambda call: not call.get("training", 5, False), window=windows.aligned
+    ),
     # the whole image
     LayerBehaviour(Kind.NORM, (nn.InstanceNorm2d,), when=conditions.of_the_image, keeps_float32=True),
     LayerBehaviour(Kind.NORM, (nn.GroupNorm,), keeps_float32=True),
@@ -269,7 +280,7 @@ def window(call: Call, axis: int) -> Window:
         WholeImageError: it reads the whole image.
     """
     row = behaviour(call)
-    found = row.window(call, axis)
+    found = row.reads(call, axis)
     if found is None:
         raise WholeImageError(
             f"{call.title} depends on the whole image, which cannot be cut into tiles: tileable=False"

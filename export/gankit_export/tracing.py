@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from torch import fx, nn
@@ -19,10 +19,10 @@ _IN_PLACE = {
     operator.imul: operator.mul,
     operator.itruediv: operator.truediv,
 }
-# What may give back the memory that it was given.
+# What may give back the memory that it was given, and what always does in eval mode.
 _VIEW_FUNCTIONS = (operator.getitem,)
 _VIEW_METHODS = ("chunk", "contiguous", "detach", "float", "permute", "reshape", "split", "to", "transpose", "view")
-_VIEW_MODULES = (nn.Identity, nn.modules.dropout._DropoutNd)
+_SAME_MODULES = (nn.Identity, nn.modules.dropout._DropoutNd)
 
 
 def trace(module: nn.Module) -> fx.GraphModule:
@@ -120,11 +120,14 @@ def _read_what_was_changed(traced: fx.GraphModule) -> None:
         source: Any = node.args[0] if node.args else None
         if not isinstance(source, fx.Node) or not _changes_its_input(node, modules):
             continue
-        for reader in [item for item in source.users if place[item] > place[node]]:
-            reader.replace_input_with(source, node)
-        while _is_view(source, modules):
+        later = {item for item in place if place[item] > place[node]}
+        _read_instead(source, node, later)
+        while _is_itself(source, modules):
             source = source.args[0]
-            if any(place[item] > place[node] for item in source.users):
+            _read_instead(source, node, later)
+        while _is_view(source):
+            source = source.args[0]
+            if later & set(source.users):
                 raise ValueError(f"{type(traced).__name__} changes a tensor by another of its names and reads it later")
         if node.target in _IN_PLACE:  # nobody reads the old value any more
             node.target = _IN_PLACE[node.target]
@@ -140,14 +143,23 @@ def _changes_its_input(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     return node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).startswith("_")
 
 
-def _is_view(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+def _read_instead(old: fx.Node, new: fx.Node, readers: Collection[fx.Node]) -> None:
+    for reader in [item for item in old.users if item in readers]:
+        reader.replace_input_with(old, new)
+
+
+def _is_itself(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether a node gives back the very tensor that it was given."""
+    return node.op == "call_module" and isinstance(modules[str(node.target)], _SAME_MODULES)
+
+
+def _is_view(node: fx.Node) -> bool:
+    """Whether a node's value may be a part of the one that it was given."""
     if not node.args or not isinstance(node.args[0], fx.Node):
         return False
-    if node.op == "call_module":
-        return isinstance(modules[str(node.target)], _VIEW_MODULES)
-    if node.op == "call_function":
-        return node.target in _VIEW_FUNCTIONS
-    return node.op == "call_method" and node.target in _VIEW_METHODS
+    return (node.op == "call_function" and node.target in _VIEW_FUNCTIONS) or (
+        node.op == "call_method" and node.target in _VIEW_METHODS
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -155,8 +155,8 @@ def slices(call: Call) -> tuple[Any, ...]:
     """Batch, channels, rows and columns that an index takes."""
     given = call.get("index", 1, None)
     given = given if isinstance(given, tuple) else (given,)
-    if Ellipsis in given:
-        place = given.index(Ellipsis)
+    place = next((index for index, item in enumerate(given) if item is Ellipsis), None)
+    if place is not None:
         given = (*given[:place], *[slice(None)] * (5 - len(given)), *given[place + 1 :])
     return (*given, *[slice(None)] * (4 - len(given)))
 

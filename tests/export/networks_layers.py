@@ -44,6 +44,10 @@ def in_place(net, x):
     return net.one(y) + y
 
 
+def fixed_norm(net, x):
+    return F.batch_norm(x, net.gain / 2, net.gain, net.gain, net.gain)
+
+
 def in_two(net, x):
     parts = torch.split(net.one(x), [1, 3], dim=1)
     return torch.cat([parts[1], parts[0]], 1)
@@ -81,6 +85,8 @@ STREAMED = {
     "prelu": (1, lambda: nn.PReLU(C)),
     "hardswish": (1, function(lambda net, x: F.hardswish(x) + F.silu(x) + F.gelu(-x))),
     "batch norm": (1, lambda: nn.BatchNorm2d(C)),
+    "function batch norm": (1, function(fixed_norm)),
+    "function prelu": (1, function(lambda net, x: F.prelu(x, net.gain))),
 }
 """Resolution, and what makes the block."""
 

@@ -135,6 +135,31 @@ def test_weights_computed_from_the_image_are_reported():
         halo(Function(lambda net, x: F.conv2d(x, x)))
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda net, x: F.avg_pool2d(x, x.shape[2]),
+        lambda net, x: F.conv2d(x, net.one.weight, None, x.shape[2]),
+        lambda net, x: F.pad(x, (x.shape[2], 0, 0, 0)),
+        lambda net, x: F.pad(x, x.shape),
+        lambda net, x: F.pixel_shuffle(x, x.shape[2]),
+        lambda net, x: x[:, :, x.shape[2] // 2 :],
+        lambda net, x: x[torch.tensor([0])],
+        lambda net, x: x[..., None],
+        lambda net, x: x[0],
+    ],
+)
+def test_settings_computed_from_the_image_are_reported(body):
+    with pytest.raises(UnknownLayerError, match=r"^\w+\(\) in the network .*state tileable=False") as caught:
+        halo(Function(body))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_ellipsis_and_channels():
+    assert halo(Function(lambda net, x: net.one(F.pad(x, (1, 1, 1, 1)))[..., 1:-1, 1:-1])) == 1
+    assert halo(Function(lambda net, x: x[:, 1:3] + x[:, :2])) == 0
+
+
 def test_images_of_two_sizes_are_reported():
     with pytest.raises(UnknownLayerError, match="joins images of different sizes"):
         halo(Function(lambda net, x: x + F.avg_pool2d(x, 2)))

@@ -77,10 +77,15 @@ class InPlace(nn.Module):
         super().__init__()
         self.one, self.two = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1)
         self.relu, self.change = nn.ReLU(inplace=True), change
+        self.same = nn.Sequential(nn.Identity(), nn.Dropout(0.5))
 
     def forward(self, x):
         y = self.one(x)
         return self.two(self.change(self, y)) + y
+
+
+def through(net, y):
+    return net.relu(net.same(y))
 
 
 def plus(net, y):
@@ -93,6 +98,7 @@ CHANGES = {
     "function": lambda net, y: F.leaky_relu(y, 0.1, inplace=True),
     "method": lambda net, y: y.mul_(2),
     "operator": plus,
+    "through the identity": through,
     "underscore": lambda net, y: torch.relu_(y),
 }
 

@@ -277,7 +277,7 @@ def operation(call: Call) -> Operation:
     if row is not None and row.kind is Kind.SIZE:
         return _Size(call)
     try:
-        window = None if row is None else row.window(call, 0)
+        window = None if row is None else row.reads(call, 0)
     except UnknownLayerError:  # its settings are computed from the image
         return _Whole(call)
     made = None if row is None else _BY_KIND.get(row.kind, _never)(call, window)

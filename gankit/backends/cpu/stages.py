@@ -73,7 +73,7 @@ class _Builder:
 
     def _layer(self, node: fx.Node, call: Call) -> None:
         row = behaviour(call)
-        if row.window(call, 0) is None or row.window(call, 1) is None:
+        if row.reads(call, 0) is None or row.reads(call, 1) is None:
             raise NotStreamableError(f"{call.title} needs the whole image")
         if row.kind is Kind.SPLIT:
             return  # its pieces take their channels themselves
@@ -165,7 +165,7 @@ def _stage(row: LayerBehaviour, call: Call) -> Stage:
         return PointwiseStage(lambda rows: _laid_out(call, [rows]))
     if row.kind is Kind.UNSHUFFLE:
         return UnshuffleStage(int(call.get("downscale_factor", 1, None)))
-    window = row.window(call, 0)
+    window = row.reads(call, 0)
     if row.kind is Kind.BILINEAR and window is not None and window.rate.denominator == 1:
         return BilinearStage(lambda rows: _laid_out(call, [rows]), int(window.rate))
     raise NotStreamableError(f"{call.title} does not run in strips")
