@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from gankit_export import manifest as manifests
+from gankit_export.files import atomic_path
 from gankit_export.latent import LATENTS, export_latent_onnx, latent_samples, typed_latent
 from gankit_export.manifest import Manifest
 from gankit_export.onnx import (
@@ -170,8 +170,7 @@ def _make(
     except ValueError:  # no graph by symbolic tracing: the exporter, which traces with sizes, may find one
         module = convert(generator)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        draft = Path(folder) / path.name
+    with atomic_path(path, suffix=path.suffix) as draft:
         write(module, draft, opset=opset)
         try:
             run = open_file(draft, runtime)
@@ -207,8 +206,6 @@ def _make(
         )
         if not all(item.worst >= threshold for item in figures):
             raise ParityFailedError(manifest)
-        manifests.write(manifest, draft)
-        # an artefact without its manifest is unproven: the manifest goes first, and names the artefact's checksum
-        manifests.manifest_path(draft).replace(manifests.manifest_path(path))
-        draft.replace(path)
+        # An artefact without its manifest is unproven: the manifest goes first, and names the artefact's checksum.
+        manifests.write(manifest, path)
     return manifest

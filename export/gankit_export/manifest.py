@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from gankit_export.files import atomic_path
 from gankit_export.parity import ShapeParity
 
 Takes = Literal["images", "latents"]
@@ -112,10 +112,8 @@ def manifest_path(artefact: Path | str) -> Path:
 def write(manifest: Manifest, artefact: Path | str) -> Path:
     """Write the manifest beside its artefact, whole or not at all, and return its path."""
     path = manifest_path(artefact)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        temporary = Path(folder) / path.name
+    with atomic_path(path) as temporary:
         temporary.write_text(manifest.to_json(), encoding="utf-8")
-        temporary.replace(path)
     return path
 
 

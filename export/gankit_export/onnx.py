@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
+
+from gankit_export.files import atomic_path
 
 INPUT, OUTPUT = "input", "output"
 DIMS = ("batch", "channels", "height", "width")
@@ -112,11 +113,9 @@ def write_onnx(
     if program is None:
         raise ExportError(f"{type(module).__name__} cannot be exported: the exporter returned nothing")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        temporary = Path(folder) / path.name
+    with atomic_path(path, suffix=path.suffix) as temporary:
         program.save(temporary, external_data=False)
         check(temporary, axes)
-        temporary.replace(path)
 
 
 def check(path: Path, axes: Sequence[int] = (0, 2, 3)) -> None:

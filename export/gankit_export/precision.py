@@ -11,40 +11,17 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from gankit_export.precisions import Precision as Precision
+from gankit_export.layers import keeps_float32
+from gankit_export.norms import Float32Norm
+from gankit_export.precisions import Precision
+
+__all__ = ["DTYPES", "Float32Edges", "Float32Norm", "Precision", "RangeError", "typed"]
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-_NORMS = (
-    nn.modules.batchnorm._BatchNorm,
-    nn.modules.instancenorm._InstanceNorm,
-    nn.GroupNorm,
-    nn.LayerNorm,
-    nn.RMSNorm,
-    nn.LocalResponseNorm,
-)
 
 
 class RangeError(ValueError):
     """A weight is too large for the precision."""
-
-
-class Float32Norm(nn.Module):
-    """A normalisation that computes in float32 between narrow neighbours.
-
-    fp16 squares overflow beyond 256, which is where black and NaN images come from.
-
-    Args:
-        norm: the normalisation; its parameters and buffers are made float32.
-    """
-
-    def __init__(self, norm: nn.Module) -> None:
-        super().__init__()
-        self.norm = norm.float()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Any shape that the normalisation takes; same shape and dtype back."""
-        return self.norm(x.float()).to(x.dtype)
 
 
 class Float32Edges(nn.Module):
@@ -83,7 +60,7 @@ def typed(module: nn.Module, precision: Precision, *, float32_edges: bool = True
     result = copy.deepcopy(module).eval().requires_grad_(False)
     if precision == "fp32":
         return result.float()
-    if isinstance(result, _NORMS):
+    if keeps_float32(result):
         result = Float32Norm(result)
     else:
         _keep_norms(result)
@@ -101,7 +78,7 @@ def typed(module: nn.Module, precision: Precision, *, float32_edges: bool = True
 def _keep_norms(module: nn.Module) -> None:
     """Wrap every normalisation below ``module``."""
     for name, child in module.named_children():
-        if isinstance(child, _NORMS):
+        if keeps_float32(child):
             setattr(module, name, Float32Norm(child))
         elif not isinstance(child, Float32Norm):
             _keep_norms(child)

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gankit_export.rewrites import trace
+from gankit_export.calls import WholeImageError
+from gankit_export.receptive_field import halo
 from torch import Tensor, nn
 
 from gankit.checkpoints.fingerprint import module_sha256
 from gankit.checkpoints.types import Loaded
 from gankit.errors import UsageError
 from gankit.models.facts import Facts, Task
-from gankit.models.receptive_field import halo
 from gankit.models.sampling import latents
 
 _SIDES = (48, 72)  # of the trial image, before they are rounded up to the multiple
-_WHOLE_IMAGE = (nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.AdaptiveAvgPool2d, nn.Linear)
 
 
 def from_module(
@@ -100,21 +99,12 @@ def _with_reach(generator: nn.Module, facts: Facts) -> Facts:
     try:
         return replace(facts, tileable=True, halo=halo(generator))
     except ValueError as error:
-        if facts.tileable is None and _needs_whole_image(generator):
+        if facts.tileable is None and isinstance(error, WholeImageError):
             return replace(facts, tileable=False)
         raise UsageError(
             f"{facts.name}: its receptive field cannot be traced ({error}); "
             "state tileable=False, or halo= in input pixels"
         ) from error
-
-
-def _needs_whole_image(generator: nn.Module) -> bool:
-    """Whether a layer is known to look at the whole image, in a network that can be traced."""
-    try:
-        traced = trace(generator)
-    except ValueError:
-        return False
-    return any(isinstance(item, _WHOLE_IMAGE) for item in traced.modules())
 
 
 def _of_latents(generator: nn.Module, facts: Facts | None, stated: Mapping[str, Any]) -> Facts:

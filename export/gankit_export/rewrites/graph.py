@@ -6,42 +6,17 @@ and shares no parameter with the result.
 
 from __future__ import annotations
 
-import copy
 import operator
+from collections.abc import Mapping
 
 import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from gankit_export.calls import Call, calls
+from gankit_export.layers import Kind, is_elementwise, is_pointwise, module_kind
 from gankit_export.rewrites.sink_shuffle import sink, sink_pays, sinkable
-
-_POINTWISE = (nn.PReLU, nn.LeakyReLU, nn.ReLU, nn.Identity)
-# What may follow the last convolution. It stays behind the shuffle, so that slopes and statistics of every channel do
-# no harm there.
-_TAIL = (*_POINTWISE, nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.BatchNorm2d)
-_TAIL_FUNCTIONS: frozenset[object] = frozenset(
-    [
-        *(operator.mul, operator.add, operator.sub, operator.truediv),
-        *(torch.mul, torch.add, torch.tanh, torch.sigmoid, torch.clamp),
-    ]
-)
-_TAIL_METHODS = ("mul", "add", "sub", "div", "tanh", "sigmoid", "clamp")
-
-
-def trace(module: nn.Module) -> fx.GraphModule:
-    """A symbolic trace of a deep copy in eval mode; leaves are torch's own modules.
-
-    Raises:
-        ValueError: the forward pass depends on the data, so that it has no graph.
-    """
-    module = copy.deepcopy(module).eval().requires_grad_(False)
-    try:
-        traced = fx.symbolic_trace(module)
-    except Exception as error:  # whatever a forward pass does with what has no values
-        raise ValueError(f"{type(module).__name__} cannot be traced: {error}") from error
-    if not isinstance(module, fx.GraphModule):
-        _own_shared_modules(traced)
-    return traced
+from gankit_export.tracing import trace
 
 
 def for_inference(module: nn.Module) -> fx.GraphModule:
@@ -55,7 +30,7 @@ def fold_batch_norm(module: nn.Module) -> fx.GraphModule:
     modules = dict(traced.named_modules())
     for node in list(traced.graph.nodes):
         norm = _module(node, modules)
-        if not isinstance(norm, nn.BatchNorm2d) or not norm.track_running_stats:
+        if not isinstance(norm, nn.BatchNorm2d) or module_kind(norm) is not Kind.AFFINE:
             continue
         conv_node = _input(node)
         conv = _module(conv_node, modules)
@@ -89,17 +64,15 @@ def sink_last_shuffle(module: nn.Module, *, always: bool = False) -> fx.GraphMod
     """
     traced = trace(module)
     modules = dict(traced.named_modules())
-    conv_node = _before_tail(_output(traced), modules)
+    layers = calls(traced)
+    conv_node = _before_tail(_output(traced), layers)
     conv = _module(conv_node, modules)
     if not isinstance(conv, nn.Conv2d):
         return traced
-    chain = []
     node = _input(conv_node)
-    while isinstance(_module(node, modules), _POINTWISE) and len(node.users) == 1:
-        if getattr(_module(node, modules), "num_parameters", 1) != 1:
-            return traced  # a slope per channel means other channels before the shuffle
-        chain.append(node)
-        node = _input(node)
+    # A slope for each channel would be one for other channels before the shuffle.
+    while node in layers and is_elementwise(layers[node]) and len(node.users) == 1:
+        node = node.all_input_nodes[0]
     shuffle = _module(node, modules)
     if not isinstance(shuffle, nn.PixelShuffle) or len(node.users) != 1 or not sinkable(shuffle, conv):
         return traced
@@ -138,13 +111,12 @@ def _output(traced: fx.GraphModule) -> fx.Node:
     return result
 
 
-def _before_tail(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node:
-    """The node before the pointwise layers, of one input and numbers, that ``node`` ends."""
-    while len(node.all_input_nodes) == 1:
-        function = node.op == "call_function" and node.target in _TAIL_FUNCTIONS
-        method = node.op == "call_method" and node.target in _TAIL_METHODS
-        if not (function or method or isinstance(_module(node, modules), _TAIL)):
-            break
+def _before_tail(node: fx.Node, layers: Mapping[fx.Node, Call]) -> fx.Node:
+    """The node before the pointwise layers, of one image and numbers, that ``node`` ends.
+
+    They stay behind the shuffle, so that slopes and statistics of every channel do no harm.
+    """
+    while node in layers and is_pointwise(layers[node]):
         node = node.all_input_nodes[0]
     return node
 
@@ -152,20 +124,6 @@ def _before_tail(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node:
 def _replace(traced: fx.GraphModule, target: str, module: nn.Module) -> None:
     parent, _, name = target.rpartition(".")
     setattr(traced.get_submodule(parent), name, module.eval().requires_grad_(False))
-
-
-def _own_shared_modules(traced: fx.GraphModule) -> None:
-    """Give every call its own copy of a module that is called more than once, so that each can be rewritten alone."""
-    seen: set[str] = set()
-    for node in traced.graph.nodes:
-        if node.op != "call_module":
-            continue
-        if node.target in seen:
-            target = f"{str(node.target).replace('.', '_')}_{len(seen)}"
-            traced.add_submodule(target, copy.deepcopy(traced.get_submodule(str(node.target))))
-            node.target = target
-        seen.add(str(node.target))
-    traced.recompile()
 
 
 def _finish(traced: fx.GraphModule) -> fx.GraphModule:

@@ -2,195 +2,106 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import torch
-from gankit_export.precision import Float32Norm
-from torch import Tensor, fx, nn
+from gankit_export.calls import Call, UnknownLayerError
+from gankit_export.layers import Kind, find
+from gankit_export.windows import Window, pad_sizes, pair
+from torch import Tensor, fx
 from torch.nn import functional as F
 
-Read = Callable[[fx.Node, int, int], Tensor]
-Height = Callable[[fx.Node], int]
-
-_POINTWISE_MODULES = (
-    nn.ReLU,
-    nn.LeakyReLU,
-    nn.PReLU,
-    nn.Tanh,
-    nn.Sigmoid,
-    nn.Identity,
-    nn.Dropout,
-    nn.Dropout2d,
-    nn.BatchNorm2d,
-    nn.Hardtanh,
-)
-_POINTWISE_FUNCTIONS = {
-    operator.add, operator.iadd, operator.sub, operator.mul, operator.truediv, torch.add, torch.sub, torch.mul,
-    torch.tanh, torch.relu, torch.sigmoid, torch.clamp, F.relu, F.leaky_relu, F.tanh, F.sigmoid,
-}  # fmt: skip
-_POINTWISE_METHODS = {"add", "add_", "sub", "mul", "div", "clamp", "tanh", "relu", "sigmoid", "float", "to"}
-
-
-class Known(Protocol):
-    """Mean and variance of a stored value."""
-
-    def grouped(self, groups: int) -> tuple[Tensor, Tensor]:
-        """By channel."""
-
-
-class Operation:
-    """What a node does.
-
-    Attributes:
-        heavy: its rows are costly: they are stored, not made again for each reader.
-        statistics: it needs those of its input.
-        whole: it cannot work by rows: its inputs and its value are stored whole.
-    """
-
-    heavy = statistics = whole = False
-
-    def __init__(self, node: fx.Node) -> None:
-        self.node = node
-
-    def rows(
-        self, start: int, stop: int, read: Read, height: Height, known: Callable[[fx.Node], Known | None]
-    ) -> Tensor:
-        """Rows ``start`` to ``stop`` of the node's value.
-
-        Args:
-            start: the first.
-            stop: one behind the last.
-            read: rows of another node's value.
-            height: of another node's value.
-            known: the statistics of another node's value.
-        """
-        raise AssertionError("an operation that works whole has no rows")
-
-    def run(self, read: Callable[[fx.Node], Tensor]) -> Tensor:
-        """The whole value, from whole inputs."""
-        raise AssertionError("an operation that works by rows is not run whole")
-
-
-def operation(node: fx.Node, modules: dict[str, nn.Module]) -> Operation:
-    """The operation of a node that calls something; one that works whole where nothing better is known.
-
-    Args:
-        node: ``call_module``, ``call_function`` or ``call_method``.
-        modules: of the graph, by name.
-    """
-    if node.op == "call_module":
-        return _of_module(node, modules[str(node.target)])
-    if node.op == "call_function":
-        if node.target in _POINTWISE_FUNCTIONS:
-            return _Pointwise(node, node.target)
-        dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
-        if node.target is torch.cat and dim == 1:
-            return _Pointwise(node, torch.cat)
-    elif node.target in _POINTWISE_METHODS:
-        name = str(node.target)
-        return _Pointwise(node, lambda x, *args, **kwargs: getattr(x, name)(*args, **kwargs))
-    return _Whole(node, modules)
-
-
-def _of_module(node: fx.Node, module: nn.Module) -> Operation:
-    if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and isinstance(module.padding, tuple):
-        return _Conv(node, module)
-    if isinstance(module, nn.ConvTranspose2d) and int(module.output_padding[0]) <= int(module.padding[0]):
-        return _ConvTranspose(node, module)
-    norm = module.norm if isinstance(module, Float32Norm) else module
-    if (isinstance(norm, nn.InstanceNorm2d) and not norm.track_running_stats) or isinstance(norm, nn.GroupNorm):
-        return _Norm(node, norm)
-    if isinstance(module, nn.ReflectionPad2d | nn.ReplicationPad2d | nn.ZeroPad2d):
-        return _Pad(node, module)
-    if isinstance(module, nn.PixelShuffle):
-        return _Grow(node, module, module.upscale_factor)
-    if isinstance(module, nn.Upsample):
-        factor = module.scale_factor
-        if module.mode == "nearest" and factor is not None and float(factor) == int(factor):  # type: ignore[arg-type]
-            return _Grow(node, module, int(factor))  # type: ignore[arg-type]
-        if module.mode == "bilinear" and factor is not None:
-            return _Bilinear(node, bool(module.align_corners), float(factor))  # type: ignore[arg-type]
-    if isinstance(module, _POINTWISE_MODULES):
-        return _Pointwise(node, module)
-    return _Whole(node, {str(node.target): module})
-
-
-def _source(node: fx.Node) -> fx.Node:
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
-    return source
+from gankit.backends.cpu.operation import Height, Operation, Read
 
 
 class _Pointwise(Operation):
     """A function of the same rows of its inputs."""
 
-    def __init__(self, node: fx.Node, function: Callable[..., Any]) -> None:
-        super().__init__(node)
-        self._function = function
-
     def rows(self, start: int, stop: int, read: Read, height: Height, known: Any) -> Tensor:
-        def fill(value: fx.Node) -> Any:
-            return read(value, start, stop)
-
-        args, kwargs = fx.node.map_arg((self.node.args, self.node.kwargs), fill)
-        inplace = isinstance(self._function, nn.Module) and getattr(self._function, "inplace", False)
-        if inplace:  # it would write into what is stored
-            args = tuple(item.clone() if isinstance(item, Tensor) else item for item in args)
-        result: Tensor = self._function(*args, **kwargs)
+        values = []
+        for item in self.call.images:
+            low, high = (0, 1) if height(item) == 1 else (start, stop)  # one row for all, such as a mean
+            values.append(read(item, low, high))
+        if _changes_its_input(self.call):  # it would write into what is stored
+            values[0] = values[0].clone()
+        result: Tensor = self.call.apply(values)
         return result
 
 
+class _Split(_Pointwise):
+    """A tuple of groups of channels; only its pieces are images."""
+
+    stored = False
+
+
+class _Size(Operation):
+    """A shape or a type."""
+
+    stored, size = False, True
+
+
 class _Conv(Operation):
-    """A zero-padded convolution of any stride and dilation."""
+    """A zero-padded convolution of any stride and dilation.
+
+    Args:
+        call: of ``Conv2d`` or ``conv2d``.
+        window: of its rows.
+    """
 
     heavy = True
 
-    def __init__(self, node: fx.Node, conv: nn.Conv2d) -> None:
-        super().__init__(node)
-        self._conv = conv
+    def __init__(self, call: Call, window: Window) -> None:
+        super().__init__(call)
+        self._window = window
 
     def rows(self, start: int, stop: int, read: Read, height: Height, known: Any) -> Tensor:
-        conv, source = self._conv, _source(self.node)
-        stride, pad = conv.stride[0], int(conv.padding[0])
-        first = start * stride - pad
-        last = (stop - 1) * stride - pad + conv.dilation[0] * (conv.kernel_size[0] - 1) + 1
-        full = height(source)
-        x = read(source, max(0, first), min(full, last))
+        call, full = self.call, height(self.source)
+        first, last = self._window.needs(start, stop)
+        x = read(self.source, max(0, first), min(full, last))
         if first < 0 or last > full:
             x = F.pad(x, (0, 0, max(0, -first), max(0, last - full)))
-        return F.conv2d(x, conv.weight, conv.bias, conv.stride, (0, int(conv.padding[1])), conv.dilation, conv.groups)
+        return F.conv2d(
+            x,
+            call.tensor("weight", 1),
+            call.get("bias", 2, None),
+            call.get("stride", 3, 1),
+            (0, int(pair(call.get("padding", 4, 0), 1))),
+            call.get("dilation", 5, 1),
+            call.get("groups", 6, 1),
+        )
 
 
 class _ConvTranspose(Operation):
-    """A transposed convolution."""
+    """A transposed convolution.
+
+    Args:
+        call: of ``ConvTranspose2d`` or ``conv_transpose2d``.
+        window: of its rows.
+    """
 
     heavy = True
 
-    def __init__(self, node: fx.Node, conv: nn.ConvTranspose2d) -> None:
-        super().__init__(node)
-        self._conv = conv
+    def __init__(self, call: Call, window: Window) -> None:
+        super().__init__(call)
+        self._window = window
 
     def rows(self, start: int, stop: int, read: Read, height: Height, known: Any) -> Tensor:
-        conv, source = self._conv, _source(self.node)
-        stride, pad = conv.stride[0], int(conv.padding[0])
-        reach = conv.dilation[0] * (conv.kernel_size[0] - 1)
-        # Output row o has something of input row i where i·stride - pad <= o <= i·stride - pad + reach.
-        first = max(0, -(-(start + pad - reach) // stride))
-        last = min(height(source), (stop - 1 + pad) // stride + 1)
-        x = read(source, first, last)
+        call, pads = self.call, self.call.get("padding", 4, 0)
+        first, last = self._window.needs(start, stop)
+        first, last = max(0, first), min(height(self.source), last)
         y = F.conv_transpose2d(
-            x,
-            conv.weight,
-            conv.bias,
-            conv.stride,
-            (0, int(conv.padding[1])),
-            (0, conv.output_padding[1]),
-            conv.groups,
-            conv.dilation,
+            read(self.source, first, last),
+            call.tensor("weight", 1),
+            call.get("bias", 2, None),
+            call.get("stride", 3, 1),
+            (0, int(pair(pads, 1))),
+            (0, int(pair(call.get("output_padding", 5, 0), 1))),
+            call.get("groups", 6, 1),
+            call.get("dilation", 7, 1),
         )
-        offset = start - (first * stride - pad)
+        offset = start - (first * int(self._window.rate) - int(pair(pads, 0)))
         return y[:, :, offset : offset + stop - start]
 
 
@@ -199,35 +110,33 @@ class _Norm(Operation):
 
     statistics = True
 
-    def __init__(self, node: fx.Node, norm: nn.InstanceNorm2d | nn.GroupNorm) -> None:
-        super().__init__(node)
-        self._norm = norm
-
     def rows(self, start: int, stop: int, read: Read, height: Height, known: Any) -> Tensor:
-        norm, source = self._norm, _source(self.node)
+        norm, source = self.call.module, self.source
         x = read(source, start, stop)
-        groups = norm.num_groups if isinstance(norm, nn.GroupNorm) else x.shape[1]
-        mean, variance = known(source).grouped(groups)
+        mean, variance = known(source).grouped(getattr(norm, "num_groups", x.shape[1]))
         scale = torch.rsqrt(variance + norm.eps)
         shift = -mean * scale
         if norm.weight is not None:
             scale, shift = scale * norm.weight.float(), shift * norm.weight.float()
         if norm.bias is not None:
             shift = shift + norm.bias.float()
-        return (x.float() * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)).to(x.dtype)
+        result: Tensor = (x.float() * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)).to(x.dtype)
+        return result
 
 
 class _Pad(Operation):
     """Mirrored, repeated or empty rows and columns around an image."""
 
-    def __init__(self, node: fx.Node, pad: nn.ReflectionPad2d | nn.ReplicationPad2d | nn.ZeroPad2d) -> None:
-        super().__init__(node)
-        self._left, self._right, self._top, _ = pad.padding
-        kinds = {nn.ReflectionPad2d: "reflect", nn.ReplicationPad2d: "replicate"}
-        self._mode = kinds.get(type(pad), "constant")  # type: ignore[call-overload]
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self._left, self._right = pad_sizes(call, 1)
+        self._top = pad_sizes(call, 0)[0]
+        name = type(call.module).__name__
+        mode = "reflect" if name == "ReflectionPad2d" else "replicate" if name == "ReplicationPad2d" else "constant"
+        self._mode = mode if call.module is not None else call.get("mode", 2, "constant")
 
     def rows(self, start: int, stop: int, read: Read, height: Height, known: Any) -> Tensor:
-        source = _source(self.node)
+        source = self.source
         full = height(source)
         index = torch.arange(start, stop) - self._top
         outside = (index < 0) | (index >= full)
@@ -249,25 +158,26 @@ class _Pad(Operation):
 class _Grow(Operation):
     """PixelShuffle and nearest-neighbour enlargement: an output row comes from one input row."""
 
-    def __init__(self, node: fx.Node, module: nn.Module, factor: int) -> None:
-        super().__init__(node)
-        self._module, self._factor = module, factor
+    def __init__(self, call: Call, factor: int) -> None:
+        super().__init__(call)
+        self._factor = factor
 
     def rows(self, start: int, stop: int, read: Read, height: Height, known: Any) -> Tensor:
         first = start // self._factor
-        x: Tensor = self._module(read(_source(self.node), first, -(-stop // self._factor)))
+        x: Tensor = self.call.apply([read(self.source, first, -(-stop // self._factor))])
         return x[:, :, start - first * self._factor : stop - first * self._factor]
 
 
 class _Bilinear(Operation):
     """Bilinear enlargement: an output row lies between two input rows."""
 
-    def __init__(self, node: fx.Node, align_corners: bool, factor: float) -> None:
-        super().__init__(node)
-        self._corners, self._factor = align_corners, factor
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self._corners = bool(call.get("align_corners", 4, None))
+        self._factor = float(pair(call.get("scale_factor", 2, None), 0))
 
     def rows(self, start: int, stop: int, read: Read, height: Height, known: Any) -> Tensor:
-        source = _source(self.node)
+        source = self.source
         full = height(source)
         large = int(full * self._factor)
         wanted = torch.arange(start, stop, dtype=torch.float32)
@@ -291,27 +201,84 @@ class _Whole(Operation):
 
     heavy = whole = True
 
-    def __init__(self, node: fx.Node, modules: dict[str, nn.Module]) -> None:
-        super().__init__(node)
-        self._modules = modules
-
-    def run(self, read: Callable[[fx.Node], Tensor]) -> Tensor:
-        def fill(value: fx.Node) -> Any:
-            return attribute(self.node.graph.owning_module, value) if value.op == "get_attr" else read(value)
-
-        args, kwargs = fx.node.map_arg((self.node.args, self.node.kwargs), fill)
-        if self.node.op == "call_module":
-            result: Tensor = self._modules[str(self.node.target)](*args, **kwargs)
-        elif self.node.op == "call_method":
-            result = getattr(args[0], str(self.node.target))(*args[1:], **kwargs)
-        else:
-            result = self.node.target(*args, **kwargs)  # type: ignore[operator]
+    def run(self, read: Callable[[fx.Node], Any]) -> Tensor:
+        values = [read(item) for item in self.call.images]
+        if _changes_its_input(self.call):
+            values[0] = values[0].clone()
+        result: Tensor = self.call.apply(values)
         return result
 
 
-def attribute(root: nn.Module | None, node: fx.Node) -> Any:
-    """What a ``get_attr`` node stands for."""
-    found: Any = root
-    for name in str(node.target).split("."):
-        found = getattr(found, name)
-    return found
+def _changes_its_input(call: Call) -> bool:
+    if call.module is not None:
+        return bool(getattr(call.module, "inplace", False))
+    return bool(call.node.kwargs.get("inplace")) or getattr(call.target, "__name__", str(call.target)).endswith("_")
+
+
+def _never(call: Call, window: Window | None) -> Operation | None:
+    return None
+
+
+def _pointwise(call: Call, window: Window | None) -> Operation | None:
+    return None if window is None else _Pointwise(call)  # a constant of an image's size goes by its own rows
+
+
+def _split(call: Call, window: Window | None) -> Operation | None:
+    return _Split(call)
+
+
+def _conv(call: Call, window: Window | None) -> Operation | None:
+    zeros = call.module is None or call.module.padding_mode == "zeros"
+    plain = zeros and not isinstance(call.get("padding", 4, 0), str)
+    return _Conv(call, window) if plain and window is not None else None
+
+
+def _conv_transpose(call: Call, window: Window | None) -> Operation | None:
+    more, less = (int(pair(call.get(name, at, 0), 0)) for name, at in (("output_padding", 5), ("padding", 4)))
+    return _ConvTranspose(call, window) if window is not None and more <= less else None
+
+
+def _norm(call: Call, window: Window | None) -> Operation | None:
+    return _Norm(call)
+
+
+def _pad(call: Call, window: Window | None) -> Operation | None:
+    sizes = (*pad_sizes(call, 0), *pad_sizes(call, 1))
+    value = call.get("value", 3, None)
+    return _Pad(call) if min(sizes) >= 0 and value in (None, 0) else None
+
+
+def _grow(call: Call, window: Window | None) -> Operation | None:
+    return None if window is None else _Grow(call, int(window.rate))
+
+
+def _bilinear(call: Call, window: Window | None) -> Operation | None:
+    return _Bilinear(call)
+
+
+_BY_KIND: Mapping[Kind, Callable[[Call, Window | None], Operation | None]] = MappingProxyType(
+    {
+        Kind.POINTWISE: _pointwise,
+        Kind.AFFINE: _pointwise,
+        Kind.SPLIT: _split,
+        Kind.NORM: _norm,
+        Kind.CONVOLUTION: _conv,
+        Kind.TRANSPOSED: _conv_transpose,
+        Kind.PAD: _pad,
+        Kind.ENLARGE: _grow,
+        Kind.BILINEAR: _bilinear,
+    }
+)
+
+
+def operation(call: Call) -> Operation:
+    """The operation of a layer; one that works whole where nothing better is known."""
+    row = find(call)
+    if row is not None and row.kind is Kind.SIZE:
+        return _Size(call)
+    try:
+        window = None if row is None else row.reads(call, 0)
+    except UnknownLayerError:  # its settings are computed from the image
+        return _Whole(call)
+    made = None if row is None else _BY_KIND.get(row.kind, _never)(call, window)
+    return made or _Whole(call)

@@ -1,4 +1,4 @@
-"""Whole-image norms in a bounded memory: all strips of an image in layerwise.
+"""Whole-image norms in a bounded memory: all strips of an image, layer by layer.
 
 An InstanceNorm needs the mean and variance of the whole image, so that tiles by themselves are wrong: each would be
 normalised by its own. Here every layer runs over all strips of the image before the next one begins. While a layer's
@@ -18,12 +18,15 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from gankit_export.calls import UnknownLayerError, calls
+from gankit_export.layers import is_elementwise
 from torch import Tensor, fx
-from torch.fx.passes.shape_prop import ShapeProp
 
-from gankit.backends.cpu.layers import Operation, operation
+from gankit.backends.cpu.layers import operation
+from gankit.backends.cpu.operation import Operation
 
 STRIP_BYTES = 16 << 20  # a layer's output in one strip
 _LEAST_ROWS = 4
@@ -74,21 +77,24 @@ class Layerwise:
         module: the traced generator, eval mode, on the CPU.
         max_bytes: what the layers' outputs may take in memory; further ones go to a temporary file.
         strip_bytes: how large one layer's output of one strip may be.
+
+    Raises:
+        UnknownLayerError: the network does not return one image.
     """
 
     def __init__(self, module: fx.GraphModule, max_bytes: int, strip_bytes: int = STRIP_BYTES) -> None:
         self.module, self._max_bytes, self._strip_bytes = module, max_bytes, strip_bytes
-        modules = dict(module.named_modules())
-        self._operations: dict[fx.Node, Operation] = {}
-        for node in module.graph.nodes:
-            if node.op not in ("placeholder", "output", "get_attr"):
-                self._operations[node] = operation(node, modules)
+        self._operations: dict[fx.Node, Operation] = {node: operation(call) for node, call in calls(module).items()}
+        if self._output not in self._operations:
+            raise UnknownLayerError(f"{type(module).__name__} must return one image to run layerwise")
         self._kept = self._find_kept()
-        self._reads = {node: self._sources(node) for node in [*self._kept, self._output]}
+        self._reads = {node: self._sources(self._inputs(node)) for node in self._kept}
+        self._last = self._sources([self._output])
 
     @property
-    def _output(self) -> fx.Node:
-        return next(node for node in self.module.graph.nodes if node.op == "output")
+    def _output(self) -> Any:
+        """What the network returns."""
+        return next(node for node in self.module.graph.nodes if node.op == "output").args[0]
 
     def run(self, image: Tensor, write: Callable[[Tensor, int], None]) -> None:
         """Run one image.
@@ -104,31 +110,79 @@ class Layerwise:
         """The nodes whose value is stored: convolutions, what norms look at, what is read twice or needed whole."""
         kept = set()
         for node, what in self._operations.items():
-            if what.heavy or what.whole or len(node.users) > 1:
+            readers = [item for item in node.users if item not in self._operations or not self._operations[item].size]
+            if what.heavy or what.whole or len(readers) > 1:
                 kept.add(node)
             if what.statistics or what.whole:
-                kept.update(item for item in node.all_input_nodes if item.op != "get_attr")
+                kept.update(self._inputs(node))
+        kept -= {node for node, what in self._operations.items() if not what.stored}
         return [node for node in self.module.graph.nodes if node in kept]
 
-    def _sources(self, node: fx.Node) -> list[fx.Node]:
-        """The stored nodes that the rows of ``node`` are made of."""
-        found, waiting, kept = [], list(node.all_input_nodes), set(self._kept)
+    def _inputs(self, node: fx.Node) -> list[fx.Node]:
+        """The nodes that a node's value is made of; of a shape or type, none."""
+        what = self._operations.get(node)
+        return [] if what is None or what.size else list(what.call.images)
+
+    def _sources(self, waiting: list[fx.Node]) -> list[fx.Node]:
+        """The stored nodes that the rows of nodes are made of."""
+        found, waiting, kept = [], list(waiting), set(self._kept)
         while waiting:
             item = waiting.pop()
             if item in kept:
                 found.append(item)
             else:
-                waiting += item.all_input_nodes
+                waiting += self._inputs(item)
         return list(dict.fromkeys(found))
 
 
+class _Values(fx.Interpreter):
+    """Notes the shape of every tensor, and the value of what is none: sizes, types and tuples.
+
+    Args:
+        module: on the device "meta", where nothing is computed.
+    """
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self.extra_traceback = False
+        self._calls = calls(module)
+
+    def run_node(self, n: fx.Node) -> Any:
+        call = self._calls.get(n)
+        if call is not None and call.called is not None and is_elementwise(call):
+            result = self.env[call.images[0]]  # its size, without the layer, which may know no such device
+        else:
+            try:
+                result = super().run_node(n)
+            except Exception as error:
+                title = str(n) if call is None else call.title
+                line = next(iter(str(error).splitlines()), type(error).__name__)
+                raise UnknownLayerError(f"{title} cannot say the size of its result: {line}") from error
+        if isinstance(result, Tensor):
+            n.meta["shape"] = tuple(result.shape)
+        else:
+            n.meta["value"] = torch.device("cpu") if isinstance(result, torch.device) else result
+        return result
+
+
 def shapes(module: fx.GraphModule, image: Tensor) -> dict[fx.Node, tuple[int, ...]]:
-    """The shape of every node's value for such an image; computes nothing."""
+    """The shape of every node's value for such an image; computes nothing.
+
+    Raises:
+        UnknownLayerError: a layer cannot say the size of its result, or does not take such an image.
+    """
+    return _shapes(_propagated(module, image))
+
+
+def _shapes(values: dict[fx.Node, dict[str, Any]]) -> dict[fx.Node, tuple[int, ...]]:
+    return {node: meta["shape"] for node, meta in values.items() if "shape" in meta}
+
+
+def _propagated(module: fx.GraphModule, image: Tensor) -> dict[fx.Node, dict[str, Any]]:
     double = copy.deepcopy(module).to("meta")
-    ShapeProp(double).propagate(torch.empty_like(image, device="meta"))
-    pairs = zip(module.graph.nodes, double.graph.nodes, strict=True)
-    found = {node: other.meta.get("tensor_meta") for node, other in pairs}
-    return {node: tuple(meta.shape) for node, meta in found.items() if hasattr(meta, "shape")}
+    with torch.no_grad():
+        _Values(double).run(torch.empty_like(image, device="meta"))
+    return {node: other.meta for node, other in zip(module.graph.nodes, double.graph.nodes, strict=True)}
 
 
 def working_bytes(module: fx.GraphModule, image: Tensor, itemsize: int) -> int:
@@ -156,28 +210,34 @@ class _Run:
 
     def __init__(self, plan: Layerwise, image: Tensor, folder: Path) -> None:
         self._plan, self._image, self._folder = plan, image, folder
-        self._shapes = shapes(plan.module, image)
+        values = _propagated(plan.module, image)
+        self._shapes = _shapes(values)
+        self._sizes = {node: values[node]["value"] for node, what in plan._operations.items() if what.size}
         self._stored: dict[fx.Node, Tensor] = {}
         self._statistics: dict[fx.Node, Statistics] = {}
         self._held = 0
-        self._readers = Counter(source for sources in plan._reads.values() for source in sources)
-        self._watched = {
-            item for node, what in plan._operations.items() if what.statistics for item in node.all_input_nodes
-        }
+        self._readers = Counter(source for sources in [*plan._reads.values(), plan._last] for source in sources)
+        self._watched = {what.source for what in plan._operations.values() if what.statistics}
 
     def finish(self, write: Callable[[Tensor, int], None]) -> None:
+        result = self._plan._output
+        if not self._is_image(result):
+            title = self._plan._operations[result].call.title
+            raise UnknownLayerError(f"{title} gives no image, which the last layer of a layerwise run must")
         for node in self._plan._kept:
             self._store(node)
             self._release(node)
-        result = self._plan._output.args[0]
-        assert isinstance(result, fx.Node)
         for start, stop in self._strips(result):
             write(self._rows(result, start, stop), start)
 
     def _store(self, node: fx.Node) -> None:
+        what = self._plan._operations.get(node)
+        if what is not None and not self._is_image(node):  # such as one number for each channel
+            value = self._stored[node] = what.run(self._read_whole) if what.whole else self._compute(node, 0, 1)
+            self._held += value.nbytes
+            return
         target = self._stored[node] = self._space(node)
         statistics = Statistics.none(target.shape[1]) if node in self._watched else None
-        what = self._plan._operations.get(node)
         if what is not None and what.whole:
             target.copy_(what.run(self._read_whole))
         strips = [(0, target.shape[2])] if what is not None and what.whole else self._strips(node)
@@ -221,18 +281,29 @@ class _Run:
         edges = [height * index // count for index in range(count + 1)]
         return list(itertools.pairwise(edges))
 
-    def _rows(self, node: fx.Node, start: int, stop: int) -> Tensor:
-        """Rows of a node's value, stored or made now."""
+    def _is_image(self, node: fx.Node) -> bool:
+        return len(self._shapes.get(node, ())) == 4
+
+    def _height(self, node: fx.Node) -> int:
+        """Rows of a node's value; 1 of what is no image, and those of the image of a tuple of its channels."""
+        what = self._plan._operations.get(node)
+        if what is not None and not (what.stored or what.size):
+            return self._height(what.source)
+        return self._shapes[node][2] if self._is_image(node) else 1
+
+    def _rows(self, node: fx.Node, start: int, stop: int) -> Any:
+        """Rows of a node's value, stored or made now; the whole of what is no image."""
+        if node in self._sizes:
+            return self._sizes[node]
         stored = self._stored.get(node)
         if stored is not None:
-            return stored[:, :, start:stop]
+            return stored[:, :, start:stop] if self._is_image(node) else stored
         return self._compute(node, start, stop)
 
     def _compute(self, node: fx.Node, start: int, stop: int) -> Tensor:
         if node.op == "placeholder":
             return self._image[:, :, start:stop]
-        what = self._plan._operations[node]
-        return what.rows(start, stop, self._rows, lambda item: self._shapes[item][2], self._statistics.get)
+        return self._plan._operations[node].rows(start, stop, self._rows, self._height, self._statistics.get)
 
-    def _read_whole(self, node: fx.Node) -> Tensor:
-        return self._rows(node, 0, self._shapes[node][2])
+    def _read_whole(self, node: fx.Node) -> Any:
+        return self._rows(node, 0, self._height(node))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from gankit.backends.cpu.streaming import Stage
+from gankit.backends.cpu.stage import Stage
 
 
 class UnshuffleStage(Stage):
@@ -35,9 +37,9 @@ class UnshuffleStage(Stage):
 class BilinearStage(Stage):
     """Bilinear enlargement: a row needs the one above and the one below, which at the ends are itself."""
 
-    def __init__(self, module: nn.Upsample) -> None:
+    def __init__(self, enlarge: Callable[[Tensor], Tensor], scale: int) -> None:
         super().__init__()
-        self._enlarge, self._scale = module, int(float(module.scale_factor))  # type: ignore[arg-type]
+        self._enlarge, self._scale = enlarge, scale
         self.reset()
 
     def reset(self) -> None:
@@ -53,5 +55,5 @@ class BilinearStage(Stage):
             keep = max(0, stop - 1)
             self._kept, self._above = window[:, :, keep:].clone(memory_format=torch.channels_last), stop - keep
         if stop > start:
-            enlarged: Tensor = self._enlarge(window)
+            enlarged = self._enlarge(window)
             self.emit(enlarged[:, :, start * self._scale : stop * self._scale], last)

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import operator
+from collections.abc import Sequence
 
 import torch
-from gankit_export.precision import Float32Norm
+from gankit_export.calls import Call, LayerError, calls
+from gankit_export.layers import Kind, LayerBehaviour, behaviour
 from gankit_export.rewrites.graph import is_add
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 
+from gankit.backends.cpu.convolution import ConvStage, ResidualChain
 from gankit.backends.cpu.fused import FusedConv, fused_activation
 from gankit.backends.cpu.resampling import BilinearStage, UnshuffleStage
-from gankit.backends.cpu.streaming import (
-    ConvStage,
-    JoinStage,
-    NotStreamableError,
-    PointwiseStage,
-    ResidualChain,
-    Sink,
-    Stage,
-)
+from gankit.backends.cpu.stage import JoinStage, NotStreamableError, PointwiseStage, Sink, Stage
 
-_ROWWISE = (nn.LeakyReLU, nn.ReLU, nn.PReLU, nn.Tanh, nn.Sigmoid, nn.Identity)
+_ROWWISE = (Kind.POINTWISE, Kind.AFFINE, Kind.ENLARGE)
 
 
 def build_stages(module: fx.GraphModule, strip_bytes: int) -> tuple[Stage, Sink, list[Stage]]:
@@ -46,6 +39,7 @@ def build_stages(module: fx.GraphModule, strip_bytes: int) -> tuple[Stage, Sink,
 class _Builder:
     def __init__(self, module: fx.GraphModule, strip_bytes: int) -> None:
         self._modules = dict(module.named_modules())
+        self._calls = calls(module)
         self._bytes = strip_bytes
         self._made: dict[fx.Node, Stage] = {}  # the stage whose output is the node's value
         self._skipped: set[fx.Node] = set()
@@ -69,50 +63,46 @@ class _Builder:
             blocks = self._chain_ends[node]
             convs = [(FusedConv(first, fused_activation(act)), FusedConv(second)) for _, first, act, second in blocks]
             self._made[node] = self._connect(ResidualChain(convs), [blocks[0][0]])
-        elif is_add(node):
-            self._made[node] = self._connect(JoinStage(2, _add), list(node.args[:2]))
-        elif node.op == "call_function" and node.target is torch.cat:
-            parts, dim = node.args[0], node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
-            if dim != 1:
-                raise NotStreamableError(f"concatenation along dimension {dim}")
-            self._made[node] = self._connect(JoinStage(len(parts), _concatenate), list(parts))  # type: ignore[arg-type]
-        elif (factor := _factor(node)) is not None:
-            self._made[node] = self._connect(PointwiseStage(lambda rows: rows * factor), [node.args[0]])
-        elif node.op == "call_module":
-            self._module(node)
-        else:
-            raise NotStreamableError(f"{node.op} {node.target}")
+        elif is_add(node) and all(item in self._made for item in node.args):
+            self._made[node] = self._connect(JoinStage(2, _add), node.args)
+        elif node in self._calls:
+            try:
+                self._layer(node, self._calls[node])
+            except LayerError as error:  # its settings are computed from the image
+                raise NotStreamableError(str(error)) from error
 
-    def _module(self, node: fx.Node) -> None:
-        module = self._modules[str(node.target)]
-        stage: Stage
-        result = node
-        if isinstance(module, nn.Conv2d):
-            _check(module)
-            activation, user = None, next(iter(node.users), None)
-            if len(node.users) == 1 and user is not None and user.op == "call_module":
-                activation = fused_activation(self._modules[str(user.target)])
-                if activation is not None:
-                    self._skipped.add(user)
-                    result = user
-            stage = ConvStage(FusedConv(module, activation), self._bytes)
-        elif isinstance(module, nn.PixelShuffle):
-            factor = module.upscale_factor
-            stage = PointwiseStage(
-                lambda rows: F.pixel_shuffle(rows, factor).contiguous(memory_format=torch.channels_last)
-            )
-        elif isinstance(module, nn.PixelUnshuffle):
-            stage = UnshuffleStage(module.downscale_factor)
-        elif isinstance(module, nn.Upsample) and module.mode == "bilinear" and not module.align_corners:
-            stage = BilinearStage(module)
-        elif _rowwise(module):
-            stage = PointwiseStage(module)
+    def _layer(self, node: fx.Node, call: Call) -> None:
+        row = behaviour(call)
+        if row.reads(call, 0) is None or row.reads(call, 1) is None:
+            raise NotStreamableError(f"{call.title} needs the whole image")
+        if row.kind is Kind.SPLIT:
+            return  # its pieces take their channels themselves
+        split = self._calls.get(call.images[0])
+        if row.kind is Kind.CONVOLUTION and call.module is not None:
+            self._convolution(node, call.module)
+        elif split is not None and behaviour(split).kind is Kind.SPLIT:
+            piece = PointwiseStage(lambda rows: _laid_out(call, [split.apply([rows])]))
+            self._made[node] = self._connect(piece, split.images)
+        elif len(call.images) == 1:
+            self._made[node] = self._connect(_stage(row, call), call.images)
+        elif row.kind is Kind.POINTWISE:
+            join = JoinStage(len(call.images), lambda rows: _laid_out(call, rows))
+            self._made[node] = self._connect(join, call.images)
         else:
-            raise NotStreamableError(type(module).__name__)
-        self._connect(stage, [node.args[0]])
+            raise NotStreamableError(f"{call.title} does not run in strips")
+
+    def _convolution(self, node: fx.Node, conv: nn.Conv2d) -> None:
+        _check(conv)
+        activation, result, user = None, node, next(iter(node.users), None)
+        if len(node.users) == 1 and user is not None and user.op == "call_module":
+            activation = fused_activation(self._modules[str(user.target)])
+            if activation is not None:
+                self._skipped.add(user)
+                result = user
+        stage = self._connect(ConvStage(FusedConv(conv, activation), self._bytes), node.args[:1])
         self._made[node] = self._made[result] = stage
 
-    def _connect(self, stage: Stage, inputs: list[object]) -> Stage:
+    def _connect(self, stage: Stage, inputs: Sequence[object]) -> Stage:
         self.stages.append(stage)
         for port, item in enumerate(inputs):
             if not isinstance(item, fx.Node) or item not in self._made:
@@ -166,22 +156,25 @@ class _Builder:
         return module, before
 
 
-def _rowwise(module: nn.Module) -> bool:
-    """Whether a layer's row needs no other row; a BatchNorm's does not where its statistics are fixed."""
-    if isinstance(module, nn.Upsample):
-        return module.mode == "nearest"
-    norm = module.norm if isinstance(module, Float32Norm) else module
-    fixed = isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats and not norm.training
-    return fixed or isinstance(module, _ROWWISE)
+def _stage(row: LayerBehaviour, call: Call) -> Stage:
+    """The stage of a layer with one input."""
+    if row.kind in _ROWWISE:
+        module = call.called
+        if module is not None and row.kind is not Kind.ENLARGE:
+            return PointwiseStage(module)
+        return PointwiseStage(lambda rows: _laid_out(call, [rows]))
+    if row.kind is Kind.UNSHUFFLE:
+        return UnshuffleStage(int(call.get("downscale_factor", 1, None)))
+    window = row.reads(call, 0)
+    if row.kind is Kind.BILINEAR and window is not None and window.rate.denominator == 1:
+        return BilinearStage(lambda rows: _laid_out(call, [rows]), int(window.rate))
+    raise NotStreamableError(f"{call.title} does not run in strips")
 
 
-def _factor(node: fx.Node) -> float | None:
-    """The number of a traced node that multiplies one value by a number."""
-    function = node.op == "call_function" and node.target in (operator.mul, torch.mul)
-    if not (function or (node.op == "call_method" and node.target == "mul")) or len(node.args) != 2 or node.kwargs:
-        return None
-    value, factor = node.args
-    return factor if isinstance(value, fx.Node) and isinstance(factor, (int, float)) else None
+def _laid_out(call: Call, rows: Sequence[Tensor]) -> Tensor:
+    """A layer's result as the next convolution wants it."""
+    result: Tensor = call.apply(rows)
+    return result.contiguous(memory_format=torch.channels_last)
 
 
 def _check(conv: nn.Conv2d) -> None:
@@ -190,12 +183,8 @@ def _check(conv: nn.Conv2d) -> None:
     odd = all(size % 2 for size in conv.kernel_size)
     plain = conv.stride == (1, 1) and conv.dilation == (1, 1) and conv.groups == 1
     if not (odd and plain and conv.padding_mode == "zeros" and conv.padding in (same, "same")):
-        raise NotStreamableError(f"{conv}")
+        raise NotStreamableError(f"{conv} does not run in strips")
 
 
 def _add(inputs: list[Tensor]) -> Tensor:
     return inputs[0] + inputs[1]
-
-
-def _concatenate(inputs: list[Tensor]) -> Tensor:
-    return torch.cat(inputs, dim=1).contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Strips in layerwise give the image of the whole at once, for every layer and network, in memory and in files."""
+"""Layerwise runs give the image of the whole at once, for every layer and network, in memory and in files."""
 
 import math
 
