@@ -139,9 +139,9 @@ def _with_norm(found: Match, norm: AtTest | None) -> Match:
         return found
     options = dict(models.facts(found.model, found.options).options)
     if options.get("norm") != "batch" or "norm_at_test" not in options:
-        raise UsageError(f"'{found.model}' has no BatchNorm in the network that runs: omit --norm")
+        raise UsageError(f"'{found.model}' has no BatchNorm with a choice of statistics: omit --norm")
     if norm == "eval" and not any(name.endswith(".running_mean") for name in found.state):
-        raise UsageError("the file holds no running statistics for the BatchNorms: omit --norm eval")
+        raise UsageError("holds no running statistics of its BatchNorms: omit --norm eval")
     return replace(found, options={**options, "norm_at_test": norm})
 
 

@@ -204,7 +204,7 @@ def test_wrong_use_is_one_line(here, tmp_path, capsys):
     noise = weights(tmp_path, "gan")
     for model, extra, words in (
         (noise, ["--parity-images", "a.png"], "leave --parity-images out"),
-        (noise, ["--norm", "eval"], "no BatchNorm that runs at test time"),
+        (noise, ["--norm", "eval"], "no BatchNorm with a choice of statistics"),
         (noise, ["--direction", "AtoB"], "omit --direction"),
         (tmp_path / "four.pth", [], "takes 4 channels: it is measured on images, which have 1 or 3"),
         (tmp_path / "net.pth", ["--direction", "BtoA"], "omit --direction"),

@@ -134,9 +134,9 @@ def test_a_model_of_five_channels_is_refused():
 
 def test_whole_image_norms_are_not_cut():
     with pytest.raises(UsageError, match="cannot be tiled"):
-        stage(facts={"norm": "instance"}, tile=32)
+        stage(facts={"tileable": False}, tile=32)
     engine = Repeat(4)
-    stage(engine, facts={"norm": "instance"}, max_pixels=100).image(DecodedImage(noise(90, 90, 3)))
+    stage(engine, facts={"tileable": False}, max_pixels=100).image(DecodedImage(noise(90, 90, 3)))
     assert engine.shapes == [(1, 3, 90, 90)]
 
 
@@ -180,7 +180,7 @@ def test_memory_that_is_never_enough_is_an_error():
         with pytest.raises(EngineMemoryError, match="smaller --tile"):
             made.image(pixels)
         assert len(made.engine.shapes) == 1  # nothing that could be tried
-    for made in (stage(Repeat(4, "images", never)), stage(Repeat(4, change=never), facts={"norm": "instance"})):
+    for made in (stage(Repeat(4, "images", never)), stage(Repeat(4, change=never), facts={"tileable": False})):
         with pytest.raises(EngineMemoryError, match="on cpu: free some memory"):
             made.image(pixels)
         assert made.engine.shapes == [(1, 3, 200, 200)]

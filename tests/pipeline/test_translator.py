@@ -202,7 +202,7 @@ def test_the_command(weights, tmp_path, capsys):
     assert "2 done, 1 failed" in said.out
     assert Image.open(out / "a.png").size == (30, 20)
     assert cli.main([*command, "--direction", "AtoB"]) == 2
-    assert "neither its keys nor its name tell the direction" in capsys.readouterr().err
+    assert "neither its keys nor its name show the direction" in capsys.readouterr().err
     assert cli.main([*command, "--tile", "64"]) == 2
     assert "looks at the whole image and cannot be tiled" in capsys.readouterr().err
 
@@ -264,7 +264,7 @@ def test_batch_norm_by_the_image_or_by_running_statistics(tmp_path):
             module.eval()
     assert np.abs(found["instance"] - by_hand(trained, pixels, 8)).max() <= 1
     assert np.abs(found["instance"] - found["eval"]).max() > 20
-    with pytest.raises(CheckpointError, match="no BatchNorm that runs at test time"):
+    with pytest.raises(CheckpointError, match="no BatchNorm with a choice of statistics"):
         Translator("srgan", norm="eval")(pixels)
-    with pytest.raises(CheckpointError, match="holds no running statistics of its BatchNorms: leave --norm eval out"):
+    with pytest.raises(CheckpointError, match="holds no running statistics of its BatchNorms: omit --norm eval"):
         Translator("nuclei-masks", norm="eval")(pixels)
