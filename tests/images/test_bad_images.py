@@ -98,7 +98,10 @@ def test_random_damage_never_escapes(tmp_path):
     [
         (b"", r"the file is empty \(0 bytes\)"),
         (b"just some words\n", "not a PNG, JPEG, WebP, TIFF or BMP image"),
-        (b"GIF89a" + bytes(50), "not a PNG, JPEG, WebP, TIFF or BMP image"),
+        (b"GIF89a" + bytes(50), "a GIF image, which gankit does not read; convert it to PNG"),
+        (b"\0\0\0\x18ftypheic" + bytes(50), "a HEIC image, which gankit does not read"),
+        (b"\0\0\0\x18ftypavif" + bytes(50), "an AVIF image, which gankit does not read"),
+        (b"\xff\x0a" + bytes(50), "a JPEG XL image, which gankit does not read"),
         (b"\x89PNG\r\n\x1a\n", "damaged|header"),
         (b"\x00" * 1000, "not a PNG"),
         (b"\xff\xd8\xff", "truncated|damaged"),
