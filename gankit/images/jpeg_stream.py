@@ -9,9 +9,16 @@ ITU-T T.81, annexes B (markers), F (sequential) and G (progressive).
 
 from __future__ import annotations
 
+import io
 import re
 import struct
+import zlib
 from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, JpegImagePlugin
+
+TRUNCATED = "the file ends before its pixels do; it is truncated"
 
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
@@ -83,6 +90,49 @@ class JpegStream:
         )
 
 
+def open_jpeg(data: bytes) -> JpegImagePlugin.JpegImageFile:
+    """Open a JPEG with Pillow; nothing is decoded yet.
+
+    The plug-in directly, not Image.open: its own limit on pixels is a process-wide setting of the host program.
+    """
+    return JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+
+
+def open_whole(data: bytes) -> tuple[JpegImagePlugin.JpegImageFile, JpegStream | None]:
+    """Decode a JPEG that has all of its pixels.
+
+    Args:
+        data: a whole file. Its end marker may be missing.
+
+    Returns:
+        The decoded image, and the structure of its file where that could be read.
+
+    Raises:
+        ValueError: data are missing.
+        Exception: anything that Pillow raises at damaged data; OSError where data are missing.
+    """
+    stream = read_stream(data)
+    if stream is not None and _lacks_data(stream):
+        raise ValueError(TRUNCATED)
+    files = _versions(data, stream)
+    # The other versions go first, and only their checksums stay: two images at once would double the memory.
+    others = {_checksum(open_jpeg(file)) for file in files[1:]}
+    image = open_jpeg(files[0])
+    if others and others != {_checksum(image)}:
+        raise ValueError(TRUNCATED)
+    image.load()
+    return image, stream
+
+
+def _checksum(image: Image.Image) -> int:
+    """Of the pixels, a few rows at a time."""
+    checksum = 0
+    for top in range(0, image.height, 256):
+        part = image.crop((0, top, image.width, min(top + 256, image.height)))
+        checksum = zlib.crc32(np.asarray(part), checksum)
+    return checksum
+
+
 def read_stream(data: bytes) -> JpegStream | None:
     """Walk the markers of the first image.
 
@@ -150,7 +200,7 @@ def _scan(body: bytes, start: int, end: int) -> Scan:
     return Scan(tuple(body[1 : 1 + 2 * count : 2]), first, last, approximation & 15, start, end)
 
 
-def lacks_data(stream: JpegStream) -> bool:
+def _lacks_data(stream: JpegStream) -> bool:
     """Whether it is plain without decoding that data are missing.
 
     That is so where the scans have fewer bits than the image has blocks (each takes at least one), where no scan holds
@@ -173,7 +223,7 @@ def lacks_data(stream: JpegStream) -> bool:
     return not stream.ended and any(len(sent) < 64 for sent in precision.values())
 
 
-def versions(data: bytes, stream: JpegStream | None) -> list[bytes]:
+def _versions(data: bytes, stream: JpegStream | None) -> list[bytes]:
     """The file to decode, then versions of it that must give the same pixels.
 
     * One sequential scan: without the end marker libjpeg waits for more when data are missing, which Pillow reports.

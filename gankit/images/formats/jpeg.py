@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from dataclasses import replace
 
-import numpy as np
-from PIL import Image, JpegImagePlugin
+from PIL import Image
 
 from gankit.images.decoded import DecodedImage
 from gankit.images.formats.base import Format, Header
 from gankit.images.iptc import pack_resources, read_resources
-from gankit.images.jpeg_stream import JpegStream, lacks_data, read_stream, versions
+from gankit.images.jpeg_stream import JpegStream, open_jpeg, open_whole
 from gankit.images.pillow import from_pil
 from gankit.images.xmp import GAIN_MAP, MANIFEST
 
@@ -25,45 +23,21 @@ _XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
 _FULL_COLOUR = 90  # the quality from which on colours keep their full resolution
 # Bytes per pixel by Pillow's mode: its own memory (4 for all colours), the array and a copy of it, then the result.
 _BYTES = {"L": 6, "RGB": 10, "CMYK": 14}
-_TRUNCATED = "the file ends before its pixels do; it is truncated"
-
-
-def _open(data: bytes) -> JpegImagePlugin.JpegImageFile:
-    # The plug-in directly, not Image.open: its own limit on pixels is a process-wide setting of the host program.
-    return JpegImagePlugin.JpegImageFile(io.BytesIO(data))
 
 
 def _read_header(data: bytes) -> Header:
-    image = _open(data)
+    image = open_jpeg(data)
     several = 0 if "progressive" not in image.info else 2 * len(image.getbands())
     return Header(*image.size, _BYTES.get(image.mode, 14) + several)
 
 
 def _decode(data: bytes) -> DecodedImage:
-    stream = read_stream(data)
-    if stream is not None and lacks_data(stream):
-        raise ValueError(_TRUNCATED)
-    files = versions(data, stream)
-    # The other version goes first, and only its checksum stays: two images at once would double the memory.
-    others = {_checksum(_open(file)) for file in files[1:]}
-    image = _open(files[0])
-    if not others <= {_checksum(image)}:
-        raise ValueError(_TRUNCATED)
-    image.load()
+    image, stream = open_whole(data)
     decoded = from_pil(image)
     if stream is None:
         return decoded
     notes = (*_frames(stream), *decoded.notes, *_parts(stream))
     return replace(decoded, iptc=_iptc(stream), notes=tuple(dict.fromkeys(notes)))
-
-
-def _checksum(image: Image.Image) -> int:
-    """Of the pixels, a few rows at a time."""
-    checksum = 0
-    for top in range(0, image.height, 256):
-        part = image.crop((0, top, image.width, min(top + 256, image.height)))
-        checksum = zlib.crc32(np.asarray(part), checksum)
-    return checksum
 
 
 def _iptc(stream: JpegStream) -> bytes | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import struct
 from dataclasses import replace
 from typing import Any
@@ -16,7 +15,6 @@ from gankit.images.alpha import unmultiply
 from gankit.images.decoded import DecodedImage, from_channels
 from gankit.images.formats.base import UNLIMITED, Format, Header
 from gankit.images.iptc import read_iptc
-from gankit.images.jpeg_stream import lacks_data, read_stream
 from gankit.images.metadata import (
     SUB_DIRECTORIES,
     pack_directory,
@@ -27,6 +25,7 @@ from gankit.images.metadata import (
     valid_orientation,
 )
 from gankit.images.pillow import samples_of, valid_dpi
+from gankit.images.tiff_parts import check_complete
 from gankit.images.xmp import MANIFEST, read_xmp, xmp_orientation
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -37,7 +36,6 @@ _NO_IMAGE = 1 | 4  # of NewSubfileType: a reduced image (a thumbnail), a transpa
 _ROWS_PER_STRIP = 64
 _Tag = tuple[int, int, int, Any, bool]  # code, type, count, value, in the first page only
 _CLASSIC_LIMIT = 1 << 31  # above it tifffile may write BigTIFF, whose directory has another form
-_TRUNCATED = "the file ends before its pixels do; it is truncated"
 
 
 def _read_header(data: bytes) -> Header:
@@ -68,7 +66,7 @@ def _decode(data: bytes) -> DecodedImage:
             raise ValueError("floating-point pixels have no fixed range; convert it to 8 or 16 bits")
         if kind == 2 or bits > 16:
             raise ValueError(f"{bits}-bit {'signed ' if kind == 2 else ''}integer pixels; convert it to 8 or 16 bits")
-        _check_complete(page, data)
+        check_complete(page, data)
         icc_profile = page.tags.valueof(_ICC_TAG)
         packet = page.tags.valueof(_XMP_TAG)
         if _is_plain(page, bits):
@@ -107,44 +105,6 @@ def _frames(file: tifffile.TiffFile) -> tuple[str, ...]:
     except Exception:  # a chain of directories may be damaged behind the first one
         return ()
     return (f"only the first of {count} pages is used",) if count > 1 else ()
-
-
-def _check_complete(page: tifffile.TiffPage, data: bytes) -> None:
-    """Refuse missing strips and tiles: readers fill them with zeros, and a half-black image is worse than an error.
-
-    Raises:
-        ValueError: there are fewer than the size asks for, or one is empty, cut short or behind the end of the file.
-    """
-    wanted = math.prod(page.chunked)
-    parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))[:wanted]
-    if len(parts) < wanted:
-        kind = "tiles" if page.is_tiled else "strips"
-        size = f"{page.imagewidth}×{page.imagelength}"
-        raise ValueError(f"{size} pixels take {wanted} {kind}, and the file has {len(parts)}; it is damaged")
-    if any(start <= 0 or count <= 0 or start + count > len(data) for start, count in parts):
-        raise ValueError(_TRUNCATED)
-    plain = page.compression == tifffile.COMPRESSION.NONE and page.photometric != tifffile.PHOTOMETRIC.YCBCR
-    if plain and any(
-        start + size > len(data) if wanted == 1 else count < size
-        for (start, count), size in zip(parts, _sizes(page, wanted), strict=True)
-    ):
-        raise ValueError(_TRUNCATED)
-    if page.compression == tifffile.COMPRESSION.JPEG:
-        streams = (read_stream(data[start : start + count]) for start, count in parts)
-        if any(stream is not None and lacks_data(stream) for stream in streams):
-            raise ValueError(_TRUNCATED)
-
-
-def _sizes(page: tifffile.TiffPage, count: int) -> list[int]:
-    """Bytes of each uncompressed strip or tile; a single strip counts whatever its writer says of its length."""
-    samples = 1 if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else page.samplesperpixel
-    bits = int(np.max(page.bitspersample)) * samples
-    if page.is_tiled:
-        return [page.tilelength * -(-page.tilewidth * bits // 8)] * count
-    row = -(-page.imagewidth * bits // 8)
-    rows = min(page.rowsperstrip, page.imagelength)
-    strips = -(-page.imagelength // rows)
-    return [row * min(rows, page.imagelength - index % strips * rows) for index in range(count)]
 
 
 def _plain_samples(page: tifffile.TiffPage, bits: int) -> np.ndarray:
