@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 from gankit.errors import UsageError
 from gankit.images.decoded import DecodedImage, from_channels
 from gankit.images.metadata import read_exif, upright
-from gankit.images.xmp import read_xmp
+from gankit.images.xmp import read_xmp, xmp_orientation
 
 # Modes whose array is what a DecodedImage wants, and the mode to convert the others to.
 _AS_IT_IS = frozenset({"L", "LA", "RGB", "RGBA"})
@@ -33,8 +33,9 @@ def from_pil(image: Image.Image) -> DecodedImage:
         UsageError: pixels that are neither 8 nor 16 bits (mode F, or I outside of 16 bits).
     """
     samples, icc_profile = samples_of(image)
-    orientation, exif = read_exif(image.getexif())
-    xmp, notes = read_xmp(image.info.get("xmp"))
+    packet = image.info.get("xmp")
+    orientation, exif = read_exif(image.getexif(), xmp_orientation(packet))
+    xmp, notes = read_xmp(packet)
     comment = image.info.get("comment")
     return replace(
         from_channels(upright(samples, orientation), icc_profile),

@@ -17,7 +17,7 @@ def _open(data: bytes) -> BmpImagePlugin.BmpImageFile:
 
 def _read_header(data: bytes) -> Header:
     image = _open(data)
-    return Header(*image.size, 6 if image.mode in ("1", "L") else 12)
+    return Header(*image.size, 6 if image.mode in ("1", "L") else 10)
 
 
 def _decode(data: bytes) -> DecodedImage:

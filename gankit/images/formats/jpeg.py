@@ -27,8 +27,7 @@ _BYTES = {"L": 6, "RGB": 10, "CMYK": 14}
 
 def _read_header(data: bytes) -> Header:
     image = open_jpeg(data)
-    several = 0 if "progressive" not in image.info else 2 * len(image.getbands())
-    return Header(*image.size, _BYTES.get(image.mode, 14) + several)
+    return Header(*image.size, _BYTES.get(image.mode, 14))
 
 
 def _decode(data: bytes) -> DecodedImage:

@@ -29,7 +29,8 @@ _STRIP = 64  # rows filtered at once: small enough for the cache, large enough t
 _UP = 2  # the filter type
 _LEVEL = 2  # ISA-L's 1 is 3 % faster and 1 % larger, its 3 is slower and often larger
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
-_CHANNELS = {0: 2, 2: 4, 3: 4, 4: 2, 6: 4}  # of the samples by colour type, where a colour is transparent
+# Bytes per pixel by colour type: the samples, then colours and alpha, or a copy that stands upright.
+_BYTES = {0: 6, 2: 6, 3: 8, 4: 6, 6: 8}
 _COLOUR_SIZES = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
 _READ = frozenset({b"iCCP", b"eXIf", b"pHYs", b"acTL", b"caBX", *TEXT_CHUNKS, *_COLOUR_SIZES})
 
@@ -43,9 +44,7 @@ def _read_header(data: bytes) -> Header:
     if len(data) < 33 or data[12:16] != b"IHDR" or _crc(data[12:29]) != int.from_bytes(data[29:33], "big"):
         raise ValueError("the PNG header is damaged")
     width, height, depth, colour_type = struct.unpack(">IIBB", data[16:26])
-    # The samples as they are decoded, and the colours and the alpha that are taken from them.
-    per_sample = 2 if depth == 16 else 1
-    return Header(width, height, per_sample * (_CHANNELS.get(colour_type, 4) + 4))
+    return Header(width, height, (2 if depth == 16 else 1) * _BYTES.get(colour_type, 8))
 
 
 def _decode(data: bytes) -> DecodedImage:

@@ -45,8 +45,10 @@ def _read_header(data: bytes) -> Header:
         samples = min(page.samplesperpixel, 5)
         if not _is_plain(page, bits):
             return Header(page.imagewidth, page.imagelength, 14)
-        # The samples, a copy in another layout, colours and alpha; values of 32 bits where they are scaled.
-        each = (2 if bits > 8 else 1) * (2 * samples + 4) + (8 * samples if 8 < bits < 16 else 0)
+        # The samples, then colours and alpha or a copy in another layout; values of 32 bits where they are scaled.
+        each = (2 if bits > 8 else 1) * max(2 * samples, samples + 4)
+        each += 8 * samples if 8 < bits < 16 else 0
+        each += 24 if tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples else 0
         return Header(page.imagewidth, page.imagelength, each)
 
 
@@ -79,7 +81,7 @@ def _decode(data: bytes) -> DecodedImage:
             image.load()
             samples, icc_profile = samples_of(image)
             # Read after load(), where Pillow turns a TIFF upright by itself and drops the tag.
-            orientation, exif = read_exif(image.getexif())
+            orientation, exif = read_exif(image.getexif(), xmp_orientation(packet))
         xmp, notes = read_xmp(packet)
         if _C2PA_TAG in page.tags:
             notes = tuple(dict.fromkeys((*notes, MANIFEST)))

@@ -19,8 +19,8 @@ def _open(data: bytes) -> WebPImagePlugin.WebPImageFile:
 
 def _read_header(data: bytes) -> Header:
     image = _open(data)
-    # libwebp's canvas and the frame before it, Pillow's copy, the array and a copy of it.
-    return Header(*image.size, 16 if image.mode == "RGB" else 20)
+    # libwebp's canvas and the frame before it, Pillow's copy, and the array while it is put together.
+    return Header(*image.size, 18)
 
 
 def _decode(data: bytes) -> DecodedImage:
@@ -31,6 +31,8 @@ def _decode(data: bytes) -> DecodedImage:
     notes = list(decoded.notes)
     if frames > 1:
         notes.insert(0, f"only the first of {frames} frames is used")
+        if decoded.alpha is not None and decoded.alpha.min() == 255:  # libwebp's canvas always has one
+            decoded = replace(decoded, alpha=None)
     if _has_chunk(data, b"C2PA"):
         notes.append(MANIFEST)
     return replace(decoded, notes=tuple(dict.fromkeys(notes)))
