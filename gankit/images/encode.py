@@ -121,20 +121,31 @@ def _fitting(image: DecodedImage, format: Format) -> tuple[DecodedImage, tuple[s
     if image.gray and not format.gray:  # a gray profile does not hold for three channels
         image = replace(image, gray=False, icc_profile=None)
     if image.png_colour and not format.png_colour:
+        if any(name == b"cICP" for name, _ in image.png_colour):  # others nearly always say that it is sRGB
+            lost.append("the colour space (cICP)")
         image = replace(image, png_colour=())
     if not format.dpi:
         image = replace(image, dpi=None)
-    for name, largest in (("exif", format.exif_bytes), ("xmp", format.xmp_bytes), ("iptc", format.iptc_bytes)):
-        if len(getattr(image, name) or b"") > largest:
-            lost.append(f"{name.upper()} above {largest // 1024} kB" if largest else name.upper())
-            image = replace(image, **{name: None})
+    if len(image.exif or b"") > format.exif_bytes:
+        lost.append(_above("EXIF", format.exif_bytes))
+        image = replace(image, exif=None)
+    if len(image.xmp or b"") > format.xmp_bytes:
+        lost.append(_above("XMP", format.xmp_bytes))
+        image = replace(image, xmp=None)
+    if len(image.iptc or b"") > format.iptc_bytes:
+        lost.append(_above("IPTC", format.iptc_bytes))
+        image = replace(image, iptc=None)
     if image.png_text and not format.text:
         lost.append(f"PNG text ({', '.join(keywords(image.png_text))})")
         image = replace(image, png_text=())
-    if image.comment and (not format.comment or len(image.comment) > format.exif_bytes):
-        lost.append("the comment")
+    if len(image.comment or b"") > format.comment_bytes:
+        lost.append(_above("the comment", format.comment_bytes))
         image = replace(image, comment=None)
     return image, ((f"{format.title} does not hold {', '.join(lost)}",) if lost else ())
+
+
+def _above(name: str, largest: int) -> str:
+    return f"{name} above {largest // 1024} kB" if largest else name
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -129,7 +129,7 @@ def _checksum(image: Image.Image) -> int:
     checksum = 0
     for top in range(0, image.height, 256):
         part = image.crop((0, top, image.width, min(top + 256, image.height)))
-        checksum = zlib.crc32(np.asarray(part), checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(part).data, checksum)
     return checksum
 
 
@@ -144,7 +144,8 @@ def read_stream(data: bytes) -> JpegStream | None:
     """
     segments: list[tuple[int, bytes]] = []
     scans: list[Scan] = []
-    frame, blocks, components = 0, 0, ()
+    frame, blocks = 0, 0
+    components: tuple[int, ...] = ()
     at, ended = 2, False
     try:
         while at < len(data):

@@ -97,8 +97,9 @@ def text_chunks(image: DecodedImage) -> Chunks:
 
 
 def keywords(chunks: Chunks) -> list[str]:
-    """The keywords of text chunks, each once."""
-    return list(dict.fromkeys(body.partition(b"\0")[0].decode("latin-1") for _, body in chunks))
+    """The keywords of text chunks, each once and printable."""
+    names = (body.partition(b"\0")[0].decode("latin-1") for _, body in chunks)
+    return list(dict.fromkeys("".join(one if one.isprintable() else "?" for one in name) for name in names))
 
 
 def inflate(data: bytes) -> bytes | None:

@@ -9,7 +9,6 @@ _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("HEIC", (".heic", ".heif", ".hif")),
     ("AVIF", (".avif", ".avifs")),
     ("JPEG XL", (".jxl",)),
-    ("GIF", (".gif",)),
     ("JPEG 2000", (".jp2", ".j2k", ".jpx")),
     ("OpenEXR", (".exr",)),
     ("Radiance HDR", (".hdr",)),
@@ -23,7 +22,6 @@ UNREAD: Mapping[str, str] = MappingProxyType({suffix: kind for kind, suffixes in
 """Name of the kind by the suffix, in lower case, of image files that are not read."""
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"GIF8", "GIF"),
     (0, b"\xff\x0a", "JPEG XL"),
     (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
     (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),

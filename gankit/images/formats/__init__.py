@@ -19,6 +19,7 @@ _MODULES = (
     "webp",
     "tiff",
     "bmp",
+    "gif",
 )
 
 REGISTRY: tuple[Format, ...] = tuple(import_module(f"{__name__}.{module}").FORMAT for module in _MODULES)

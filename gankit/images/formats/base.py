@@ -55,7 +55,7 @@ class Format:
         xmp_bytes: size of the largest XMP packet, 0 for none.
         iptc_bytes: size of the largest IPTC record, 0 for none.
         text: the text chunks of a PNG are kept.
-        comment: a comment is kept.
+        comment_bytes: size of the largest comment, 0 for none.
         max_side: largest width and height in pixels.
         lossy: ``encode`` uses the quality.
     """
@@ -79,6 +79,6 @@ class Format:
     xmp_bytes: int = 0
     iptc_bytes: int = 0
     text: bool = False
-    comment: bool = False
+    comment_bytes: int = 0
     max_side: int = UNLIMITED
     lossy: bool = False

@@ -106,7 +106,7 @@ FORMAT = Format(
     exif_bytes=_LARGEST,
     xmp_bytes=_LARGEST - len(_XMP_HEADER),
     iptc_bytes=_LARGEST - len(_PHOTOSHOP) - 13,
-    comment=True,
+    comment_bytes=_LARGEST,
     max_side=65500,
     lossy=True,
 )

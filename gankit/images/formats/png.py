@@ -212,6 +212,6 @@ FORMAT = Format(
     xmp_bytes=UNLIMITED,
     iptc_bytes=UNLIMITED,
     text=True,
-    comment=True,
+    comment_bytes=UNLIMITED,
     max_side=(1 << 31) - 1,
 )
