@@ -44,7 +44,7 @@ def decode(path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int | None = 
     except MemoryError:
         raise ImageError(path, "there is not enough memory to decode it") from None
     except Exception as error:
-        # Decoders raise whatever comes to hand at damaged bytes: SyntaxError, struct.error, KeyError, …
+        # Decoders raise all kinds of exceptions for damaged bytes: SyntaxError, struct.error, KeyError, …
         raise ImageError(path, _reason(error)) from error
 
 
@@ -97,7 +97,7 @@ def _check_size(header: Header, max_pixels: int, max_bytes: int | None) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """One plain line of whatever a decoder raised."""
+    """One plain line that says what an exception of a decoder means."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):  # Pillow's own limit, which WebP and some TIFFs also meet
         return f"too large: {text}"

@@ -1,4 +1,4 @@
-"""What a decoded image is, and how NumPy arrays become one and come back."""
+"""The decoded image, and its conversion from and to NumPy arrays."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def fitting_profile(icc_profile: bytes | None, gray: bool) -> bytes | None:
 
 
 def from_array(array: np.ndarray) -> DecodedImage:
-    """NumPy -> DecodedImage.
+    """Convert a NumPy array to a DecodedImage.
 
     Args:
         array: uint8 or uint16, (H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4); channels in the order RGBA.
@@ -129,10 +129,10 @@ def from_array(array: np.ndarray) -> DecodedImage:
 
 
 def to_array(image: DecodedImage, like: np.ndarray | None = None) -> np.ndarray:
-    """DecodedImage -> NumPy, the inverse of :func:`from_array`.
+    """Convert a DecodedImage to a NumPy array, the inverse of :func:`from_array`.
 
     Args:
-        image: what to hand out.
+        image: any.
         like: the array that the image came from: (H, W, 1) then comes back as (h, w, 1).
 
     Returns:

@@ -36,7 +36,7 @@ def encode(image: DecodedImage, path: Path, *, quality: int = 95) -> tuple[str, 
 
     Raises:
         ImageError: no format has this suffix, or the format cannot hold the image.
-        OutputError: the folder cannot take it: no permission, disk full, read-only.
+        OutputError: the folder cannot be written to: no permission, disk full, read-only.
     """
     path = Path(path)
     format = _writer(path)
@@ -100,7 +100,7 @@ def encode_bytes(
     except MemoryError:
         raise ImageError(path, "there is not enough memory to encode it") from None
     except Exception as error:
-        # Encoders raise whatever comes to hand at odd metadata: struct.error, TypeError, SystemError, …
+        # Encoders raise all kinds of exceptions for odd metadata: struct.error, TypeError, SystemError, …
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(path, f"cannot be written as {format.name}: {reason}") from error
 

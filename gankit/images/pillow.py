@@ -1,4 +1,4 @@
-"""Pillow images to decoded images and back: modes, colour spaces, metadata."""
+"""Convert Pillow images to decoded images and back: modes, colour spaces, metadata."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CONVERT = {"1": "L", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "PA": "RGBA", "
 
 
 def from_pil(image: Image.Image) -> DecodedImage:
-    """Pillow -> DecodedImage, upright, with its metadata.
+    """Convert a Pillow image to a DecodedImage, upright, with its metadata.
 
     Args:
         image: mode 1, L, LA, P, PA, RGB, RGBA, I;16 (any order), I within 0 to 65535, CMYK, YCbCr, LAB or HSV;
@@ -49,7 +49,9 @@ def from_pil(image: Image.Image) -> DecodedImage:
 
 
 def to_pil(image: DecodedImage) -> Image.Image:
-    """DecodedImage -> Pillow, with profile, EXIF, XMP and resolution in ``info``, where ``save`` finds most of them.
+    """Convert a DecodedImage to a Pillow image.
+
+    Profile, EXIF, XMP, comment and resolution are in its ``info``, where ``save`` finds most of them.
 
     Args:
         image: any; Pillow has no 16-bit colour and no 16-bit alpha, so such images become 8 bit.
