@@ -20,7 +20,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from gankit.images import from_array
-from gankit.images.png import encode_png
+from gankit.images.formats.png import encode_png
 
 ROOT = Path(__file__).resolve().parents[1]
 KODAK = Path(os.environ.get("GANKIT_DATA") or ROOT.parent / "shared" / "data") / "kodak24"

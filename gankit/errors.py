@@ -1,7 +1,7 @@
-"""What gankit raises: one line that names the file and the way out.
+"""The errors that gankit raises: each is one line that names the file and what to do.
 
-Every error that a user can cause is a :class:`GankitError`; the command line prints its text and leaves with
-its ``exit_code``. Anything else is a fault of ours and is shown with its traceback.
+Every error that a user can cause is a :class:`GankitError`; the command line prints its text and exits with
+its ``exit_code``. Any other exception is a bug in gankit and is shown with its traceback.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from pathlib import Path
 
 
 class GankitError(Exception):
-    """Base of all errors that a user can cause. ``exit_code`` is the command's exit status."""
+    """Base class of all errors that a user can cause. ``exit_code`` is the exit status of the command."""
 
     exit_code = 2
 
 
 class UsageError(GankitError):
-    """A wrong path, name or option."""
+    """A path, name or option is wrong."""
 
 
 class ImageError(GankitError):
-    """One image cannot be read or written; the others go on.
+    """One image cannot be read or written; the run continues with the others.
 
     Args:
-        path: the image.
-        reason: what is wrong and what to do, without the file's name.
+        path: the image file.
+        reason: what is wrong and what to do, without the name of the file.
     """
 
     exit_code = 1
@@ -38,38 +38,38 @@ class ImageError(GankitError):
 
 
 class OutputError(GankitError):
-    """The output cannot take anything (no permission, disk full): the whole run stops."""
+    """Nothing can be written to the output (no permission, disk full); the whole run stops."""
 
 
 class CheckpointError(GankitError):
-    """A weights file is missing, broken, unsafe or of an unknown architecture."""
+    """A weights file is missing, damaged, unsafe or of an unknown architecture."""
 
 
 class BackendError(GankitError):
-    """A backend is not installed, or cannot run this generator, device or precision."""
+    """A backend is not installed, or cannot run this generator on this device in this precision."""
 
 
 class NotFiniteError(BackendError):
-    """One image left the range of fp16 in the engine, which would make black patches; the others go on."""
+    """One image left the range of fp16 and would have black patches; the run continues with the others."""
 
     exit_code = 1
 
 
 class ParityError(GankitError):
-    """An engine's or an artefact's images are too far from the fp32 ones."""
+    """The images of an engine or an artefact are too far from the fp32 ones."""
 
     exit_code = 1
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """What to say of a name that is not known.
+    """A suggestion for a name that is not known.
 
     Args:
-        name: as it was given.
-        known: the names that there are.
+        name: the name that the user gave.
+        known: all valid names.
 
     Returns:
-        The nearest of them where one is near (difflib, 0.5), else all, as a part of a sentence.
+        Part of a sentence: the closest valid name if one is similar (difflib ratio of 0.5 or more), otherwise all.
     """
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)

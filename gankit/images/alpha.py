@@ -60,7 +60,7 @@ def _pull_push(colour: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def flatten(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Lay the image on white, for formats that hold no transparency.
+    """Composite the image on white, for formats that hold no transparency.
 
     Args:
         pixels: (H, W, 3) uint8 or uint16.

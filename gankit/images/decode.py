@@ -1,50 +1,50 @@
-"""Files to Images, by content rather than by name."""
+"""Files to decoded images, by content rather than by name."""
 
 from __future__ import annotations
 
-import io
 import stat
+from dataclasses import replace
 from pathlib import Path
 
-from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, WebPImagePlugin
+from PIL import Image
 
 from gankit.errors import GankitError, ImageError
-from gankit.images import png
-from gankit.images.decoded import DecodedImage, from_channels
-from gankit.images.metadata import read_xmp, upright
-from gankit.images.pillow import exif_of, from_pil
-from gankit.images.tiff import check_size, decode_tiff
+from gankit.images.decoded import DecodedImage
+from gankit.images.formats import Format, Header, format_of, titles
+from gankit.images.unread import unread_kind
 
 MAX_PIXELS = 250_000_000
-SUFFIXES: frozenset[str] = frozenset(
-    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".dib"}
-)
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def decode(path: Path, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
-    """Read an image whole and upright, or say why not.
+def decode(path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int | None = None) -> DecodedImage:
+    """Read an image whole and upright, or say why that is not possible.
 
-    The format is found by content; the suffix does not matter. Of several frames or pages the first is taken.
-    CMYK and Lab become sRGB (through the file's profile where it has one).
+    The format is found by content; the suffix does not matter. Of several frames or pages the first is taken, and
+    the image's ``notes`` say so. CMYK and Lab become sRGB (through the file's profile where it has one).
 
     Args:
-        path: a PNG, JPEG, WebP, TIFF or BMP file.
-        max_pixels: refuse larger images by their header, before any pixel is decoded.
+        path: a file of any format in ``gankit.images.formats``.
+        max_pixels: refuse larger images by the size that they declare, before any pixel is decoded.
+        max_bytes: likewise refuse images that need more memory than this to decode, by the estimate of their
+            format; ``None`` for no limit.
 
     Returns:
         The image.
 
     Raises:
-        ImageError: missing, unreadable, empty, truncated, damaged, too large, or no image of a known kind.
+        ImageError: missing, unreadable, empty, truncated, damaged, too large, or not an image of a known format.
     """
-    data = _read(Path(path))
+    path = Path(path)
+    data = _read(path)
     try:
-        return _decode(data, max_pixels)
+        format = _format(data)
+        header = format.header(data)
+        _check_size(header, max_pixels, max_bytes)
+        return replace(format.decode(data), format=format.name.upper())
     except MemoryError:
-        raise ImageError(path, "not enough memory to decode it") from None
+        raise ImageError(path, "there is not enough memory to decode it") from None
     except Exception as error:
-        # Decoders raise whatever comes to hand at damaged bytes: SyntaxError, struct.error, KeyError, …
+        # Decoders raise all kinds of exceptions for damaged bytes: SyntaxError, struct.error, KeyError, …
         raise ImageError(path, _reason(error)) from error
 
 
@@ -67,44 +67,37 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _decode(data: bytes, max_pixels: int) -> DecodedImage:
-    if data.startswith(png.SIGNATURE):
-        return _decode_png(data, max_pixels)
-    if data.startswith(_TIFF_MAGIC):
-        return decode_tiff(data, max_pixels)
-    image: ImageFile.ImageFile
-    # The plug-ins directly, not Image.open: its own limit on pixels is a process-wide setting of the host program.
-    if data.startswith(b"\xff\xd8\xff"):
-        image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
-    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        image = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
-    elif data.startswith(b"BM"):
-        image = BmpImagePlugin.BmpImageFile(io.BytesIO(data))
-    else:
-        raise ValueError("not a PNG, JPEG, WebP, TIFF or BMP image")
-    check_size(*image.size, max_pixels)
-    image.load()
-    return from_pil(image)
+def _format(data: bytes) -> Format:
+    format = format_of(data)
+    if format is None:
+        kind = unread_kind(data)
+        if kind is None:
+            raise ValueError(f"not a {titles('or')} image")
+        raise ValueError(f"{kind} image, which gankit does not read; convert it to PNG, TIFF or JPEG first")
+    return format
 
 
-def _decode_png(data: bytes, max_pixels: int) -> DecodedImage:
-    info = png.read_info(data)
-    check_size(info.width, info.height, max_pixels)
-    orientation, exif = exif_of(info.exif)
-    samples = upright(png.decode_pixels(data), orientation)
-    return from_channels(
-        samples,
-        icc_profile=info.icc_profile,
-        exif=exif,
-        dpi=info.dpi,
-        format="PNG",
-        xmp=read_xmp(info.xmp),
-        png_colour=info.colour,
-    )
+def _check_size(header: Header, max_pixels: int, max_bytes: int | None) -> None:
+    """Refuse an image by the size that it declares.
+
+    Raises:
+        ValueError: no pixels, or more than may be decoded.
+    """
+    width, height = header.width, header.height
+    if width < 1 or height < 1:
+        raise ValueError(f"{width}×{height} holds no pixels")
+    if width * height > max_pixels:
+        raise ValueError(f"{width}×{height} is more than the limit of {max_pixels / 1e6:g} million pixels")
+    needed = width * height * header.bytes_per_pixel
+    if max_bytes is not None and needed > max_bytes:
+        raise ValueError(
+            f"decoding {width}×{height} pixels takes about {needed / 1e9:.1f} GB of memory, "
+            f"and {max_bytes / 1e9:.1f} GB may be used; close other programs, or cut the image into parts"
+        )
 
 
 def _reason(error: Exception) -> str:
-    """One plain line of whatever a decoder raised."""
+    """One plain line that says what an exception of a decoder means."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):  # Pillow's own limit, which WebP and some TIFFs also meet
         return f"too large: {text}"

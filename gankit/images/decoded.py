@@ -1,4 +1,4 @@
-"""What a decoded image is, and how NumPy arrays become one and come back."""
+"""The decoded image, and its conversion from and to NumPy arrays."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 
 from gankit.errors import UsageError
 from gankit.images.strips import by_strips
+
+Chunks = tuple[tuple[bytes, bytes], ...]
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,14 @@ class DecodedImage:
         icc_profile: the colour profile; its space is that of the pixels (RGB, or gray for a gray image).
         exif: an EXIF block beginning with ``b"Exif\0\0"``, orientation 1, no thumbnail, no pixel dimensions.
         dpi: horizontal and vertical pixels per inch.
-        format: the format it was read from: "PNG", "JPEG", "WEBP", "TIFF" or "BMP".
+        format: the format it was read from, in upper case: "PNG", "JPEG", "WEBP", "TIFF" or "BMP".
         xmp: an XMP packet in UTF-8, without orientation and pixel dimensions.
         png_colour: the chunks of a PNG that say what its values mean, as (name, body); only a PNG can hold them.
+        iptc: an IPTC-IIM record, as press photographs carry it.
+        comment: the comment of a JPEG, in whatever encoding its writer used.
+        png_text: the tEXt, zTXt and iTXt chunks of a PNG, as (name, body); only a PNG can hold them.
+        notes: a sentence for each part of the file that the image no longer has, such as "only the first of 4 frames
+            is used"; for people, not for programs.
     """
 
     pixels: np.ndarray
@@ -34,7 +41,11 @@ class DecodedImage:
     dpi: tuple[float, float] | None = None
     format: str = "PNG"
     xmp: bytes | None = None
-    png_colour: tuple[tuple[bytes, bytes], ...] = ()
+    png_colour: Chunks = ()
+    iptc: bytes | None = None
+    comment: bytes | None = None
+    png_text: Chunks = ()
+    notes: tuple[str, ...] = ()
 
     def channels(self) -> np.ndarray:
         """The samples as a file holds them: (H, W) gray, (H, W, 2) with alpha, (H, W, 3) or (H, W, 4)."""
@@ -65,29 +76,15 @@ def to_uint8(samples: np.ndarray) -> np.ndarray:
     return by_strips(lambda part: (part.astype(np.uint32) + 128) // 257, np.empty(samples.shape, np.uint8), samples)
 
 
-def from_channels(
-    samples: np.ndarray,
-    *,
-    icc_profile: bytes | None = None,
-    exif: bytes | None = None,
-    dpi: tuple[float, float] | None = None,
-    format: str = "PNG",
-    xmp: bytes | None = None,
-    png_colour: tuple[tuple[bytes, bytes], ...] = (),
-) -> DecodedImage:
+def from_channels(samples: np.ndarray, icc_profile: bytes | None = None) -> DecodedImage:
     """Make a DecodedImage of samples laid out as in a file.
 
     Args:
         samples: (H, W), (H, W, 1) gray; (H, W, 2) gray and alpha; (H, W, 3) RGB; (H, W, 4) RGBA. uint8 or uint16.
         icc_profile: dropped where its colour space is not that of the pixels.
-        exif: as in :class:`DecodedImage`.
-        dpi: as in :class:`DecodedImage`.
-        format: as in :class:`DecodedImage`.
-        xmp: as in :class:`DecodedImage`.
-        png_colour: as in :class:`DecodedImage`.
 
     Returns:
-        The image; ``pixels`` may share memory with ``samples``.
+        The image without further metadata; ``pixels`` may share memory with ``samples``.
 
     Raises:
         UsageError: another shape or dtype.
@@ -103,7 +100,7 @@ def from_channels(
     gray = count <= 2
     pixels = np.repeat(samples[..., :1], 3, axis=2) if gray else np.ascontiguousarray(samples[..., :3])
     alpha = np.ascontiguousarray(samples[..., -1]) if count in (2, 4) else None
-    return DecodedImage(pixels, alpha, gray, fitting_profile(icc_profile, gray), exif, dpi, format, xmp, png_colour)
+    return DecodedImage(pixels, alpha, gray, fitting_profile(icc_profile, gray))
 
 
 def fitting_profile(icc_profile: bytes | None, gray: bool) -> bytes | None:
@@ -117,7 +114,7 @@ def fitting_profile(icc_profile: bytes | None, gray: bool) -> bytes | None:
 
 
 def from_array(array: np.ndarray) -> DecodedImage:
-    """NumPy -> DecodedImage.
+    """Convert a NumPy array to a DecodedImage.
 
     Args:
         array: uint8 or uint16, (H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4); channels in the order RGBA.
@@ -132,10 +129,10 @@ def from_array(array: np.ndarray) -> DecodedImage:
 
 
 def to_array(image: DecodedImage, like: np.ndarray | None = None) -> np.ndarray:
-    """DecodedImage -> NumPy, the inverse of :func:`from_array`.
+    """Convert a DecodedImage to a NumPy array, the inverse of :func:`from_array`.
 
     Args:
-        image: what to hand out.
+        image: any.
         like: the array that the image came from: (H, W, 1) then comes back as (h, w, 1).
 
     Returns:

@@ -1,8 +1,7 @@
-"""EXIF and XMP: read the orientation, apply it, and keep the rest in a form that fits the new image."""
+"""EXIF: read the orientation, apply it, and keep the rest in a form that fits the new image."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -19,39 +18,27 @@ _STRUCTURE = frozenset(
     {0x00FE, 0x00FF, 0x0100, 0x0101, 0x0102, 0x0103, 0x0106, 0x010A, 0x0111, 0x0115, 0x0116, 0x0117, 0x0118, 0x0119}
     | {0x011A, 0x011B, 0x011C, 0x0120, 0x0121, 0x0122, 0x0123, 0x0128, 0x013D, 0x0140, 0x0141, 0x0142, 0x0143}
     | {0x0144, 0x0145, 0x014A, 0x0150, 0x0152, 0x0153, 0x0154, 0x0155, 0x015B, 0x0200, 0x0201, 0x0202, 0x0203}
-    | {0x0205, 0x0206, 0x0207, 0x0208, 0x0209, 0x0211, 0x0212, 0x0213, 0x0214, 0x02BC, 0x8649, 0x8773}
+    | {0x0205, 0x0206, 0x0207, 0x0208, 0x0209, 0x0211, 0x0212, 0x0213, 0x0214, 0x02BC, 0x83BB, 0x8649, 0x8773, 0xCD41}
 )
-_LARGEST_XMP = 8 << 20
-_OTHER_PARTS = (
-    b"MotionPhoto",
-    b"MicroVideo",
-    b"Container:Directory",
-    b"HasExtendedXMP",
-    b"hdrgm:",
-    b"GDepth:",
-    b"GImage:",
-    b"GPano:",
-)
-_STALE_NAMES = rb"(?:tiff:(?:Orientation|ImageWidth|ImageLength)|exif:Pixel[XY]Dimension)"
-_STALE_XMP = re.compile(rb"""\s+%(n)s\s*=\s*(?:"[^"]*"|'[^']*')|<(%(n)s)>[^<]*</\1>""" % {b"n": _STALE_NAMES})
 
 
-def read_exif(exif: Image.Exif) -> tuple[int, bytes | None]:
+def read_exif(exif: Image.Exif, otherwise: int = 1) -> tuple[int, bytes | None]:
     r"""Split an EXIF block into the orientation and what is worth keeping.
 
     Cameras and editors write all kinds of broken blocks; what cannot be read, or written again, is left out.
 
     Args:
         exif: as Pillow reads it.
+        otherwise: the orientation where the block states none.
 
     Returns:
         The orientation, 1 to 8, and a block beginning with ``b"Exif\0\0"`` whose orientation is 1, without
         thumbnail, pixel dimensions or file layout; None where nothing is left.
     """
-    orientation = 1
+    orientation = otherwise
     try:
         entries = _readable(exif)
-        orientation = valid_orientation(entries.pop(_ORIENTATION, 1))
+        orientation = valid_orientation(entries.pop(_ORIENTATION, otherwise))
         main = {tag: value for tag, value in entries.items() if tag not in _STRUCTURE and tag not in SUB_DIRECTORIES}
         kept = Image.Exif()
         for tag, value in (_writable(main, None) | sub_directories(exif)).items():
@@ -124,23 +111,6 @@ def _packs(entries: Mapping[int, Any], group: int | None) -> bool:
     except Exception:
         return False
     return True
-
-
-def read_xmp(packet: object) -> bytes | None:
-    """What is worth keeping of an XMP packet.
-
-    Args:
-        packet: as the file has it, in UTF-8.
-
-    Returns:
-        The packet without orientation and pixel dimensions; None for anything else than a packet, and for one that
-        describes other parts of the old file (a film, a depth map, a gain map) or its geometry (a panorama).
-    """
-    if not isinstance(packet, bytes) or b"<rdf:RDF" not in packet or len(packet) > _LARGEST_XMP:
-        return None
-    if any(word in packet for word in _OTHER_PARTS):
-        return None
-    return _STALE_XMP.sub(b"", packet)
 
 
 def parse_exif(block: bytes | None) -> Image.Exif:

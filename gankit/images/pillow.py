@@ -1,25 +1,26 @@
-"""Pillow images to Images and back: modes, colour spaces, metadata."""
+"""Convert Pillow images to decoded images and back: modes, colour spaces, metadata."""
 
 from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image, ImageCms
 
 from gankit.errors import UsageError
 from gankit.images.decoded import DecodedImage, from_channels
-from gankit.images.metadata import parse_exif, read_exif, read_xmp, upright
+from gankit.images.metadata import read_exif, upright
+from gankit.images.xmp import read_xmp, xmp_orientation
 
 # Modes whose array is what a DecodedImage wants, and the mode to convert the others to.
 _AS_IT_IS = frozenset({"L", "LA", "RGB", "RGBA"})
 _CONVERT = {"1": "L", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "PA": "RGBA", "YCbCr": "RGB", "HSV": "RGB"}
-_FORMATS = frozenset({"PNG", "JPEG", "WEBP", "TIFF", "BMP"})
 
 
 def from_pil(image: Image.Image) -> DecodedImage:
-    """Pillow -> DecodedImage, upright, with its metadata.
+    """Convert a Pillow image to a DecodedImage, upright, with its metadata.
 
     Args:
         image: mode 1, L, LA, P, PA, RGB, RGBA, I;16 (any order), I within 0 to 65535, CMYK, YCbCr, LAB or HSV;
@@ -32,19 +33,25 @@ def from_pil(image: Image.Image) -> DecodedImage:
         UsageError: pixels that are neither 8 nor 16 bits (mode F, or I outside of 16 bits).
     """
     samples, icc_profile = samples_of(image)
-    orientation, exif = read_exif(image.getexif())
-    return from_channels(
-        upright(samples, orientation),
-        icc_profile=icc_profile,
+    packet = image.info.get("xmp")
+    orientation, exif = read_exif(image.getexif(), xmp_orientation(packet))
+    xmp, notes = read_xmp(packet)
+    comment = image.info.get("comment")
+    return replace(
+        from_channels(upright(samples, orientation), icc_profile),
         exif=exif,
         dpi=valid_dpi(image.info.get("dpi")),
-        format=image.format if image.format in _FORMATS else "PNG",
-        xmp=read_xmp(image.info.get("xmp")),
+        format=image.format or "PNG",
+        xmp=xmp,
+        comment=comment if isinstance(comment, bytes) and comment else None,
+        notes=notes,
     )
 
 
 def to_pil(image: DecodedImage) -> Image.Image:
-    """DecodedImage -> Pillow, with profile, EXIF, XMP and resolution in ``info``, where ``save`` finds most of them.
+    """Convert a DecodedImage to a Pillow image.
+
+    Profile, EXIF, XMP, comment and resolution are in its ``info``, where ``save`` finds most of them.
 
     Args:
         image: any; Pillow has no 16-bit colour and no 16-bit alpha, so such images become 8 bit.
@@ -63,6 +70,8 @@ def to_pil(image: DecodedImage) -> Image.Image:
         pillow_image.info["dpi"] = image.dpi
     if image.xmp:
         pillow_image.info["xmp"] = image.xmp
+    if image.comment:
+        pillow_image.info["comment"] = image.comment
     return pillow_image
 
 
@@ -130,8 +139,3 @@ def valid_dpi(value: object) -> tuple[float, float] | None:
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     return (x, y) if all(math.isfinite(part) and part > 0 for part in (x, y)) else None
-
-
-def exif_of(block: bytes | None) -> tuple[int, bytes | None]:
-    """Orientation and kept EXIF of a raw block, see :func:`gankit.images.metadata.read_exif`."""
-    return read_exif(parse_exif(block))

@@ -1,4 +1,4 @@
-"""Pillow, NumPy and torch images to what the stage takes, and back to the same kind."""
+"""Convert Pillow, NumPy and torch images to what the pipeline works on, and results back to the type that was given."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ from gankit.images import DecodedImage, from_array, from_pil, to_array, to_pil
 
 
 def as_image(image: Any) -> DecodedImage | None:
-    """A DecodedImage of a Pillow image or a NumPy array; ``None`` for a tensor.
+    """Convert a Pillow image or a NumPy array to a DecodedImage.
+
+    Args:
+        image: a Pillow image that :func:`gankit.images.from_pil` takes, a uint8 or uint16 array, or a tensor.
+
+    Returns:
+        The decoded image; ``None`` for a tensor, which :func:`as_tensor` takes.
 
     Raises:
-        TypeError: another type, or an array that is neither uint8 nor uint16.
-        ValueError: an array of another shape than (H, W) or (H, W, 1 to 4), or an empty one.
+        TypeError: the image has another type, or is an array that is neither uint8 nor uint16.
+        ValueError: the array is empty, or its shape is neither (H, W) nor (H, W, 1 to 4).
     """
     if isinstance(image, Tensor):
         return None
@@ -34,11 +40,18 @@ def as_image(image: Any) -> DecodedImage | None:
 
 
 def as_tensor(image: Tensor, channels: int) -> Tensor:
-    """A checked float32 batch on the CPU, (N, C, H, W).
+    """Check a tensor and move it to the CPU.
+
+    Args:
+        image: (N, C, H, W) or (C, H, W), floating point in [0, 1].
+        channels: C that the generator takes.
+
+    Returns:
+        (N, C, H, W) float32 on the CPU.
 
     Raises:
-        TypeError: no floating-point tensor.
-        ValueError: another shape or number of channels, no pixels, or values that are not finite.
+        TypeError: the tensor is not floating point.
+        ValueError: the shape or the number of channels is wrong, there are no pixels, or a value is not finite.
     """
     if not image.is_floating_point():
         raise TypeError(f"a torch image must be floating point in [0, 1], not {image.dtype}")
@@ -52,12 +65,12 @@ def as_tensor(image: Tensor, channels: int) -> Tensor:
 
 
 def back(result: DecodedImage | Tensor, like: Any, scale: int = 1) -> Any:
-    """A result as the kind that ``like`` is.
+    """Convert a result to the type of the image that the user gave.
 
     Args:
-        result: of the stage; a DecodedImage for Pillow and NumPy, a tensor for torch.
-        like: what the user gave.
-        scale: of the generator; sizes the result of an empty batch.
+        result: a DecodedImage for Pillow and NumPy, a tensor for torch.
+        like: the image that the user gave.
+        scale: of the generator; it gives the size of the result for an empty batch.
     """
     if isinstance(result, DecodedImage):
         return to_pil(result) if isinstance(like, Image.Image) else to_array(result, like)

@@ -234,11 +234,10 @@ def _read(jobs: list[Job], sampler: Sampler, run: _Run) -> Iterator[tuple[Job, n
 
 
 def _gray(pixels: np.ndarray, gray: bool) -> np.ndarray:
-    """(H, W, 3) -> (H, W, 1): the luma of ITU-R BT.601, rounded."""
-    if gray:
-        return pixels[..., :1]
-    luma = pixels.astype(np.float64) @ (0.299, 0.587, 0.114)
-    return np.rint(luma).astype(np.uint8)[..., None]
+    """(H, W, 3) -> (H, W, 1): the luma of a colour image, the channel of a gray one."""
+    from gankit.images import luma
+
+    return pixels[..., :1] if gray else luma(pixels)[..., None]
 
 
 def _there(folder: Path) -> set[str]:

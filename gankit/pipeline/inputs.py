@@ -28,8 +28,6 @@ from pathlib import Path
 from gankit.errors import ImageError, UsageError
 from gankit.pipeline.paths import exists, is_folder, place, why_not
 
-_READ_ONLY = frozenset({".apng"})  # read as a PNG's first frame, written as a PNG
-
 
 @dataclass(frozen=True)
 class Job:
@@ -227,10 +225,9 @@ def _extension(format: str | None) -> str | None:
 
     if format is None:
         return None
-    known = {**FORMATS, "tif": ".tif"}
-    if format.lower() not in known:
-        raise UsageError(f"unknown format '{format}': known are {', '.join(sorted(known))}")
-    return known[format.lower()]
+    if format.lower() not in FORMATS:
+        raise UsageError(f"unknown format '{format}': known are {', '.join(sorted(FORMATS))}")
+    return FORMATS[format.lower()]
 
 
 def _find(finder: _Finder, inputs: Sequence[str | Path]) -> Iterator[_Found]:
@@ -285,8 +282,10 @@ def _unique(found: Iterable[_Found]) -> list[_Found]:
 
 
 def _targets(found: Sequence[_Found], output: Path, suffix: str, extension: str | None) -> list[Job]:
+    from gankit.images import READ_ONLY
+
     def target(item: _Found, stem: str) -> Path:
-        own = ".png" if item.source.suffix.lower() in _READ_ONLY else item.source.suffix
+        own = READ_ONLY.get(item.source.suffix.lower(), item.source.suffix)
         return (item.root or output) / item.folder / f"{stem}{item.mark}{suffix}{extension or own}"
 
     groups: dict[Path, list[_Found]] = defaultdict(list)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Decode = Callable[[Path], "DecodedImage"]
 Work = Callable[["DecodedImage", Callable[[float], None]], "DecodedImage"]
-Encode = Callable[["DecodedImage", Path], None]
+Encode = Callable[["DecodedImage", Path], "tuple[str, ...] | None"]
 
 _IMAGE_ERRORS = (ImageError, NotFiniteError, MemoryError)  # of one image: the others go on
 

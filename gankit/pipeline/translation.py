@@ -9,12 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from gankit.errors import UsageError
-from gankit.images import DecodedImage
-from gankit.images.strips import by_strips
+from gankit.images import DecodedImage, luma
 from gankit.pipeline.memory import available_memory
 from gankit.pipeline.processor import Processor, Watch, hwc, nchw, stacked
-
-_LUMA = (19595, 38470, 7471)  # 0.299, 0.587, 0.114 in 65536ths
 
 
 @dataclass
@@ -57,7 +54,7 @@ class TranslationProcessor(Processor):
             )
         if 2 * image.pixels.nbytes > available_memory():
             raise MemoryError
-        return nchw(image.pixels if taken == 3 else _luma(image.pixels)[..., None])
+        return nchw(image.pixels if taken == 3 else luma(image.pixels)[..., None])
 
     def _made(self, image: DecodedImage, result: np.ndarray) -> DecodedImage:
         """The image with what the generator made, (H, W, C)."""
@@ -68,15 +65,3 @@ class TranslationProcessor(Processor):
     @property
     def _channels(self) -> int:
         return self.facts.out_channels or self.facts.channels
-
-
-def _luma(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 3) -> (H, W): BT.601 luma, rounded to nearest, in the same integer type."""
-
-    def luma(part: np.ndarray) -> np.ndarray:
-        # uint32 holds it: the weights sum up to 65536, and 65535 · 65536 + 32768 < 2³²
-        total = sum(part[..., index].astype(np.uint32) * weight for index, weight in enumerate(_LUMA))
-        rounded: np.ndarray = (np.asarray(total, dtype=np.uint32) + 32768) >> 16
-        return rounded
-
-    return by_strips(luma, np.empty(pixels.shape[:2], pixels.dtype), pixels)

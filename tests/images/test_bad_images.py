@@ -28,13 +28,15 @@ def file_of(name):
         tifffile.imwrite(buffer, pattern(dtype=np.uint16), photometric="rgb", rowsperstrip=8)
     elif name == "tiff lzw":
         tifffile.imwrite(buffer, pattern(), photometric="rgb", compression="lzw", rowsperstrip=8)
+    elif name == "gif":
+        Image.fromarray(pattern(channels=1)).save(buffer, "GIF")
     else:
         options = {"lossless": True} if name == "webp" else {"progressive": True} if name == "jpeg progressive" else {}
         Image.fromarray(pattern()).save(buffer, name.split()[0], **options)
     return buffer.getvalue()
 
 
-NAMES = ["png", "jpeg", "jpeg progressive", "webp", "tiff", "tiff lzw", "tiff16", "tiff16 raw", "bmp"]
+NAMES = ["png", "jpeg", "jpeg progressive", "webp", "tiff", "tiff lzw", "tiff16", "tiff16 raw", "bmp", "gif"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -97,8 +99,10 @@ def test_random_damage_never_escapes(tmp_path):
     ("content", "reason"),
     [
         (b"", r"the file is empty \(0 bytes\)"),
-        (b"just some words\n", "not a PNG, JPEG, WebP, TIFF or BMP image"),
-        (b"GIF89a" + bytes(50), "not a PNG, JPEG, WebP, TIFF or BMP image"),
+        (b"just some words\n", "not a PNG, JPEG, WebP, TIFF, BMP or GIF image"),
+        (b"\0\0\0\x18ftypheic" + bytes(50), "a HEIC image, which gankit does not read"),
+        (b"\0\0\0\x18ftypavif" + bytes(50), "an AVIF image, which gankit does not read"),
+        (b"\xff\x0a" + bytes(50), "a JPEG XL image, which gankit does not read"),
         (b"\x89PNG\r\n\x1a\n", "damaged|header"),
         (b"\x00" * 1000, "not a PNG"),
         (b"\xff\xd8\xff", "truncated|damaged"),

@@ -333,3 +333,18 @@ def test_suffixes():
 def test_agrees_with_pillow_on_photographs(data):
     for path in sorted((data / "kodak24").glob("*.png"))[:3]:
         assert np.array_equal(decode(path).pixels, np.asarray(Image.open(path).convert("RGB")))
+
+
+def test_gif(tmp_path):
+    """Colours, a transparent one, and the comment."""
+    colours = Image.fromarray(pattern()).quantize(64)
+    save(tmp_path / "a.gif", colours, comment=b"by hand")
+    image = decode(tmp_path / "a.gif")
+    assert np.array_equal(image.pixels, np.asarray(colours.convert("RGB")))
+    assert (image.format, image.alpha, image.gray, image.comment, image.notes) == ("GIF", None, False, b"by hand", ())
+    save(tmp_path / "a.gif", colours, transparency=5)
+    with Image.open(tmp_path / "a.gif") as reference:
+        want = np.asarray(reference.convert("RGBA"))
+    image = decode(tmp_path / "a.gif")
+    assert 0 < (image.alpha == 0).sum() < image.alpha.size
+    assert np.array_equal(image.channels(), want)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gankit.errors import ImageError
 from gankit.images import FORMATS, DecodedImage, decode, encode, from_array
-from gankit.images.png import encode_png
+from gankit.images.formats.png import encode_png
 
 KINDS = [(dtype, channels) for dtype in (np.uint8, np.uint16) for channels in (1, 2, 3, 4)]
 

@@ -9,6 +9,7 @@ from images_making import pattern
 
 from gankit.errors import ImageError, OutputError
 from gankit.images import encode, from_array
+from gankit.pipeline.output import remove_stale
 
 IMAGE = from_array(pattern())
 
@@ -149,3 +150,21 @@ def test_mode_follows_the_umask(tmp_path):
     finally:
         os.umask(old)
     assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o644
+
+
+def test_the_temporary_file_is_one_that_a_later_run_removes(tmp_path, monkeypatch):
+    """A killed run leaves it behind; its name is what ``remove_stale`` looks for."""
+    names = []
+    real_replace = Path.replace
+
+    def replace(self, target):
+        names.append(self)
+        return real_replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    encode(IMAGE, tmp_path / "a.png")
+    assert [name.parent for name in names] == [tmp_path]
+    names[0].touch()
+    os.utime(names[0], (0, 0))
+    remove_stale(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

@@ -1,4 +1,4 @@
-"""PNG: a fast writer, and the chunks that the pixel decoder leaves aside.
+"""PNG: a fast writer, and the metadata that the pixel decoder leaves aside.
 
 Why a writer of our own. Pillow's default takes longer for one 3072×2048 image than the network that made it, since
 it tries five filters on each row and searches matches at level 6. Here every row takes the filter "up", which NumPy
@@ -12,78 +12,66 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 import imagecodecs
 import numpy as np
 from isal import isal_zlib
 
-from gankit.images.decoded import DecodedImage
+from gankit.images.decoded import DecodedImage, from_channels
+from gankit.images.formats.base import UNLIMITED, Format, Header
+from gankit.images.metadata import parse_exif, read_exif, upright
+from gankit.images.png_text import TEXT_CHUNKS, inflate, read_text, text_chunks
+from gankit.images.xmp import MANIFEST, read_xmp, xmp_orientation
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _STRIP = 64  # rows filtered at once: small enough for the cache, large enough that Python's overhead vanishes
 _UP = 2  # the filter type
 _LEVEL = 2  # ISA-L's 1 is 3 % faster and 1 % larger, its 3 is slower and often larger
-_MAX_INFLATED = 16 << 20  # real colour profiles reach about 4 MB; more is a decompression bomb
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+# Bytes per pixel by colour type: the samples, then colours and alpha, or a copy that stands upright.
+_BYTES = {0: 6, 2: 6, 3: 8, 4: 6, 6: 8}
 _COLOUR_SIZES = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
-_XMP_KEYWORD = b"XML:com.adobe.xmp\0"
-_METADATA = frozenset({b"iCCP", b"eXIf", b"pHYs", b"iTXt", *_COLOUR_SIZES})
+_READ = frozenset({b"iCCP", b"eXIf", b"pHYs", b"acTL", b"caBX", *TEXT_CHUNKS, *_COLOUR_SIZES})
 
 
-@dataclass(frozen=True)
-class PngInfo:
-    """What a PNG says beside its pixels.
-
-    Args:
-        width: pixels a row.
-        height: rows.
-        icc_profile: of the iCCP chunk, inflated.
-        exif: of the eXIf chunk, raw.
-        dpi: of the pHYs chunk.
-        xmp: of the iTXt chunk that has it, inflated.
-        colour: the cICP, sRGB, gAMA and cHRM chunks, as (name, body).
-    """
-
-    width: int
-    height: int
-    icc_profile: bytes | None
-    exif: bytes | None
-    dpi: tuple[float, float] | None
-    xmp: bytes | None
-    colour: tuple[tuple[bytes, bytes], ...]
-
-
-def read_info(data: bytes) -> PngInfo:
-    """Walk the chunks without touching the pixels.
-
-    Args:
-        data: the whole file.
-
-    Returns:
-        Size and metadata; damaged metadata is left out.
+def _read_header(data: bytes) -> Header:
+    """Size, depth and kind of the pixels.
 
     Raises:
         ValueError: the header is missing or damaged.
     """
     if len(data) < 33 or data[12:16] != b"IHDR" or _crc(data[12:29]) != int.from_bytes(data[29:33], "big"):
         raise ValueError("the PNG header is damaged")
-    width, height = struct.unpack(">II", data[16:24])
-    icc_profile = exif = dpi = xmp = None
-    colour: dict[bytes, bytes] = {}
+    width, height, depth, colour_type = struct.unpack(">IIBB", data[16:26])
+    return Header(width, height, (2 if depth == 16 else 1) * _BYTES.get(colour_type, 8))
+
+
+def _decode(data: bytes) -> DecodedImage:
+    """Decode the pixels and read all metadata; damaged metadata is left out."""
+    info: dict[bytes, bytes] = {}
+    text: list[tuple[bytes, bytes]] = []
     for name, body in _chunks(data):
-        if name == b"iCCP":
-            icc_profile = _inflate_profile(body)
-        elif name == b"eXIf":
-            exif = body
-        elif name == b"pHYs" and len(body) == 9 and body[8] == 1:
-            x, y = struct.unpack(">II", body[:8])
-            dpi = (x * 0.0254, y * 0.0254) if x and y else None
-        elif name == b"iTXt" and body.startswith(_XMP_KEYWORD):
-            xmp = _text(body[len(_XMP_KEYWORD) :])
-        elif len(body) == _COLOUR_SIZES.get(name):
-            colour.setdefault(name, body)
-    return PngInfo(width, height, icc_profile, exif, dpi, xmp, tuple(colour.items()))
+        if name in TEXT_CHUNKS:
+            text.append((name, body))
+        elif len(body) == _COLOUR_SIZES.get(name, len(body)):
+            info.setdefault(name, body)
+    found = read_text(text)
+    xmp, notes = read_xmp(found.xmp)
+    if b"caBX" in info:
+        notes = (*notes, MANIFEST)
+    orientation, exif = read_exif(parse_exif(info.get(b"eXIf", found.exif)), xmp_orientation(found.xmp))
+    samples = upright(decode_pixels(data), orientation)
+    return replace(
+        from_channels(samples, _profile(info.get(b"iCCP", b""))),
+        exif=exif,
+        dpi=_dpi(info.get(b"pHYs", b"")),
+        xmp=xmp,
+        iptc=found.iptc,
+        png_colour=tuple((name, body) for name, body in info.items() if name in _COLOUR_SIZES),
+        png_text=found.kept,
+        notes=(*_frames(data, info.get(b"acTL", b"")), *dict.fromkeys(notes)),
+    )
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -92,33 +80,36 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     while at + 12 <= len(data):
         size = int.from_bytes(data[at : at + 4], "big")
         name = data[at + 4 : at + 8]
-        if name in _METADATA:
+        if name in _READ:
             body = data[at + 8 : at + 8 + size]
             if _crc(name + body) == int.from_bytes(data[at + 8 + size : at + 12 + size], "big"):
                 yield name, body
         at += size + 12
 
 
-def _inflate_profile(body: bytes) -> bytes | None:
+def _profile(body: bytes) -> bytes | None:
+    """The colour profile in an iCCP chunk: a name, a method and a zlib stream."""
     end = body.find(b"\0")
-    return _inflate(body[end + 2 :]) if 0 < end < 80 else None
+    return inflate(body[end + 2 :]) if 0 < end < 80 else None
 
 
-def _text(body: bytes) -> bytes | None:
-    """The text of an iTXt chunk behind its keyword: two flags, language, translated keyword, text."""
-    parts = body[2:].split(b"\0", 2)
-    if len(parts) < 3:
+def _dpi(body: bytes) -> tuple[float, float] | None:
+    """Pixels per inch of a pHYs chunk, if its unit is the metre."""
+    if len(body) != 9 or body[8] != 1:
         return None
-    return _inflate(parts[2]) if body[0] else parts[2]
+    x, y = struct.unpack(">II", body[:8])
+    return (x * 0.0254, y * 0.0254) if x and y else None
 
 
-def _inflate(data: bytes) -> bytes | None:
-    try:
-        inflater = zlib.decompressobj()
-        content = inflater.decompress(data, _MAX_INFLATED)
-    except zlib.error:
-        return None
-    return content if inflater.eof else None
+def _frames(data: bytes, control: bytes) -> tuple[str, ...]:
+    """A note on an animation (APNG), by its acTL chunk."""
+    count = int.from_bytes(control[:4], "big")
+    if count < 2:
+        return ()
+    pixels, frame = data.find(b"IDAT"), data.find(b"fcTL")
+    if 0 <= frame < pixels:
+        return (f"only the first of {count} frames is used",)
+    return (f"only the still image is used, not the {count} frames of the animation",)
 
 
 def decode_pixels(data: bytes) -> np.ndarray:
@@ -161,8 +152,7 @@ def encode_png(image: DecodedImage) -> bytes:
         parts.append(_chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))
     if image.exif:
         parts.append(_chunk(b"eXIf", image.exif.removeprefix(b"Exif\0\0")))
-    if image.xmp:
-        parts.append(_chunk(b"iTXt", _XMP_KEYWORD + bytes(4) + image.xmp))
+    parts += [_chunk(name, body) for name, body in text_chunks(image)]
     parts += [_chunk(b"IDAT", part) for part in _deflate(rows)]
     parts.append(_chunk(b"IEND", b""))
     return b"".join(parts)
@@ -203,3 +193,25 @@ def _deflate(rows: np.ndarray) -> Iterator[bytes]:
         if piece := deflater.compress(strip):
             yield piece
     yield deflater.flush()
+
+
+FORMAT = Format(
+    name="png",
+    title="PNG",
+    suffixes=(".png",),
+    read_only=(".apng",),
+    matches=lambda data: data.startswith(SIGNATURE),
+    header=_read_header,
+    decode=_decode,
+    encode=lambda image, quality: encode_png(image),
+    sixteen_bit=True,
+    alpha=True,
+    icc=True,
+    png_colour=True,
+    exif_bytes=UNLIMITED,
+    xmp_bytes=UNLIMITED,
+    iptc_bytes=UNLIMITED,
+    text=True,
+    comment_bytes=UNLIMITED,
+    max_side=(1 << 31) - 1,
+)

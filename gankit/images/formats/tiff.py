@@ -1,9 +1,10 @@
-"""TIFF: every depth from 1 to 16 bits in, 8 and 16 bits out, with profile, EXIF and resolution."""
+"""TIFF: every depth from 1 to 16 bits in, 8 and 16 bits out, with profile, EXIF, XMP, IPTC and resolution."""
 
 from __future__ import annotations
 
 import io
 import struct
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,44 +13,54 @@ from PIL import TiffImagePlugin
 
 from gankit.images.alpha import unmultiply
 from gankit.images.decoded import DecodedImage, from_channels
+from gankit.images.formats.base import UNLIMITED, Format, Header
+from gankit.images.iptc import read_iptc
 from gankit.images.metadata import (
     SUB_DIRECTORIES,
     pack_directory,
     parse_exif,
     read_exif,
-    read_xmp,
     sub_directories,
     upright,
     valid_orientation,
 )
 from gankit.images.pillow import samples_of, valid_dpi
+from gankit.images.tiff_parts import check_complete
+from gankit.images.xmp import MANIFEST, read_xmp, xmp_orientation
 
+_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SIMPLE = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
 _JPEG = (tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG)
-_ICC_TAG = 34675
-_XMP_TAG = 700
+_XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG, _ICC_TAG, _C2PA_TAG = 700, 33723, 34377, 34675, 52545
+_NO_IMAGE = 1 | 4  # of NewSubfileType: a reduced image (a thumbnail), a transparency mask
 _ROWS_PER_STRIP = 64
 _Tag = tuple[int, int, int, Any, bool]  # code, type, count, value, in the first page only
 _CLASSIC_LIMIT = 1 << 31  # above it tifffile may write BigTIFF, whose directory has another form
 
 
-def decode_tiff(data: bytes, max_pixels: int) -> DecodedImage:
+def _read_header(data: bytes) -> Header:
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0].aspage()
+        bits = int(np.max(page.bitspersample))
+        samples = min(page.samplesperpixel, 5)
+        if not _is_plain(page, bits):
+            return Header(page.imagewidth, page.imagelength, 14)
+        # The samples, then colours and alpha or a copy in another layout; values of 32 bits where they are scaled.
+        each = (2 if bits > 8 else 1) * max(2 * samples, samples + 4)
+        each += 8 * samples if 8 < bits < 16 else 0
+        each += 24 if tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples else 0
+        return Header(page.imagewidth, page.imagelength, each)
+
+
+def _decode(data: bytes) -> DecodedImage:
     """Decode the first page.
 
-    Args:
-        data: the whole file.
-        max_pixels: checked before any pixel is decoded.
-
-    Returns:
-        The image.
-
     Raises:
-        ValueError: too large, incomplete, or of a kind that has no 8- or 16-bit meaning; the text says which.
+        ValueError: incomplete, or of a kind that has no 8- or 16-bit meaning; the text says which.
         Exception: anything that the decoders raise at damaged data.
     """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0].aspage()
-        check_size(page.imagewidth, page.imagelength, max_pixels)
         if page.imagedepth > 1:
             raise ValueError("a volume, not an image")
         bits, kind = int(np.max(page.bitspersample)), int(np.max(page.sampleformat))
@@ -57,11 +68,12 @@ def decode_tiff(data: bytes, max_pixels: int) -> DecodedImage:
             raise ValueError("floating-point pixels have no fixed range; convert it to 8 or 16 bits")
         if kind == 2 or bits > 16:
             raise ValueError(f"{bits}-bit {'signed ' if kind == 2 else ''}integer pixels; convert it to 8 or 16 bits")
-        _check_complete(page, len(data))
+        check_complete(page, data)
         icc_profile = page.tags.valueof(_ICC_TAG)
-        if bits > 8 or (bits == 8 and page.photometric in _SIMPLE and page.compression not in _JPEG):
+        packet = page.tags.valueof(_XMP_TAG)
+        if _is_plain(page, bits):
             samples = _plain_samples(page, bits)
-            orientation = valid_orientation(page.tags.valueof("Orientation", default=1))
+            orientation = valid_orientation(page.tags.valueof("Orientation", default=xmp_orientation(packet)))
             _, exif = read_exif(parse_exif(None if file.is_bigtiff else data))
         else:
             # Palettes, single bits, CMYK, YCbCr and Lab: Pillow knows them all.
@@ -69,31 +81,32 @@ def decode_tiff(data: bytes, max_pixels: int) -> DecodedImage:
             image.load()
             samples, icc_profile = samples_of(image)
             # Read after load(), where Pillow turns a TIFF upright by itself and drops the tag.
-            orientation, exif = read_exif(image.getexif())
+            orientation, exif = read_exif(image.getexif(), xmp_orientation(packet))
+        xmp, notes = read_xmp(packet)
+        if _C2PA_TAG in page.tags:
+            notes = tuple(dict.fromkeys((*notes, MANIFEST)))
+        iptc = read_iptc(page.tags.valueof(_IPTC_TAG)) or read_iptc(page.tags.valueof(_PHOTOSHOP_TAG))
         dpi = _resolution(page)
-        xmp = read_xmp(page.tags.valueof(_XMP_TAG))
-    profile = bytes(icc_profile) if icc_profile else None
-    return from_channels(upright(samples, orientation), icc_profile=profile, exif=exif, dpi=dpi, format="TIFF", xmp=xmp)
+        frames = _frames(file)
+    decoded = from_channels(upright(samples, orientation), bytes(icc_profile) if icc_profile else None)
+    return replace(decoded, exif=exif, dpi=dpi, xmp=xmp, iptc=iptc, notes=(*frames, *notes))
 
 
-def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Refuse an image by the size in its header.
-
-    Raises:
-        ValueError: no pixels, or more than ``max_pixels``.
-    """
-    if width < 1 or height < 1:
-        raise ValueError(f"{width}×{height} holds no pixels")
-    if width * height > max_pixels:
-        megapixels = max_pixels / 1e6
-        raise ValueError(f"{width}×{height} is more than the limit of {megapixels:g} million pixels")
+def _is_plain(page: tifffile.TiffPage, bits: int) -> bool:
+    """Whether tifffile reads it; else Pillow does."""
+    return bits > 8 or (bits == 8 and page.photometric in _SIMPLE and page.compression not in _JPEG)
 
 
-def _check_complete(page: tifffile.TiffPage, size: int) -> None:
-    """Refuse missing strips: tifffile fills them with zeros, and a half-black image is worse than an error."""
-    parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-    if not parts or any(start <= 0 or count <= 0 or start + count > size for start, count in parts):
-        raise ValueError("the file ends before its pixels do; it is truncated")
+def _frames(file: tifffile.TiffFile) -> tuple[str, ...]:
+    """A note on further pages; thumbnails and masks are no pages of their own."""
+    try:
+        kinds = [int(page.aspage().tags.valueof("NewSubfileType", default=0)) for page in file.pages]
+        count = sum(not kind & _NO_IMAGE for kind in kinds)
+        if file.is_imagej and file.imagej_metadata:  # one directory stands for all of its images
+            count = max(count, int(file.imagej_metadata.get("images", 1)))
+    except Exception:  # a chain of directories may be damaged behind the first one
+        return ()
+    return (f"only the first of {count} pages is used",) if count > 1 else ()
 
 
 def _plain_samples(page: tifffile.TiffPage, bits: int) -> np.ndarray:
@@ -153,8 +166,9 @@ def encode_tiff(image: DecodedImage) -> bytes:
     exif = parse_exif(image.exif)
     directories = sub_directories(exif) if samples.nbytes < _CLASSIC_LIMIT else {}
     extra = [_extra_tag(tag, value) for tag, value in exif.items() if tag not in SUB_DIRECTORIES]
-    if image.xmp:
-        extra.append((_XMP_TAG, 1, len(image.xmp), image.xmp, True))
+    for tag, kind, block in ((_XMP_TAG, 1, image.xmp), (_IPTC_TAG, 7, image.iptc)):
+        if block:
+            extra.append((tag, kind, len(block), block, True))
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,
@@ -218,3 +232,22 @@ def _even_end(buffer: io.BytesIO) -> int:
     """Go to the end, where a directory may begin: on an even offset."""
     end = buffer.seek(0, io.SEEK_END)
     return end + buffer.write(b"\0" * (end % 2))
+
+
+FORMAT = Format(
+    name="tiff",
+    title="TIFF",
+    suffixes=(".tiff", ".tif"),
+    aliases=("tif",),
+    matches=lambda data: data.startswith(_MAGIC),
+    header=_read_header,
+    decode=_decode,
+    encode=lambda image, quality: encode_tiff(image),
+    sixteen_bit=True,
+    alpha=True,
+    icc=True,
+    exif_bytes=UNLIMITED,
+    xmp_bytes=UNLIMITED,
+    iptc_bytes=UNLIMITED,
+    max_side=(1 << 32) - 1,
+)

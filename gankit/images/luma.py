@@ -1,0 +1,28 @@
+"""Full-range luma, for turning colour into gray."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gankit.images.strips import by_strips
+
+_WEIGHTS = (19595, 38470, 7471)  # 0.299, 0.587, 0.114 in 65536ths
+
+
+def luma(pixels: np.ndarray) -> np.ndarray:
+    """The full-range luma of ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B, rounded to the nearest.
+
+    Args:
+        pixels: (H, W, 3) RGB, uint8 or uint16.
+
+    Returns:
+        (H, W), the same dtype; the value itself where the three channels are equal.
+    """
+
+    def weigh(part: np.ndarray) -> np.ndarray:
+        # uint32 holds it: the weights sum up to 65536, and 65535 · 65536 + 32768 < 2³²
+        total = sum(part[..., index].astype(np.uint32) * weight for index, weight in enumerate(_WEIGHTS))
+        rounded: np.ndarray = (np.asarray(total, dtype=np.uint32) + 32768) >> 16
+        return rounded
+
+    return by_strips(weigh, np.empty(pixels.shape[:2], pixels.dtype), pixels)

@@ -1,0 +1,54 @@
+"""Whether the strips and tiles of a TIFF hold all of its pixels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tifffile
+
+from gankit.images.jpeg_stream import TRUNCATED, open_whole
+
+
+def check_complete(page: tifffile.TiffPage, data: bytes) -> None:
+    """Refuse missing strips and tiles: readers fill them with zeros, and a half-black image is worse than an error.
+
+    Strips of fax codes that end early pass: libtiff reports nothing, and the codes have no certain end.
+
+    Args:
+        page: the page to decode.
+        data: the whole file.
+
+    Raises:
+        ValueError: there are fewer than the size asks for, or one is empty, cut short or behind the end of the file.
+    """
+    wanted = math.prod(page.chunked)
+    parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))[:wanted]
+    if len(parts) < wanted:
+        kind = "tiles" if page.is_tiled else "strips"
+        size = f"{page.imagewidth}×{page.imagelength}"
+        raise ValueError(f"{size} pixels take {wanted} {kind}, and the file has {len(parts)}; it is damaged")
+    if any(start <= 0 or count <= 0 or start + count > len(data) for start, count in parts):
+        raise ValueError(TRUNCATED)
+    plain = page.compression == tifffile.COMPRESSION.NONE and page.photometric != tifffile.PHOTOMETRIC.YCBCR
+    if plain and any(
+        start + size > len(data) if wanted == 1 else count < size
+        for (start, count), size in zip(parts, _sizes(page, wanted), strict=True)
+    ):
+        raise ValueError(TRUNCATED)
+    if page.compression == tifffile.COMPRESSION.JPEG and int(np.max(page.bitspersample)) == 8:
+        tables = (page.jpegtables or b"")[:-2] or b"\xff\xd8"  # less their end marker
+        for start, count in parts:
+            open_whole(tables + data[start + 2 : start + count])
+
+
+def _sizes(page: tifffile.TiffPage, count: int) -> list[int]:
+    """Bytes of each uncompressed strip or tile; a single strip counts whatever its writer says of its length."""
+    samples = 1 if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else page.samplesperpixel
+    bits = int(np.max(page.bitspersample)) * samples
+    if page.is_tiled:
+        return [page.tilelength * -(-page.tilewidth * bits // 8)] * count
+    row = -(-page.imagewidth * bits // 8)
+    rows = min(page.rowsperstrip, page.imagelength)
+    strips = -(-page.imagelength // rows)
+    return [row * min(rows, page.imagelength - index % strips * rows) for index in range(count)]
