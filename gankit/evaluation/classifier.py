@@ -1,4 +1,4 @@
-"""A small convolutional classifier of 28×28 gray images: a feature network for Fashion-MNIST, and a judge of classes.
+"""A small convolutional classifier of 28×28 gray images: a feature network for Fashion-MNIST that also tells the class.
 
 Figures in its features are no FID: FID is what Inception's features give, and says nothing of gray images of clothes.
 """

@@ -129,7 +129,7 @@ class AdversarialLoss:
             return self
         if not self.has_target:
             able = ", ".join(name for name, loss in ADVERSARIAL.items() if loss.has_target)
-            raise UsageError(f"the {self.name} loss has no labels to smooth: leave the smoothing away, or use {able}")
+            raise UsageError(f"the {self.name} loss has no labels to smooth: omit the smoothing, or use {able}")
         return replace(self, discriminator=partial(self.discriminator, smooth=smooth))
 
 

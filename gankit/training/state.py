@@ -36,7 +36,7 @@ class RunState:
     Attributes:
         step: the steps done.
         best: the best validation so far.
-        due: whether this step is still to be judged.
+        due: whether this step is still to be validated.
         settings: what the run was made with.
     """
 
@@ -62,7 +62,7 @@ def prepare(folder: Path, *, resume: bool) -> Path:
     """
     last = folder / "last.pt"
     if resume and not last.exists():
-        raise UsageError(f"{folder}: holds no last.pt to resume from: leave --resume away to begin a run")
+        raise UsageError(f"{folder}: holds no last.pt to resume from: omit --resume to begin a run")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -8,7 +8,7 @@ from training_making import rows, same
 from gankit.checkpoints import open_model
 from gankit.errors import UsageError
 from gankit.training.loop import Plan, fit
-from gankit.training.recipes.latent_options import PRESETS
+from gankit.training.systems.latent_options import PRESETS
 
 # In so few steps the papers' learning rates do nothing.
 FAST = {"lr": 4e-3, "discriminator_lr": 4e-3}

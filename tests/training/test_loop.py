@@ -120,18 +120,18 @@ def test_validation_sees_the_average_in_eval_mode_and_puts_the_weights_back(tmp_
     toy = Toy()
     fit(toy, ones, Plan(20, tmp_path, validate_every=10))
     average = torch.load(tmp_path / "last.pt", weights_only=True)["average"]["state"]["weight"].item()
-    assert [training for training, _ in toy.judged] == [False, False]
-    assert toy.judged[-1][1] == average != toy.generator.weight.item()
+    assert [training for training, _ in toy.validated] == [False, False]
+    assert toy.validated[-1][1] == average != toy.generator.weight.item()
     assert toy.generator.training
 
 
-def test_weights_are_put_back_when_the_judge_fails(tmp_path):
+def test_weights_are_put_back_when_the_validation_fails(tmp_path):
     class Failing(Toy):
         def validate(self, generator):
-            raise RuntimeError("no judge")
+            raise RuntimeError("no figures")
 
     toy, plain = Failing(), Toy()
-    with pytest.raises(RuntimeError, match="no judge"):
+    with pytest.raises(RuntimeError, match="no figures"):
         fit(toy, ones, Plan(5, tmp_path / "a"))
     fit(plain, ones, Plan(5, tmp_path / "b"))
     assert toy.generator.weight.item() == plain.generator.weight.item()
@@ -141,11 +141,11 @@ def test_weights_are_put_back_when_the_judge_fails(tmp_path):
 def test_best_is_kept_not_the_last(tmp_path):
     scores = iter([1.0, 3.0, 2.0])
 
-    class Judged(Toy):
+    class Scored(Toy):
         def validate(self, generator):
             return {"score": next(scores)}
 
-    toy = Judged()
+    toy = Scored()
     best = fit(toy, ones, Plan(6, tmp_path, validate_every=2))
     assert best == {"score": 3.0, "step": 4.0}
     assert [(name, extra["step"]) for name, _, extra in toy.saved] == [

@@ -111,7 +111,7 @@ def test_files_of_an_earlier_run_are_not_overwritten(tmp_path, name):
 
 @pytest.mark.parametrize("accident", [MemoryError, KeyboardInterrupt])
 @pytest.mark.parametrize("step", [10, 15, 20])
-def test_an_accident_in_the_judge_loses_nothing(tmp_path, accident, step):
+def test_an_accident_in_the_validation_loses_nothing(tmp_path, accident, step):
     """Also where it happened after the best weights were written."""
 
     def plan(folder, resume=False):
@@ -119,11 +119,11 @@ def test_an_accident_in_the_judge_loses_nothing(tmp_path, accident, step):
 
     fit(system("srresnet", 20), stream(), plan("whole"))
     made = system("srresnet", 20)
-    judged = []
+    validated = []
 
     def validate(generator):
-        judged.append(1)
-        if len(judged) == step // 5:
+        validated.append(1)
+        if len(validated) == step // 5:
             raise accident
         return type(made).validate(made, generator)
 
@@ -140,7 +140,7 @@ def test_an_accident_in_the_judge_loses_nothing(tmp_path, accident, step):
 
 
 @pytest.mark.parametrize("step", [10, 20])
-def test_ctrl_c_at_a_step_to_be_judged_leaves_at_once(tmp_path, step, caplog):
+def test_ctrl_c_at_a_step_to_be_validated_leaves_at_once(tmp_path, step, caplog):
     class Interrupted(Toy):
         def step(self, batch, index):
             if index + 1 == step:
@@ -151,10 +151,10 @@ def test_ctrl_c_at_a_step_to_be_judged_leaves_at_once(tmp_path, step, caplog):
     with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
         fit(toy, ones, Plan(20, tmp_path / "parts", validate_every=10))
     assert "finishing this step" in caplog.text
-    assert len(toy.judged) == step // 10 - 1
+    assert len(toy.validated) == step // 10 - 1
     toy = Toy()
     fit(toy, ones, Plan(20, tmp_path / "parts", validate_every=10, resume=True))
-    assert len(toy.judged) == 2 - (step // 10 - 1)
+    assert len(toy.validated) == 2 - (step // 10 - 1)
     fit(whole, ones, Plan(20, tmp_path / "whole", validate_every=10))
     assert same(last(tmp_path / "whole"), last(tmp_path / "parts"))
     assert rows(tmp_path / "whole/log.csv") == rows(tmp_path / "parts/log.csv")

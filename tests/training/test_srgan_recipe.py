@@ -1,4 +1,4 @@
-"""How the adversarial stage is paced, judged and kept; Toy nets, real loop."""
+"""How the adversarial stage is paced, validated and kept; Toy nets, real loop."""
 
 import pytest
 import torch
@@ -23,18 +23,18 @@ def test_generator_warms_up_after_the_head_start_and_both_end_at_nothing():
     assert discriminator(1100) == pytest.approx(0, abs=1e-12)
 
 
-def test_adversarial_training_keeps_no_best_and_judges_after_the_head_start(tmp_path):
+def test_adversarial_training_keeps_no_best_and_validates_after_the_head_start(tmp_path):
     best = fit(system("srgan", 12, head_start=8), stream(), Plan(12, tmp_path, validate_every=4))
     assert best == {}
     assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "log.csv", "final.safetensors"}
     assert [row[0] for row in rows(tmp_path / "log.csv") if row[1] == "validation_score"] == ["12"]
 
 
-def test_steps_after_the_head_start_are_judged(tmp_path):
+def test_steps_after_the_head_start_are_validated(tmp_path):
     toy = Toy()
     toy.head_start = 4
     fit(toy, ones, Plan(8, tmp_path, validate_every=2))
-    assert len(toy.judged) == 2
+    assert len(toy.validated) == 2
 
 
 def test_frozen_norms_are_reported():

@@ -16,7 +16,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "translate": Entry("translate:translate", "Translated images or masks against true ones."),
         "generate": Entry("generate:generate", "Samples against a reference set (Fréchet, FID)."),
         "classifier": Entry("classifier:classifier", "Accuracy of the classifier behind such figures."),
-        "train-classifier": Entry("classifier:train", "Train that classifier."),
+        "train-classifier": Entry("train_classifier:train_classifier", "Train that classifier."),
     }
 )
 

@@ -106,7 +106,7 @@ def generate(
         )
     label, real = image_set(reference)
     truth = network(real, fit)
-    scores = {name: _judge(row, network, truth, fit) for name, row in rows.items()}
+    scores = {name: _measured(row, network, truth, fit) for name, row in rows.items()}
 
     from rich.console import Console
 
@@ -169,16 +169,16 @@ def _sampled(
     return _Samples(batches(), classes, {"seed": seed, "truncation": truncation, "sha256": sampler.loaded.sha256})
 
 
-def _judge(row: _Samples, network: FeatureNetwork, truth: Features, fit: Any) -> SampleScore:
+def _measured(row: _Samples, network: FeatureNetwork, truth: Features, fit: Any) -> SampleScore:
     import numpy as np
 
-    from gankit.evaluation.samples import judge_samples
+    from gankit.evaluation.samples import measure_samples
 
     ours = network(row, fit)
     reported = 0 if ours.logits is None else ours.logits.shape[1]
     # sample i of a conditional model has class i modulo their number; another classifier's classes are other things
     asked = np.arange(len(ours)) % row.classes if row.classes and row.classes == reported else None
-    return judge_samples(ours, truth, asked)
+    return measure_samples(ours, truth, asked)
 
 
 def _table(scores: dict[str, SampleScore], names: SampleNames) -> RichTable:
@@ -205,7 +205,7 @@ def _sample_grid(rows: dict[str, _Samples]) -> np.ndarray:
     """The first samples of each row, one block below the other."""
     import numpy as np
 
-    from gankit.evaluation import Panel, stack, strip
+    from gankit.evaluation import Panel, side_by_side, stack
     from gankit.evaluation.translation import as_rgb
     from gankit.pipeline.sample_grid import SampleGrid
 
@@ -217,5 +217,5 @@ def _sample_grid(rows: dict[str, _Samples]) -> np.ndarray:
         for index, image in enumerate(same):
             sample_grid.place(index, image)
         pixels = as_rgb(sample_grid.pixels)
-        blocks.append(strip([Panel(label, pixels)], (0, 0, pixels.shape[1], pixels.shape[0])))
+        blocks.append(side_by_side([Panel(label, pixels)], (0, 0, pixels.shape[1], pixels.shape[0])))
     return np.asarray(stack(blocks))

@@ -143,7 +143,8 @@ def translate(
 def _pairs(
     data: Path | None, target: Path | None, aligned: Path | None, swap: bool, masks: bool, holdout: int | None
 ) -> Pairs:
-    from gankit.training.pairs import held_out, read_aligned, read_pairs
+    from gankit.datasets.holdout import held_out
+    from gankit.datasets.pairs import read_aligned, read_pairs
 
     if aligned is not None:
         if data is not None or target is not None:
@@ -160,7 +161,7 @@ def _pairs(
 
 def _reader(folder: Path) -> Translate:
     """What looks a result up that was made before."""
-    from gankit.training.pairs import read_side
+    from gankit.datasets.pairs import read_side
 
     images = read_side(found(folder))
 
@@ -184,15 +185,15 @@ def _compare(
     from gankit.evaluation import compare_translations, stack
     from gankit.evaluation.translation import as_rgb
 
-    sample_grids = []
+    comparisons = []
     for name in names:
         source, target = pairs[name]
         made = {label: as_rgb(way(name, source)) for label, way in ways.items()}
         try:
-            sample_grids.append(compare_translations(as_rgb(source), made, as_rgb(target), crop))
+            comparisons.append(compare_translations(as_rgb(source), made, as_rgb(target), crop))
         except ValueError as error:
             raise UsageError(f"--crop: {error}") from error
-    return np.asarray(stack(sample_grids))
+    return np.asarray(stack(comparisons))
 
 
 def _table(tables: dict[str, TranslationTable]) -> RichTable:
@@ -200,10 +201,10 @@ def _table(tables: dict[str, TranslationTable]) -> RichTable:
 
     means: dict[str, TranslationScore] = {label: table.mean for label, table in tables.items()}
     shown = [name for name in _FIGURES if any(getattr(mean, name) is not None for mean in means.values())]
-    sample_grid = RichTable()
-    sample_grid.add_column("model", overflow="fold")
+    shown_table = RichTable()
+    shown_table.add_column("model", overflow="fold")
     for name in shown:
-        sample_grid.add_column(_FIGURES[name][0], justify="right")
+        shown_table.add_column(_FIGURES[name][0], justify="right")
     for label, mean in means.items():
-        sample_grid.add_row(label, *(_FIGURES[name][1].format(getattr(mean, name)) for name in shown))
-    return sample_grid
+        shown_table.add_row(label, *(_FIGURES[name][1].format(getattr(mean, name)) for name in shown))
+    return shown_table

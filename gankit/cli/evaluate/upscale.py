@@ -145,15 +145,15 @@ def _rich_table(tables: dict[str, Table], caption: str) -> RichTable:
     first = next(iter(tables.values()))
     what = "PSNR Y (dB) / SSIM Y" + ("" if first.mean.lpips is None else " / LPIPS")
     title = f"{what}, ×{first.scale}, border {first.border}, n = {len(first.scores)}, resize none"
-    sample_grid = RichTable(title=title, caption=caption)
-    sample_grid.add_column("image")
+    table = RichTable(title=title, caption=caption)
+    table.add_column("image")
     for label in tables:
-        sample_grid.add_column(label, justify="right")
-    for row in zip(*(table.scores for table in tables.values()), strict=True):
-        sample_grid.add_row(row[0].name, *map(_words, row))
-    sample_grid.add_section()
-    sample_grid.add_row("mean", *(_words(table.mean) for table in tables.values()), style="bold")
-    return sample_grid
+        table.add_column(label, justify="right")
+    for row in zip(*(each.scores for each in tables.values()), strict=True):
+        table.add_row(row[0].name, *map(_words, row))
+    table.add_section()
+    table.add_row("mean", *(_words(each.mean) for each in tables.values()), style="bold")
+    return table
 
 
 def _words(score: Score) -> str:

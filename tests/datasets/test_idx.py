@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import pytest
 
+from gankit.datasets.idx import is_idx, official_files, read_idx, read_labelled
 from gankit.errors import UsageError
-from gankit.training.idx import is_idx, official_files, read_idx, read_labelled
 
 
 def idx(array, kind=0x08):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from PIL import Image
 
+from gankit.datasets.folders import image_files
+from gankit.datasets.options import Kind
+from gankit.datasets.pixels import resized, to_gray
 from gankit.errors import ImageError, UsageError
 from gankit.images import decode
-from gankit.training.data import image_files
 
-Kind = Literal["auto", "colour", "gray", "mask", "labels"]
 Pair = tuple[np.ndarray, np.ndarray]
 
 _log = logging.getLogger(__name__)
@@ -72,28 +71,8 @@ def _as_kind(pixels: np.ndarray, kind: Kind) -> np.ndarray:
     if kind == "colour":
         return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
     if pixels.shape[2] == 3:
-        pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+        pixels = to_gray(pixels)[..., None]
     return np.where(pixels >= _FOREGROUND, np.uint8(255), np.uint8(0)) if kind == "mask" else pixels
-
-
-def resized(
-    pixels: np.ndarray, size: tuple[int, int], box: tuple[int, int, int, int] | None = None, *, exact: bool = False
-) -> np.ndarray:
-    """A part of (H, W, C) uint8 at another size, by antialiased bicubic, or by the nearest pixel if ``exact``.
-
-    Args:
-        pixels: C is 1 or 3.
-        size: height and width of the result.
-        box: top, left, bottom and right of the part; ``None`` for all.
-        exact: no new values, as masks and labels need.
-    """
-    top, left, bottom, right = box or (0, 0, *pixels.shape[:2])
-    if (bottom - top, right - left) == size:
-        return pixels[top:bottom, left:right]
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    how = Image.Resampling.NEAREST if exact else Image.Resampling.BICUBIC
-    result = np.asarray(image.resize(size[::-1], how, box=(left, top, right, bottom)))
-    return result[..., None] if result.ndim == 2 else result
 
 
 def read_pairs(
@@ -142,25 +121,6 @@ def read_aligned(
         raise UsageError(f"{folder}: no image there is a pair side by side")
     left, right = _converted(halves[0], source_kind, load), _converted(halves[1], target_kind, load)
     return {stem: (left[stem], right[stem]) for stem in left}
-
-
-def held_out(stems: Sequence[str], every: int) -> tuple[list[str], list[str]]:
-    """The stems to train on and those to judge by: sorted, every ``every``-th of them is held out.
-
-    Args:
-        stems: of all images.
-        every: 5 holds out the 5th, the 10th, …; 0 holds out none.
-
-    Raises:
-        UsageError: nothing is left to train on, or nothing is held out.
-    """
-    if every == 0:
-        return sorted(stems), []
-    held = sorted(stems)[every - 1 :: every]
-    trained = [stem for stem in sorted(stems) if stem not in set(held)]
-    if not held or not trained:
-        raise UsageError(f"--holdout {every}: {len(stems)} images are too few for both sides; 0 holds out none")
-    return trained, held
 
 
 def _some(names: Sequence[str]) -> str:

@@ -10,19 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from gankit.datasets.folders import fingerprint, image_files, read_images
+from gankit.datasets.patches import SuperResolutionPatches, detail, reduce
+from gankit.datasets.synthetic import synthetic_image
 from gankit.errors import UsageError
 from gankit.evaluation.metrics import psnr
 from gankit.images import decode
-from gankit.training.data import (
-    SuperResolutionPatches,
-    batches,
-    detail,
-    fingerprint,
-    image_files,
-    read_images,
-    reduce,
-)
-from gankit.training.synthetic import synthetic_image
+from gankit.training.loader import batches
 from gankit.training.translation_data import write_held_out
 
 

@@ -1,4 +1,4 @@
-"""Training of the classifier that judges generated images; a few minutes on one CPU core."""
+"""Trains the classifier behind the figures of generated images; a few minutes on one CPU core."""
 
 from __future__ import annotations
 

@@ -6,25 +6,17 @@ have seen, with any number of loader workers.
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import logging
-import os
-import signal
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
-from gankit.errors import ImageError, UsageError
-from gankit.images import SUFFIXES, decode
-from gankit.training import ranks
-from gankit.training.synthetic import synthetic_image
+from gankit.datasets.synthetic import synthetic_image
+from gankit.errors import UsageError
 
 _log = logging.getLogger(__name__)
 
@@ -55,50 +47,6 @@ def reduce(image: np.ndarray, scale: int) -> tuple[np.ndarray, np.ndarray]:
     box = (reach, reach, reach + width * scale, reach + height * scale)
     small = Image.fromarray(wide).resize((width, height), Image.Resampling.BICUBIC, box=box)
     return large, np.asarray(small)
-
-
-def image_files(folder: Path) -> list[Path]:
-    """All images below a folder, sorted.
-
-    Raises:
-        UsageError: there are none.
-    """
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UsageError(f"{folder}: no images there; give a folder with PNG, JPEG, WebP, TIFF or BMP files")
-    return files
-
-
-def read_images(folder: Path) -> Iterator[np.ndarray]:
-    """All readable images below a folder as (H, W, 3) uint8 RGB, one at a time; broken ones are named in the log.
-
-    Gray becomes RGB, 16 bit is rounded to 8, transparency is left away.
-
-    Raises:
-        UsageError: there are none, or none can be read.
-    """
-    readable = 0
-    for path in image_files(folder):
-        try:
-            image = decode(path).to_8bit().pixels
-        except ImageError as error:
-            _log.warning("skipped %s", error)
-            continue
-        readable += 1
-        yield image
-    if not readable:
-        raise UsageError(f"{folder}: none of its images can be read")
-
-
-def fingerprint(folder: Path) -> str:
-    """What tells the images of one folder from another's, wherever it lies: their names and sizes in bytes.
-
-    Raises:
-        UsageError: there are none.
-    """
-    files = image_files(folder)
-    text = "\n".join(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}" for path in files)
-    return f"{len(files)} images ({hashlib.sha256(os.fsencode(text)).hexdigest()[:8]})"
 
 
 def detail(pixels: np.ndarray) -> float:
@@ -199,54 +147,3 @@ class SuperResolutionPatches(Dataset[tuple[Tensor, Tensor]]):
             for item in pair
         )
         return low, high
-
-
-def batches(
-    dataset: Dataset[Any],
-    batch: int,
-    start: int,
-    workers: int = 0,
-    *,
-    rank: int | None = None,
-    world: int | None = None,
-) -> Iterator[Any]:
-    """Batches in order from item ``start · batch · world`` on, without end.
-
-    Of ``world · batch`` items in a row each process takes its own ``batch``, so that all together see what one process
-    with a batch as large as theirs would.
-
-    Args:
-        dataset: one whose item ``i`` depends on ``i`` alone.
-        batch: items in a batch of one process.
-        start: batches to leave out (the steps already done).
-        workers: loader processes; 0 reads in this one.
-        rank: the number of this process, if not that of the run under way.
-        world: how many there are, likewise.
-    """
-    rank, world = ranks.rank() if rank is None else rank, ranks.world() if world is None else world
-    loader: DataLoader[Any] = DataLoader(
-        dataset,
-        batch_size=batch,
-        sampler=_From(start * world + rank, batch, world),
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        worker_init_fn=_ignore_interrupt,
-        generator=torch.Generator(),  # else the loader draws from the global one, and a resumed run is another
-    )
-    yield from loader
-
-
-class _From(Sampler[int]):
-    """The items of every ``step``-th batch from batch ``first`` on."""
-
-    def __init__(self, first: int, batch: int, step: int) -> None:
-        self._first, self._batch, self._step = first, batch, step
-
-    def __iter__(self) -> Iterator[int]:
-        for number in itertools.count(self._first, self._step):
-            yield from range(number * self._batch, (number + 1) * self._batch)
-
-
-def _ignore_interrupt(worker: int) -> None:
-    """Ctrl-C goes to every process of the terminal; the loop decides when the workers end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,7 +1,8 @@
-"""Judges of translation by held-out images, and the sample grids that show what a generator makes of some of them."""
+"""Validation of translation on held-out images, and sample grids of what a generator makes of some of them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from gankit.training.pairs import Pair
+from gankit.datasets.pairs import Pair
+from gankit.evaluation.metrics import PEAK, l1, psnr
+from gankit.evaluation.segmentation import RESULT_FROM, dice, iou, to_mask
+from gankit.evaluation.translation import as_rgb
+from gankit.images.grid import grid
 
-_GAP = 2
 _SHOWN_SIDE = 256
-_FAINT = 1e-3  # of 255²: equal images are 100 dB or so, not infinitely good
+_HIGHEST = 10 * math.log10(PEAK**2 / 1e-3)  # dB of equal images, of which a mean can be taken
 _QUANTILES = np.linspace(0, 1, 257)
 
 
@@ -35,12 +39,12 @@ def translated(generator: nn.Module, pixels: np.ndarray, fabric: Any) -> np.ndar
     return levels.permute(1, 2, 0).cpu().numpy()
 
 
-class PairJudge:
+class PairValidator:
     """Mean distance of what a generator makes to the targets.
 
-    ``l1`` is the mean absolute error in 8-bit levels, ``psnr`` the mean over the images of 10·log10(255²/MSE), and
-    for masks ``dice`` and ``iou`` are the means over the images, both set from 128 on. ``score`` is the Dice of
-    masks, and the PSNR otherwise.
+    ``l1`` is the mean absolute error in 8-bit levels, ``psnr`` the mean over the images of 10·log10(255²/MSE), of which
+    none counts for more than 78 dB. For masks ``dice`` and ``iou`` are the means over the images, both set from 128 on.
+    ``score`` is the Dice of masks, and the PSNR otherwise.
 
     Args:
         pairs: (source, target), (H, W, C) uint8; none gives no figures.
@@ -64,14 +68,11 @@ class PairJudge:
         return {**means, "score": means["dice" if self._mask else "psnr"]}
 
     def _figures(self, made: np.ndarray, target: np.ndarray) -> dict[str, float]:
-        difference = made.astype(np.float64) - target
-        error = max(float(np.square(difference).mean()), _FAINT)
-        figures = {"l1": float(np.abs(difference).mean()), "psnr": float(10 * np.log10(255**2 / error))}
+        ours, theirs = as_rgb(made), as_rgb(target)
+        figures = {"l1": PEAK * l1(ours, theirs), "psnr": min(psnr(ours, theirs), _HIGHEST)}
         if self._mask:
-            from gankit.evaluation.segmentation import dice, iou
-
-            ours, theirs = made[..., 0] >= 128, target[..., 0] >= 128
-            figures |= {"dice": float(dice(ours, theirs)), "iou": float(iou(ours, theirs))}
+            mask, truth = (to_mask(each[..., 0], RESULT_FROM) for each in (made, target))
+            figures |= {"dice": dice(mask, truth), "iou": iou(mask, truth)}
         return figures
 
 
@@ -88,14 +89,14 @@ class PairShowcase:
 
     def sample_grid(self, generator: nn.Module) -> np.ndarray:
         """(H, W, 3) uint8."""
-        return grid([[source, translated(generator, source, self._fabric), target] for source, target in self._pairs])
+        return _shown([[source, translated(generator, source, self._fabric), target] for source, target in self._pairs])
 
     def diversity(self, generator: nn.Module) -> float:
         """See :func:`spread`."""
         return spread([translated(generator, source, self._fabric) for source, _ in self._pairs])
 
 
-class CycleJudge:
+class CycleValidator:
     """How well the way there and back keeps an image, and how near the colours come to the other side's.
 
     ``cycle_a`` is the mean absolute difference of A and A -> B -> A in 8-bit levels, ``cycle_b`` the other way.
@@ -155,7 +156,7 @@ class CycleShowcase:
                 if index == len(rows):
                     rows.append([])
                 rows[index] += [each, made, translated(back, made, self._fabric)]
-        return grid(rows)
+        return _shown(rows)
 
     def diversity(self, generator: Any) -> float:
         """The smaller of both directions; see :func:`spread`."""
@@ -176,20 +177,9 @@ def spread(images: Sequence[np.ndarray]) -> float:
     return float(np.stack([each[:height, :width] for each in images]).std(axis=0).mean())
 
 
-def grid(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    """Images in rows and columns with white between them, (H, W, 3) uint8.
-
-    Args:
-        rows: (h, w, 1) or (h, w, 3) uint8 each; of large ones the upper left.
-    """
-    cut = [[each[:_SHOWN_SIDE, :_SHOWN_SIDE] for each in row] for row in rows]
-    height = max(each.shape[0] for row in cut for each in row) + _GAP
-    width = max(each.shape[1] for row in cut for each in row) + _GAP
-    sample_grid = np.full((len(cut) * height - _GAP, max(map(len, cut)) * width - _GAP, 3), 255, np.uint8)
-    for top, row in enumerate(cut):
-        for left, each in enumerate(row):
-            sample_grid[top * height :, left * width :][: each.shape[0], : each.shape[1]] = each
-    return sample_grid
+def _shown(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """A sample grid of the images' upper left parts, (H, W, 3) uint8."""
+    return grid([[each[:_SHOWN_SIDE, :_SHOWN_SIDE] for each in row] for row in rows])
 
 
 def _distance_of_values(made: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> float:

@@ -1,4 +1,4 @@
-"""Squares cut from images that are to be translated, and the middles to judge by.
+"""Squares cut from images that are to be translated, and the middles for the validation.
 
 What is cut for item ``i`` depends on the seed and ``i`` alone, so that a resumed run sees what an unbroken one would
 have seen, with any number of loader workers.
@@ -7,42 +7,21 @@ have seen, with any number of loader workers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gankit.training.pairs import Pair, resized
+from gankit.datasets.options import Cut
+from gankit.datasets.pairs import Pair
+from gankit.datasets.pixels import resized
 
-Flips = Literal["none", "mirror", "all"]
-
-_JUDGED_SIDE = 512
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How training images are cut (Isola et al. 2017, section 6.2: resize 286, crop 256, mirror).
-
-    Attributes:
-        side: of the square that the nets see, in pixels.
-        zoom: lowest and highest factor by which an image is enlarged before the square is cut; the default is the
-            paper's 286/256. Where an image would have no room for the square, it is enlarged until it has.
-        flips: ``"mirror"`` left and right; ``"all"`` for images without an up, such as those of a microscope: also
-            quarter turns.
-        candidates: of so many places in an image the one with the most contrast is taken.
-    """
-
-    side: int = 256
-    zoom: tuple[float, float] = (1.0, 286 / 256)
-    flips: Flips = "mirror"
-    candidates: int = 1
+_VALIDATION_SIDE = 512
 
 
 def middle(images: Sequence[np.ndarray], multiple: int) -> list[np.ndarray]:
-    """The middle of equally large images, to judge by: sides are multiples of ``multiple``, at most about 512.
+    """The middle of equally large images, for the validation: sides are multiples of ``multiple``, at most about 512.
 
     An image smaller than one multiple is enlarged to it, by the nearest pixel.
     """
@@ -51,7 +30,7 @@ def middle(images: Sequence[np.ndarray], multiple: int) -> list[np.ndarray]:
         size = (max(sides[0], multiple), max(sides[1], multiple))
         images = [resized(pixels, size, exact=True) for pixels in images]
         sides = list(size)
-    most = max(multiple, _JUDGED_SIDE // multiple * multiple)
+    most = max(multiple, _VALIDATION_SIDE // multiple * multiple)
     height, width = (min(side, most) for side in sides)
     top, left = (images[0].shape[0] - height) // 2, (images[0].shape[1] - width) // 2
     return [np.ascontiguousarray(pixels[top : top + height, left : left + width]) for pixels in images]

@@ -1,10 +1,9 @@
-"""What the recipes for images have in common: their options, and the discriminator with its side of the game."""
+"""What the recipes for images have in common: the discriminator with its side of the game."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,12 +15,9 @@ from gankit.models.patchgan import PatchGAN, PixelGAN
 from gankit.training import losses
 from gankit.training.noise import fading, instance_noise
 from gankit.training.penalties import gradient_penalty, r1_penalty
-from gankit.training.schedules import Schedule, make_schedule
 from gankit.training.spectral import add_spectral_norm, weights_once
-from gankit.training.weight_init import Init, initialise
-
-DiscriminatorNorm = Literal["instance", "batch", "spectral", "none"]
-Judge = Callable[[nn.Module], Mapping[str, float]]
+from gankit.training.systems.translation_options import TranslationOptions
+from gankit.training.weight_init import initialise
 
 CONTENT: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "l1": losses.l1,
@@ -40,64 +36,11 @@ class Showcase(Protocol):
         """How much the results differ from each other."""
 
 
-@dataclass(frozen=True)
-class TranslationOptions:
-    """Options of both recipes.
-
-    Attributes:
-        steps: for the learning rate's schedule, and for the noise, which ends with them.
-        model: arguments of the generator (``channels``, …).
-        adversarial: the loss that is played, one of :data:`gankit.training.losses.ADVERSARIAL`.
-        adversarial_weight: of that loss for the generator.
-        smooth: one-sided label smoothing: the real target is 1 - smooth.
-        content: the distance of images: ``"l1"`` as in the papers, ``"mse"`` or ``"charbonnier"``.
-        lr: Adam's learning rate for the generator.
-        discriminator_lr: and for the discriminator; ``None`` for the same (else TTUR, Heusel et al. 2017).
-        betas: Adam's decay rates.
-        weight_decay: L2 penalty on the weights of both.
-        schedule: of both learning rates, by name.
-        warmup: steps in which they rise from 0.
-        weight_init: ``"normal"`` with deviation 0.02 as in the papers, ``"xavier"`` or ``"he"``.
-        discriminator_channels: width of the PatchGAN's first layer.
-        discriminator_layers: its strided convolutions: 3 judge patches of 70×70; 0 for single pixels.
-        discriminator_norm: ``"instance"``, ``"batch"`` as in pix2pix's paper, ``"spectral"`` or ``"none"``.
-        discriminator_steps: of the discriminator for one of the generator.
-        noise: deviation of the noise on all that the discriminator sees, falling to 0 with the last step.
-        r1: weight of the R1 penalty on real images.
-        penalty: weight of the gradient penalty between real and made images.
-    """
-
-    steps: int
-    model: Mapping[str, Any] = field(default_factory=dict)
-    adversarial: str = "nonsaturating"
-    adversarial_weight: float = 1.0
-    smooth: float = 0.0
-    content: str = "l1"
-    lr: float = 2e-4
-    discriminator_lr: float | None = None
-    betas: tuple[float, float] = (0.5, 0.999)
-    weight_decay: float = 0.0
-    schedule: str = "constant"
-    warmup: int = 0
-    weight_init: Init = "normal"
-    discriminator_channels: int = 64
-    discriminator_layers: int = 3
-    discriminator_norm: DiscriminatorNorm = "instance"
-    discriminator_steps: int = 1
-    noise: float = 0.0
-    r1: float = 0.0
-    penalty: float = 0.0
-
-    def schedule_of(self) -> Schedule:
-        """The factor of both learning rates by step."""
-        return make_schedule(self.schedule, self.steps, warmup=self.warmup)
-
-
 class Adversary:
     """A PatchGAN, its optimiser, and both sides of the game.
 
     Args:
-        in_channels: of what it judges.
+        in_channels: of the images that it sees.
         options: see :class:`TranslationOptions`.
         fabric: a Lightning Fabric that places and casts.
 
@@ -138,7 +81,7 @@ class Adversary:
         options, made = self._options, made.detach()
         for _ in range(options.discriminator_steps):
             with weights_once(self.module):
-                real_logits, made_logits = self._judge(self._noisy(real, step), self._noisy(made, step))
+                real_logits, made_logits = self._logits(self._noisy(real, step), self._noisy(made, step))
                 loss = self._game.discriminator(real_logits, made_logits) / 2
                 if options.r1:
                     loss = loss + options.r1 * r1_penalty(self.module, real)
@@ -158,7 +101,7 @@ class Adversary:
         self.module.requires_grad_(True)
         return self._game.generator(logits.float())
 
-    def _judge(self, real: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
+    def _logits(self, real: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
         if self._joined:  # one pass is faster than two
             first, second = self._forward(torch.cat([real, made])).float().chunk(2)
             return first, second

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from translation_making import blobs, tissue, write_pairs
 
+from gankit.datasets.crops import PairedCrops, UnpairedCrops, middle
+from gankit.datasets.holdout import held_out
+from gankit.datasets.options import Cut
+from gankit.datasets.pairs import read_aligned, read_pairs, read_side
+from gankit.datasets.pixels import resized
 from gankit.errors import UsageError
-from gankit.training.crops import Cut, PairedCrops, UnpairedCrops, middle
-from gankit.training.data import batches
-from gankit.training.pairs import held_out, read_aligned, read_pairs, read_side, resized
+from gankit.training.loader import batches
+from tests.training.translation_making import blobs, tissue, write_pairs
 
 
 def pair(seed=0, size=(40, 48)):

@@ -14,53 +14,22 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from gankit.datasets.folders import fingerprint, image_files
+from gankit.datasets.idx import Labelled, is_idx, official_files, read_labelled
+from gankit.datasets.options import Fit
+from gankit.datasets.pixels import fitted, to_gray
 from gankit.errors import ImageError, UsageError
 from gankit.images import decode
-from gankit.training.data import fingerprint, image_files
-from gankit.training.idx import Labelled, is_idx, official_files, read_labelled
-
-Fit = Literal["resize", "pad"]
 
 _log = logging.getLogger(__name__)
 _LEVELS = (np.arange(256, dtype=np.float32) / 127.5) - 1
 _KEPT = 512 * 2**20  # bytes of resized images that stay in memory
 
 
-def fitted(image: np.ndarray, side: int, fit: Fit) -> np.ndarray:
-    """An image of any size as a square one.
-
-    Args:
-        image: (H, W) or (H, W, 3) uint8.
-        side: of the result.
-        fit: ``"resize"``: the middle square, resized by antialiased bicubic; ``"pad"``: in the middle of black, every
-            pixel as it is.
-
-    Returns:
-        (side, side) or (side, side, 3) uint8.
-
-    Raises:
-        ValueError: it is larger than ``side`` and may only be padded.
-    """
-    height, width = image.shape[:2]
-    if (height, width) == (side, side):
-        return image
-    if fit == "pad":
-        if max(height, width) > side:
-            raise ValueError(f"an image of {width}×{height} cannot be padded to {side}×{side}; resize it")
-        top, left = (side - height) // 2, (side - width) // 2
-        margins = [(top, side - height - top), (left, side - width - left)]
-        return np.pad(image, margins + [(0, 0)] * (image.ndim - 2))
-    least = min(height, width)
-    top, left = (height - least) // 2, (width - least) // 2
-    middle = np.ascontiguousarray(image[top : top + least, left : left + least])
-    return np.asarray(Image.fromarray(middle).resize((side, side), Image.Resampling.BICUBIC))
-
-
-class Images(Dataset[tuple[Tensor, int]]):
+class WholeImages(Dataset[tuple[Tensor, int]]):
     """An endless set of images with their classes: all of them in a new order, then again in another.
 
     Args:
@@ -68,7 +37,7 @@ class Images(Dataset[tuple[Tensor, int]]):
             first level of sub-folders is the classes.
         side: height and width of an item.
         colours: 1 for gray, 3 for RGB.
-        fit: see :func:`fitted`.
+        fit: see :func:`gankit.datasets.pixels.fitted`.
         part: of the official files, ``"train"`` or ``"t10k"``.
         mirror: every other item is mirrored, left for right.
         seed: of the order.
@@ -139,7 +108,7 @@ class Images(Dataset[tuple[Tensor, int]]):
             return np.broadcast_to(image, (self.colours, *image.shape))
         if self.colours == 3:
             return image.transpose(2, 0, 1)
-        return np.asarray(Image.fromarray(image).convert("L"))[None]
+        return to_gray(image)[None]
 
     def __len__(self) -> int:
         return self.length

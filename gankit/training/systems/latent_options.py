@@ -1,16 +1,16 @@
-"""What the recipes that begin with a latent can be given, and the named presets: each paper's choices, as options.
-
-Imports no torch: the command line lists all of this.
-"""
+"""What the recipes that begin with a latent can be given. Imports no torch: the command line lists all of this."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-Init = Literal["xavier", "he", "normal"]
+from gankit.datasets.pixels import Fit
+from gankit.training.choices import Init
+
 Net = Literal["gan", "cgan", "dcgan"]
 Norm = Literal["batch", "instance", "spectral", "none"]
 
@@ -41,7 +41,7 @@ class LatentOptions:
         norm: the discriminator's normalisation; see :data:`NORMS`.
         projection: the discriminator of ``cgan`` asks of its last features whether they fit the class.
         dropout: in the discriminator.
-        weight_init: weight initialisation; ``None`` for those of the net.
+        weight_init: weight init; ``None`` for that of the net's paper.
         adversarial: a key of :data:`gankit.training.losses.ADVERSARIAL`.
         smooth: one-sided label smoothing; real images are asked to be 1 - ``smooth`` real.
         penalty: weight of the gradient penalty (Gulrajani et al. 2017); 0 for none.
@@ -109,7 +109,7 @@ class VAEOptions:
         loss: ``"bce"`` of pixels as probabilities, or ``"mse"``: half the squared error, Gaussian pixels of deviation
             1.
         kl_warmup: steps in which the KL term's weight rises from 0 to ``beta``.
-        weight_init: weight initialisation; ``None`` for those of the net.
+        weight_init: weight init; ``None`` for that of the net's paper.
         lr: Adam's learning rate.
         beta1: of Adam.
         beta2: of Adam.
@@ -137,37 +137,37 @@ class VAEOptions:
     seed: int = 0
 
 
-_WASSERSTEIN: Mapping[str, Any] = {"adversarial": "wasserstein", "discriminator_steps": 5}
+@dataclass(frozen=True)
+class LatentData:
+    """Where the images come from.
 
-PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "gan": {"net": "gan", "dropout": 0.3, "smooth": 0.1},
-        "cgan": {"net": "cgan", "adversarial": "hinge", "norm": "spectral", "discriminator_lr": 4e-4, "beta1": 0.0},
-        "dcgan": {"net": "dcgan", "norm": "batch"},
-        "wgan": {**_WASSERSTEIN, "clip": 0.01, "optimiser": "rmsprop", "lr": 5e-5},
-        "wgan-gp": {**_WASSERSTEIN, "penalty": 10.0, "lr": 1e-4, "beta1": 0.0, "beta2": 0.9},
-        "lsgan": {"adversarial": "lsgan", "norm": "batch"},
-        "hinge": {"adversarial": "hinge", "norm": "spectral", "discriminator_lr": 4e-4, "beta1": 0.0},
-    }
-)
-"""The recipes by name, each as what differs from the options' defaults.
+    Attributes:
+        images: a folder with the official IDX files, one IDX file, or a folder of images.
+        batch: images in a step of the discriminator.
+        fit: how images of another size become square; see :func:`gankit.datasets.pixels.fitted`.
+        mirror: half of the images are mirrored.
+        workers: loader processes.
+        seed: of the order, the latents and the weight init.
+    """
 
-``gan``: Goodfellow et al. 2014 (its minimax loss is ``adversarial="minimax"``); ``cgan``: Mirza & Osindero 2014 with
-the loss and norm of today; ``dcgan``: Radford et al. 2016; ``wgan``: Arjovsky et al. 2017; ``wgan-gp``: Gulrajani et
-al. 2017; ``lsgan``: Mao et al. 2017; ``hinge``: Miyato et al. 2018.
-"""
+    images: Path
+    batch: int = 64
+    fit: Fit = "resize"
+    mirror: bool = False
+    workers: int = 0
+    seed: int = 0
 
 
-def of_recipe(recipe: str, given: Mapping[str, Any]) -> LatentOptions:
-    """The preset's options with those that are given in their place.
+def from_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> LatentOptions:
+    """A preset's options with those that are given in their place.
 
-    Where ``norm`` is not given and the net has not the preset's, there is none.
+    Where ``norm`` is not given and the net does not have the preset's, there is none.
 
     Args:
-        recipe: a key of :data:`PRESETS`.
-        given: fields of :class:`LatentOptions`.
+        preset: fields of :class:`LatentOptions`.
+        given: likewise.
     """
-    fields = {**PRESETS[recipe], **given}
+    fields = {**preset, **given}
     if "norm" not in given and fields.get("norm", "none") not in NORMS[fields.get("net", "dcgan")]:
         fields["norm"] = "none"
     return LatentOptions(**fields)

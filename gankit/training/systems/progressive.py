@@ -127,7 +127,7 @@ class GrowingDiscriminator(nn.Module):
         layers = list(net.main if isinstance(net, dcgan.Discriminator) else net.layers)  # type: ignore[arg-type]
         halving = [index for index, layer in enumerate(layers) if isinstance(layer, nn.Conv2d) and layer.stride[0] == 2]
         if not isinstance(net, dcgan.Discriminator | cgan.Discriminator) or len(halving) < 2:
-            raise UsageError("the images can grow only in a net that halves them twice: leave --progressive away")
+            raise UsageError("the images can grow only in a net that halves them twice: omit --progressive")
         self._first, self._second = slice(0, halving[1]), slice(halving[1], _after(layers, halving))
         self._rest = slice(self._second.stop, None)
         colours = layers[0].in_channels
@@ -208,7 +208,7 @@ def _generator_parts(net: nn.Module) -> tuple[tuple[Callable[..., Tensor], ...],
         )
         widths = (body.stages[-2].conv.in_channels, body.stages[-1].conv.in_channels)
         return parts, widths, body.last.out_channels
-    raise UsageError("the images can grow only in a net that doubles them twice: leave --progressive away")
+    raise UsageError("the images can grow only in a net that doubles them twice: omit --progressive")
 
 
 def _after(layers: list[nn.Module], halving: list[int]) -> int:

@@ -1,6 +1,6 @@
 """GANs that begin with a latent: one step for all of them, which the options make into each paper's.
 
-The options and the named presets are in :mod:`gankit.training.recipes.latent_options`.
+The options and the named presets are in :mod:`gankit.training.systems.latent_options`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from gankit.errors import UsageError
 from gankit.training.losses import ADVERSARIAL
 from gankit.training.noise import fading, instance_noise
 from gankit.training.penalties import clip_weights, gradient_penalty, r1_penalty
-from gankit.training.recipes.latent_networks import build_discriminator, build_generator, model_options
-from gankit.training.recipes.latent_options import LatentOptions
-from gankit.training.recipes.progressive import (
+from gankit.training.schedules import Schedule, make_schedule
+from gankit.training.spectral import add_spectral_norm, weights_once
+from gankit.training.systems.latent_networks import build_discriminator, build_generator, model_options
+from gankit.training.systems.latent_options import LatentOptions
+from gankit.training.systems.progressive import (
     GrowingDiscriminator,
     GrowingGenerator,
     Growth,
@@ -27,9 +29,7 @@ from gankit.training.recipes.progressive import (
     growth,
     lowered,
 )
-from gankit.training.recipes.sampling import SamplingSystem
-from gankit.training.schedules import Schedule, make_schedule
-from gankit.training.spectral import add_spectral_norm, weights_once
+from gankit.training.systems.sampling import SamplingSystem
 
 
 class LatentSystem(SamplingSystem):
@@ -64,13 +64,15 @@ class LatentSystem(SamplingSystem):
             self.modules |= {"to_colours": generator.heads, "from_colours": discriminator.heads}
             self._growth = GrowthState(generator, discriminator)
             self.extras = {"growth": self._growth}
-        self._grown, self._judge_net = generator, discriminator
+        self._grown, self._discriminator_net = generator, discriminator
         self._forward, optimiser = self._set_up(fabric, generator, o.lr)
-        self._judge, self._judge_optimiser = self._set_up(fabric, discriminator, o.discriminator_lr or o.lr)
+        self._discriminator, self._discriminator_optimiser = self._set_up(
+            fabric, discriminator, o.discriminator_lr or o.lr
+        )
         self._optimiser = optimiser
         self.optimisers: dict[str, Optimizer] = {  # type: ignore[assignment]
             "generator": optimiser.optimizer,
-            "discriminator": self._judge_optimiser.optimizer,
+            "discriminator": self._discriminator_optimiser.optimizer,
         }
         rates = make_schedule(o.schedule, o.steps, warmup=o.warmup)
         self.schedules: dict[str, Schedule] = dict.fromkeys(self.optimisers, rates)  # type: ignore[assignment]
@@ -140,41 +142,43 @@ class LatentSystem(SamplingSystem):
         with torch.no_grad():
             fake = self._forward(latents, *classes).float()
         real, fake = instance_noise(real, deviation), instance_noise(fake, deviation)
-        with weights_once(self._judge_net):
-            loss = self._loss.discriminator(self._judge(real, *classes).float(), self._judge(fake, *classes).float())
+        with weights_once(self._discriminator_net):
+            loss = self._loss.discriminator(
+                self._discriminator(real, *classes).float(), self._discriminator(fake, *classes).float()
+            )
             reported = {"discriminator": loss.detach()}
-            judge = partial(self._judge_again, classes)
+            discriminator = partial(self._logits, classes)
             if o.penalty:
-                penalty = gradient_penalty(judge, real, fake)
+                penalty = gradient_penalty(discriminator, real, fake)
                 loss = loss + o.penalty * penalty
                 reported["penalty"] = penalty.detach()
             if o.r1:
-                r1 = r1_penalty(judge, real)
+                r1 = r1_penalty(discriminator, real)
                 loss = loss + o.r1 * r1
                 reported["r1"] = r1.detach()
-            self._judge_optimiser.zero_grad()
+            self._discriminator_optimiser.zero_grad()
             self._fabric.backward(loss)
-        self._judge_optimiser.step()
+        self._discriminator_optimiser.step()
         if o.clip:
-            clip_weights(self._judge_net, o.clip)
+            clip_weights(self._discriminator_net, o.clip)
         return reported
 
     def _generate(self, classes: list[Tensor], latents: Tensor, deviation: float) -> dict[str, Tensor]:
         """One step of the generator; its loss."""
-        self._judge_net.requires_grad_(False)
-        with weights_once(self._judge_net):
+        self._discriminator_net.requires_grad_(False)
+        with weights_once(self._discriminator_net):
             fake = instance_noise(self._forward(latents, *classes).float(), deviation)
-            loss = self._loss.generator(self._judge(fake, *classes).float())
+            loss = self._loss.generator(self._discriminator(fake, *classes).float())
             self._optimiser.zero_grad()
             self._fabric.backward(loss)
         self._optimiser.step()
-        self._judge_net.requires_grad_(True)
+        self._discriminator_net.requires_grad_(True)
         return {"generator": loss.detach()}
 
-    def _judge_again(self, classes: list[Tensor], images: Tensor) -> Tensor:
+    def _logits(self, classes: list[Tensor], images: Tensor) -> Tensor:
         """The logits, without Fabric's wrapper, which forbids gradients by anything but a loss."""
         with self._fabric.autocast():
-            logits: Tensor = self._judge_net(images, *classes)
+            logits: Tensor = self._discriminator_net(images, *classes)
         return logits
 
     def _latents(self, index: int, turn: int, count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the recipes that make images of latents share: samples on fixed latents, and how they are judged."""
+"""What the recipes that make images of latents share: samples of fixed latents, and their validation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gankit.training.loop import System
-from gankit.training.sample_grid import grid
+from gankit.training.sample_grid import tensor_grid
+from gankit.training.system import System
 
 _ROWS = _COLUMNS = 8
 _FIXED = 2**63  # the key of the fixed latents, which no step's has
@@ -113,7 +113,7 @@ class SamplingSystem(System):
 
     def sample_grid(self, generator: nn.Module) -> np.ndarray | None:
         """Samples of the fixed latents: 8 columns, or one for each class."""
-        return grid(self.samples(generator), self._classes or _COLUMNS)
+        return tensor_grid(self.samples(generator), self._classes or _COLUMNS)
 
     def save_generator(self, path: Path, state: Mapping[str, Tensor], extra: Mapping[str, str]) -> None:
         """A ``.safetensors`` file that ``gankit generate --model FILE`` takes."""

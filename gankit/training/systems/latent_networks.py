@@ -9,8 +9,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from gankit.errors import UsageError
 from gankit.models import cgan, dcgan, facts, gan
-from gankit.training.recipes.latent_options import NORMS, LatentOptions, Net
 from gankit.training.spectral import add_spectral_norm
+from gankit.training.systems.latent_options import NORMS, LatentOptions, Net
 from gankit.training.weight_init import initialise
 
 _BASE = 64  # channels at half the size, as in DCGAN

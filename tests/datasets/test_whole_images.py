@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 from test_idx import idx
 
+from gankit.datasets.pixels import fitted
+from gankit.datasets.whole_images import WholeImages
 from gankit.errors import UsageError
-from gankit.training.data import batches
-from gankit.training.images import Images, fitted
+from gankit.training.loader import batches
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def official(tmp_path):
 
 
 def test_items_are_the_files_images_in_the_range(official):
-    data = Images(official, side=8)
+    data = WholeImages(official, side=8)
     assert (data.count, data.names) == (5, ["0", "1", "2", "3", "4"])
     items = [data[index] for index in range(5)]
     found = {class_: image.unique().tolist() for image, class_ in items}
@@ -34,20 +35,20 @@ def test_items_are_the_files_images_in_the_range(official):
 
 
 def test_every_round_has_all_images_in_another_order(official):
-    data = Images(official, side=8)
+    data = WholeImages(official, side=8)
     rounds = [[data[5 * turn + index][1] for index in range(5)] for turn in range(6)]
     assert all(sorted(order) == list(range(5)) for order in rounds)
     assert len({tuple(order) for order in rounds}) > 3
 
 
 def test_an_item_depends_on_seed_and_number_alone(official):
-    first, second, other = (Images(official, side=8, seed=seed) for seed in (0, 0, 1))
+    first, second, other = (WholeImages(official, side=8, seed=seed) for seed in (0, 0, 1))
     assert [first[i][1] for i in range(50)] == [second[i][1] for i in reversed(range(50))][::-1]
     assert [first[i][1] for i in range(50)] != [other[i][1] for i in range(50)]
 
 
 def test_workers_and_resumed_streams_change_nothing(official):
-    data = Images(official, side=8)
+    data = WholeImages(official, side=8)
     alone, resumed = batches(data, 4, 0), batches(data, 4, 2)
     seen = [next(alone) for _ in range(4)]
     assert torch.equal(next(resumed)[0], seen[2][0])
@@ -58,10 +59,10 @@ def test_workers_and_resumed_streams_change_nothing(official):
 def test_mirrored(tmp_path):
     ramp = np.broadcast_to(np.arange(8, dtype=np.uint8) * 30, (1, 8, 8)).copy()
     (tmp_path / "images-ubyte").write_bytes(idx(ramp))
-    data = Images(tmp_path / "images-ubyte", side=8, mirror=True)
+    data = WholeImages(tmp_path / "images-ubyte", side=8, mirror=True)
     falling = sum(bool(data[index][0][0, 0, 0] > data[index][0][0, 0, -1]) for index in range(200))
     assert 70 < falling < 130
-    assert not any(Images(tmp_path / "images-ubyte", side=8)[index][0][0, 0, 0] > -0.9 for index in range(50))
+    assert not any(WholeImages(tmp_path / "images-ubyte", side=8)[index][0][0, 0, 0] > -0.9 for index in range(50))
 
 
 def test_fitted_sizes():
@@ -84,7 +85,7 @@ def test_a_folder_with_classes_and_a_broken_file(tmp_path, caplog):
         (tmp_path / name).mkdir()
         Image.new("RGB", (20, 10), (value, 0, 0)).save(tmp_path / name / "1.png")
     (tmp_path / "b/0.png").write_bytes(b"no image")
-    data = Images(tmp_path, side=8, colours=3)
+    data = WholeImages(tmp_path, side=8, colours=3)
     assert (data.names, data.count) == (["a", "b"], 3)
     with caplog.at_level(logging.WARNING):
         found = {
@@ -92,7 +93,7 @@ def test_a_folder_with_classes_and_a_broken_file(tmp_path, caplog):
         }
     assert found == {(30, 0), (220, 1)}
     assert caplog.text.count("0.png") == 1
-    gray, _ = Images(tmp_path, side=8)[0]
+    gray, _ = WholeImages(tmp_path, side=8)[0]
     assert gray.shape == (1, 8, 8)
 
 
@@ -100,16 +101,16 @@ def test_images_outside_sub_folders_have_no_classes(tmp_path):
     (tmp_path / "a").mkdir()
     for path in ("a/1.png", "2.png"):
         Image.new("L", (8, 8)).save(tmp_path / path)
-    data = Images(tmp_path, side=8)
+    data = WholeImages(tmp_path, side=8)
     assert data.names == []
     assert data[0][1] == 0
 
 
 def test_nothing_to_read(tmp_path):
     with pytest.raises(UsageError, match="no images there"):
-        Images(tmp_path)
+        WholeImages(tmp_path)
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(UsageError, match="none of its images can be read"):
-        Images(tmp_path)
+        WholeImages(tmp_path)
     with pytest.raises(UsageError, match="is no IDX file"):
-        Images(tmp_path / "a.png")
+        WholeImages(tmp_path / "a.png")
