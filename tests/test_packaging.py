@@ -22,7 +22,7 @@ LINES = [
     "pip install -c constraints.txt '.[cpu]' && gankit upscale examples/ --output upscaled/",
     "pip install -c constraints.txt -e '.[cpu,test]' && pytest",
 ]
-ROOMS = ("images", "models", "checkpoints", "backends", "pipeline", "training", "evaluation", "cli")
+ROOMS = ("images", "datasets", "models", "checkpoints", "backends", "pipeline", "training", "evaluation", "cli")
 
 
 def sources(package: str) -> list[Path]:
@@ -54,10 +54,11 @@ def test_export_and_kernels_know_nothing_of_gankit(package):
 @pytest.mark.parametrize(
     ("room", "unknown"),
     [
-        ("images", {"models", "checkpoints", "backends", "pipeline", "training", "evaluation", "cli"}),
-        ("models", {"checkpoints", "backends", "pipeline", "training", "evaluation", "cli"}),
-        ("checkpoints", {"backends", "pipeline", "training", "evaluation", "cli"}),
-        ("backends", {"pipeline", "training", "evaluation", "cli"}),
+        ("images", {"datasets", "models", "checkpoints", "backends", "pipeline", "training", "evaluation", "cli"}),
+        ("datasets", {"models", "checkpoints", "backends", "pipeline", "training", "evaluation", "cli"}),
+        ("models", {"datasets", "checkpoints", "backends", "pipeline", "training", "evaluation", "cli"}),
+        ("checkpoints", {"datasets", "backends", "pipeline", "training", "evaluation", "cli"}),
+        ("backends", {"datasets", "pipeline", "training", "evaluation", "cli"}),
         ("pipeline", {"training", "cli"}),
         ("training", {"cli"}),
         ("evaluation", {"training", "cli"}),
@@ -71,6 +72,12 @@ def test_the_arrows_run_one_way(room, unknown):
         if knows(path, f"gankit.{other}")
     ]
     assert wrong == []
+
+
+def test_evaluate_trains_nothing_but_its_classifier():
+    folder = PACKAGES["gankit"] / "cli" / "evaluate"
+    trained = [path.name for path in sorted(folder.rglob("*.py")) if knows(path, "gankit.training")]
+    assert trained == ["train_classifier.py"]
 
 
 def test_every_room_is_in_the_rules():

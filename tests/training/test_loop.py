@@ -174,6 +174,43 @@ def test_a_gradient_that_is_no_number_spoils_no_checkpoint(tmp_path):
     assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 5
 
 
+class Counted(torch.Tensor):
+    """A loss that counts how often somebody waits for its number, or for that of what is computed of it."""
+
+    reads = 0
+
+    @classmethod
+    def __torch_function__(cls, function, types, arguments=(), options=None):
+        Counted.reads += function in (torch.Tensor.__float__, torch.Tensor.item, torch.Tensor.tolist)
+        return super().__torch_function__(function, types, arguments, options or {})
+
+
+def test_losses_are_read_when_they_are_logged(tmp_path):
+    """To read one is to wait for the device, which a step in between must not."""
+
+    class Counting(Toy):
+        def step(self, batch, index):
+            return {name: loss.as_subclass(Counted) for name, loss in super().step(batch, index).items()}
+
+    Counted.reads = 0
+    fit(Counting(), ones, Plan(20, tmp_path / "a", validate_every=100, average=0))
+    assert Counted.reads == 2
+    Counted.reads = 0
+    fit(Counting(), ones, Plan(20, tmp_path / "b", validate_every=100, average=0, checkpoint_every=4))
+    assert Counted.reads == 6  # 4, 8, 10, 12, 16, 20: what a checkpoint keeps has been read
+    fit(Toy(), ones, Plan(20, tmp_path / "c", validate_every=100, average=0))
+    assert rows(tmp_path / "a/log.csv") == rows(tmp_path / "b/log.csv") == rows(tmp_path / "c/log.csv")
+
+
+def test_a_loss_that_is_no_number_is_found_before_a_sample_grid(tmp_path):
+    class Drawing(Toy):
+        def sample_grid(self, generator):
+            raise AssertionError("drawn after a step that diverged")
+
+    with pytest.raises(DivergedError, match="distance is not finite at step 3"):
+        fit(Drawing(), spoilt(3, float("nan")), Plan(20, tmp_path, grid_every=4))
+
+
 def test_nan_before_any_checkpoint(tmp_path):
     with pytest.raises(DivergedError, match="step 1; no checkpoint was written yet"):
         fit(Toy(), spoilt(1, float("inf")), Plan(5, tmp_path))

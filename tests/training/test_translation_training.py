@@ -12,6 +12,8 @@ from translation_making import write_pairs
 
 import gankit
 from gankit import cli
+from gankit.evaluation import metrics
+from gankit.evaluation.translation import as_rgb
 from gankit.training.fabric import fabric_for
 from gankit.training.validators import CycleValidator, PairShowcase, PairValidator, spread, translated
 
@@ -185,6 +187,16 @@ def test_pair_validation_by_hand():
     worst = 10 * np.log10(255**2 / 100)
     assert off["psnr"] == off["score"] == pytest.approx((10 * np.log10(255**2 / 1e-3) + worst) / 2)
     assert PairValidator([], fabric, mask=False)(Inverse()) == {}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_validation_has_the_figures_of_evaluation(channels):
+    rng = np.random.default_rng(0)
+    source, target = (rng.integers(0, 256, (9, 7, channels), np.uint8) for _ in range(2))
+    found = PairValidator([(source, target)], fabric_for("cpu", "fp32"), mask=False)(Inverse())
+    made, truth = as_rgb(255 - source), as_rgb(target)
+    assert found["psnr"] == metrics.psnr(made, truth)
+    assert found["l1"] == pytest.approx(255 * metrics.l1(made, truth))
 
 
 def test_dice_by_hand():

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from gankit.datasets.pixels import Fit
+from gankit.datasets.options import Fit
 from gankit.training.choices import Init
 
 Net = Literal["gan", "cgan", "dcgan"]
