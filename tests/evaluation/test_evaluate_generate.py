@@ -122,10 +122,10 @@ def test_model_options_reach_the_model(files):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--reference", "x"), "give --model, or --samples"),
+        (("--reference", "x"), "give --model or --samples"),
         (("--model", "gan"), "--reference"),
         (("--model", "gan", "--model", "gan", "--reference", "x"), "twice"),
-        (("--model", "gan", "--reference", "x", "--features", "f", "--inception", "i"), "two networks"),
+        (("--model", "gan", "--reference", "x", "--features", "f", "--inception", "i"), "each name a network"),
         (("--model", "gan", "--reference", "x", "-n", "1"), "-n"),
     ],
 )

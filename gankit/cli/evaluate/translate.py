@@ -42,25 +42,50 @@ _FIGURES = {
 
 
 @click.command()
-@click.option("--model", "models", help="Model or weights file to run on the inputs; repeatable.", **MODELS)
+@click.option("--model", "models", help="Model or weights file that translates the inputs; can be repeated.", **MODELS)
 @click.option(
-    "--results", multiple=True, type=PLACE, metavar="DIR", help="Folder of images translated already; repeatable."
+    "--results",
+    multiple=True,
+    type=PLACE,
+    metavar="DIR",
+    help="Folder of images that are already translated; can be repeated.",
 )
-@click.option("--data", type=PLACE, metavar="DIR", help="Input images.")
-@click.option("--target", type=PLACE, metavar="DIR", help="True images with the same names.")
-@click.option("--aligned", type=PLACE, metavar="DIR", help="Pairs side by side instead: input left, target right.")
-@click.option("--swap", is_flag=True, help="The other way: from the target to the input.")
-@click.option("--masks", is_flag=True, help="The targets are masks: Dice and IoU.")
+@click.option("--data", type=PLACE, metavar="DIR", help="Folder of the input images.")
+@click.option("--target", type=PLACE, metavar="DIR", help="Folder of the true images, with the same names.")
 @click.option(
-    "--holdout", type=click.IntRange(2), metavar="N", help="Every N-th pair only, which training held out likewise."
+    "--aligned",
+    type=PLACE,
+    metavar="DIR",
+    help="Folder of images that show input (left) and truth (right) side by side; replaces --data and --target.",
 )
-@click.option("--direction", type=click.Choice(["AtoB", "BtoA"]), help="Of a pair of generators, the one to run.")
-@click.option("--norm", type=click.Choice(["instance", "eval"]), help="What a BatchNorm goes by.")
+@click.option("--swap", is_flag=True, help="Swap input and truth.")
+@click.option("--masks", is_flag=True, help="The true images are masks: measure Dice and IoU.")
+@click.option(
+    "--holdout",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Measure only every N-th pair: those that training with the same --holdout did not see.",
+)
+@click.option(
+    "--direction", type=click.Choice(["AtoB", "BtoA"]), help="Direction to run, if the model holds two generators."
+)
+@click.option(
+    "--norm",
+    type=click.Choice(["instance", "eval"]),
+    help="Statistics that BatchNorm uses: those of the image, or the stored ones.",
+)
 @lpips_option
 @engine_options
-@click.option("--comparison", type=FILE, help="Write input | … | target.")
-@click.option("--crop", type=BoxType(), help="Part of the comparison.  [default: up to 512×512 of the middle]")
-@click.option("--image", "images", multiple=True, help="Name of a compared pair; repeatable.  [default: the first]")
+@click.option("--comparison", type=FILE, help="Write an image that shows input, every result and truth side by side.")
+@click.option(
+    "--crop", type=BoxType(), help="Part that the comparison shows.  [default: up to 512×512 pixels in the middle]"
+)
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    help="Name of a pair that the comparison shows; can be repeated.  [default: the first]",
+)
 def translate(
     models: tuple[str, ...],
     results: tuple[Path, ...],
@@ -82,12 +107,12 @@ def translate(
     crop: tuple[int, int, int, int] | None,
     images: tuple[str, ...],
 ) -> None:
-    """Measure translated images against true ones: L1, PSNR and SSIM; of masks Dice and IoU.
+    """Measure translated images against true ones: L1, PSNR and SSIM, or Dice and IoU of masks.
 
     gankit evaluate translate --model pix2pix --data images/ --target masks/ --masks --holdout 5
 
-    Images are judged at their own size, the mean is of the images. A folder that is not found here is looked for
-    under the environment variable GANKIT_DATA.
+    Every image is measured at its own size, and the table shows the mean over the images. A folder that does not exist
+    is looked for below the folder that the environment variable GANKIT_DATA names.
     """
     import gankit
     from gankit.evaluation import evaluate_translations
@@ -98,7 +123,7 @@ def translate(
     if not models and not results:
         raise click.UsageError("give --model, or --results")
     if masks and lpips:
-        raise click.UsageError("--lpips is for images, not for --masks")
+        raise click.UsageError("--lpips cannot be measured on masks: omit --lpips or --masks")
     check_models(models)
     prepare_files(json=json_file, comparison=comparison)
     distance = None
@@ -108,7 +133,7 @@ def translate(
         distance = Lpips(lpips)
     pairs = _pairs(data, target, aligned, swap, masks, holdout)
     if wrong := [name for name in images if name not in pairs]:
-        raise UsageError(f"--image {wrong[0]}: not among the pairs, such as {next(iter(pairs))}")
+        raise UsageError(f"--image {wrong[0]}: there is no pair of that name; the first one is {next(iter(pairs))}")
     ways: dict[str, Translate] = {str(folder): _reader(folder) for folder in results}
     for model in models:
         translator = gankit.Translator(
@@ -148,7 +173,7 @@ def _pairs(
 
     if aligned is not None:
         if data is not None or target is not None:
-            raise click.UsageError("--aligned holds both: leave --data and --target out")
+            raise click.UsageError("--aligned holds both: omit --data and --target")
         pairs = read_aligned(found(aligned))
     elif data is None or target is None:
         raise click.UsageError("give --data DIR and --target DIR, or --aligned DIR")
@@ -160,7 +185,7 @@ def _pairs(
 
 
 def _reader(folder: Path) -> Translate:
-    """What looks a result up that was made before."""
+    """Looks up the results that a folder holds."""
     from gankit.datasets.pairs import read_side
 
     images = read_side(found(folder))

@@ -29,18 +29,24 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--model", "models", help="Model or weights file; repeatable.  [default: srgan]", **MODELS)
-@click.option("--data", type=PLACE, help="Benchmark folder that holds HR/ and LR/.")
-@click.option("--hr", type=PLACE, help="Folder of true images.")
-@click.option("--lr", type=PLACE, help="Folder of small images with the same names.")
-@click.option("--border", type=click.IntRange(min=0), help="Pixels cut from each side.  [default: the scale]")
+@click.option("--model", "models", help="Model or weights file; can be repeated.  [default: srgan]", **MODELS)
+@click.option("--data", type=PLACE, help="Benchmark folder with the folders HR and LR in it.")
+@click.option("--hr", type=PLACE, help="Folder of the true images; give it with --lr instead of --data.")
+@click.option("--lr", type=PLACE, help="Folder of the small images, with the same names.")
+@click.option(
+    "--border",
+    type=click.IntRange(min=0),
+    help="Pixels that are cut from each side before measuring.  [default: the scale]",
+)
 @lpips_option
 @engine_options
-@click.option("--comparison", type=FILE, help="Write input | bicubic | … | truth.")
 @click.option(
-    "--crop", type=BoxType(), help="Part of the comparison, in pixels of the large image.  [default: the middle]"
+    "--comparison", type=FILE, help="Write an image that shows input, bicubic, every model and truth side by side."
 )
-@click.option("--image", help="Name of the compared image.  [default: the first]")
+@click.option(
+    "--crop", type=BoxType(), help="Part that the comparison shows, in pixels of the true image.  [default: the middle]"
+)
+@click.option("--image", help="Name of the image that the comparison shows.  [default: the first]")
 def upscale(
     models: tuple[str, ...],
     data: Path | None,
@@ -61,7 +67,8 @@ def upscale(
 
     gankit evaluate --model srresnet --model srgan --data benchmarks/Set5/x4
 
-    A --data folder that is not found here is looked for under the environment variable GANKIT_DATA.
+    If the --data folder does not exist, it is looked for below the folder that the environment variable GANKIT_DATA
+    names.
     """
     import gankit
     from gankit.evaluation import bicubic, evaluate_pairs, find_scale
@@ -109,7 +116,7 @@ def _folders(data: Path | None, hr: Path | None, lr: Path | None) -> tuple[Path,
             raise click.UsageError("give --data DIR, or --hr DIR and --lr DIR")
         return hr, lr
     if hr is not None or lr is not None:
-        raise click.UsageError("--data already names both folders: leave out --hr and --lr")
+        raise click.UsageError("--data already names both folders: omit --hr and --lr")
     data = found(data)
     return data / "HR", data / "LR"
 
