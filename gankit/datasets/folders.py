@@ -1,4 +1,4 @@
-"""Folders of images: which files they hold, their pixels, and what tells one folder's images from another's."""
+"""Folders of images: which files they hold, their pixels, and a fingerprint by which to know them again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def image_files(folder: Path) -> list[Path]:
 def read_images(folder: Path) -> Iterator[np.ndarray]:
     """All readable images below a folder as (H, W, 3) uint8 RGB, one at a time; broken ones are named in the log.
 
-    Gray becomes RGB, 16 bit is rounded to 8, transparency is left away.
+    Gray becomes RGB, 16 bit is rounded to 8, transparency is dropped.
 
     Raises:
         UsageError: there are none, or none can be read.
@@ -50,7 +50,7 @@ def read_images(folder: Path) -> Iterator[np.ndarray]:
 
 
 def fingerprint(folder: Path) -> str:
-    """What tells the images of one folder from another's, wherever it lies: their names and sizes in bytes.
+    """A fingerprint of a folder's images, wherever it lies, made of their names and sizes in bytes.
 
     Raises:
         UsageError: there are none.

@@ -1,4 +1,4 @@
-"""Images that are held out of the training: every so-many-th name, so that training and evaluation agree on them."""
+"""Images that are held out of the training: every N-th name, so that training and evaluation agree on them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def held_out(stems: Sequence[str], every: int) -> tuple[list[str], list[str]]:
     held = sorted(stems)[every - 1 :: every]
     trained = [stem for stem in sorted(stems) if stem not in set(held)]
     if not held or not trained:
-        raise UsageError(f"--holdout {every}: {len(stems)} images are too few for both sides; 0 holds out none")
+        raise UsageError(
+            f"--holdout {every}: {len(stems)} images are too few to train on and to hold out; 0 holds out none"
+        )
     return trained, held
 
 

@@ -113,7 +113,9 @@ def _is_other(images: Path, name: str) -> bool:
 def _read(path: Path, file: IO[bytes] | gzip.GzipFile) -> np.ndarray:
     start = file.read(4)
     if len(start) < 4 or start[:2] != b"\0\0" or not 1 <= start[3] <= 4:
-        raise UsageError(f"{path}: is no IDX file (it must begin with two zero bytes, a type and 1 to 4 dimensions)")
+        raise UsageError(
+            f"{path}: is not an IDX file (it must begin with two zero bytes, a type and 1 to 4 dimensions)"
+        )
     if start[2] != _UINT8:
         raise UsageError(f"{path}: holds values of type 0x{start[2]:02x}; only unsigned bytes (0x08) are images")
     header = file.read(4 * start[3])
@@ -122,7 +124,7 @@ def _read(path: Path, file: IO[bytes] | gzip.GzipFile) -> np.ndarray:
     shape = tuple(int(side) for side in np.frombuffer(header, ">u4"))
     wanted = math.prod(shape)
     if wanted > _LARGEST:
-        raise UsageError(f"{path}: its header says {wanted} bytes, which cannot be: {_AGAIN}")
+        raise UsageError(f"{path}: its header claims {wanted} bytes, more than any IDX file has: {_AGAIN}")
     values = _at_most(file, wanted + 1)
     if len(values) != wanted:
         what = "is cut short: it has" if len(values) < wanted else "is too long: it has more than"

@@ -23,7 +23,7 @@ class Cut:
             paper's 286/256. Where an image would have no room for the square, it is enlarged until it has.
         flips: ``"mirror"`` left and right; ``"all"`` for images without an up, such as those of a microscope: also
             quarter turns.
-        candidates: of so many places in an image the one with the most contrast is taken.
+        candidates: number of candidate crops, of which the one with the highest contrast is used.
     """
 
     side: int = 256

@@ -118,7 +118,7 @@ def read_aligned(
             gray = bool((part[..., 0] == part[..., 1]).all() and (part[..., 1] == part[..., 2]).all())
             side[stem] = part[..., :1] if gray else part
     if not halves[0]:
-        raise UsageError(f"{folder}: no image there is a pair side by side")
+        raise UsageError(f"{folder}: no image there shows a pair side by side")
     left, right = _converted(halves[0], source_kind, load), _converted(halves[1], target_kind, load)
     return {stem: (left[stem], right[stem]) for stem in left}
 

@@ -26,7 +26,7 @@ def reduce(image: np.ndarray, scale: int) -> tuple[np.ndarray, np.ndarray]:
 
     Bicubic with a = -0.5 and a support that grows with the factor, the outermost pixels repeated beyond the border,
     rounded to 8 bit: as the LR images of Set5 and Set14 were made (equal to them to 53 dB and more; where Pillow
-    leaves away what is beyond the border, the outermost two pixels differ by up to 14).
+    ignores what is beyond the border, the outermost two pixels differ by up to 14).
 
     Args:
         image: (H, W, 3) uint8, at least ``scale`` wide and high.
@@ -66,7 +66,7 @@ class SuperResolutionPatches(Dataset[tuple[Tensor, Tensor]]):
         reductions: every image is used at these sizes: a smaller copy is sharper per pixel. One in which a patch
             finds no room at any of them is used as it is.
         synthetic: how many images of text, lines and patterns to add.
-        candidates: of so many places in an image the one with the most detail is taken. Half of all places in
+        candidates: number of candidate patches, of which the one with the most detail is used. Half of all places in
             photographs are sky, blur and wall, which teach nothing.
         length: items before the end.
 

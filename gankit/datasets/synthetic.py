@@ -12,7 +12,7 @@ _OVERSAMPLE = 3  # drawn this much larger, then reduced, so that edges are antia
 
 
 def synthetic_image(seed: int, size: int = 512) -> np.ndarray:
-    """One image of text, line art or patterns, by turns.
+    """One image of text, line art or patterns, in turn.
 
     Args:
         seed: the same seed gives the same image.

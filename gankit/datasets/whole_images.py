@@ -46,7 +46,7 @@ class WholeImages(Dataset[tuple[Tensor, int]]):
     Attributes:
         count: how many different images there are.
         names: the classes in their order; empty where there are none.
-        fingerprint: what tells this data from another's, wherever it lies.
+        fingerprint: by which to know the data again, wherever it lies.
 
     Raises:
         UsageError: there are no images, or a file cannot be read.
@@ -71,7 +71,9 @@ class WholeImages(Dataset[tuple[Tensor, int]]):
         self._room = _KEPT
         file = data if data.is_file() else official_files(data, part)
         if file is not None and not is_idx(file):
-            raise UsageError(f"{file}: is no IDX file (…-ubyte, ….idx, with or without .gz); give a folder of images")
+            raise UsageError(
+                f"{file}: is not an IDX file (…-ubyte, ….idx, with or without .gz); give a folder of images"
+            )
         if file is not None:
             self._from_idx(read_labelled(file), file)
         else:

@@ -56,12 +56,12 @@ def fabric_for(device: str = "auto", precision: str = "auto", devices: int = 1, 
     Args:
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         precision: ``"auto"`` (bf16 where the CPU or GPU has it), ``"bf16"`` or ``"fp32"``.
-        devices: on this machine. On a CPU: so many processes.
+        devices: on this machine; on a CPU, the number of processes.
         nodes: machines.
 
     Raises:
         GankitError: Lightning Fabric is not installed.
-        UsageError: there is no CUDA device, or there are not so many.
+        UsageError: there is no CUDA device, or there are fewer than asked for.
     """
     try:
         from lightning_fabric import Fabric

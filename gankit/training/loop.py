@@ -60,9 +60,9 @@ def fit(
     Args:
         system: the recipe.
         batches: given the number of steps already done, the batches that follow.
-        plan: how long and what to keep. The folder gets ``last.pt`` (everything needed to go on), ``best.safetensors``
-            (the averaged generator with the best score, where the system keeps one), ``final.safetensors`` and
-            ``log.csv``.
+        plan: how long to train and what to keep. The folder receives ``last.pt`` (everything needed to continue),
+            ``best.safetensors`` (the averaged generator with the best score, where the system keeps one),
+            ``final.safetensors`` and ``log.csv``.
         notify: called after every step.
         settings: what the run was made with, by name; kept in the checkpoint. A run that is resumed must have the same
             but for the number of steps, the learning rates and the validation images.
@@ -121,7 +121,7 @@ class _Run:
         if plan.resume:
             state = restore_checkpoint(self.last, system, self.average, self.log, self.watch, settings)
             if state.step > plan.steps:
-                raise UsageError(f"{self.last}: is at step {state.step} already: give --steps of no less")
+                raise UsageError(f"{self.last}: is already at step {state.step}: give --steps of at least that")
             _log.info("resumed %s at step %d", self.last, state.step)
         self.progress = Progress(state.step, plan.steps, began=state.step, processes=ranks.world())
         self.best, self.due, self.saved = state.best, state.due, state.step

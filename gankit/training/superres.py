@@ -137,7 +137,9 @@ def train_super_resolution(
         state, known = _begin_from(initial, fields)
         fields |= known
     elif recipe == "srgan" and not plan.resume and fabric.is_global_zero:
-        _log.warning("begins from random weights: --init takes those of a trained srresnet, which srgan is meant for")
+        _log.warning(
+            "training starts from random weights: srgan is meant to start from a trained srresnet; give it with --init"
+        )
     torch.manual_seed(data.seed)
     system: ContentSystem
     scale = int(fields.get("scale", 4))
@@ -172,7 +174,7 @@ def _begin_from(initial: str | Path, fields: Mapping[str, Any]) -> tuple[Mapping
     """The state of trained weights, and the options that build their generator."""
     loaded = open_model(initial)
     if not isinstance(loaded.generator, SRResNet) or loaded.facts.channels != 3:
-        raise UsageError(f"{initial}: is no SRResNet for RGB, which is all that this recipe trains")
+        raise UsageError(f"{initial}: is not an SRResNet for RGB images, the only network that this recipe trains")
     has = loaded.facts.options
     asked = {**dict(fields.get("model", {})), **({"scale": fields["scale"]} if "scale" in fields else {})}
     for name, value in asked.items():

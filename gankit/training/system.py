@@ -22,7 +22,7 @@ class Stateful(Protocol):
     """What a checkpoint keeps: tensors, numbers and text, in dictionaries and lists."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that is needed to go on."""
+        """Everything that is needed to continue."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> Any:
@@ -38,7 +38,7 @@ class System(ABC):
         modules: every network by name, the generator among them.
         optimisers: every optimiser by name.
         schedules: factor of the learning rate by step, for the optimisers that have one.
-        extras: what else a checkpoint must keep, by name: pools of images, random numbers of one's own.
+        extras: what else a checkpoint must keep, by name: pools of images, generators of random numbers.
         keeps_best: whether a larger score means better weights. Not where an adversary teaches: PSNR falls as the
             images get sharper.
         head_start: steps that leave the generator as it was; they are not validated.

@@ -23,7 +23,7 @@ def initialise(module: nn.Module, how: Init, gain: float = 0.02) -> None:
     * ``"he"``: N(0, 2/fan_in) (He et al. 2015, arXiv:1502.01852, eq. 10);
     * ``"normal"``: N(0, gain²), norms' scales N(1, gain²) (Radford et al. 2016, arXiv:1511.06434, section 3).
 
-    The fan-in of a transposed convolution is C·k²/stride²: so many inputs reach one output pixel.
+    The fan-in of a transposed convolution is C·k²/stride², the number of inputs that reach one output pixel.
 
     Args:
         module: changed in place, by torch's global random numbers. Spectral normalisation may be there or not.

@@ -44,13 +44,13 @@ def test_labels_are_found_beside_the_images(tmp_path, images):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no IDX file"),
-        (b"\x89PNG....", "is no IDX file"),
+        (b"", "is not an IDX file"),
+        (b"\x89PNG....", "is not an IDX file"),
         (b"\0\0\x0d\3" + bytes(12), "holds values of type 0x0d"),
         (b"\0\0\x08\3\0\0", "cut short within its header"),
         (b"\0\0\x08\1\0\0\0\5ab", "cut short: it has 2 of 5 bytes"),
         (b"\0\0\x08\1\0\0\0\1ab", "too long"),
-        (b"\0\0\x08\2" + b"\xff" * 8, "which cannot be"),
+        (b"\0\0\x08\2" + b"\xff" * 8, "more than any IDX file has"),
         (gzip.compress(b"\0\0\x08\1\0\0\0\5abcde", mtime=0)[:-9], "gzip file is damaged or cut short"),
     ],
 )

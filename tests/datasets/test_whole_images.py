@@ -112,5 +112,5 @@ def test_nothing_to_read(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(UsageError, match="none of its images can be read"):
         WholeImages(tmp_path)
-    with pytest.raises(UsageError, match="is no IDX file"):
+    with pytest.raises(UsageError, match="is not an IDX file"):
         WholeImages(tmp_path / "a.png")

@@ -81,7 +81,7 @@ def test_the_file_gives_the_network_back(tmp_path):
 def test_wrong_files_are_refused(tmp_path):
     path = tmp_path / "c.safetensors"
     save_file({"x": torch.ones(2)}, path)
-    with pytest.raises(CheckpointError, match="is no classifier of gankit"):
+    with pytest.raises(CheckpointError, match="is not a gankit classifier"):
         open_classifier(path)
     state = Classifier((4, 4), 3).state_dict()
     header = {"format": "gankit", "model": "fashion-classifier"}

@@ -142,7 +142,7 @@ def test_wrong_use_is_status_2(files, words, message):
         (("--samples", "{d}/means.onnx"), "give an IDX file"),
         (("--model", "srgan"), "is a model to upscale, not to generate"),
         (("--model", "gna"), "did you mean"),
-        (("--samples", "{d}/idx", "--features", "{d}/gan.safetensors"), "is no classifier of gankit"),
+        (("--samples", "{d}/idx", "--features", "{d}/gan.safetensors"), "is not a gankit classifier"),
         (("--samples", "{d}/idx", "--json", "/proc/none/f.json"), "cannot be written"),
     ],
 )

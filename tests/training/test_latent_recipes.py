@@ -119,7 +119,7 @@ def test_the_same_latents_on_every_sample_grid(tmp_path):
         ({"progressive": 0.5}, "leave --progressive away"),  # 8×8 is doubled once
         ({"widths": (8, 8, 8, 8)}, "cannot make 8×8"),
         ({"size": 9, "widths": ()}, "cannot be made by doubling"),
-        ({"discriminator_widths": (8, 8)}, "has 1 widths"),
+        ({"discriminator_widths": (8, 8)}, "need 1 widths"),
         ({"latent": 0}, "cannot be built"),
     ],
 )

@@ -242,7 +242,7 @@ def test_stop_after(tmp_path):
 def test_checkpoints_that_do_not_fit(tmp_path):
     fit(Toy(), ones, Plan(3, tmp_path))
     for recipe in ("srresnet", "srgan"):
-        with pytest.raises(CheckpointError, match=r"last\.pt: of another run") as error:
+        with pytest.raises(CheckpointError, match=r"last\.pt: the checkpoint is of another run") as error:
             fit(system(recipe, 20), stream(), Plan(20, tmp_path, resume=True))
         assert "\n" not in str(error.value)
     (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 half a file")

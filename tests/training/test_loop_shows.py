@@ -116,8 +116,8 @@ def test_collapse_is_reported_once_with_its_step_and_logged(tmp_path, caplog):
         return [record.getMessage() for record in caplog.records]
 
     assert reported(8) == [
-        "the generator may have collapsed: at step 8 its diversity is 0.4, once it was 2; look at the sample grids, "
-        "and lower the learning rate or hold the discriminator back"
+        "the generator may have collapsed: its diversity at step 8 is 0.4, down from 2; look at the sample grids, "
+        "then lower the learning rate or weaken the discriminator"
     ]
     (again,) = reported(14)  # not at 10: it is still the same fall
     assert "at step 14" in again

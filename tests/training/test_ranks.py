@@ -198,4 +198,4 @@ def test_a_run_goes_on_with_another_number_of_processes(two, tmp_path, caplog):
     torch.save(content, tmp_path / "last.pt")
     (tmp_path / "log.csv").write_text((folder / "content" / "log.csv").read_text())
     fit(Content(fabric_for("cpu", "fp32")), stream(2), Plan(7, tmp_path, resume=True))
-    assert "goes on in 1 processes; there were 2" in caplog.text
+    assert "continues in 1 processes instead of 2" in caplog.text

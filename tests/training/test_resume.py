@@ -31,7 +31,9 @@ def test_a_new_learning_rate_is_taken(tmp_path):
 def test_another_setting_is_refused_by_name(tmp_path, name, value):
     fit(Toy(), ones, Plan(3, tmp_path), settings=SETTINGS)
     before = (tmp_path / "last.pt").read_bytes()
-    with pytest.raises(CheckpointError, match=rf"last\.pt: of another run: its {name} is .*, not {value}") as error:
+    with pytest.raises(
+        CheckpointError, match=rf"last\.pt: the checkpoint is of another run: its {name} is .*, not {value}"
+    ) as error:
         fit(Toy(), ones, Plan(5, tmp_path, resume=True), settings={**SETTINGS, name: value})
     assert "\n" not in str(error.value)
     assert (tmp_path / "last.pt").read_bytes() == before
@@ -41,8 +43,8 @@ def test_steps_and_rates_may_change_and_are_reported(tmp_path, caplog):
     fit(Toy(), ones, Plan(3, tmp_path), settings=SETTINGS)
     with caplog.at_level(logging.WARNING):
         fit(Toy(), ones, Plan(5, tmp_path, resume=True), settings={**SETTINGS, "steps": 5, "lr": 0.01})
-    assert "goes on with steps 5; it was 3" in caplog.text
-    assert "goes on with lr 0.01; it was 0.1" in caplog.text
+    assert "continues with steps 5; the checkpoint has 3" in caplog.text
+    assert "continues with lr 0.01; the checkpoint has 0.1" in caplog.text
     assert last(tmp_path)["settings"]["lr"] == 0.01
 
 
@@ -64,7 +66,7 @@ def test_a_run_can_be_ended_where_it_was_left(tmp_path):
 def test_a_run_does_not_go_back(tmp_path):
     fit(Toy(), ones, Plan(4, tmp_path), settings={**SETTINGS, "steps": 4})
     before = (tmp_path / "last.pt").read_bytes()
-    with pytest.raises(UsageError, match=r"last\.pt: is at step 4 already: give --steps of no less"):
+    with pytest.raises(UsageError, match=r"last\.pt: is already at step 4: give --steps of at least that"):
         fit(Toy(), ones, Plan(3, tmp_path, resume=True), settings=SETTINGS)
     assert (tmp_path / "last.pt").read_bytes() == before
 
@@ -90,7 +92,7 @@ def test_a_checkpoint_without_settings_is_taken_with_a_warning(tmp_path, caplog)
     torch.save(content, tmp_path / "last.pt")
     with caplog.at_level(logging.WARNING):
         fit(Toy(), ones, Plan(4, tmp_path, resume=True), settings=SETTINGS)
-    assert "does not say which options it was begun with" in caplog.text
+    assert "does not record the options of its run" in caplog.text
     assert last(tmp_path)["settings"] == SETTINGS
 
 

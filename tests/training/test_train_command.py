@@ -110,7 +110,7 @@ def test_inits_that_cannot_be(train, tmp_path, refused):
     gray = tmp_path / "gray.safetensors"
     options = {**SMALL, "in_channels": 1}
     gankit.checkpoints.save(gray, gankit.models.build("srgan", options).state_dict(), "srgan", options)
-    assert "no SRResNet for RGB" in refused("srresnet", "--init", gray)
+    assert "not an SRResNet for RGB" in refused("srresnet", "--init", gray)
 
 
 @pytest.mark.parametrize(

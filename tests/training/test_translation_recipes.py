@@ -156,9 +156,9 @@ def test_every_game_can_be_played(loss):
 
 
 def test_unknown_names_are_reported():
-    with pytest.raises(UsageError, match="known are minimax, nonsaturating"):
+    with pytest.raises(UsageError, match="choose from minimax, nonsaturating"):
         pix2pix(adversarial="ls")
-    with pytest.raises(UsageError, match="known are l1, mse"):
+    with pytest.raises(UsageError, match="choose from l1, mse"):
         pix2pix(content="l2")
     with pytest.raises(UsageError, match="no labels to smooth"):
         pix2pix(adversarial="hinge", smooth=0.1)

@@ -154,7 +154,7 @@ def translate(
     which = f", every {holdout}-th pair" if holdout else ""
     console.print(f"means over n = {len(pairs)}{which}; resize none; backend {backend}, precision {precision}")
     console.print(_table(tables))
-    # The folders as they were named: where they lie on this machine is nobody's business.
+    # The folders as they were named: where they lie on this machine is private.
     named = {"data": data, "target": target, "aligned": aligned}
     report: dict[str, Any] = {name: str(folder) for name, folder in named.items() if folder is not None}
     report |= {"swap": swap, "holdout": holdout, "n": len(pairs), "resize": "none"}

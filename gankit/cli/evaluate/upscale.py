@@ -100,7 +100,7 @@ def upscale(
     console = Console()
     console.print(_rich_table(tables, f"{hr_dir}, backend {backend}, precision {precision}"))
     figures = {label: table.as_dict() for label, table in tables.items()}
-    # The folders as they were named: where they lie on this machine is nobody's business.
+    # The folders as they were named: where they lie on this machine is private.
     report = {"data": str(data)} if data else {"hr": str(hr), "lr": str(lr)}
     report |= {"backend": backend, "precision": precision} | ({"lpips": lpips} if lpips else {})
     write_json(json_file, {**report, "results": figures})

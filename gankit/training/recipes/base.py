@@ -1,4 +1,4 @@
-"""What a recipe says of itself: its options, their defaults, an example, and how it trains. Imports no torch."""
+"""What a recipe states: its options, their defaults, an example, and how it trains. Imports no torch."""
 
 from __future__ import annotations
 

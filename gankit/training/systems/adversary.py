@@ -136,4 +136,4 @@ def check_game(options: TranslationOptions) -> None:
         ("content", options.content, CONTENT),
     ):
         if value not in known:
-            raise UsageError(f"--{what} {value}: known are {', '.join(known)}")
+            raise UsageError(f"unknown --{what} '{value}': choose from {', '.join(known)}")

@@ -94,12 +94,12 @@ class LatentSystem(SamplingSystem):
             UsageError: they do not.
         """
         if o.adversarial not in ADVERSARIAL:
-            raise UsageError(f"unknown adversarial loss '{o.adversarial}': known are {', '.join(ADVERSARIAL)}")
+            raise UsageError(f"unknown adversarial loss '{o.adversarial}': choose from {', '.join(ADVERSARIAL)}")
         if o.discriminator_steps < 1:
             raise UsageError("the discriminator needs at least one step for each of the generator")
         if o.penalty and o.norm == "batch":
             raise UsageError(
-                "the gradient penalty holds for every image alone, and BatchNorm mixes them: use --norm none, "
+                "the gradient penalty needs logits of single images, and BatchNorm mixes them: use --norm none, "
                 "instance or spectral"
             )
 

@@ -70,7 +70,7 @@ def model_options(options: LatentOptions) -> dict[str, Any]:
 
 
 def build_generator(options: LatentOptions) -> nn.Module:
-    """The generator with its weight initialisation.
+    """The generator with its weight init.
 
     Raises:
         UsageError: it cannot be built so.
@@ -84,7 +84,7 @@ def build_generator(options: LatentOptions) -> nn.Module:
 
 
 def build_discriminator(options: LatentOptions) -> nn.Module:
-    """The discriminator with its weight initialisation, and its spectral norm where it has one.
+    """The discriminator with its weight init, and its spectral norm where it has one.
 
     Raises:
         UsageError: the net has no such norm.
@@ -104,10 +104,10 @@ def build_discriminator(options: LatentOptions) -> nn.Module:
             o.classes, "convolutional", widths, square, o.colours, dropout=o.dropout, projection=o.projection
         )
     else:
-        kind = "none" if o.norm == "spectral" else o.norm  # comes below, once the weight initialisation are set
+        kind = "none" if o.norm == "spectral" else o.norm  # comes below, once the weights are drawn
         widths = o.discriminator_widths or tuple(given["widths"])
         if len(widths) != len(given["widths"]):
-            raise UsageError(f"the discriminator of {o.size}×{o.size} has {len(given['widths'])} widths")
+            raise UsageError(f"--discriminator-widths: images of {o.size}×{o.size} need {len(given['widths'])} widths")
         made = dcgan.Discriminator(widths, o.colours, given["kernels"], kind, o.dropout)
     if o.weight_init is not None:
         initialise(made, o.weight_init)

@@ -1,6 +1,6 @@
 """SRResNet and SRGAN (Ledig et al. 2017, arXiv:1609.04802).
 
-Two stages: ``srresnet`` learns the content loss; ``srgan`` goes on from its weights with a discriminator.
+Two stages: ``srresnet`` learns the content loss; ``srgan`` continues from its weights with a discriminator.
 
 What differs from the paper, and why: L1 in place of the squared error and BatchNorm left as the identity with a
 trainable bias (both Lim et al. 2017, arXiv:1707.02921: better PSNR for the same work; ``norm="batch"`` trains it as

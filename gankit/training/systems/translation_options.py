@@ -31,7 +31,7 @@ class TranslationOptions:
         warmup: steps in which they rise from 0.
         weight_init: ``"normal"`` with deviation 0.02 as in the papers, ``"xavier"`` or ``"he"``.
         discriminator_channels: width of the PatchGAN's first layer.
-        discriminator_layers: its strided convolutions: 3 judge patches of 70×70; 0 for single pixels.
+        discriminator_layers: its strided convolutions: with 3 a logit sees a patch of 70×70, with 0 one pixel.
         discriminator_norm: ``"instance"``, ``"batch"`` as in pix2pix's paper, ``"spectral"`` or ``"none"``.
         discriminator_steps: of the discriminator for one of the generator.
         noise: deviation of the noise on all that the discriminator sees, falling to 0 with the last step.
@@ -82,7 +82,7 @@ class Pix2PixOptions(TranslationOptions):
 class CycleGANOptions(TranslationOptions):
     """Options of the recipe.
 
-    The adversarial weight of 2 undoes the ½ in the LSGAN loss, which CycleGAN leaves away.
+    The adversarial weight of 2 cancels the ½ in the LSGAN loss, which CycleGAN omits.
 
     Attributes:
         cycle_weight: λ of the way there and back (equation 3).

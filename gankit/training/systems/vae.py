@@ -87,7 +87,7 @@ class VAESystem(SamplingSystem):
         return {"reconstruction": reconstruction.detach(), "kl": kl.detach()}
 
     def kl_weight(self, index: int) -> float:
-        """Weight of the KL term after so many steps."""
+        """Weight of the KL term after ``index`` steps."""
         o = self.options
         return o.beta * (min(1.0, (index + 1) / o.kl_warmup) if o.kl_warmup else 1.0)
 
