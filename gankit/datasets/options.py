@@ -10,6 +10,9 @@ Fit = Literal["resize", "pad"]
 Flips = Literal["none", "mirror", "all"]
 Kind = Literal["auto", "colour", "gray", "mask", "labels"]
 
+MASK_FROM = 64
+"""Gray level from which on a pixel of a true mask is set: outlines are often drawn at half of the white."""
+
 _EXACT = ("mask", "labels")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gankit.datasets.folders import image_files
-from gankit.datasets.options import Kind
+from gankit.datasets.options import MASK_FROM, Kind
 from gankit.datasets.pixels import resized, to_gray
 from gankit.errors import ImageError, UsageError
 from gankit.images import decode
@@ -17,7 +17,6 @@ from gankit.images import decode
 Pair = tuple[np.ndarray, np.ndarray]
 
 _log = logging.getLogger(__name__)
-_FOREGROUND = 64  # from here on a mask is set: outlines are often drawn at half of the white
 
 
 def read_side(folder: Path, kind: Kind = "auto", load: int | None = None) -> dict[str, np.ndarray]:
@@ -72,7 +71,7 @@ def _as_kind(pixels: np.ndarray, kind: Kind) -> np.ndarray:
         return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
     if pixels.shape[2] == 3:
         pixels = to_gray(pixels)[..., None]
-    return np.where(pixels >= _FOREGROUND, np.uint8(255), np.uint8(0)) if kind == "mask" else pixels
+    return np.where(pixels >= MASK_FROM, np.uint8(255), np.uint8(0)) if kind == "mask" else pixels
 
 
 def read_pairs(

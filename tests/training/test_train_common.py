@@ -12,7 +12,7 @@ from training_making import Toy, ones
 from gankit.cli import progress_train
 from gankit.cli.train.common import Common, common, run
 from gankit.errors import GankitError
-from gankit.training.loop import DivergedError, fit
+from gankit.training.loop import DivergedError, Progress, fit
 
 
 class Saving(Toy):
@@ -120,6 +120,17 @@ def test_a_log_file_gets_lines(tmp_path, monkeypatch):
     speed, images = (float(line.split(unit)[0].split()[-1]) for unit in (" step/s", " images/s"))
     assert images == pytest.approx(7 * speed, rel=0.01, abs=1)
     assert line.endswith(" left")
+
+
+def test_a_quiet_run_does_not_look_at_the_losses(tmp_path, monkeypatch):
+    """On a GPU every look waits for all that it has still to compute."""
+
+    def looked(progress):
+        raise AssertionError("looked at")
+
+    monkeypatch.setattr(Progress, "losses", property(looked))
+    invoke(command(), "--output", tmp_path, "--quiet")
+    assert (tmp_path / "log.csv").read_text().count("distance") == 2
 
 
 @pytest.mark.parametrize(
