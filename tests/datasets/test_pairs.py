@@ -107,7 +107,7 @@ def test_aligned(tmp_path, caplog):
     assert np.array_equal(pairs["a"][0], tissue(mask, 3))
     assert np.array_equal(pairs["a"][1][..., 0], mask)
     (tmp_path / "a.png").unlink()
-    with pytest.raises(UsageError, match="no image there is a pair"):
+    with pytest.raises(UsageError, match="no image there shows a pair"):
         read_aligned(tmp_path)
 
 
@@ -119,7 +119,7 @@ def test_every_fifth_is_held_out():
     assert sorted(trained + held) == stems
     assert held_out(stems, 0) == (stems, [])
     for count, every in ((4, 5), (3, 1)):
-        with pytest.raises(UsageError, match="too few for both sides"):
+        with pytest.raises(UsageError, match="too few to train on and to hold out"):
             held_out(stems[:count], every)
 
 

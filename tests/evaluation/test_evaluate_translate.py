@@ -140,7 +140,7 @@ def test_a_real_model(folders, tmp_path):
         (("--model", "red", "--aligned", "{d}/both", "--data", "{d}/in"), "omit --data and --target"),
         (("--model", "red", "--model", "red"), "twice"),
         (("--model", "red", "--aligned", "x", "--image", "p1"), "need --comparison"),
-        (("--model", "red", "--aligned", "x", "--masks", "--lpips", "alex"), "not for --masks"),
+        (("--model", "red", "--aligned", "x", "--masks", "--lpips", "alex"), "cannot be measured on masks"),
         (("--model", "red", "--aligned", "x", "--model-option", "blocks"), "KEY=VALUE"),
     ],
 )
