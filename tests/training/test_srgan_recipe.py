@@ -9,7 +9,8 @@ from gankit.models.srgan import SRResNet
 from gankit.training.fabric import Device
 from gankit.training.loop import Plan, fit
 from gankit.training.srresnet import freeze_norms, has_frozen_norms, initialise
-from gankit.training.superres import Data, train_super_resolution
+from gankit.training.superres import train_super_resolution
+from gankit.training.systems.superres_options import PhotoData
 
 
 def test_generator_warms_up_after_the_head_start_and_both_end_at_nothing():
@@ -68,7 +69,7 @@ def test_trains_and_resumes_on_cuda(tmp_path, photos, recipe):
         options |= {"head_start": 1, "discriminator_channels": 4}
     for steps, resume in ((3, False), (6, True)):
         plan = Plan(steps, tmp_path / "run", validate_every=2, resume=resume)
-        data = Data(photos, photos, patch=8, batch=2, synthetic=0)
+        data = PhotoData(photos, photos, patch=8, batch=2, synthetic=0)
         train_super_resolution(recipe, data, plan, device=Device("cuda"), options=options)
     content = torch.load(tmp_path / "run/last.pt", weights_only=True)
     assert content["step"] == 6

@@ -190,7 +190,9 @@ def test_spectral_and_single_pixels():
     system = pix2pix(discriminator_norm="spectral")
     for index in range(20):
         system.step(batch(index), index)
-    weights = [layer.weight.flatten(1) for layer in system.modules["discriminator"].model if hasattr(layer, "weight")]
+    weights = [
+        layer.weight.detach().flatten(1) for layer in system.modules["discriminator"].model if hasattr(layer, "weight")
+    ]
     assert all(float(torch.linalg.matrix_norm(weight, 2)) == pytest.approx(1, abs=0.1) for weight in weights)
     discriminator = pix2pix(discriminator_layers=0).modules["discriminator"]
     assert discriminator(torch.rand(1, 4, 5, 7)).shape == (1, 1, 5, 7)
