@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = (
     "127 photographs and paintings, long side up to 1600 px, under free licences (each with its source and licence in "
     "docs/training_photos.tsv; python -m bench.fetch_photos brings them together), and 24 generated images of text, "
-    "line art and patterns (gankit.training.synthetic)"
+    "line art and patterns (gankit.datasets.synthetic)"
 )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from bench.common import ROOT
-from gankit.evaluation import Panel, bicubic, strip
+from gankit.evaluation import Panel, bicubic, side_by_side
 from gankit.evaluation.comparison import Box
 from gankit.images import decode
 
@@ -49,7 +49,7 @@ def make(upscaled: Path, target: Path) -> None:
             Panel("bicubic", bicubic(SCALE)(small)),
             Panel("gankit upscale", rgb(upscaled / name)),
         ]
-        strips.append(strip(panels, crop))
+        strips.append(side_by_side(panels, crop))
     sample_grid = Image.new("RGB", (max(row.width for row in strips), sum(row.height for row in strips)), "white")
     top = 0
     for row in strips:

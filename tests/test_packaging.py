@@ -22,7 +22,7 @@ LINES = [
     "pip install -c constraints.txt '.[cpu]' && gankit upscale examples/ --output upscaled/",
     "pip install -c constraints.txt -e '.[cpu,test]' && pytest",
 ]
-ROOMS = ("images", "models", "checkpoints", "backends", "pipeline", "training", "evaluation", "cli")
+ROOMS = ("images", "datasets", "models", "checkpoints", "backends", "pipeline", "training", "evaluation", "cli")
 
 
 def sources(package: str) -> list[Path]:
@@ -54,10 +54,11 @@ def test_export_and_kernels_know_nothing_of_gankit(package):
 @pytest.mark.parametrize(
     ("room", "unknown"),
     [
-        ("images", {"models", "checkpoints", "backends", "pipeline", "training", "evaluation", "cli"}),
-        ("models", {"checkpoints", "backends", "pipeline", "training", "evaluation", "cli"}),
-        ("checkpoints", {"backends", "pipeline", "training", "evaluation", "cli"}),
-        ("backends", {"pipeline", "training", "evaluation", "cli"}),
+        ("images", {"datasets", "models", "checkpoints", "backends", "pipeline", "training", "evaluation", "cli"}),
+        ("datasets", {"models", "checkpoints", "backends", "pipeline", "training", "evaluation", "cli"}),
+        ("models", {"datasets", "checkpoints", "backends", "pipeline", "training", "evaluation", "cli"}),
+        ("checkpoints", {"datasets", "backends", "pipeline", "training", "evaluation", "cli"}),
+        ("backends", {"datasets", "pipeline", "training", "evaluation", "cli"}),
         ("pipeline", {"training", "cli"}),
         ("training", {"cli"}),
         ("evaluation", {"training", "cli"}),
@@ -120,6 +121,12 @@ def imported(path: Path, modules: dict[str, Path]) -> set[str]:
 
     visit(ast.parse(path.read_text(encoding="utf-8")))
     return {name for name in found if name in modules and modules[name] != path}
+
+
+def test_evaluate_trains_nothing_but_its_classifier():
+    folder = PACKAGES["gankit"] / "cli" / "evaluate"
+    trained = [path.name for path in sorted(folder.rglob("*.py")) if knows(path, "gankit.training")]
+    assert trained == ["train_classifier.py"]
 
 
 def test_every_room_is_in_the_rules():

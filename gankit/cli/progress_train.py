@@ -15,17 +15,18 @@ if TYPE_CHECKING:
     from gankit.training.loop import Progress as State
 
 _SECONDS = 30.0  # between the lines of a log
+_REFRESH = 0.5  # seconds between two looks at the losses, each of which waits for the device
 
 
 @contextmanager
 def progress(steps: int, *, batch: int, unit: str = "", quiet: bool) -> Iterator[Callable[[State], None]]:
-    """A bar with losses, steps and images a second, and the time left; a line for each validation.
+    """A bar with losses, steps and images per second, and the time left; a line for each validation.
 
-    Where stderr is no terminal there is a line every half a minute in place of the bar.
+    Where stderr is no terminal, a line every half minute takes the place of the bar.
 
     Args:
         steps: the last step.
-        batch: items in a step, on each device.
+        batch: samples in a step, on each device.
         unit: of the score.
         quiet: show nothing.
     """
@@ -40,11 +41,12 @@ def progress(steps: int, *, batch: int, unit: str = "", quiet: bool) -> Iterator
         disable=quiet or not console.is_terminal,
         refresh_per_second=2,
     )
+    pause = _REFRESH if console.is_terminal else _SECONDS
     with bar:
         task = bar.add_task("", total=steps, text="")
         reported, last = False, time.monotonic()
 
-        def tell(text: str) -> None:
+        def say(text: str) -> None:
             if not quiet:
                 bar.console.print(text, markup=False, highlight=False)
 
@@ -53,24 +55,30 @@ def progress(steps: int, *, batch: int, unit: str = "", quiet: bool) -> Iterator
             if not reported:
                 reported = True
                 if state.began:
-                    tell(f"resumed at step {state.began}")
+                    say(f"resumed at step {state.began}")
                 if state.processes > 1:
-                    tell(f"{state.processes} processes with a batch of {batch}: {state.processes * batch} in a step")
-            losses = " ".join(f"{name} {value:.4f}" for name, value in state.losses.items())
-            images = state.rate * batch * state.processes
-            text = f"{losses}  {state.rate:.2f} step/s  {images:.0f} images/s"
-            bar.update(task, completed=state.step, text=text)
-            if not console.is_terminal and time.monotonic() - last > _SECONDS:
+                    say(f"{state.processes} processes with a batch of {batch}: {state.processes * batch} in a step")
+            bar.update(task, completed=state.step)
+            if not quiet and time.monotonic() - last > pause:
                 last = time.monotonic()
-                left = timedelta(seconds=round((steps - state.step) / state.rate)) if state.rate else "?"
-                tell(f"step {state.step} of {steps}: {text}  {left} left")
+                text = _speed(state, batch)
+                bar.update(task, text=text)
+                if not console.is_terminal:
+                    left = timedelta(seconds=round((steps - state.step) / state.rate)) if state.rate else "?"
+                    say(f"step {state.step} of {steps}: {text}  {left} left")
             if state.validation:
-                tell(f"step {state.step}: {_judged(state, unit)}")
+                say(f"step {state.step}: {_validation(state, unit)}")
 
         yield notify
 
 
-def _judged(state: State, unit: str) -> str:
+def _speed(state: State, batch: int) -> str:
+    """Losses, steps and images per second."""
+    losses = " ".join(f"{name} {value:.4f}" for name, value in state.losses.items())
+    return f"{losses}  {state.rate:.2f} step/s  {state.rate * batch * state.processes:.0f} images/s"
+
+
+def _validation(state: State, unit: str) -> str:
     values = dict(state.validation)
     first = f"{values.pop('score'):.3f} {unit} on the validation images" if unit and "score" in values else ""
     return ", ".join([*([first] if first else []), *(f"{name} {value:.4g}" for name, value in values.items())])

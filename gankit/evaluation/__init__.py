@@ -7,7 +7,7 @@ it is in ``features``, ``classifier``, ``distances``, ``inception`` and ``percep
 from __future__ import annotations
 
 from gankit.evaluation.benchmark import Score, Table, bicubic, evaluate_pairs, find_scale
-from gankit.evaluation.comparison import Panel, compare_translations, compare_upscalers, stack, strip
+from gankit.evaluation.comparison import Panel, compare_translations, compare_upscalers, side_by_side, stack
 from gankit.evaluation.metrics import l1, luma, psnr, psnr_y, ssim_y
 from gankit.evaluation.segmentation import dice, iou, to_mask
 from gankit.evaluation.translation import TranslationScore, TranslationTable, evaluate_translations
@@ -30,8 +30,8 @@ __all__ = [
     "luma",
     "psnr",
     "psnr_y",
+    "side_by_side",
     "ssim_y",
     "stack",
-    "strip",
     "to_mask",
 ]

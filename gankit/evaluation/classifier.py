@@ -1,4 +1,4 @@
-"""A small convolutional classifier of 28×28 gray images: a feature network for Fashion-MNIST, and a judge of classes.
+"""A small convolutional classifier of 28×28 gray images: a feature network for Fashion-MNIST that also tells the class.
 
 Figures in its features are no FID: FID is what Inception's features give, and says nothing of gray images of clothes.
 """
@@ -72,7 +72,7 @@ def save_classifier(path: Path, net: Classifier, notes: Mapping[str, str]) -> st
     Args:
         path: the file.
         net: trained.
-        notes: what the table says of it: ``accuracy``, ``test`` (what it was measured on).
+        notes: that the tables state: ``accuracy``, and ``test``, the images that it was measured on.
 
     Raises:
         CheckpointError, OutputError: as :func:`gankit.checkpoints.save`.
@@ -91,7 +91,7 @@ def open_classifier(path: Path) -> tuple[Classifier, dict[str, str], str]:
     """
     stored = read(path)
     if stored.metadata.get("model") != NAME:
-        raise CheckpointError(f"{path}: is no classifier of gankit: give '{NAME}', a file of its kind, or an ONNX file")
+        raise CheckpointError(f"{path}: is not a gankit classifier: give '{NAME}', a file of its kind, or an ONNX file")
     try:
         net = Classifier(**json.loads(stored.metadata["options"]))
         wrong = net.load_state_dict({name: value.float() for name, value in stored.tensors.items()}, strict=False)

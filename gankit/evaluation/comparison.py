@@ -1,4 +1,4 @@
-"""Images for the eye: the same crop from several upscalers, side by side, at one pixel to one pixel."""
+"""Images for the eye: the same crop from several models, side by side, at one pixel to one pixel."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gankit.evaluation.benchmark import Upscale, bicubic
 from gankit.evaluation.metrics import DecodedImage, psnr_y
+from gankit.images.grid import GridLayout, grid
 
 Box = tuple[int, int, int, int]
 """x, y, width, height in pixels of the large image."""
@@ -34,7 +35,7 @@ class Panel:
     image: DecodedImage
 
 
-def strip(panels: Sequence[Panel], crop: Box | None = None) -> Image.Image:
+def side_by_side(panels: Sequence[Panel], crop: Box | None = None) -> Image.Image:
     """Panels from left to right, each the same crop, never resized, with its label above it.
 
     Args:
@@ -51,15 +52,15 @@ def strip(panels: Sequence[Panel], crop: Box | None = None) -> Image.Image:
         raise ValueError(f"images of different sizes: {sorted(shapes)}")
     x, y, width, height = _checked(crop, panels[0].image)
     font = ImageFont.load_default(_FONT_SIZE)
-    columns = [max(width, int(np.ceil(font.getlength(panel.label)))) for panel in panels]
-    sample_grid = Image.new("RGB", (sum(columns) + _GAP * (len(columns) - 1), height + _LABEL_HEIGHT), "white")
-    draw = ImageDraw.Draw(sample_grid)
-    left = 0
-    for column, panel in zip(columns, panels, strict=True):
-        draw.text((left, 2), panel.label, fill="black", font=font)
-        sample_grid.paste(Image.fromarray(panel.image[y : y + height, x : x + width]), (left, _LABEL_HEIGHT))
-        left += column + _GAP
-    return sample_grid
+    columns = tuple(max(width, int(np.ceil(font.getlength(panel.label)))) for panel in panels)
+    layout = GridLayout((height + _LABEL_HEIGHT,), columns, _GAP)
+    pixels = layout.blank(3)
+    for index, panel in enumerate(panels):
+        cell = Image.new("RGB", (columns[index], height + _LABEL_HEIGHT), "white")
+        ImageDraw.Draw(cell).text((0, 2), panel.label, fill="black", font=font)
+        cell.paste(Image.fromarray(panel.image[y : y + height, x : x + width]), (0, _LABEL_HEIGHT))
+        layout.paste(pixels, index, np.asarray(cell))
+    return Image.fromarray(pixels)
 
 
 def compare_upscalers(
@@ -76,7 +77,7 @@ def compare_upscalers(
         upscalers: by label, in order.
         scale: their factor.
         hr: (scale·h, scale·w, 3) uint8, or ``None``.
-        crop: see :func:`strip`; in pixels of the large image.
+        crop: see :func:`side_by_side`; in pixels of the large image.
     """
     nearest = lr.repeat(scale, axis=0).repeat(scale, axis=1)
     panels = [Panel(f"input, ×{scale} nearest", nearest)]
@@ -86,7 +87,7 @@ def compare_upscalers(
         panels.append(Panel(label + figure, result))
     if hr is not None:
         panels.append(Panel("truth", hr))
-    return strip(panels, crop)
+    return side_by_side(panels, crop)
 
 
 def compare_translations(
@@ -104,31 +105,23 @@ def compare_translations(
         crop: x, y, width, height; ``None`` takes up to 512×512 pixels from the middle.
 
     Raises:
-        ValueError: see :func:`strip`.
+        ValueError: see :func:`side_by_side`.
     """
     if crop is None:
         high, wide = source.shape[:2]
         width, height = min(_LARGE_SIDE, wide), min(_LARGE_SIDE, high)
         crop = (wide - width) // 2, (high - height) // 2, width, height
     panels = [Panel("input", source), *(Panel(label, result) for label, result in results.items())]
-    return strip(panels if target is None else [*panels, Panel("target", target)], crop)
+    return side_by_side(panels if target is None else [*panels, Panel("target", target)], crop)
 
 
-def stack(sample_grids: Sequence[Image.Image]) -> Image.Image:
+def stack(comparisons: Sequence[Image.Image]) -> Image.Image:
     """Comparisons below each other.
 
     Raises:
         ValueError: there are none.
     """
-    if not sample_grids:
-        raise ValueError("a comparison needs at least one image")
-    height = sum(sample_grid.height for sample_grid in sample_grids) + _GAP * (len(sample_grids) - 1)
-    whole = Image.new("RGB", (max(sample_grid.width for sample_grid in sample_grids), height), "white")
-    top = 0
-    for sample_grid in sample_grids:
-        whole.paste(sample_grid, (0, top))
-        top += sample_grid.height + _GAP
-    return whole
+    return Image.fromarray(grid([[np.asarray(comparison)] for comparison in comparisons], _GAP))
 
 
 def _checked(crop: Box | None, image: DecodedImage) -> Box:

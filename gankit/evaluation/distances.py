@@ -116,7 +116,7 @@ def agreement(logits: Matrix, asked: NDArray[np.int64]) -> tuple[float, tuple[fl
         asked: (N,) classes.
 
     Returns:
-        The part of all images, and of each class's (``None`` for a class that nobody asked for).
+        The part of all images, and of each class (``None`` for a class that was not asked for).
 
     Raises:
         ValueError: not as many classes as logits, or none.

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from gankit.errors import BackendError, CheckpointError, UsageError
 from gankit.evaluation import classifier
+from gankit.evaluation.metrics import gray
 
 Images = NDArray[np.uint8]
 Fit = Literal["resize", "crop"]
 Run = Callable[[Tensor], tuple[Tensor, Tensor | None]]
-_LUMA = (0.299, 0.587, 0.114)
 _BATCH = 500
 
 
@@ -52,7 +52,7 @@ class FeatureNetwork:
         name: as tables have it.
         run: (N, C, H, W) float32 in [0, 1] -> features (N, D) and logits (N, K) or ``None``.
         size: height and width that it takes; ``None`` for any.
-        channels: 1 or 3; others are converted (BT.601 luma, or three equal ones).
+        channels: 1 or 3; others are converted (full-range BT.601 luma, or three equal channels).
         note: what a reader should know of it, such as its accuracy.
         sha256: of its weights file.
         inception: it is the Inception network of FID, whose figures alone may be called FID, KID and IS.
@@ -89,7 +89,7 @@ class FeatureNetwork:
                 values.append(found.double().numpy())
                 logits += [] if reported is None else [reported.double().numpy()]
         if not values:
-            raise UsageError("there are no images to judge")
+            raise UsageError("there are no images to measure")
         return Features(np.concatenate(values), np.concatenate(logits) if logits else None, self._resize(shapes, fit))
 
     def _fitted(self, images: Images, fit: Fit) -> Images:
@@ -201,7 +201,7 @@ def _in_channels(images: Images, channels: int) -> Images:
         return images
     if channels == 3:
         return np.repeat(images, 3, axis=3)
-    return np.rint(images.astype(np.float64) @ _LUMA).astype(np.uint8)[..., None]
+    return gray(images)[..., None]
 
 
 def _resized(image: Images, size: tuple[int, int]) -> Images:

@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 DecodedImage = NDArray[np.uint8]
 
 PEAK = 255.0
-_LUMA = np.array([65.481, 128.553, 24.966]) / 255.0
+_BT601 = np.array([0.299, 0.587, 0.114])  # weights of R, G and B, Recommendation ITU-R BT.601
+_STUDIO_RANGE, _STUDIO_BLACK = 219.0 / 255.0, 16.0
 _WINDOW_RADIUS = 5
 SSIM_SIDE = 2 * _WINDOW_RADIUS + 1
 _WINDOW_SIGMA = 1.5
 
 
 def luma(image: DecodedImage) -> NDArray[np.float64]:
-    """BT.601 luma, MATLAB's studio swing: Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255.
+    """BT.601 luma in studio range, for figures: Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255.
+
+    This is MATLAB's ``rgb2ycbcr``, which the super-resolution tables rest on; :func:`gray` is the full-range one.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -29,7 +32,19 @@ def luma(image: DecodedImage) -> NDArray[np.float64]:
     Returns:
         (H, W) float64 in [16, 235], not rounded.
     """
-    return np.asarray(image, dtype=np.float64) @ _LUMA + 16.0
+    return np.asarray(image, dtype=np.float64) @ (_BT601 * _STUDIO_RANGE) + _STUDIO_BLACK
+
+
+def gray(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """BT.601 luma in full range, for networks that take gray images: 0.299 R + 0.587 G + 0.114 B, rounded.
+
+    Args:
+        images: (..., 3) uint8 RGB.
+
+    Returns:
+        (...) uint8 from 0 to 255.
+    """
+    return np.asarray(np.rint(images.astype(np.float64) @ _BT601), dtype=np.uint8)
 
 
 def psnr(result: DecodedImage, target: DecodedImage, border: int = 0) -> float:

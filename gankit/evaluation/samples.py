@@ -67,7 +67,7 @@ class SampleScore:
         return found
 
 
-def judge_samples(samples: Features, reference: Features, asked: NDArray[np.int64] | None = None) -> SampleScore:
+def measure_samples(samples: Features, reference: Features, asked: NDArray[np.int64] | None = None) -> SampleScore:
     """Measure samples against a reference set.
 
     Args:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gankit.datasets.options import MASK_FROM
+
 Mask = NDArray[np.bool_]
 
-TRUTH_FROM = 64  # outlines of true masks are often drawn at half of the white, and belong to them
+TRUTH_FROM = MASK_FROM  # as masks are read for training
 RESULT_FROM = 128  # a generator's gray is its certainty: from one half on
 
 

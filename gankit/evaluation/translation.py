@@ -81,7 +81,7 @@ def evaluate_translations(
         UsageError: no pairs, or a result of another size than its target.
     """
     if not pairs:
-        raise UsageError("there are no pairs to judge")
+        raise UsageError("there are no pairs to measure")
     scores = []
     for name, (source, given) in pairs.items():
         result, target = as_rgb(translate(name, source)), as_rgb(given)

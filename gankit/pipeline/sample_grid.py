@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 
-GAP = 2
-_PAPER = 255
+from gankit.images.grid import GAP, GridLayout
+
+__all__ = ["GAP", "SampleGrid"]
 
 
 class SampleGrid:
-    """A grid of equal images, row by row, with a white gap between them.
+    """A grid of equal images that is filled image by image, with a white gap between them.
 
     Args:
         count: images.
@@ -23,8 +24,8 @@ class SampleGrid:
     def __init__(self, count: int, size: tuple[int, int], channels: int, columns: int | None = None) -> None:
         self.size = size
         self.columns = min(count, columns or math.ceil(math.sqrt(count)))
-        rows = -(-count // self.columns)
-        self.shape = (rows * (size[0] + GAP) - GAP, self.columns * (size[1] + GAP) - GAP)
+        self._layout = GridLayout.of_equal(count, size, self.columns)
+        self.shape = self._layout.shape
         self._channels = channels
         self._pixels: np.ndarray | None = None
 
@@ -32,11 +33,9 @@ class SampleGrid:
     def pixels(self) -> np.ndarray:
         """(H, W, C) uint8."""
         if self._pixels is None:
-            self._pixels = np.full((*self.shape, self._channels), _PAPER, np.uint8)
+            self._pixels = self._layout.blank(self._channels)
         return self._pixels
 
     def place(self, index: int, image: np.ndarray) -> None:
         """Put (height, width, C) uint8 into cell ``index``."""
-        (row, column), (height, width) = divmod(index, self.columns), self.size
-        top, left = row * (height + GAP), column * (width + GAP)
-        self.pixels[top : top + height, left : left + width] = image
+        self._layout.paste(self.pixels, index, image)

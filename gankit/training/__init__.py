@@ -1,1 +1,1 @@
-"""Training: losses, recipes, data sets and the one loop that they share. Needs ``gankit[train]``."""
+"""Training: losses, systems, recipes and the one loop that they share. Needs ``gankit[train]``."""

@@ -57,7 +57,7 @@ def lsgan_discriminator(real: Tensor, fake: Tensor, smooth: float = 0.0) -> Tens
 
 
 def lsgan_generator(fake: Tensor) -> Tensor:
-    """½·(fake - 1)² (Mao et al. 2017, arXiv:1611.04076, eq. 9). CycleGAN leaves the ½ away."""
+    """½·(fake - 1)² (Mao et al. 2017, arXiv:1611.04076, eq. 9). CycleGAN omits the ½."""
     return (fake - 1).square().mean() / 2
 
 
@@ -124,12 +124,14 @@ class AdversarialLoss:
             UsageError: out of range, or the loss has no target that could be smoothed.
         """
         if not 0 <= smooth < 1:
-            raise UsageError(f"a smoothing of {smooth} makes no sense: give one from 0 up to, but not including, 1")
+            raise UsageError(
+                f"a label smoothing of {smooth} is out of range: give a number from 0 up to, but not including, 1"
+            )
         if smooth == 0:
             return self
         if not self.has_target:
             able = ", ".join(name for name, loss in ADVERSARIAL.items() if loss.has_target)
-            raise UsageError(f"the {self.name} loss has no labels to smooth: leave the smoothing away, or use {able}")
+            raise UsageError(f"the {self.name} loss has no labels to smooth: omit the smoothing, or use {able}")
         return replace(self, discriminator=partial(self.discriminator, smooth=smooth))
 
 

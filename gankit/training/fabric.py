@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 
 from gankit.errors import GankitError, UsageError
 
-_PATIENCE = timedelta(hours=2)  # the others wait while the first one judges
+_PATIENCE = timedelta(hours=2)  # the others wait while the first one validates
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,19 @@ def fabric_for(device: str = "auto", precision: str = "auto", devices: int = 1, 
     Args:
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         precision: ``"auto"`` (bf16 where the CPU or GPU has it), ``"bf16"`` or ``"fp32"``.
-        devices: on this machine. On a CPU: so many processes.
+        devices: on this machine; on a CPU, the number of processes.
         nodes: machines.
 
     Raises:
         GankitError: Lightning Fabric is not installed.
-        UsageError: there is no CUDA device, or there are not so many.
+        UsageError: there is no CUDA device, or there are fewer than asked for.
     """
     try:
         from lightning_fabric import Fabric
     except ImportError:
         raise GankitError("training needs Lightning Fabric: pip install 'gankit[train]'") from None
     if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device can be used here: leave --device away, or install a CUDA build of torch")
+        raise UsageError("no CUDA device can be used here: omit --device, or install a CUDA build of torch")
     devices, nodes = _launched(devices, nodes)
     found = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else devices
     if devices > found:
@@ -84,9 +84,16 @@ def fabric_for(device: str = "auto", precision: str = "auto", devices: int = 1, 
         **options,
     )
     fabric.launch()
+    _search_convolutions(fabric.device)
     if devices * nodes > 1:
         atexit.register(_leave)
     return fabric
+
+
+def _search_convolutions(device: torch.device) -> None:
+    """Let cuDNN time its algorithms for each shape once: every step of a run has the same shapes."""
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
 
 
 def _leave() -> None:
@@ -111,7 +118,7 @@ def _launched(devices: int, nodes: int) -> tuple[int, int]:
     everywhere = int(os.environ["WORLD_SIZE"]) // local
     for name, given, has in (("devices", devices, local), ("nodes", nodes, everywhere)):
         if given not in (1, has):
-            raise UsageError(f"torchrun launched {has} {name}, not {given}: leave --{name} away")
+            raise UsageError(f"torchrun launched {has} {name}, not {given}: omit --{name}")
     return local, everywhere
 
 

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 def patient_interrupt() -> Iterator[Callable[[], bool]]:
     """Let the first Ctrl-C wait for the end of a step, so that the checkpoint is whole; the second does not wait.
 
-    Only in the main thread and where nobody else has an opinion on Ctrl-C; elsewhere it changes nothing.
+    Only in the main thread, and only if Ctrl-C still has Python's own handler; otherwise this changes nothing.
     """
     asked = False
 
@@ -25,7 +25,7 @@ def patient_interrupt() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        _log.warning("finishing this step… (Ctrl-C once more leaves at once)")
+        _log.warning("finishing this step; press Ctrl-C again to stop at once")
 
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:

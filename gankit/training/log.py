@@ -1,4 +1,4 @@
-"""``log.csv``: what a run tells of itself."""
+"""``log.csv``: the losses and validations of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLUMNS = ("step", "name", "value")
 
 
 class Log:
-    """``log.csv``: one line every few steps with the mean of each loss since, and one for each validation.
+    """``log.csv``: the mean of each loss every few steps, and every validation.
 
     Args:
         path: the file.
@@ -28,12 +28,12 @@ class Log:
         self._path, self._every = path, every
         self._sums: dict[str, list[float]] = {}  # name -> total and count
 
-    def begin(self, step: int, *, judged: bool = True) -> None:
+    def begin(self, step: int, *, validated: bool = True) -> None:
         """Drop what an earlier run wrote after ``step``, or make a new file.
 
         Args:
             step: the last that stays.
-            judged: whether its validation stays as well.
+            validated: whether its validation stays as well.
 
         Raises:
             OutputError: it cannot be written.
@@ -43,7 +43,7 @@ class Log:
             with self._path.open(newline="", encoding="utf-8") as file:
                 found = [row for row in csv.reader(file) if len(row) == len(_COLUMNS) and row[0].isdecimal()]
             kept = [row for row in found if int(row[0]) <= step]
-            rows = [row for row in kept if judged or int(row[0]) < step or not row[1].startswith("validation_")]
+            rows = [row for row in kept if validated or int(row[0]) < step or not row[1].startswith("validation_")]
         with whole(self._path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([_COLUMNS, *rows])
 
@@ -51,28 +51,29 @@ class Log:
         """Whether a line is written at this step."""
         return progress.step % self._every == 0 or progress.step == progress.steps
 
+    def take(self, losses: Mapping[str, float]) -> None:
+        """Take in the losses of one step."""
+        for name, value in losses.items():
+            entry = self._sums.setdefault(name, [0.0, 0.0])
+            entry[0] += value
+            entry[1] += 1
+
     def write(self, progress: Progress) -> list[tuple[int, str, float]]:
-        """Take in the losses of one step.
+        """Write the means of the losses since the last line.
 
         Returns:
-            Step, name and value of what is now in the file, if it was time for a line.
+            Step, name and value of what is now in the file.
 
         Raises:
             OutputError: the file cannot be written.
         """
-        for name, value in progress.losses.items():
-            entry = self._sums.setdefault(name, [0.0, 0.0])
-            entry[0] += value
-            entry[1] += 1
-        rows: list[tuple[int, str, float]] = []
-        if self.is_due(progress):
-            rows += [(progress.step, name, total / count) for name, (total, count) in self._sums.items()]
-            rows.append((progress.step, "steps_per_second", progress.rate))
-            self._sums = {}
+        rows = [(progress.step, name, total / count) for name, (total, count) in self._sums.items()]
+        rows.append((progress.step, "steps_per_second", progress.rate))
+        self._sums = {}
         return self._append(rows)
 
     def write_validation(self, progress: Progress) -> list[tuple[int, str, float]]:
-        """Take in what the judge says of a step; returns what is now in the file.
+        """Take in the validation of a step; returns what is now in the file.
 
         Raises:
             OutputError: the file cannot be written.

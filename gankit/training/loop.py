@@ -4,8 +4,8 @@ A recipe gives a :class:`System`: its networks, its optimisers and what one step
 learning rates, the average of the generator's weights, validation, sample grids, the log, checkpoints that
 continue exactly, the stop on values that are not finite. A step is counted when it is done: the first is step 1.
 
-Where several processes train together, each makes every step on items of its own; the first alone averages, judges
-and writes. Whatever decides how the loop goes on is agreed upon by all.
+Where several processes train together, each makes every step on items of its own; only the first one averages,
+validates and writes. Whatever decides how the loop goes on is agreed upon by all.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def fit(
     Args:
         system: the recipe.
         batches: given the number of steps already done, the batches that follow.
-        plan: how long and what to keep. The folder gets ``last.pt`` (everything needed to go on), ``best.safetensors``
-            (the averaged generator with the best score, where the system keeps one), ``final.safetensors`` and
-            ``log.csv``.
+        plan: how long to train and what to keep. The folder receives ``last.pt`` (everything needed to continue),
+            ``best.safetensors`` (the averaged generator with the best score, where the system keeps one),
+            ``final.safetensors`` and ``log.csv``.
         notify: called after every step.
         settings: what the run was made with, by name; kept in the checkpoint. A run that is resumed must have the same
             but for the number of steps, the learning rates and the validation images.
@@ -96,7 +96,7 @@ def fit(
                 late, asked = ranks.agreed(over, interrupted())
                 run.keep(leaving=late or stopping())
             if run.due and not stopping():
-                run.judge()
+                run.validate()
             if notify:
                 notify(progress)
             leaving = late or (stopping() and run.saved == progress.step)
@@ -121,11 +121,11 @@ class _Run:
         if plan.resume:
             state = restore_checkpoint(self.last, system, self.average, self.log, self.watch, settings)
             if state.step > plan.steps:
-                raise UsageError(f"{self.last}: is at step {state.step} already: give --steps of no less")
+                raise UsageError(f"{self.last}: is already at step {state.step}: give --steps of at least that")
             _log.info("resumed %s at step %d", self.last, state.step)
         self.progress = Progress(state.step, plan.steps, began=state.step, processes=ranks.world())
         self.best, self.due, self.saved = state.best, state.due, state.step
-        ranks.by_first(lambda: self.log.begin(state.step, judged=not state.due))
+        ranks.by_first(lambda: self.log.begin(state.step, validated=not state.due))
         self.board: Board | None = None
         if plan.tensorboard:
             ranks.by_first(lambda: self._open_board(state.step))
@@ -143,64 +143,74 @@ class _Run:
         return time.perf_counter() - self._began
 
     def advance(self, batch: Any) -> None:
-        """One step.
-
-        Raises:
-            DivergedError: a loss is not finite.
-        """
+        """One step."""
         system, progress = self.system, self.progress
         for name, optimiser in system.optimisers.items():
             set_learning_rate(optimiser, system.schedules.get(name, constant())(progress.step))
-        found = {name: float(value) for name, value in system.step(batch, progress.step).items()}
-        losses = dict(zip(found, ranks.mean(list(found.values())), strict=True))
-        bad = [name for name, value in losses.items() if not math.isfinite(value)]
-        if bad:
-            raise _diverged(f"{', '.join(bad)} is not finite", progress.step + 1, self.last)
+        losses = system.step(batch, progress.step)
         if self.average:
             self.average.update(system.generator)
         progress.step += 1
-        progress.losses, progress.validation = losses, {}
+        progress.take(losses)
         progress.rate = (progress.step - progress.began) / self.elapsed()
 
-    def keep(self, *, leaving: bool) -> None:
-        """Log the step; write a checkpoint if it is time for one, or for the judge, or to leave.
+    def _read_losses(self) -> None:
+        """Read the losses of all steps since the last time, in one transfer, and log them.
 
-        The checkpoint comes before the judge, who takes long and much memory: whatever happens there, the run goes on
-        with what was ``due``.
+        Until then they stay on their device: to read one is to wait for all that the device has still to do.
 
         Raises:
-            DivergedError: a weight is not finite.
+            DivergedError: one is not finite; it names the first step of which that is true.
+            OutputError: the log cannot be written.
+        """
+        for step, losses in self.progress.read(ranks.mean):
+            bad = [name for name, value in losses.items() if not math.isfinite(value)]
+            if bad:
+                raise _diverged(f"{', '.join(bad)} is not finite", step, self.last)
+            if self.first:
+                self.log.take(losses)
+
+    def keep(self, *, leaving: bool) -> None:
+        """Log the step; write a checkpoint if it is time for one, or for the validation, or to leave.
+
+        The checkpoint comes before the validation, which takes long and much memory: whatever happens there, the
+        resumed run begins with what was ``due``.
+
+        Raises:
+            DivergedError: a loss or a weight is not finite.
             OutputError: log or checkpoint cannot be written.
         """
         step, plan = self.progress.step, self.plan
         self.due = step == plan.steps or (step % plan.validate_every == 0 and step > self.system.head_start)
         keeping = self.due or leaving or step % plan.checkpoint_every == 0
+        showing = bool(plan.grid_every) and (step % plan.grid_every == 0 or step == plan.steps)
+        logging_now = self.log.is_due(self.progress)
+        if keeping or showing or logging_now:
+            self._read_losses()
         # A finite loss can have a gradient that is not; nothing that came of it may be kept.
         if keeping:
             wrong = _not_finite(self.system)
             if any(ranks.agreed(bool(wrong))):
                 raise _diverged(f"{wrong or 'a weight of another process'} is not finite", step, self.last)
-        if self.log.is_due(self.progress):
+        if logging_now:
             ranks.by_first(self._write_losses)
-        elif self.first:
-            self._write_losses()
         if keeping:
             self._save()
-        if plan.grid_every and (step % plan.grid_every == 0 or step == plan.steps):
+        if showing:
             ranks.by_first(self._sample_grid)
 
-    def judge(self) -> None:
+    def validate(self) -> None:
         """Validate; keep the best weights, and the last.
 
         Raises:
             OutputError: log, weights or checkpoint cannot be written.
         """
-        self.progress.validation, self.best = ranks.by_first(self._judged)
+        self.progress.validation, self.best = ranks.by_first(self._validated)
         self.due = False
         self._save()
 
-    def _judged(self) -> tuple[dict[str, float], dict[str, float]]:
-        """What the judge says, and the best that it ever said; log and weights are written."""
+    def _validated(self) -> tuple[dict[str, float], dict[str, float]]:
+        """The validation's figures, and the best so far; writes the log and the weights."""
         system, folder, progress, best = self.system, self.plan.folder, self.progress, self.best
         state = self._state()
         with _shown(system.generator, state) as generator:
@@ -227,7 +237,7 @@ class _Run:
                 self.board.show(pixels, self.progress.step)
 
     def _state(self) -> Mapping[str, Tensor]:
-        """The weights that are judged and shipped."""
+        """The weights that are validated and shipped."""
         return self.average.state if self.average else self.system.generator.state_dict()
 
     def _write_losses(self) -> None:
@@ -266,7 +276,7 @@ def _not_finite(system: System) -> str:
 def _shown(generator: nn.Module, state: Mapping[str, Tensor]) -> Iterator[nn.Module]:
     """The generator with other weights, in eval mode and without gradients; then all is as it was.
 
-    That includes the random numbers: how often a run is judged does not change what it learns.
+    That includes the random numbers: how often a run is validated does not change what it learns.
     """
     own = {name: value.detach().clone() for name, value in generator.state_dict().items()}
     was_training = generator.training

@@ -114,8 +114,12 @@ class Average:
         """Take in the module's values of now."""
         self.updates += 1
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        averages, values = [], []
         for name, value in module.state_dict().items():
             if value.is_floating_point():
-                self.state[name].lerp_(value.to(self.state[name]), weight)
+                averages.append(self.state[name])
+                values.append(value.to(self.state[name]))
             else:
                 self.state[name].copy_(value)
+        if averages:
+            torch._foreach_lerp_(averages, values, weight)  # a few kernels for all tensors, not one for each

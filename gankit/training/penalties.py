@@ -1,4 +1,4 @@
-"""What holds a discriminator back: penalties on its slope, and clipped weights."""
+"""Limits on a discriminator's slope: gradient penalties and clipped weights."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-Judge = Callable[[Tensor], Tensor]
+Discriminator = Callable[[Tensor], Tensor]
 
 
-def gradient_penalty(judge: Judge, real: Tensor, fake: Tensor, target: float = 1.0) -> Tensor:
+def gradient_penalty(discriminator: Discriminator, real: Tensor, fake: Tensor, target: float = 1.0) -> Tensor:
     """Mean of (‖∇D(x̂)‖₂ - target)², x̂ anywhere between a real and a made image.
 
     Gulrajani et al. 2017 (arXiv:1704.00028, eq. 3). One x̂ = ε·real + (1 - ε)·fake a pair, ε uniform in [0, 1]. The
     discriminator must treat every image by itself: no BatchNorm.
 
     Args:
-        judge: the discriminator: (N, ...) -> logits; a closure, where it has further arguments.
+        discriminator: (N, ...) -> logits; a closure, where it has further arguments.
         real: (N, ...).
         fake: the same shape; no gradient flows into it.
         target: the norm that is asked for: 1 in the paper, 0 for a penalty on any slope.
     """
     share = torch.rand(real.shape[0], *[1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
     between = torch.lerp(fake.detach(), real.detach(), share)
-    return (_slopes(judge, between).norm(dim=1) - target).square().mean()
+    return (_slopes(discriminator, between).norm(dim=1) - target).square().mean()
 
 
-def r1_penalty(judge: Judge, real: Tensor) -> Tensor:
+def r1_penalty(discriminator: Discriminator, real: Tensor) -> Tensor:
     """½·mean of ‖∇D(x)‖² over real images (Mescheder et al. 2018, arXiv:1801.04406, eq. 9).
 
     Args:
-        judge: the discriminator: (N, ...) -> logits.
+        discriminator: (N, ...) -> logits.
         real: (N, ...).
     """
-    return _slopes(judge, real.detach()).square().sum(dim=1).mean() / 2
+    return _slopes(discriminator, real.detach()).square().sum(dim=1).mean() / 2
 
 
 @torch.no_grad()
@@ -44,8 +44,8 @@ def clip_weights(module: nn.Module, limit: float) -> None:
         parameter.clamp_(-limit, limit)
 
 
-def _slopes(judge: Judge, images: Tensor) -> Tensor:
+def _slopes(discriminator: Discriminator, images: Tensor) -> Tensor:
     """(N, P) fp32: the gradient of the sum of the logits by every pixel, itself differentiable."""
     images = images.clone().requires_grad_(True)
-    (slopes,) = torch.autograd.grad(judge(images).float().sum(), images, create_graph=True)
+    (slopes,) = torch.autograd.grad(discriminator(images).float().sum(), images, create_graph=True)
     return slopes.float().flatten(1)

@@ -22,7 +22,7 @@ class ImagePool:
 
     def __init__(self, size: int = 50, seed: int = 0) -> None:
         if size < 0:
-            raise ValueError(f"a pool of {size} images cannot be")
+            raise ValueError(f"a pool cannot hold {size} images")
         self.size = size
         self._images: list[Tensor] = []
         self._random = torch.Generator().manual_seed(seed)

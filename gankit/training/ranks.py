@@ -29,7 +29,7 @@ def world() -> int:
 
 
 def rank() -> int:
-    """The number of this process; that of the first, which alone writes files and judges, is 0."""
+    """The number of this process; that of the first, which alone validates and writes files, is 0."""
     return distributed.get_rank() if _joined() else 0
 
 

@@ -1,4 +1,4 @@
-"""Sample grids of samples: images of one generator side by side, one file every so many steps."""
+"""The sample grids of a run: what its generator makes, laid out and written every N steps."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from torch import Tensor
 
 from gankit.errors import ImageError, OutputError
 from gankit.images import encode, from_array
+from gankit.images.grid import GridLayout
 
-_GAP = 2
 
-
-def grid(images: Tensor, columns: int, low: float = -1.0, high: float = 1.0) -> np.ndarray:
+def tensor_grid(images: Tensor, columns: int, low: float = -1.0, high: float = 1.0) -> np.ndarray:
     """Lay equal images out row by row, with a white gap between them.
 
     Args:
@@ -33,14 +32,12 @@ def grid(images: Tensor, columns: int, low: float = -1.0, high: float = 1.0) -> 
     if not count or channels not in (1, 3):
         raise ValueError(f"images of {tuple(images.shape)} make no sample grid")
     scaled = (images.detach().float().cpu() - low) / (high - low)
-    pixels = (scaled.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy()
-    rows = -(-count // columns)
-    sample_grid = np.full((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), 255, np.uint8)
-    for index, image in enumerate(pixels):
-        row, column = divmod(index, columns)
-        top, left = row * (height + _GAP), column * (width + _GAP)
-        sample_grid[top : top + height, left : left + width] = image
-    return sample_grid
+    levels = (scaled.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    layout = GridLayout.of_equal(count, (height, width), columns)
+    pixels = layout.blank(3)
+    for index, image in enumerate(levels):
+        layout.paste(pixels, index, image)
+    return pixels
 
 
 def write_sample_grid(folder: Path, step: int, pixels: np.ndarray) -> Path:

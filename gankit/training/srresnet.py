@@ -1,8 +1,6 @@
-"""SRResNet arranged for training: its forward pass, its weight initialisation and what becomes of its BatchNorms."""
+"""SRResNet arranged for training: its forward pass, its weight init and what becomes of its BatchNorms."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 from gankit_export.rewrites import sink_bias, sink_weight
@@ -11,8 +9,7 @@ from torch.nn import functional as F
 
 from gankit.models.srgan import ResidualBlock, SRResNet
 from gankit.training.activations import shared_prelu
-
-Norm = Literal["frozen", "batch"]
+from gankit.training.systems.superres_options import Norm
 
 
 class TrainingForward(nn.Module):
@@ -91,7 +88,7 @@ def has_frozen_norms(net: SRResNet) -> bool:
 
 
 def initialise(net: SRResNet, norm: Norm) -> None:
-    """He initialisation; residual branches begin at zero, the image at mid-gray, frozen norms at the identity."""
+    """He's weight init; residual branches begin at zero, the image at mid-gray, frozen norms at the identity."""
     for module in net.modules():
         if isinstance(module, ResidualBlock):
             nn.init.kaiming_normal_(module.conv1.weight, a=0.25)

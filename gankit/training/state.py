@@ -36,7 +36,7 @@ class RunState:
     Attributes:
         step: the steps done.
         best: the best validation so far.
-        due: whether this step is still to be judged.
+        due: whether this step is still to be validated.
         settings: what the run was made with.
     """
 
@@ -62,7 +62,7 @@ def prepare(folder: Path, *, resume: bool) -> Path:
     """
     last = folder / "last.pt"
     if resume and not last.exists():
-        raise UsageError(f"{folder}: holds no last.pt to resume from: leave --resume away to begin a run")
+        raise UsageError(f"{folder}: holds no last.pt to resume from: omit --resume to start a new run")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -99,7 +99,7 @@ def whole(path: Path) -> Iterator[Path]:
 def save_checkpoint(
     path: Path, system: System, average: Average | None, log: Log, watch: DiversityWatch, state: RunState
 ) -> None:
-    """Write everything that is needed to go on; the file appears whole or not at all.
+    """Write everything that is needed to continue; the file appears whole or not at all.
 
     Where several processes train together, all call this, and the first writes.
 
@@ -158,7 +158,7 @@ def restore_checkpoint(
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever a broken pickle or zip leads to
         raise CheckpointError(
-            f"{path}: cannot be read ({type(error).__name__}): choose another folder, or delete it to begin anew"
+            f"{path}: cannot be read ({type(error).__name__}): choose another folder, or delete the file to start again"
         ) from error
     changed = _compare(path, content, settings)
     try:
@@ -189,7 +189,9 @@ def restore_checkpoint(
         return RunState(step, best, ends or bool(content.get("due", False)), settings)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[-1].strip()
-        raise CheckpointError(f"{path}: of another run: resume with the options it was begun with ({first})") from error
+        raise CheckpointError(
+            f"{path}: the checkpoint is of another run ({first}): resume with the options of that run"
+        ) from error
 
 
 def _personal_of(path: Path, content: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -197,7 +199,7 @@ def _personal_of(path: Path, content: Mapping[str, Any]) -> Mapping[str, Any] | 
     everyone = [content, *content.get("others", [])]
     if len(everyone) != ranks.world() and ranks.rank() == 0:
         _log.warning(
-            "%s: goes on in %d processes; there were %d: a step has another number of items now",
+            "%s: continues in %d processes instead of %d: a step now has another number of samples",
             path,
             ranks.world(),
             len(everyone),
@@ -213,14 +215,14 @@ def _compare(path: Path, content: Any, settings: Settings) -> frozenset[str]:
     """
     stored: Mapping[str, Any] = (content.get("settings") if isinstance(content, dict) else None) or {}
     if settings and not stored and ranks.rank() == 0:
-        _log.warning("%s: does not say which options it was begun with: make sure that they are the same", path)
+        _log.warning("%s: does not record the options of its run: make sure that they are the same", path)
     names = [name for name in settings if name in stored and stored[name] != settings[name]]
     for name in names:
         if name not in _MAY_CHANGE:
             raise CheckpointError(
-                f"{path}: of another run: its {name} is {stored[name]}, not {settings[name]}: resume with the options "
-                "it was begun with, or choose another folder"
+                f"{path}: the checkpoint is of another run: its {name} is {stored[name]}, not {settings[name]}: resume "
+                "with the options of that run, or choose another folder"
             )
     for name in names if ranks.rank() == 0 else ():
-        _log.warning("goes on with %s %s; it was %s", name, settings[name], stored[name])
+        _log.warning("continues with %s %s; the checkpoint has %s", name, settings[name], stored[name])
     return frozenset(names)

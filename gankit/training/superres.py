@@ -1,10 +1,10 @@
-"""Sets up a super-resolution run: data, judge, device, recipe; then the loop."""
+"""Sets up a super-resolution run: data, validation, device, recipe; then the loop."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -15,46 +15,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gankit.checkpoints import open_model
+from gankit.datasets.folders import fingerprint, read_images
+from gankit.datasets.patches import SuperResolutionPatches, reduce
 from gankit.errors import UsageError
 from gankit.evaluation.metrics import psnr_y
 from gankit.models.srgan import SRResNet
-from gankit.training.data import SuperResolutionPatches, batches, fingerprint, read_images, reduce
 from gankit.training.fabric import Device
+from gankit.training.loader import batches, pinned
 from gankit.training.loop import Plan, Progress, fit
-from gankit.training.recipes.srgan import AdversarialOptions, AdversarialSystem, ContentOptions, ContentSystem
-from gankit.training.sample_grid import grid
+from gankit.training.sample_grid import tensor_grid
 from gankit.training.srresnet import has_frozen_norms
 from gankit.training.state import Settings, prepare
+from gankit.training.systems.srgan import AdversarialSystem, ContentSystem
+from gankit.training.systems.superres_options import AdversarialOptions, ContentOptions, PhotoData
 
 _log = logging.getLogger(__name__)
-_JUDGED_SIDE = 768
+_VALIDATION_SIDE = 768
 _SHOWN, _SHOWN_SIDE = 4, 160
 
 
-@dataclass(frozen=True)
-class Data:
-    """Where the images come from and how they are cut.
-
-    Attributes:
-        photos: folder of training images, read recursively.
-        validation: folder of images to judge by.
-        patch: LR side of a patch.
-        batch: patches in a step.
-        synthetic: images of text, line art and patterns to add.
-        workers: loader processes.
-        seed: of the patches and of the initial weights.
-    """
-
-    photos: Path
-    validation: Path
-    patch: int = 24
-    batch: int = 16
-    synthetic: int = 24
-    workers: int = 0
-    seed: int = 0
-
-
-class KodakJudge:
+class UpscalingValidator:
     """PSNR on Y of the middle of a folder's images, reduced by bicubic and upscaled again.
 
     The middle is at most 768×768 pixels, which holds all of a Kodak image.
@@ -76,11 +56,11 @@ class KodakJudge:
             if min(image.shape[:2]) // scale * scale < smallest:
                 too_small += 1
             else:
-                self._pairs.append(reduce(_middle(image, _JUDGED_SIDE), scale))
+                self._pairs.append(reduce(_middle(image, _VALIDATION_SIDE), scale))
         if not self._pairs:
             raise UsageError(f"{folder}: every image is smaller than {3 * scale}×{3 * scale} pixels; give larger ones")
         if too_small:
-            _log.warning("%s: %d images are too small to judge by", folder, too_small)
+            _log.warning("%s: %d images are too small for the validation", folder, too_small)
         self._scale, self._fabric = scale, fabric
 
     def __call__(self, generator: nn.Module) -> Mapping[str, float]:
@@ -111,7 +91,7 @@ class KodakJudge:
             with torch.inference_mode(), self._fabric.autocast():
                 result = generator(low)
             shown += [F.interpolate(low, scale_factor=scale, mode="bicubic"), result.float(), high]
-        return grid(torch.cat(shown), 3, low=0.0)
+        return tensor_grid(torch.cat(shown), 3, low=0.0)
 
 
 def _middle(image: np.ndarray, side: int) -> np.ndarray:
@@ -122,7 +102,7 @@ def _middle(image: np.ndarray, side: int) -> np.ndarray:
 
 def train_super_resolution(
     recipe: Literal["srresnet", "srgan"],
-    data: Data,
+    data: PhotoData,
     plan: Plan,
     *,
     device: Device | None = None,
@@ -157,23 +137,25 @@ def train_super_resolution(
         state, known = _begin_from(initial, fields)
         fields |= known
     elif recipe == "srgan" and not plan.resume and fabric.is_global_zero:
-        _log.warning("begins from random weights: --init takes those of a trained srresnet, which srgan is meant for")
+        _log.warning(
+            "training starts from random weights: srgan is meant to start from a trained srresnet; give it with --init"
+        )
     torch.manual_seed(data.seed)
     system: ContentSystem
     scale = int(fields.get("scale", 4))
-    judge = KodakJudge(data.validation, scale, fabric)
+    validator = UpscalingValidator(data.validation, scale, fabric)
     if recipe == "srgan":
-        system = AdversarialSystem(AdversarialOptions(**fields), fabric, judge, state)
+        system = AdversarialSystem(AdversarialOptions(**fields), fabric, validator, state)
     else:
-        system = ContentSystem(ContentOptions(**fields), fabric, judge, state)
+        system = ContentSystem(ContentOptions(**fields), fabric, validator, state)
     patches = SuperResolutionPatches(
         read_images(data.photos), scale=scale, patch=data.patch, seed=data.seed, synthetic=data.synthetic
     )
-    stream = partial(_stream, patches, data)
+    stream = partial(_stream, patches, data, pinned(fabric))
     return fit(system, stream, plan, notify, _settings(system, data))
 
 
-def _settings(system: ContentSystem, data: Data) -> Settings:
+def _settings(system: ContentSystem, data: PhotoData) -> Settings:
     """What decides the result of a run."""
     options = asdict(system.options)
     net, vgg = system.generator, options.get("vgg_weights")
@@ -192,15 +174,15 @@ def _begin_from(initial: str | Path, fields: Mapping[str, Any]) -> tuple[Mapping
     """The state of trained weights, and the options that build their generator."""
     loaded = open_model(initial)
     if not isinstance(loaded.generator, SRResNet) or loaded.facts.channels != 3:
-        raise UsageError(f"{initial}: is no SRResNet for RGB, which is all that this recipe trains")
+        raise UsageError(f"{initial}: is not an SRResNet for RGB images, the only network that this recipe trains")
     has = loaded.facts.options
     asked = {**dict(fields.get("model", {})), **({"scale": fields["scale"]} if "scale" in fields else {})}
     for name, value in asked.items():
         if value != has[name]:
-            raise UsageError(f"{initial}: its {name} is {has[name]}, not {value}: leave --{name} away")
+            raise UsageError(f"{initial}: its {name} is {has[name]}, not {value}: omit --{name}")
     if fields.get("norm") == "batch" and has_frozen_norms(loaded.generator):
         raise UsageError(
-            f"{initial}: was trained with frozen norms, and the batch's statistics would spoil it: leave --norm away"
+            f"{initial}: was trained with frozen norms, and the batch's statistics would spoil it: omit --norm"
         )
     return loaded.generator.state_dict(), {
         "scale": has["scale"],
@@ -208,5 +190,5 @@ def _begin_from(initial: str | Path, fields: Mapping[str, Any]) -> tuple[Mapping
     }
 
 
-def _stream(patches: SuperResolutionPatches, data: Data, start: int) -> Any:
-    return batches(patches, data.batch, start, data.workers)
+def _stream(patches: SuperResolutionPatches, data: PhotoData, pin: bool, start: int) -> Any:
+    return batches(patches, data.batch, start, data.workers, pin=pin)

@@ -26,8 +26,8 @@ class Board:
             from torch.utils.tensorboard import SummaryWriter
         except Exception as error:  # broken protobuf or TensorFlow builds raise all kinds
             raise GankitError(
-                f"TensorBoard cannot be used ({type(error).__name__}): pip install tensorboard, or leave "
-                "--tensorboard away; log.csv has the same numbers"
+                f"TensorBoard cannot be used ({type(error).__name__}): pip install tensorboard, or omit "
+                "--tensorboard; log.csv has the same numbers"
             ) from error
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 

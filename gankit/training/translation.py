@@ -1,8 +1,9 @@
-"""Sets up a run of pix2pix or CycleGAN: data, judge, device, recipe; then the loop."""
+"""Sets up a run of pix2pix or CycleGAN: data, validation, device, recipe; then the loop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,25 +11,27 @@ from typing import Any
 import torch
 
 from gankit.checkpoints import open_model
+from gankit.datasets.crops import PairedCrops, UnpairedCrops, middle
+from gankit.datasets.folders import fingerprint
+from gankit.datasets.options import ImageFolderData
+from gankit.datasets.pairs import Pair
 from gankit.errors import UsageError
 from gankit.models.cyclegan import ResNetGenerator
 from gankit.models.facts import Direction
 from gankit.models.pix2pix import UNetGenerator
 from gankit.training import ranks
-from gankit.training.crops import PairedCrops, UnpairedCrops, middle
-from gankit.training.data import batches
 from gankit.training.fabric import Device
-from gankit.training.judging import CycleJudge, CycleShowcase, PairJudge, PairShowcase
+from gankit.training.loader import batches, pinned
 from gankit.training.loop import Plan, Progress, fit
-from gankit.training.pairs import Pair
-from gankit.training.recipes.adversary import TranslationOptions
-from gankit.training.recipes.cyclegan import CycleGAN, CycleGANOptions, joined_state
-from gankit.training.recipes.pix2pix import Pix2Pix, Pix2PixOptions
-from gankit.training.state import prepare
-from gankit.training.translation_data import ImageFolderData, read_paired, read_unpaired, settings_of, write_held_out
+from gankit.training.state import Settings, prepare
+from gankit.training.systems.cyclegan import CycleGAN, joined_state
+from gankit.training.systems.pix2pix import Pix2Pix
+from gankit.training.systems.translation_options import CycleGANOptions, Pix2PixOptions, TranslationOptions
+from gankit.training.translation_data import read_paired, read_unpaired, write_held_out
+from gankit.training.validators import CycleShowcase, CycleValidator, PairShowcase, PairValidator
 
 _SHOWN = 6
-_JUDGED = 24  # of each side of a CycleGAN: four passes each
+_VALIDATED = 24  # of each side of a CycleGAN: four passes each
 _CYCLEGAN_MULTIPLE = 4
 
 
@@ -72,20 +75,20 @@ def train_pix2pix(
     _check_side(data.cut.side, multiple, fields)
 
     torch.manual_seed(data.seed)
-    judged = [_middle_pair(each, multiple) for each in pairs.held.values()]
-    shown = judged or [_middle_pair(each, multiple) for each in trained[:_SHOWN]]
+    validated = [_middle_pair(each, multiple) for each in pairs.held.values()]
+    shown = validated or [_middle_pair(each, multiple) for each in trained[:_SHOWN]]
     is_mask = data.kinds[1] == "mask"
     system = Pix2Pix(
         fields,
         fabric,
-        PairJudge(judged, fabric, mask=is_mask),
+        PairValidator(validated, fabric, mask=is_mask),
         PairShowcase(_spread(shown), fabric),
-        keeps_best=is_mask and bool(judged),
+        keeps_best=is_mask and bool(validated),
         initial=state,
     )
     crops = PairedCrops(trained, data.cut, seed=data.seed, exact=data.exact)
     ranks.by_first(lambda: write_held_out(plan.folder, {"": pairs.held}))
-    return fit(system, partial(_stream, crops, data), plan, notify, settings_of(fields, data))
+    return fit(system, partial(_stream, crops, data, pinned(fabric)), plan, notify, _settings(fields, data))
 
 
 def train_cyclegan(
@@ -129,14 +132,29 @@ def train_cyclegan(
     _check_side(data.cut.side, _CYCLEGAN_MULTIPLE, fields)
 
     torch.manual_seed(data.seed)
-    judged = [_middles(_spread(list(side.held.values()), _JUDGED)) for side in sides]
-    shown = [_spread(held or _middles(seen[:_SHOWN])) for held, seen in zip(judged, trained, strict=True)]
-    judge, showcase = CycleJudge(judged[0], judged[1], fabric), CycleShowcase(shown[0], shown[1], fabric)
-    system = CycleGAN(fields, fabric, judge, showcase, initial=state)
+    validated = [_middles(_spread(list(side.held.values()), _VALIDATED)) for side in sides]
+    shown = [_spread(held or _middles(seen[:_SHOWN])) for held, seen in zip(validated, trained, strict=True)]
+    validator, showcase = CycleValidator(validated[0], validated[1], fabric), CycleShowcase(shown[0], shown[1], fabric)
+    system = CycleGAN(fields, fabric, validator, showcase, initial=state)
     crops = UnpairedCrops(trained[0], trained[1], data.cut, seed=data.seed, exact=data.exact)
     held = {"A ": sides[0].held, "B ": sides[1].held}
     ranks.by_first(lambda: write_held_out(plan.folder, held))
-    return fit(system, partial(_stream, crops, data), plan, notify, settings_of(fields, data))
+    return fit(system, partial(_stream, crops, data, pinned(fabric)), plan, notify, _settings(fields, data))
+
+
+def _settings(options: TranslationOptions, data: ImageFolderData) -> Settings:
+    """What decides the result of a run."""
+    flat: dict[str, int | float | str | bool | None] = {}
+    for name, value in {**asdict(options), **asdict(data.cut)}.items():
+        if name == "model":
+            flat |= {f"model_{key}": str(each) if isinstance(each, list) else each for key, each in value.items()}
+        else:
+            flat[name] = str(value) if isinstance(value, list | tuple) else value
+    for name, folder in (("source", data.source), ("target", data.target)):
+        flat[name] = fingerprint(folder) if folder else None
+    for name in ("source_kind", "target_kind", "turned", "load", "holdout", "batch", "seed"):
+        flat[name] = getattr(data, name)
+    return flat
 
 
 def _begin(plan: Plan, place: Device) -> Any:
@@ -194,5 +212,5 @@ def _begin_from(
     return loaded.generator.state_dict(), has
 
 
-def _stream(crops: PairedCrops | UnpairedCrops, data: ImageFolderData, start: int) -> Any:
-    return batches(crops, data.batch, start, data.workers)
+def _stream(crops: PairedCrops | UnpairedCrops, data: ImageFolderData, pin: bool, start: int) -> Any:
+    return batches(crops, data.batch, start, data.workers, pin=pin)

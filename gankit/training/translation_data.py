@@ -1,81 +1,16 @@
-"""The images of a run of pix2pix or CycleGAN: where they come from, which are held out, what tells runs apart."""
+"""The images of a run of pix2pix or CycleGAN: where they come from, and which are held out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import numpy as np
 
+from gankit.datasets.holdout import Split, split
+from gankit.datasets.options import ImageFolderData
+from gankit.datasets.pairs import Pair, read_aligned, read_pairs, read_side
 from gankit.errors import OutputError, UsageError
-from gankit.training.crops import Cut
-from gankit.training.data import fingerprint
-from gankit.training.pairs import Kind, Pair, held_out, read_aligned, read_pairs, read_side
-from gankit.training.recipes.adversary import TranslationOptions
-from gankit.training.state import Settings
-
-T = TypeVar("T")
-
-_EXACT = ("mask", "labels")
-
-
-@dataclass(frozen=True)
-class ImageFolderData:
-    """Where the images come from and how they are cut.
-
-    Attributes:
-        source: folder of inputs (A), or of pairs side by side where there is no ``target``.
-        target: folder of targets (B).
-        source_kind: see :func:`gankit.training.pairs.read_side`.
-        target_kind: likewise.
-        turned: from B to A instead.
-        load: bring the shorter side of every image to this many pixels first.
-        cut: see :class:`gankit.training.crops.Cut`.
-        holdout: every so-many-th stem is held out to judge by; 0 for none.
-        batch: squares in a step.
-        workers: loader processes.
-        seed: of the squares and of the initial weights.
-    """
-
-    source: Path
-    target: Path | None = None
-    source_kind: Kind = "auto"
-    target_kind: Kind = "auto"
-    turned: bool = False
-    load: int | None = None
-    cut: Cut = field(default_factory=Cut)
-    holdout: int = 5
-    batch: int = 1
-    workers: int = 0
-    seed: int = 0
-
-    @property
-    def kinds(self) -> tuple[Kind, Kind]:
-        """Of what is translated, and of what it becomes."""
-        kinds = (self.source_kind, self.target_kind)
-        return kinds[::-1] if self.turned else kinds
-
-    @property
-    def exact(self) -> tuple[bool, bool]:
-        """Of both, whether values are never mixed."""
-        first, second = (kind in _EXACT for kind in self.kinds)
-        return first, second
-
-
-@dataclass(frozen=True)
-class Split(Generic[T]):
-    """Images, or pairs, by stem: to train on, and held out."""
-
-    trained: Mapping[str, T]
-    held: Mapping[str, T]
-
-
-def split(items: Mapping[str, T], every: int) -> Split[T]:
-    """Hold out every ``every``-th; see :func:`gankit.training.pairs.held_out`."""
-    trained, held = held_out(list(items), every)
-    return Split({stem: items[stem] for stem in trained}, {stem: items[stem] for stem in held})
 
 
 def read_paired(data: ImageFolderData) -> Split[Pair]:
@@ -122,18 +57,3 @@ def write_held_out(folder: Path, held: Mapping[str, Mapping[str, object]]) -> No
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def settings_of(options: TranslationOptions, data: ImageFolderData) -> Settings:
-    """What decides the result of a run."""
-    flat: dict[str, int | float | str | bool | None] = {}
-    for name, value in {**asdict(options), **asdict(data.cut)}.items():
-        if name == "model":
-            flat |= {f"model_{key}": str(each) if isinstance(each, list) else each for key, each in value.items()}
-        else:
-            flat[name] = str(value) if isinstance(value, list | tuple) else value
-    for name, folder in (("source", data.source), ("target", data.target)):
-        flat[name] = fingerprint(folder) if folder else None
-    for name in ("source_kind", "target_kind", "turned", "load", "holdout", "batch", "seed"):
-        flat[name] = getattr(data, name)
-    return flat

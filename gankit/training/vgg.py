@@ -59,5 +59,5 @@ def _read(path: Path, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
     found = {name.removeprefix("features."): value for name, value in read(path).tensors.items()}
     wrong = [name for name, value in wanted.items() if name not in found or found[name].shape != value.shape]
     if wrong:
-        raise CheckpointError(f"{path}: is no VGG19: '{wrong[0]}' is missing or has another shape")
+        raise CheckpointError(f"{path}: does not hold VGG19: '{wrong[0]}' is missing or has another shape")
     return {name: found[name].float() for name in wanted}

@@ -30,8 +30,8 @@ class DiversityWatch:
         low = diversity < self._share * self._largest
         if low and not self._low:
             _log.warning(
-                "the generator may have collapsed: at step %d its diversity is %.3g, once it was %.3g; look at the "
-                "sample grids, and lower the learning rate or hold the discriminator back",
+                "the generator may have collapsed: its diversity at step %d is %.3g, down from %.3g; look at the "
+                "sample grids, then lower the learning rate or weaken the discriminator",
                 step,
                 diversity,
                 self._largest,

@@ -1,18 +1,15 @@
-"""Weight initialisation by the rules of the papers, for any network."""
+"""Weight init by the rules of the papers, for any network."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gankit.errors import UsageError
-
-Init = Literal["xavier", "he", "normal"]
-INITS: tuple[Init, ...] = ("xavier", "he", "normal")
+from gankit.training.choices import INITS, Init
 
 _Weighted = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm)
@@ -20,24 +17,24 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.La
 
 @torch.no_grad()
 def initialise(module: nn.Module, how: Init, gain: float = 0.02) -> None:
-    """Give every convolution and dense layer of a network new weights, and biases of 0; norms become the identity.
+    """Draw new weights for every convolution and dense layer, with biases of 0; norms become the identity.
 
     * ``"xavier"``: N(0, 2/(fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16 as a normal distribution);
     * ``"he"``: N(0, 2/fan_in) (He et al. 2015, arXiv:1502.01852, eq. 10);
     * ``"normal"``: N(0, gain²), norms' scales N(1, gain²) (Radford et al. 2016, arXiv:1511.06434, section 3).
 
-    The fan-in of a transposed convolution is C·k²/stride²: so many inputs reach one output pixel.
+    The fan-in of a transposed convolution is C·k²/stride², the number of inputs that reach one output pixel.
 
     Args:
         module: changed in place, by torch's global random numbers. Spectral normalisation may be there or not.
         how: the rule.
-        gain: the deviation of ``"normal"``; the other rules have none to choose.
+        gain: the standard deviation of ``"normal"``; the other rules compute theirs.
 
     Raises:
         UsageError: there is no such rule.
     """
     if how not in INITS:
-        raise UsageError(f"there is no initialisation {how!r}: choose from {', '.join(INITS)}")
+        raise UsageError(f"there is no weight init {how!r}: choose from {', '.join(INITS)}")
     for layer in module.modules():
         if isinstance(layer, _Weighted):
             fan_in, fan_out = _fans(layer)

@@ -11,7 +11,7 @@ from torch import nn
 from gankit.cli.evaluate import evaluate
 from gankit.errors import CheckpointError, GankitError, UsageError
 from gankit.evaluation.classifier import Classifier, accuracy, open_classifier, save_classifier, shipped
-from gankit.evaluation.classifier_training import ClassifierPlan, train_classifier
+from gankit.training.classifier import ClassifierPlan, train_classifier
 from tests.evaluation.evaluation_making import write_idx
 
 
@@ -81,7 +81,7 @@ def test_the_file_gives_the_network_back(tmp_path):
 def test_wrong_files_are_refused(tmp_path):
     path = tmp_path / "c.safetensors"
     save_file({"x": torch.ones(2)}, path)
-    with pytest.raises(CheckpointError, match="is no classifier of gankit"):
+    with pytest.raises(CheckpointError, match="is not a gankit classifier"):
         open_classifier(path)
     state = Classifier((4, 4), 3).state_dict()
     header = {"format": "gankit", "model": "fashion-classifier"}
@@ -136,7 +136,7 @@ def test_missing_data_is_one_line(tmp_path):
 
 
 def test_the_shipped_one_is_as_good_as_its_card_says(data):
-    from gankit.training.idx import official_files, read_labelled
+    from gankit.datasets.idx import official_files, read_labelled
 
     weights = shipped("fashion-classifier")
     card = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gankit.evaluation import Panel, bicubic, compare_upscalers, strip
+from gankit.evaluation import Panel, bicubic, compare_upscalers, side_by_side
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def holds(sample_grid, part: np.ndarray) -> bool:
 
 
 def test_pixels_are_one_to_one(image):
-    sample_grid = strip([Panel("a", image), Panel("b", 255 - image)], crop=(10, 20, 50, 40))
+    sample_grid = side_by_side([Panel("a", image), Panel("b", 255 - image)], crop=(10, 20, 50, 40))
     assert holds(sample_grid, image[20:60, 10:60])
     assert holds(sample_grid, 255 - image[20:60, 10:60])
     assert sample_grid.size == (50 + 50 + 6, 40 + 22)
@@ -25,15 +25,15 @@ def test_pixels_are_one_to_one(image):
 
 def test_the_default_crop_is_the_middle():
     image = np.random.default_rng(0).integers(0, 256, (300, 250, 3), np.uint8)
-    assert holds(strip([Panel("a", image)]), image[30:270, 5:245])
+    assert holds(side_by_side([Panel("a", image)]), image[30:270, 5:245])
 
 
 def test_small_images_are_shown_whole(image):
-    assert holds(strip([Panel("a", image)]), image)
+    assert holds(side_by_side([Panel("a", image)]), image)
 
 
 def test_a_long_label_is_not_cut(image):
-    assert strip([Panel("a very long label " * 4, image)], crop=(0, 0, 20, 20)).width > 300
+    assert side_by_side([Panel("a very long label " * 4, image)], crop=(0, 0, 20, 20)).width > 300
 
 
 def test_order_and_labels_of_a_comparison():
@@ -57,14 +57,14 @@ def test_order_and_labels_of_a_comparison():
 @pytest.mark.parametrize("crop", [(-1, 0, 10, 10), (0, 0, 121, 10), (0, 95, 10, 6), (0, 0, 0, 10)])
 def test_a_crop_outside_is_refused(image, crop):
     with pytest.raises(ValueError, match="not inside an image of 120×100"):
-        strip([Panel("a", image)], crop)
+        side_by_side([Panel("a", image)], crop)
 
 
 def test_images_of_different_sizes_are_refused(image):
     with pytest.raises(ValueError, match="different sizes"):
-        strip([Panel("a", image), Panel("b", image[:-1])])
+        side_by_side([Panel("a", image), Panel("b", image[:-1])])
 
 
 def test_no_images_are_refused():
     with pytest.raises(ValueError, match="at least one"):
-        strip([])
+        side_by_side([])

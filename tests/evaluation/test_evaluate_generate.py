@@ -122,10 +122,10 @@ def test_model_options_reach_the_model(files):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--reference", "x"), "give --model, or --samples"),
+        (("--reference", "x"), "give --model or --samples"),
         (("--model", "gan"), "--reference"),
         (("--model", "gan", "--model", "gan", "--reference", "x"), "twice"),
-        (("--model", "gan", "--reference", "x", "--features", "f", "--inception", "i"), "two networks"),
+        (("--model", "gan", "--reference", "x", "--features", "f", "--inception", "i"), "each name a network"),
         (("--model", "gan", "--reference", "x", "-n", "1"), "-n"),
     ],
 )
@@ -142,7 +142,7 @@ def test_wrong_use_is_status_2(files, words, message):
         (("--samples", "{d}/means.onnx"), "give an IDX file"),
         (("--model", "srgan"), "is a model to upscale, not to generate"),
         (("--model", "gna"), "did you mean"),
-        (("--samples", "{d}/idx", "--features", "{d}/gan.safetensors"), "is no classifier of gankit"),
+        (("--samples", "{d}/idx", "--features", "{d}/gan.safetensors"), "is not a gankit classifier"),
         (("--samples", "{d}/idx", "--json", "/proc/none/f.json"), "cannot be written"),
     ],
 )

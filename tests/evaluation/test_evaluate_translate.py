@@ -137,10 +137,10 @@ def test_a_real_model(folders, tmp_path):
     [
         (("--data", "{d}/in", "--target", "{d}/out"), "give --model, or --results"),
         (("--model", "red"), "give --data DIR and --target DIR"),
-        (("--model", "red", "--aligned", "{d}/both", "--data", "{d}/in"), "leave --data and --target out"),
+        (("--model", "red", "--aligned", "{d}/both", "--data", "{d}/in"), "omit --data and --target"),
         (("--model", "red", "--model", "red"), "twice"),
         (("--model", "red", "--aligned", "x", "--image", "p1"), "need --comparison"),
-        (("--model", "red", "--aligned", "x", "--masks", "--lpips", "alex"), "not for --masks"),
+        (("--model", "red", "--aligned", "x", "--masks", "--lpips", "alex"), "cannot be measured on masks"),
         (("--model", "red", "--aligned", "x", "--model-option", "blocks"), "KEY=VALUE"),
     ],
 )

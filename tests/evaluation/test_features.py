@@ -64,7 +64,7 @@ def test_padded_images_are_cropped(images):
 
 
 def test_no_images_are_refused():
-    with pytest.raises(UsageError, match="no images to judge"):
+    with pytest.raises(UsageError, match="no images to measure"):
         seen_by(None, 1)([])
 
 

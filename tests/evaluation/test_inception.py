@@ -9,7 +9,7 @@ import torch
 
 from gankit.errors import BackendError, CheckpointError
 from gankit.evaluation.inception import open_inception
-from gankit.evaluation.samples import SampleNames, judge_samples
+from gankit.evaluation.samples import SampleNames, measure_samples
 
 MODULE = "torch_fidelity.feature_extractor_inceptionv3"
 
@@ -55,7 +55,7 @@ def test_bytes_go_in_and_names_come_out(fidelity, weights):
     assert found.resize == "bilinear to 299×299 without antialiasing, as TensorFlow 1"
     names = SampleNames.of(network)
     assert (names.frechet, names.kernel, names.score) == ("FID", "KID", "Inception score")
-    keys = set(judge_samples(found, found).as_dict(names))
+    keys = set(measure_samples(found, found).as_dict(names))
     assert {"fid", "kid", "kid_deviation", "inception_score", "inception_score_deviation", "n", "resize"} == keys
 
 

@@ -2,10 +2,12 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from gankit.evaluation import luma, psnr, psnr_y, ssim_y
+from gankit.evaluation.metrics import gray
 
 
 @pytest.fixture
@@ -28,6 +30,15 @@ def test_luma_is_matlabs(images):
 )
 def test_luma_of_known_colours(rgb, y):
     assert luma(np.array([[rgb]], dtype=np.uint8))[0, 0] == pytest.approx(y, abs=1e-9)
+
+
+def test_gray_is_the_full_range_luma(images):
+    """Pillow's conversion is the same standard, computed in whole numbers."""
+    made = gray(images[0])
+    assert made.dtype == np.uint8
+    assert np.abs(made.astype(int) - np.asarray(Image.fromarray(images[0]).convert("L"))).max() <= 1
+    known = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
+    assert gray(known).tolist() == [[0, 255, 76, 150, 29]]
 
 
 @pytest.mark.parametrize("border", [0, 4])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gankit.training.synthetic import synthetic_image
+from gankit.datasets.synthetic import synthetic_image
 
 
 @pytest.fixture(autouse=True, scope="package")

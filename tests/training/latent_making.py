@@ -5,12 +5,13 @@ import struct
 import numpy as np
 import torch
 
-from gankit.training.data import batches
+from gankit.datasets.whole_images import WholeImages
 from gankit.training.fabric import fabric_for
-from gankit.training.images import Images
-from gankit.training.recipes.latent import LatentSystem
-from gankit.training.recipes.latent_options import VAEOptions, of_recipe
-from gankit.training.recipes.vae import VAESystem
+from gankit.training.loader import batches
+from gankit.training.recipes import recipe as recipe_named
+from gankit.training.systems.latent import LatentSystem
+from gankit.training.systems.latent_options import VAEOptions, from_preset
+from gankit.training.systems.vae import VAESystem
 
 TINY = {
     "gan": {"widths": (32,), "discriminator_widths": (32,)},
@@ -40,16 +41,17 @@ def write_idx(folder, side=8, count=64):
 
 
 def latent_system(recipe, images, steps=20, precision="fp32", **options):
-    """A recipe with small nets, as :func:`gankit.training.latents.train_latent` makes it."""
+    """A recipe with small nets, as :mod:`gankit.training.latent` makes it."""
     torch.manual_seed(0)
     fabric = fabric_for("cpu", precision)
     reference, _ = images.first(64)
     given = {"steps": steps, "size": images.side, "latent": 4, **options}
     if recipe == "vae":
         return VAESystem(VAEOptions(**{"hidden": (32,), "kl_warmup": 5, **given}), fabric, reference)
-    made = of_recipe(recipe, {**given, "classes": 2})
+    preset = recipe_named(recipe).preset
+    made = from_preset(preset, {**given, "classes": 2})
     if not made.widths:
-        made = of_recipe(recipe, {**TINY[made.net], **given, "classes": 2})
+        made = from_preset(preset, {**TINY[made.net], **given, "classes": 2})
     return LatentSystem(recipe, made, fabric, reference)
 
 
@@ -67,4 +69,4 @@ def latent_stream(system, images, batch=16):
 
 def bars(tmp_path, side=8):
     """A data set of :func:`write_idx`."""
-    return Images(write_idx(tmp_path / "bars", side), side=side)
+    return WholeImages(write_idx(tmp_path / "bars", side), side=side)

@@ -94,7 +94,7 @@ def test_smoothed_games():
         assert loss.smoothed(0.1).generator(fake) == loss.generator(fake)
         assert loss.smoothed(0.0) == loss
         for wrong in (1.0, -0.1):
-            with pytest.raises(UsageError, match=r"smoothing of .* makes no sense"):
+            with pytest.raises(UsageError, match=r"smoothing of .* is out of range"):
                 loss.smoothed(wrong)
     for name in ("wasserstein", "hinge"):
         with pytest.raises(UsageError, match=rf"the {name} loss has no labels to smooth.*lsgan"):

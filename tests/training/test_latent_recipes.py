@@ -8,7 +8,6 @@ from training_making import rows, same
 from gankit.checkpoints import open_model
 from gankit.errors import UsageError
 from gankit.training.loop import Plan, fit
-from gankit.training.recipes.latent_options import PRESETS
 
 # In so few steps the papers' learning rates do nothing.
 FAST = {"lr": 4e-3, "discriminator_lr": 4e-3}
@@ -21,7 +20,7 @@ EXACT = [
 ]
 
 
-@pytest.mark.parametrize("recipe", PRESETS)
+@pytest.mark.parametrize("recipe", ["gan", "cgan", "dcgan", "wgan", "wgan-gp", "lsgan", "hinge"])
 def test_samples_come_near_the_data(tmp_path, recipe):
     """The mean image of samples is at most half as far from that of the data as at the start."""
     images = bars(tmp_path)
@@ -115,11 +114,11 @@ def test_the_same_latents_on_every_sample_grid(tmp_path):
         ({"penalty": 10.0}, "BatchNorm mixes them"),
         ({"adversarial": "hinge", "smooth": 0.1}, "no labels to smooth"),
         ({"net": "gan", "norm": "batch"}, "--norm batch: the discriminator of gan has"),
-        ({"net": "gan", "norm": "none", "progressive": 0.5}, "leave --progressive away"),
-        ({"progressive": 0.5}, "leave --progressive away"),  # 8×8 is doubled once
+        ({"net": "gan", "norm": "none", "progressive": 0.5}, "omit --progressive"),
+        ({"progressive": 0.5}, "omit --progressive"),  # 8×8 is doubled once
         ({"widths": (8, 8, 8, 8)}, "cannot make 8×8"),
         ({"size": 9, "widths": ()}, "cannot be made by doubling"),
-        ({"discriminator_widths": (8, 8)}, "has 1 widths"),
+        ({"discriminator_widths": (8, 8)}, "need 1 widths"),
         ({"latent": 0}, "cannot be built"),
     ],
 )

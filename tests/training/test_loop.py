@@ -120,18 +120,18 @@ def test_validation_sees_the_average_in_eval_mode_and_puts_the_weights_back(tmp_
     toy = Toy()
     fit(toy, ones, Plan(20, tmp_path, validate_every=10))
     average = torch.load(tmp_path / "last.pt", weights_only=True)["average"]["state"]["weight"].item()
-    assert [training for training, _ in toy.judged] == [False, False]
-    assert toy.judged[-1][1] == average != toy.generator.weight.item()
+    assert [training for training, _ in toy.validated] == [False, False]
+    assert toy.validated[-1][1] == average != toy.generator.weight.item()
     assert toy.generator.training
 
 
-def test_weights_are_put_back_when_the_judge_fails(tmp_path):
+def test_weights_are_put_back_when_the_validation_fails(tmp_path):
     class Failing(Toy):
         def validate(self, generator):
-            raise RuntimeError("no judge")
+            raise RuntimeError("no figures")
 
     toy, plain = Failing(), Toy()
-    with pytest.raises(RuntimeError, match="no judge"):
+    with pytest.raises(RuntimeError, match="no figures"):
         fit(toy, ones, Plan(5, tmp_path / "a"))
     fit(plain, ones, Plan(5, tmp_path / "b"))
     assert toy.generator.weight.item() == plain.generator.weight.item()
@@ -141,11 +141,11 @@ def test_weights_are_put_back_when_the_judge_fails(tmp_path):
 def test_best_is_kept_not_the_last(tmp_path):
     scores = iter([1.0, 3.0, 2.0])
 
-    class Judged(Toy):
+    class Scored(Toy):
         def validate(self, generator):
             return {"score": next(scores)}
 
-    toy = Judged()
+    toy = Scored()
     best = fit(toy, ones, Plan(6, tmp_path, validate_every=2))
     assert best == {"score": 3.0, "step": 4.0}
     assert [(name, extra["step"]) for name, _, extra in toy.saved] == [
@@ -172,6 +172,43 @@ def test_a_gradient_that_is_no_number_spoils_no_checkpoint(tmp_path):
     with pytest.raises(DivergedError, match="generator's weight is not finite at step 10"):
         fit(Toy(), spoilt(10, "steep"), plan)
     assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 5
+
+
+class Counted(torch.Tensor):
+    """A loss that counts how often somebody waits for its number, or for that of what is computed of it."""
+
+    reads = 0
+
+    @classmethod
+    def __torch_function__(cls, function, types, arguments=(), options=None):
+        Counted.reads += function in (torch.Tensor.__float__, torch.Tensor.item, torch.Tensor.tolist)
+        return super().__torch_function__(function, types, arguments, options or {})
+
+
+def test_losses_are_read_when_they_are_logged(tmp_path):
+    """To read one is to wait for the device, which a step in between must not."""
+
+    class Counting(Toy):
+        def step(self, batch, index):
+            return {name: loss.as_subclass(Counted) for name, loss in super().step(batch, index).items()}
+
+    Counted.reads = 0
+    fit(Counting(), ones, Plan(20, tmp_path / "a", validate_every=100, average=0))
+    assert Counted.reads == 2
+    Counted.reads = 0
+    fit(Counting(), ones, Plan(20, tmp_path / "b", validate_every=100, average=0, checkpoint_every=4))
+    assert Counted.reads == 6  # 4, 8, 10, 12, 16, 20: what a checkpoint keeps has been read
+    fit(Toy(), ones, Plan(20, tmp_path / "c", validate_every=100, average=0))
+    assert rows(tmp_path / "a/log.csv") == rows(tmp_path / "b/log.csv") == rows(tmp_path / "c/log.csv")
+
+
+def test_a_loss_that_is_no_number_is_found_before_a_sample_grid(tmp_path):
+    class Drawing(Toy):
+        def sample_grid(self, generator):
+            raise AssertionError("drawn after a step that diverged")
+
+    with pytest.raises(DivergedError, match="distance is not finite at step 3"):
+        fit(Drawing(), spoilt(3, float("nan")), Plan(20, tmp_path, grid_every=4))
 
 
 def test_nan_before_any_checkpoint(tmp_path):
@@ -205,7 +242,7 @@ def test_stop_after(tmp_path):
 def test_checkpoints_that_do_not_fit(tmp_path):
     fit(Toy(), ones, Plan(3, tmp_path))
     for recipe in ("srresnet", "srgan"):
-        with pytest.raises(CheckpointError, match=r"last\.pt: of another run") as error:
+        with pytest.raises(CheckpointError, match=r"last\.pt: the checkpoint is of another run") as error:
             fit(system(recipe, 20), stream(), Plan(20, tmp_path, resume=True))
         assert "\n" not in str(error.value)
     (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 half a file")

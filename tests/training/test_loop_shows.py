@@ -12,12 +12,12 @@ from training_making import Toy, ones, rows, same
 from gankit.errors import CheckpointError, GankitError, OutputError
 from gankit.training.loop import Plan, fit
 from gankit.training.pool import ImagePool
-from gankit.training.sample_grid import grid
+from gankit.training.sample_grid import tensor_grid
 from gankit.training.watch import DiversityWatch
 
 
 class Shown(Toy):
-    """Draws noise in its steps and where it is judged; its sample grid is as bright as its weight."""
+    """Draws noise in its steps and where it is validated; its sample grid is as bright as its weight."""
 
     def __init__(self):
         super().__init__()
@@ -75,7 +75,7 @@ def test_no_sample_grid_where_the_system_has_none(tmp_path):
 
 def test_sample_grids_that_cannot_be_written(tmp_path):
     (tmp_path / "grids").write_text("")
-    with pytest.raises(OutputError, match=r"sample_grids.*cannot be written"):
+    with pytest.raises(OutputError, match=r"/grids/.*cannot be written"):
         fit(Shown(), ones, Plan(3, tmp_path, grid_every=2))
 
 
@@ -116,8 +116,8 @@ def test_collapse_is_reported_once_with_its_step_and_logged(tmp_path, caplog):
         return [record.getMessage() for record in caplog.records]
 
     assert reported(8) == [
-        "the generator may have collapsed: at step 8 its diversity is 0.4, once it was 2; look at the sample grids, "
-        "and lower the learning rate or hold the discriminator back"
+        "the generator may have collapsed: its diversity at step 8 is 0.4, down from 2; look at the sample grids, "
+        "then lower the learning rate or weaken the discriminator"
     ]
     (again,) = reported(14)  # not at 10: it is still the same fall
     assert "at step 14" in again
@@ -137,7 +137,7 @@ def test_the_watch_ignores_what_is_no_number():
 
 def test_grid_of_images():
     images = torch.linspace(-1, 1, 5).view(5, 1, 1, 1).expand(5, 1, 3, 4)
-    sample_grid = grid(images, 2)
+    sample_grid = tensor_grid(images, 2)
     assert sample_grid.shape == (3 * 3 + 2 * 2, 2 * 4 + 2, 3)
     assert sample_grid.dtype == np.uint8
     assert [sample_grid[row * 5, column * 6, 0] for row, column in ((0, 0), (0, 1), (1, 0), (1, 1), (2, 0))] == [
@@ -149,11 +149,11 @@ def test_grid_of_images():
     ]
     assert (sample_grid[3:5] == 255).all()  # the gap
     assert (sample_grid[10:, 6:] == 255).all()  # the cell without an image
-    colours = grid(torch.tensor([[[[0.0]], [[0.5]], [[2.0]]]]), 1, low=0.0)
+    colours = tensor_grid(torch.tensor([[[[0.0]], [[0.5]], [[2.0]]]]), 1, low=0.0)
     assert colours.tolist() == [[[0, 128, 255]]]
     for wrong in (torch.zeros(0, 1, 2, 2), torch.zeros(1, 2, 2, 2)):
         with pytest.raises(ValueError, match="no sample grid"):
-            grid(wrong, 1)
+            tensor_grid(wrong, 1)
 
 
 def test_tensorboard_has_what_the_csv_has(tmp_path):
@@ -175,5 +175,5 @@ def test_tensorboard_has_what_the_csv_has(tmp_path):
 
 def test_without_tensorboard_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(GankitError, match=r"TensorBoard cannot be used .*pip install tensorboard, or leave"):
+    with pytest.raises(GankitError, match=r"TensorBoard cannot be used .*pip install tensorboard, or omit"):
         fit(Toy(), ones, Plan(3, tmp_path, tensorboard=True))

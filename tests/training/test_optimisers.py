@@ -189,3 +189,30 @@ def test_average_takes_buffers():
     torch.testing.assert_close(average.state["running_mean"], torch.full((2,), 11 * (1 - decay)))
     assert average.state["num_batches_tracked"] == 7
     assert torch.equal(average.state["running_var"], torch.ones(2))
+
+
+def test_the_average_of_all_tensors_at_once_is_that_of_each():
+    """To the last bit, for every type of number."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(2, 3).to(torch.bfloat16))
+    average = Average(module, decay=0.99)
+    alone = {name: value.clone() for name, value in average.state.items()}
+    for update in range(1, 6):
+        with torch.no_grad():
+            for value in module.state_dict().values():
+                value.add_(torch.randn(value.shape) if value.is_floating_point() else 3)
+        average.update(module)
+        for name, value in module.state_dict().items():
+            if value.is_floating_point():
+                alone[name].lerp_(value, 1 - min(0.99, (1 + update) / (10 + update)))
+            else:
+                alone[name].copy_(value)
+    assert average.state.keys() == alone.keys()
+    assert same(average.state, alone)
+
+
+def test_an_average_of_no_numbers():
+    module = nn.Module()
+    average = Average(module)
+    average.update(module)
+    assert (average.state, average.updates) == ({}, 1)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from gankit.models import cgan, dcgan
 from gankit.training.loop import Plan, fit
-from gankit.training.recipes.progressive import (
+from gankit.training.systems.progressive import (
     GrowingDiscriminator,
     GrowingGenerator,
     Growth,
@@ -62,19 +62,19 @@ def test_real_images_are_means_of_squares():
 @pytest.mark.parametrize("kind", ["dcgan", "cgan"])
 def test_sizes_and_the_end(kind):
     generator, discriminator, classes = nets(kind)
-    growing, judging = GrowingGenerator(generator).eval(), GrowingDiscriminator(discriminator).eval()
+    growing, growing_discriminator = GrowingGenerator(generator).eval(), GrowingDiscriminator(discriminator).eval()
     z = torch.randn(2, 5)
     with torch.no_grad():
         for level, side in ((2, 4), (1, 8), (0, 16)):
             for part in (0.3, 1.0) if level < 2 else (1.0,):
-                growing.now = judging.now = Growth(level, part)
+                growing.now = growing_discriminator.now = Growth(level, part)
                 made = growing(z, *classes)
                 assert made.shape == (2, 1, side, side)
                 assert made.abs().max() <= 1
-                assert judging(made, *classes).shape == (2, 1)
+                assert growing_discriminator(made, *classes).shape == (2, 1)
         whole = generator(z, *classes)
         assert torch.equal(made, whole)
-        torch.testing.assert_close(judging(made, *classes), discriminator(whole, *classes))
+        torch.testing.assert_close(growing_discriminator(made, *classes), discriminator(whole, *classes))
 
 
 @pytest.mark.parametrize("kind", ["dcgan", "cgan"])
@@ -82,7 +82,7 @@ def test_sizes_and_the_end(kind):
 def test_a_new_size_fades_in(kind, level):
     """At first it is the size before it, enlarged; then on a straight line to its own."""
     generator, discriminator, classes = nets(kind)
-    growing, judging = GrowingGenerator(generator).eval(), GrowingDiscriminator(discriminator).eval()
+    growing, growing_discriminator = GrowingGenerator(generator).eval(), GrowingDiscriminator(discriminator).eval()
     z, made = torch.randn(2, 5), {}
     with torch.no_grad():
         growing.now = Growth(level + 1)
@@ -92,11 +92,11 @@ def test_a_new_size_fades_in(kind, level):
             made[part] = growing(z, *classes)
         torch.testing.assert_close(made[0.0], before)
         torch.testing.assert_close(made[0.5], (before + made[1.0]) / 2)
-        judging.now = Growth(level, 0.0)
-        faded = judging(made[0.5], *classes)
-        judging.now = Growth(level + 1)
+        growing_discriminator.now = Growth(level, 0.0)
+        faded = growing_discriminator(made[0.5], *classes)
+        growing_discriminator.now = Growth(level + 1)
         if kind == "dcgan":  # of the class's map the mean is taken as well
-            torch.testing.assert_close(faded, judging(F.avg_pool2d(made[0.5], 2), *classes))
+            torch.testing.assert_close(faded, growing_discriminator(F.avg_pool2d(made[0.5], 2), *classes))
 
 
 def test_every_layer_that_ships_is_trained(tmp_path):
@@ -124,7 +124,7 @@ def test_at_a_quarter_of_the_size_the_outer_layers_rest(tmp_path):
     assert moved == {"main.0.weight", "main.1.weight", "main.1.bias"}
 
 
-def test_a_resumed_run_is_judged_at_the_size_it_had(tmp_path):
+def test_a_resumed_run_is_validated_at_the_size_it_had(tmp_path):
     images = bars(tmp_path, 16)
     options = {"widths": (8, 6), "progressive": 1.0}
     system = latent_system("dcgan", images, 8, **options)
@@ -135,4 +135,4 @@ def test_a_resumed_run_is_judged_at_the_size_it_had(tmp_path):
     assert "'growth': {'level': 1, 'part': 0.0}" in content
     other = latent_system("dcgan", images, 8, **options)
     other.extras["growth"].load_state_dict({"level": 1, "part": 0.5})
-    assert other._grown.now == other._judge_net.now == Growth(1, 0.5)
+    assert other._grown.now == other._discriminator_net.now == Growth(1, 0.5)

@@ -31,7 +31,9 @@ def test_a_new_learning_rate_is_taken(tmp_path):
 def test_another_setting_is_refused_by_name(tmp_path, name, value):
     fit(Toy(), ones, Plan(3, tmp_path), settings=SETTINGS)
     before = (tmp_path / "last.pt").read_bytes()
-    with pytest.raises(CheckpointError, match=rf"last\.pt: of another run: its {name} is .*, not {value}") as error:
+    with pytest.raises(
+        CheckpointError, match=rf"last\.pt: the checkpoint is of another run: its {name} is .*, not {value}"
+    ) as error:
         fit(Toy(), ones, Plan(5, tmp_path, resume=True), settings={**SETTINGS, name: value})
     assert "\n" not in str(error.value)
     assert (tmp_path / "last.pt").read_bytes() == before
@@ -41,8 +43,8 @@ def test_steps_and_rates_may_change_and_are_reported(tmp_path, caplog):
     fit(Toy(), ones, Plan(3, tmp_path), settings=SETTINGS)
     with caplog.at_level(logging.WARNING):
         fit(Toy(), ones, Plan(5, tmp_path, resume=True), settings={**SETTINGS, "steps": 5, "lr": 0.01})
-    assert "goes on with steps 5; it was 3" in caplog.text
-    assert "goes on with lr 0.01; it was 0.1" in caplog.text
+    assert "continues with steps 5; the checkpoint has 3" in caplog.text
+    assert "continues with lr 0.01; the checkpoint has 0.1" in caplog.text
     assert last(tmp_path)["settings"]["lr"] == 0.01
 
 
@@ -64,7 +66,7 @@ def test_a_run_can_be_ended_where_it_was_left(tmp_path):
 def test_a_run_does_not_go_back(tmp_path):
     fit(Toy(), ones, Plan(4, tmp_path), settings={**SETTINGS, "steps": 4})
     before = (tmp_path / "last.pt").read_bytes()
-    with pytest.raises(UsageError, match=r"last\.pt: is at step 4 already: give --steps of no less"):
+    with pytest.raises(UsageError, match=r"last\.pt: is already at step 4: give --steps of at least that"):
         fit(Toy(), ones, Plan(3, tmp_path, resume=True), settings=SETTINGS)
     assert (tmp_path / "last.pt").read_bytes() == before
 
@@ -90,7 +92,7 @@ def test_a_checkpoint_without_settings_is_taken_with_a_warning(tmp_path, caplog)
     torch.save(content, tmp_path / "last.pt")
     with caplog.at_level(logging.WARNING):
         fit(Toy(), ones, Plan(4, tmp_path, resume=True), settings=SETTINGS)
-    assert "does not say which options it was begun with" in caplog.text
+    assert "does not record the options of its run" in caplog.text
     assert last(tmp_path)["settings"] == SETTINGS
 
 
@@ -111,7 +113,7 @@ def test_files_of_an_earlier_run_are_not_overwritten(tmp_path, name):
 
 @pytest.mark.parametrize("accident", [MemoryError, KeyboardInterrupt])
 @pytest.mark.parametrize("step", [10, 15, 20])
-def test_an_accident_in_the_judge_loses_nothing(tmp_path, accident, step):
+def test_an_accident_in_the_validation_loses_nothing(tmp_path, accident, step):
     """Also where it happened after the best weights were written."""
 
     def plan(folder, resume=False):
@@ -119,11 +121,11 @@ def test_an_accident_in_the_judge_loses_nothing(tmp_path, accident, step):
 
     fit(system("srresnet", 20), stream(), plan("whole"))
     made = system("srresnet", 20)
-    judged = []
+    validated = []
 
     def validate(generator):
-        judged.append(1)
-        if len(judged) == step // 5:
+        validated.append(1)
+        if len(validated) == step // 5:
             raise accident
         return type(made).validate(made, generator)
 
@@ -140,7 +142,7 @@ def test_an_accident_in_the_judge_loses_nothing(tmp_path, accident, step):
 
 
 @pytest.mark.parametrize("step", [10, 20])
-def test_ctrl_c_at_a_step_to_be_judged_leaves_at_once(tmp_path, step, caplog):
+def test_ctrl_c_at_a_step_to_be_validated_leaves_at_once(tmp_path, step, caplog):
     class Interrupted(Toy):
         def step(self, batch, index):
             if index + 1 == step:
@@ -151,10 +153,10 @@ def test_ctrl_c_at_a_step_to_be_judged_leaves_at_once(tmp_path, step, caplog):
     with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
         fit(toy, ones, Plan(20, tmp_path / "parts", validate_every=10))
     assert "finishing this step" in caplog.text
-    assert len(toy.judged) == step // 10 - 1
+    assert len(toy.validated) == step // 10 - 1
     toy = Toy()
     fit(toy, ones, Plan(20, tmp_path / "parts", validate_every=10, resume=True))
-    assert len(toy.judged) == 2 - (step // 10 - 1)
+    assert len(toy.validated) == 2 - (step // 10 - 1)
     fit(whole, ones, Plan(20, tmp_path / "whole", validate_every=10))
     assert same(last(tmp_path / "whole"), last(tmp_path / "parts"))
     assert rows(tmp_path / "whole/log.csv") == rows(tmp_path / "parts/log.csv")

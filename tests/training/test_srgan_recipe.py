@@ -1,4 +1,4 @@
-"""How the adversarial stage is paced, judged and kept; Toy nets, real loop."""
+"""How the adversarial stage is paced, validated and kept; Toy nets, real loop."""
 
 import pytest
 import torch
@@ -9,7 +9,8 @@ from gankit.models.srgan import SRResNet
 from gankit.training.fabric import Device
 from gankit.training.loop import Plan, fit
 from gankit.training.srresnet import freeze_norms, has_frozen_norms, initialise
-from gankit.training.superres import Data, train_super_resolution
+from gankit.training.superres import train_super_resolution
+from gankit.training.systems.superres_options import PhotoData
 
 
 def test_generator_warms_up_after_the_head_start_and_both_end_at_nothing():
@@ -23,18 +24,18 @@ def test_generator_warms_up_after_the_head_start_and_both_end_at_nothing():
     assert discriminator(1100) == pytest.approx(0, abs=1e-12)
 
 
-def test_adversarial_training_keeps_no_best_and_judges_after_the_head_start(tmp_path):
+def test_adversarial_training_keeps_no_best_and_validates_after_the_head_start(tmp_path):
     best = fit(system("srgan", 12, head_start=8), stream(), Plan(12, tmp_path, validate_every=4))
     assert best == {}
     assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "log.csv", "final.safetensors"}
     assert [row[0] for row in rows(tmp_path / "log.csv") if row[1] == "validation_score"] == ["12"]
 
 
-def test_steps_after_the_head_start_are_judged(tmp_path):
+def test_steps_after_the_head_start_are_validated(tmp_path):
     toy = Toy()
     toy.head_start = 4
     fit(toy, ones, Plan(8, tmp_path, validate_every=2))
-    assert len(toy.judged) == 2
+    assert len(toy.validated) == 2
 
 
 def test_frozen_norms_are_reported():
@@ -68,7 +69,7 @@ def test_trains_and_resumes_on_cuda(tmp_path, photos, recipe):
         options |= {"head_start": 1, "discriminator_channels": 4}
     for steps, resume in ((3, False), (6, True)):
         plan = Plan(steps, tmp_path / "run", validate_every=2, resume=resume)
-        data = Data(photos, photos, patch=8, batch=2, synthetic=0)
+        data = PhotoData(photos, photos, patch=8, batch=2, synthetic=0)
         train_super_resolution(recipe, data, plan, device=Device("cuda"), options=options)
     content = torch.load(tmp_path / "run/last.pt", weights_only=True)
     assert content["step"] == 6

@@ -9,10 +9,10 @@ from training_making import NET, SMALL, TINY
 
 import gankit
 from gankit import cli
-from gankit.cli.train import RECIPES
+from gankit.datasets.patches import reduce
+from gankit.datasets.synthetic import synthetic_image
 from gankit.training import fabric, superres
-from gankit.training.data import reduce
-from gankit.training.synthetic import synthetic_image
+from gankit.training.recipes import RECIPES
 
 
 @pytest.fixture
@@ -106,11 +106,11 @@ def test_inits_that_cannot_be(train, tmp_path, refused):
     for option, value in (("scale", "2"), ("blocks", "3"), ("channels", "16")):
         line = refused("srresnet", "--init", weights, f"--{option}", value)
         assert f"its {option} is" in line
-        assert f"leave --{option} away" in line
+        assert f"omit --{option}" in line
     gray = tmp_path / "gray.safetensors"
     options = {**SMALL, "in_channels": 1}
     gankit.checkpoints.save(gray, gankit.models.build("srgan", options).state_dict(), "srgan", options)
-    assert "no SRResNet for RGB" in refused("srresnet", "--init", gray)
+    assert "not an SRResNet for RGB" in refused("srresnet", "--init", gray)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_inits_that_cannot_be(train, tmp_path, refused):
         (["srresnet", "--adversarial", "0.1"], "--adversarial belongs to the srgan recipe"),
         (["srresnet", "--content", "2"], "--content belongs to the srgan recipe"),
         (["srresnet", "--discriminator-lr", "1"], "--discriminator-lr belongs to the srgan recipe"),
-        (["srresnet", "--resume"], "holds no last.pt to resume from: leave --resume away"),
+        (["srresnet", "--resume"], "holds no last.pt to resume from: omit --resume"),
         (["srresnet", "--vgg-weights", "x"], "--vgg-weights belongs to the srgan recipe"),
         (["srgan"], "leave none for the generator"),
         (["srgan", "--head-start", "1", "--vgg-weights", "none.pth"], "none.pth: no such file"),
@@ -206,17 +206,17 @@ def test_sample_grids_show_bicubic_result_and_truth(train, tmp_path, photos):
     assert torch.load(tmp_path / "a/last.pt", weights_only=True)["average"] is None
 
 
-def test_large_validation_images_are_judged_by_their_middle(tmp_path):
+def test_of_large_validation_images_the_middle_is_used(tmp_path):
     from gankit.training.fabric import fabric_for
-    from gankit.training.superres import KodakJudge
+    from gankit.training.superres import UpscalingValidator
 
     rng = np.random.default_rng(0)
     for name, shape in (("kodak", (512, 768, 3)), ("tall", (768, 512, 3)), ("large", (801, 1000, 3))):
         Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(tmp_path / f"{name}.png")
-    judge = KodakJudge(tmp_path, 4, fabric_for("cpu", "fp32"))
-    assert [large.shape[:2] for large, _ in judge._pairs] == [(512, 768), (768, 768), (768, 512)]
+    validator = UpscalingValidator(tmp_path, 4, fabric_for("cpu", "fp32"))
+    assert [large.shape[:2] for large, _ in validator._pairs] == [(512, 768), (768, 768), (768, 512)]
     whole = np.asarray(Image.open(tmp_path / "large.png"))
-    assert np.array_equal(judge._pairs[1][0], whole[16:784, 116:884])
+    assert np.array_equal(validator._pairs[1][0], whole[16:784, 116:884])
 
 
 def test_emulated_bf16_is_not_chosen(monkeypatch):

@@ -12,7 +12,7 @@ import gankit
 from gankit import cli
 from gankit.checkpoints import native
 from gankit.training.log import Log
-from gankit.training.recipes.srgan import ContentSystem
+from gankit.training.systems.srgan import ContentSystem
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
@@ -50,7 +50,7 @@ def test_ctrl_c_says_how_to_go_on(train, monkeypatch, tmp_path):
         interrupt(patched, 2)
         status, error = train()
     assert status == 130
-    assert error.splitlines()[-1] == "error: interrupted; --resume goes on from the last checkpoint"
+    assert error.splitlines()[-1] == "error: interrupted; --resume continues from the last checkpoint"
     assert torch.load(tmp_path / "out/last.pt", weights_only=True)["step"] == 2
     assert train("--resume")[0] == 0
     assert torch.load(tmp_path / "out/last.pt", weights_only=True)["step"] == 4

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from gankit.datasets.patches import reduce
+from gankit.datasets.synthetic import synthetic_image
 from gankit.training import losses
-from gankit.training.data import reduce
-from gankit.training.synthetic import synthetic_image
 
 
 @pytest.fixture

@@ -10,15 +10,16 @@ from training_making import rows, same
 from translation_making import blobs, cyclegan, pix2pix, tissue
 
 from gankit.checkpoints import open_model
+from gankit.datasets.crops import PairedCrops, UnpairedCrops
+from gankit.datasets.options import Cut
 from gankit.errors import UsageError
-from gankit.training.crops import Cut, PairedCrops, UnpairedCrops
-from gankit.training.data import batches
 from gankit.training.fabric import fabric_for
-from gankit.training.judging import CycleJudge
+from gankit.training.loader import batches
 from gankit.training.loop import Plan, fit
-from gankit.training.recipes import adversary
-from gankit.training.recipes import cyclegan as recipes_cyclegan
-from gankit.training.recipes import pix2pix as recipes_pix2pix
+from gankit.training.systems import adversary
+from gankit.training.systems import cyclegan as recipes_cyclegan
+from gankit.training.systems import pix2pix as recipes_pix2pix
+from gankit.training.validators import CycleValidator
 
 CUT = Cut(16, (1.0, 1.2))
 
@@ -65,23 +66,23 @@ def sgd(monkeypatch):
 def test_a_step_of_pix2pix_is_the_papers(sgd):
     """Isola et al. 2017, equation 4, with the non-saturating generator, by plain torch."""
     system = pix2pix(model={"dropout": False})
-    net, judge = copy.deepcopy(system.generator), copy.deepcopy(system.modules["discriminator"])
+    net, discriminator = copy.deepcopy(system.generator), copy.deepcopy(system.modules["discriminator"])
     before = copy.deepcopy(net.state_dict())
     images = batch()
     reported = system.step(images, 0)
 
     source, target = floats(images)
     made = net(source)
-    optimiser = sgd(judge)
-    real, fake = judge(torch.cat([source, target], 1)), judge(torch.cat([source, made.detach()], 1))
+    optimiser = sgd(discriminator)
+    real, fake = discriminator(torch.cat([source, target], 1)), discriminator(torch.cat([source, made.detach()], 1))
     loss = -(torch.sigmoid(real).log().mean() + (1 - torch.sigmoid(fake)).log().mean()) / 2
     loss.backward()
     optimiser.step()
     assert float(reported["discriminator"]) == pytest.approx(loss.item(), rel=1e-5)
-    assert distance(system.modules["discriminator"].state_dict(), judge.state_dict()) < 1e-6
+    assert distance(system.modules["discriminator"].state_dict(), discriminator.state_dict()) < 1e-6
 
     optimiser = sgd(net)
-    adversarial = -torch.sigmoid(judge(torch.cat([source, made], 1))).log().mean()
+    adversarial = -torch.sigmoid(discriminator(torch.cat([source, made], 1))).log().mean()
     content = (made - target).abs().mean()
     (adversarial + 100 * content).backward()
     optimiser.step()
@@ -94,13 +95,13 @@ def test_a_step_of_cyclegan_is_the_papers(sgd):
     """Zhu et al. 2017, equations 1 to 3 with LSGAN and section 5.2's identity, by plain torch."""
     system = cyclegan(pool=0)
     pair = copy.deepcopy(system.generator)
-    judge_a, judge_b = (copy.deepcopy(system.modules[f"discriminator_{side}"]) for side in "ab")
+    discriminator_a, discriminator_b = (copy.deepcopy(system.modules[f"discriminator_{side}"]) for side in "ab")
     images = batch(channels=(3, 3), count=1)
     reported = system.step(images, 0)
 
     a, b = floats(images)
     made_b, made_a = pair.a_to_b(a), pair.b_to_a(b)
-    adversarial = (judge_b(made_b) - 1).square().mean() + (judge_a(made_a) - 1).square().mean()
+    adversarial = (discriminator_b(made_b) - 1).square().mean() + (discriminator_a(made_a) - 1).square().mean()
     cycle = F.l1_loss(pair.b_to_a(made_b), a) + F.l1_loss(pair.a_to_b(made_a), b)
     identity = F.l1_loss(pair.a_to_b(b), b) + F.l1_loss(pair.b_to_a(a), a)
     optimiser, before = sgd(pair), copy.deepcopy(pair.state_dict())
@@ -113,13 +114,13 @@ def test_a_step_of_cyclegan_is_the_papers(sgd):
         distance(system.generator.state_dict(), pair.state_dict()) < 1e-5 < 0.01 < distance(before, pair.state_dict())
     )
 
-    for side, judge, real, made in (("a", judge_a, a, made_a), ("b", judge_b, b, made_b)):
-        judge.zero_grad()
-        loss = ((judge(real) - 1).square().mean() + judge(made.detach()).square().mean()) / 2
+    for side, discriminator, real, made in (("a", discriminator_a, a, made_a), ("b", discriminator_b, b, made_b)):
+        discriminator.zero_grad()
+        loss = ((discriminator(real) - 1).square().mean() + discriminator(made.detach()).square().mean()) / 2
         (loss / 2).backward()
-        sgd(judge).step()
+        sgd(discriminator).step()
         assert float(reported[f"discriminator_{side}"]) == pytest.approx(loss.item() / 2, rel=1e-5)
-        assert distance(system.modules[f"discriminator_{side}"].state_dict(), judge.state_dict()) < 1e-6
+        assert distance(system.modules[f"discriminator_{side}"].state_dict(), discriminator.state_dict()) < 1e-6
 
 
 def test_no_identity_is_no_pass():
@@ -138,8 +139,8 @@ def test_batch_norm_has_the_statistics_of_one_kind_of_image():
     """Images of A and B, real and made, are then normalised apart, as published."""
     system = cyclegan(model={"norm": "batch"}, discriminator_norm="batch")
     seen = []
-    judge = system.modules["discriminator_a"]
-    judge.model[0].register_forward_hook(lambda layer, inputs, output: seen.append(len(inputs[0])))
+    discriminator = system.modules["discriminator_a"]
+    discriminator.model[0].register_forward_hook(lambda layer, inputs, output: seen.append(len(inputs[0])))
     system.generator.a_to_b.model[1].register_forward_hook(lambda layer, inputs, output: seen.append(len(inputs[0])))
     system.step(batch(channels=(3, 3), count=2), 0)
     assert set(seen) == {2}
@@ -155,25 +156,25 @@ def test_every_game_can_be_played(loss):
 
 
 def test_unknown_names_are_reported():
-    with pytest.raises(UsageError, match="known are minimax, nonsaturating"):
+    with pytest.raises(UsageError, match="choose from minimax, nonsaturating"):
         pix2pix(adversarial="ls")
-    with pytest.raises(UsageError, match="known are l1, mse"):
+    with pytest.raises(UsageError, match="choose from l1, mse"):
         pix2pix(content="l2")
     with pytest.raises(UsageError, match="no labels to smooth"):
         pix2pix(adversarial="hinge", smooth=0.1)
 
 
 def test_discriminator_options():
-    """Learning rates apart, several steps, decay, weight initialisation and width."""
+    """Learning rates apart, several steps, decay, weight init and width."""
     system = pix2pix(
         discriminator_lr=1e-3, lr=1e-4, discriminator_steps=3, weight_decay=0.1, betas=(0.0, 0.9), weight_init="he"
     )
     system.step(batch(), 0)
-    judge, net = system.optimisers["discriminator"], system.optimisers["generator"]
-    assert (judge.param_groups[0]["lr"], net.param_groups[0]["lr"]) == (1e-3, 1e-4)
-    assert {float(state["step"]) for state in judge.state.values()} == {3}
+    discriminator, net = system.optimisers["discriminator"], system.optimisers["generator"]
+    assert (discriminator.param_groups[0]["lr"], net.param_groups[0]["lr"]) == (1e-3, 1e-4)
+    assert {float(state["step"]) for state in discriminator.state.values()} == {3}
     assert {float(state["step"]) for state in net.state.values()} == {1}
-    assert net.param_groups[0]["weight_decay"] == judge.param_groups[0]["weight_decay"] == 0.1
+    assert net.param_groups[0]["weight_decay"] == discriminator.param_groups[0]["weight_decay"] == 0.1
     assert net.param_groups[0]["betas"] == (0.0, 0.9)
     first = system.modules["discriminator"].model[0].weight
     assert float(first.detach().std()) == pytest.approx((2 / (4 * 4 * 4)) ** 0.5, rel=0.2)  # he, of 4 channels and 4×4
@@ -189,10 +190,12 @@ def test_spectral_and_single_pixels():
     system = pix2pix(discriminator_norm="spectral")
     for index in range(20):
         system.step(batch(index), index)
-    weights = [layer.weight.flatten(1) for layer in system.modules["discriminator"].model if hasattr(layer, "weight")]
+    weights = [
+        layer.weight.detach().flatten(1) for layer in system.modules["discriminator"].model if hasattr(layer, "weight")
+    ]
     assert all(float(torch.linalg.matrix_norm(weight, 2)) == pytest.approx(1, abs=0.1) for weight in weights)
-    judge = pix2pix(discriminator_layers=0).modules["discriminator"]
-    assert judge(torch.rand(1, 4, 5, 7)).shape == (1, 1, 5, 7)
+    discriminator = pix2pix(discriminator_layers=0).modules["discriminator"]
+    assert discriminator(torch.rand(1, 4, 5, 7)).shape == (1, 1, 5, 7)
 
 
 def test_smoothing_moves_the_target_of_real_images_only():
@@ -210,16 +213,16 @@ def test_penalties_add_to_the_loss():
     plain, r1, slope = (
         float(pix2pix(**weight)._adversary.learn(real, -real, 0)) for weight in ({}, {"r1": 100.0}, {"penalty": 10.0})
     )
-    judge = pix2pix().modules["discriminator"]
+    discriminator = pix2pix().modules["discriminator"]
     x = real.clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(judge(x).sum(), x)
+    (gradient,) = torch.autograd.grad(discriminator(x).sum(), x)
     wanted = 100 * gradient.square().sum((1, 2, 3)).mean().item() / 2
     assert wanted > 1e-3
     assert r1 - plain == pytest.approx(wanted, rel=1e-2)
     assert slope - plain > 1  # of slopes near 0, the penalty is 10 · (0 - 1)²
 
 
-def test_noise_is_on_all_that_is_judged_and_fades():
+def test_noise_is_on_all_that_the_discriminator_sees_and_fades():
     system = pix2pix(steps=10, noise=0.5)
     seen = []
     system.modules["discriminator"].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
@@ -236,8 +239,8 @@ def test_the_generators_gradient_leaves_the_discriminator_alone():
     made = torch.rand(2, 4, 16, 16, requires_grad=True)
     system._adversary.fooled(made, 0).backward()
     assert float(made.grad.abs().max()) > 0
-    judge = system.modules["discriminator"]
-    assert all(each.grad is None and each.requires_grad for each in judge.parameters())
+    discriminator = system.modules["discriminator"]
+    assert all(each.grad is None and each.requires_grad for each in discriminator.parameters())
 
 
 def test_schedules_reach_all_optimisers():
@@ -251,8 +254,8 @@ def test_schedules_reach_all_optimisers():
 def test_the_pool_gives_old_images_to_the_discriminators():
     system = cyclegan(pool=2)
     seen = []
-    learn = system._judges["b"].learn
-    system._judges["b"].learn = lambda real, made, step: seen.append(made) or learn(real, made, step)
+    learn = system._adversaries["b"].learn
+    system._adversaries["b"].learn = lambda real, made, step: seen.append(made) or learn(real, made, step)
     images = [batch(index, (3, 3), 1) for index in range(12)]
     own = []
     for index, each in enumerate(images):
@@ -296,13 +299,13 @@ def test_cyclegan_learns(tmp_path):
     """The way back keeps more of an image than gray would, and the colours come nearer to the other side's."""
     system = cyclegan(120, lr=2e-3)
     first = [tissue(blobs(seed), 0) for seed in range(3)]
-    judge = CycleJudge(first, [255 - each for each in first], fabric_for("cpu", "fp32"))
-    before = judge(system.generator.eval())
+    validator = CycleValidator(first, [255 - each for each in first], fabric_for("cpu", "fp32"))
+    before = validator(system.generator.eval())
     system.generator.train()
     seen = []
     fit(system, unpaired, Plan(120, tmp_path, average=0), lambda progress: seen.append(progress.losses["cycle"]))
     assert sum(seen[-20:]) / 20 < 0.6 * seen[0]
-    after = judge(system.generator.eval())
+    after = validator(system.generator.eval())
     assert after["values_a"] + after["values_b"] < 0.7 * (before["values_a"] + before["values_b"]), (before, after)
 
 

@@ -1,4 +1,4 @@
-"""``gankit train pix2pix`` and ``cyclegan`` from folders to weights that ``gankit translate`` takes; their judges."""
+"""``gankit train pix2pix`` and ``cyclegan`` from folders to weights that ``gankit translate`` takes; validation."""
 
 import csv
 
@@ -12,8 +12,10 @@ from translation_making import write_pairs
 
 import gankit
 from gankit import cli
+from gankit.evaluation import metrics
+from gankit.evaluation.translation import as_rgb
 from gankit.training.fabric import fabric_for
-from gankit.training.judging import CycleJudge, PairJudge, PairShowcase, grid, spread, translated
+from gankit.training.validators import CycleValidator, PairShowcase, PairValidator, spread, translated
 
 TINY = ["--steps", "4", "--side", "16", "--validate-every", "2", "--grid-every", "2", "--quiet"]
 TINY += ["--discriminator-channels", "4", "--discriminator-layers", "1", "--device", "cpu", "--precision", "fp32"]
@@ -135,7 +137,7 @@ def test_cyclegan_both_ways(folders, tmp_path, refused):
         (["--side", "20"], "--side 20: must be a multiple of 8"),
         (["--discriminator-layers", "3"], "the discriminator needs at least 24"),
         (["--holdout", "7"], "--holdout 7: 6 images are too few"),
-        (["--zoom", "2", "1"], "the lower one comes first"),
+        (["--zoom", "2", "1"], "give the lower factor first"),
         (["--adversarial", "hinge", "--smooth", "0.1"], "no labels to smooth"),
         (["--init", "srresnet"], "is a 'srresnet', which this recipe does not train"),
         (["--aligned", "."], "give it alone"),
@@ -175,16 +177,26 @@ def test_options_reach_the_recipe(folders, tmp_path):
     assert settings["model_downs"] == 3
 
 
-def test_pair_judge_by_hand():
+def test_pair_validation_by_hand():
     source = np.full((8, 8, 1), 100, np.uint8)
     target = np.full((8, 8, 1), 155, np.uint8)  # the inverse exactly
     fabric = fabric_for("cpu", "fp32")
     assert np.array_equal(translated(Inverse(), source, fabric), target)
-    off = PairJudge([(source, target), (source, target - 10)], fabric, mask=False)(Inverse())
+    off = PairValidator([(source, target), (source, target - 10)], fabric, mask=False)(Inverse())
     assert off["l1"] == pytest.approx(5)
     worst = 10 * np.log10(255**2 / 100)
     assert off["psnr"] == off["score"] == pytest.approx((10 * np.log10(255**2 / 1e-3) + worst) / 2)
-    assert PairJudge([], fabric, mask=False)(Inverse()) == {}
+    assert PairValidator([], fabric, mask=False)(Inverse()) == {}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_validation_has_the_figures_of_evaluation(channels):
+    rng = np.random.default_rng(0)
+    source, target = (rng.integers(0, 256, (9, 7, channels), np.uint8) for _ in range(2))
+    found = PairValidator([(source, target)], fabric_for("cpu", "fp32"), mask=False)(Inverse())
+    made, truth = as_rgb(255 - source), as_rgb(target)
+    assert found["psnr"] == metrics.psnr(made, truth)
+    assert found["l1"] == pytest.approx(255 * metrics.l1(made, truth))
 
 
 def test_dice_by_hand():
@@ -193,12 +205,12 @@ def test_dice_by_hand():
     source[:4] = 255
     target = np.zeros((8, 8, 1), np.uint8)
     target[6:] = 255
-    found = PairJudge([(source, target)], fabric_for("cpu", "fp32"), mask=True)(Inverse())
+    found = PairValidator([(source, target)], fabric_for("cpu", "fp32"), mask=True)(Inverse())
     assert found["dice"] == found["score"] == pytest.approx(2 * 16 / (32 + 16))
     assert found["iou"] == pytest.approx(16 / 32)
 
 
-def test_cycle_judge_by_hand():
+def test_cycle_validation_by_hand():
     class Brighter(nn.Module):
         def __init__(self, levels):
             super().__init__()
@@ -212,24 +224,20 @@ def test_cycle_judge_by_hand():
     rng = np.random.default_rng(0)
     first = rng.integers(50, 150, (8, 8, 3), np.uint8)
     fabric = fabric_for("cpu", "fp32")
-    found = CycleJudge([first], [first + 20], fabric)(pair)
+    found = CycleValidator([first], [first + 20], fabric)(pair)
     assert found == {
         "cycle_a": pytest.approx(5),
         "cycle_b": pytest.approx(5),
         "values_a": pytest.approx(5),
         "values_b": pytest.approx(0),
     }
-    assert CycleJudge([], [first], fabric)(pair) == {}
+    assert CycleValidator([], [first], fabric)(pair) == {}
 
 
-def test_spread_and_grid():
+def test_spread():
     images = [np.full((4, 6, 3), level, np.uint8) for level in (0, 100)]
     assert spread(images) == 50
     assert spread(images[:1] * 2) == 0
     assert spread([images[0], np.full((8, 8, 3), 100, np.uint8)]) == 50
-    sample_grid = grid([[images[1], images[0]], [images[0][..., :1]]])
-    assert sample_grid.shape == (10, 14, 3)
-    assert sample_grid[0, 0].tolist() == [100] * 3
-    assert sample_grid[4, 0].tolist() == sample_grid[6, 8].tolist() == [255] * 3
     fabric = fabric_for("cpu", "fp32")
     assert PairShowcase([(each, each) for each in images], fabric).diversity(Inverse()) == 50

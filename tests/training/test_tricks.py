@@ -1,4 +1,4 @@
-"""Penalties, clipping, pools, noise and weight initialisation: each does what it says."""
+"""Penalties, clipping, pools, noise and weight init: each does what it says."""
 
 import copy
 import math
@@ -33,12 +33,12 @@ def test_gradient_penalty_of_a_plane(slope, target):
 def test_gradient_penalty_looks_between_the_images():
     seen = []
 
-    def judge(x):
+    def discriminator(x):
         seen.append(x.detach().clone())
         return x.square().sum(dim=1)
 
     torch.manual_seed(0)
-    gradient_penalty(judge, torch.zeros(200, 2), torch.ones(200, 2))
+    gradient_penalty(discriminator, torch.zeros(200, 2), torch.ones(200, 2))
     (between,) = seen
     assert torch.equal(between[:, 0], between[:, 1])  # one share a pair
     assert 0 <= between.min() < 0.05
@@ -200,5 +200,5 @@ def test_weight_init_below_spectral_norm():
 
 
 def test_a_rule_that_is_none():
-    with pytest.raises(UsageError, match="no initialisation 'orthogonal': choose from xavier, he, normal"):
+    with pytest.raises(UsageError, match="no weight init 'orthogonal': choose from xavier, he, normal"):
         initialise(nn.Linear(1, 1), "orthogonal")

@@ -79,8 +79,8 @@ def test_files_that_are_no_vgg19(state, tmp_path):
     text.write_text("not weights at all")
     for path, what in (
         (missing, "no such file"),
-        (other, "is no VGG19: '0.bias' is missing"),
-        (bare, "is no VGG19: '34.weight'"),
+        (other, "does not hold VGG19: '0.bias' is missing"),
+        (bare, "does not hold VGG19: '34.weight'"),
         (empty, "not a state dict"),
         (text, "not a weights file"),
     ):

@@ -5,18 +5,19 @@ import csv
 import torch
 from torch import nn
 
-from gankit.training.data import SuperResolutionPatches, batches
+from gankit.datasets.patches import SuperResolutionPatches
+from gankit.datasets.synthetic import synthetic_image
 from gankit.training.fabric import fabric_for
+from gankit.training.loader import batches
 from gankit.training.loop import System
-from gankit.training.recipes.srgan import AdversarialOptions, AdversarialSystem, ContentOptions, ContentSystem
-from gankit.training.synthetic import synthetic_image
+from gankit.training.systems.srgan import AdversarialOptions, AdversarialSystem, ContentOptions, ContentSystem
 
 SMALL = {"blocks": 1, "channels": 8}
 TINY = ["--steps", "4", "--batch", "2", "--patch", "8", "--synthetic", "0", "--device", "cpu", "--precision", "fp32"]
 NET = ["--blocks", "1", "--channels", "8"]
 
 
-def judge(generator):
+def score(generator):
     """A score that is quick and sees every weight."""
     x = torch.linspace(0, 1, 3 * 6 * 7).view(1, 3, 6, 7)
     return {"score": -float(generator(x).square().mean())}
@@ -27,9 +28,9 @@ def system(recipe, steps, precision="fp32", **options):
     fabric = fabric_for("cpu", precision)
     options = {"steps": steps, "model": SMALL, **options}
     if recipe == "srresnet":
-        return ContentSystem(ContentOptions(**options), fabric, judge)
+        return ContentSystem(ContentOptions(**options), fabric, score)
     narrow = {"head_start": 3, "discriminator_channels": 4, **options}
-    return AdversarialSystem(AdversarialOptions(**narrow), fabric, judge)
+    return AdversarialSystem(AdversarialOptions(**narrow), fabric, score)
 
 
 class Toy(System):
@@ -42,7 +43,7 @@ class Toy(System):
         self.optimiser = torch.optim.SGD(self.generator.parameters(), lr=rate, momentum=0.5)
         self.optimisers = {"generator": self.optimiser}
         self.schedules = {}
-        self.saved, self.judged = [], []
+        self.saved, self.validated = [], []
 
     def step(self, batch, index):
         self.optimiser.zero_grad()
@@ -54,7 +55,7 @@ class Toy(System):
         return {"distance": loss.detach()}
 
     def validate(self, generator):
-        self.judged.append((generator.training, generator.weight.item()))
+        self.validated.append((generator.training, generator.weight.item()))
         return {"score": -abs(1 - generator.weight.item())}
 
     def save_generator(self, path, state, extra):

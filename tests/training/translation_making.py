@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 
 from gankit.training.fabric import fabric_for
-from gankit.training.recipes.cyclegan import CycleGAN, CycleGANOptions
-from gankit.training.recipes.pix2pix import Pix2Pix, Pix2PixOptions
+from gankit.training.systems.cyclegan import CycleGAN, CycleGANOptions
+from gankit.training.systems.pix2pix import Pix2Pix, Pix2PixOptions
 
 UNET = {"channels": 4, "downs": 3}
 RESNET = {"channels": 4, "blocks": 1}

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 
 from gankit.errors import GankitError
 from gankit.training import losses, ranks
-from gankit.training.data import batches
 from gankit.training.fabric import fabric_for
+from gankit.training.loader import batches
 from gankit.training.loop import Plan, System, fit
 from gankit.training.penalties import gradient_penalty
 from gankit.training.pool import ImagePool
@@ -45,7 +45,7 @@ class Content(System):
         self.modules = {"generator": self.generator}
         self.optimisers = {"generator": self.optimiser.optimizer}
         self.schedules = {}
-        self.judged = 0
+        self.validated = 0
 
     def step(self, batch, index):
         loss = losses.mse(self.forward(batch), nn.functional.avg_pool2d(batch, 3, 1, 1))
@@ -55,7 +55,7 @@ class Content(System):
         return {"content": loss.detach()}
 
     def validate(self, generator):
-        self.judged += 1
+        self.validated += 1
         return {"score": -float(generator(torch.ones(1, 3, 6, 6)).square().mean())}
 
     def save_generator(self, path, state, extra):
@@ -83,10 +83,10 @@ class Game(Content):
         self.noise.append(noise.mean().item())
         fake = self.forward(noise)
         shown = self.extras["pool"](fake)
-        judged = losses.wasserstein_discriminator(self.says(batch), self.says(shown))
-        judged = judged + 10 * gradient_penalty(self.says, batch, shown)
+        loss_of_both = losses.wasserstein_discriminator(self.says(batch), self.says(shown))
+        loss_of_both = loss_of_both + 10 * gradient_penalty(self.says, batch, shown)
         self.teacher.zero_grad()
-        self.fabric.backward(judged)
+        self.fabric.backward(loss_of_both)
         self.teacher.step()
         self.discriminator.requires_grad_(False)
         loss = losses.wasserstein_generator(self.says(fake))
@@ -94,7 +94,7 @@ class Game(Content):
         self.fabric.backward(loss)
         self.optimiser.step()
         self.discriminator.requires_grad_(True)
-        return {"discriminator": judged.detach(), "generator": loss.detach()}
+        return {"discriminator": loss_of_both.detach(), "generator": loss.detach()}
 
 
 def stream(batch):
@@ -109,7 +109,7 @@ def main(folder):
     content = Content(fabric)
     best = fit(content, stream(2), Plan(6, folder / "content", validate_every=3))
     found["content"] = {name: value.clone() for name, value in content.generator.state_dict().items()}
-    found |= {"best": best, "judged": content.judged}
+    found |= {"best": best, "validated": content.validated}
 
     def interrupt(progress):
         if progress.step == 4 and rank == 1:

@@ -1,4 +1,4 @@
-"""``gankit evaluate``: one command per task, each imported when it is called; without a name it is ``upscale``."""
+"""``gankit evaluate``: one command per task, each imported when it is called. Without a command it is ``upscale``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from gankit.cli.group import Entry, LazyGroup
 _DEFAULT = "upscale"
 COMMANDS: Mapping[str, Entry] = MappingProxyType(
     {
-        "upscale": Entry("upscale:upscale", "PSNR and SSIM on a benchmark (the default)."),
-        "translate": Entry("translate:translate", "Translated images or masks against true ones."),
-        "generate": Entry("generate:generate", "Samples against a reference set (Fréchet, FID)."),
-        "classifier": Entry("classifier:classifier", "Accuracy of the classifier behind such figures."),
-        "train-classifier": Entry("classifier:train", "Train that classifier."),
+        "upscale": Entry("upscale:upscale", "Measure upscaling on a benchmark: PSNR and SSIM (the default)."),
+        "translate": Entry("translate:translate", "Measure translated images or masks against true ones."),
+        "generate": Entry("generate:generate", "Measure samples against a set of real images: Fréchet distance, FID."),
+        "classifier": Entry("classifier:classifier", "Measure the accuracy of the classifier behind those figures."),
+        "train-classifier": Entry("train_classifier:train_classifier", "Train that classifier."),
     }
 )
 
@@ -41,7 +41,7 @@ gankit evaluate translate --model pix2pix --data images/ --target masks/ --masks
 gankit evaluate generate --model cgan --model dcgan --reference fashion_mnist/""",
 )
 def evaluate() -> None:
-    """Measure models: a table, JSON for a card, and an image to look at.
+    """Measure models: print a table, and write the figures as JSON and images for comparison.
 
-    `gankit evaluate COMMAND --help` has the options of each command.
+    `gankit evaluate COMMAND --help` shows the options of each command.
     """

@@ -42,9 +42,11 @@ class BoxType(click.ParamType):
 def engine_options(command: Command) -> Command:
     """``--backend``, ``--precision``, ``--device``, ``--model-option`` and ``--json``."""
     for option in (
-        click.option("--json", "json_file", type=FILE, help="Write the figures there."),
+        click.option("--json", "json_file", type=FILE, help="Write the figures to this file, as JSON."),
         model_option,
-        click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
+        click.option(
+            "--device", default="auto", show_default=True, help="Device that runs the models: cpu, cuda, cuda:1, …"
+        ),
         click.option("--precision", default="fp32", show_default=True, help="Precision of the models."),
         click.option("--backend", default="eager", show_default=True, help="Backend that runs the models."),
     ):
@@ -54,19 +56,21 @@ def engine_options(command: Command) -> Command:
 
 def lpips_option(command: Command) -> Command:
     """``--lpips``, the name of a backbone."""
-    return click.option("--lpips", type=click.Choice(_BACKBONES), help="Perceptual distance too, in its features.")(
-        command
-    )
+    return click.option(
+        "--lpips",
+        type=click.Choice(_BACKBONES),
+        help="Also measure the perceptual distance LPIPS, in the features of this network.",
+    )(command)
 
 
 def check_models(models: tuple[str, ...]) -> None:
-    """Refuse the same model twice: the second would take the first one's place."""
+    """Refuse the same model twice: both would have the same row of the table."""
     if len(set(models)) < len(models):
-        raise click.UsageError("the same --model twice")
+        raise click.UsageError("--model names the same model twice: give each model once")
 
 
 def found(path: Path) -> Path:
-    """The path, or what lies there under the environment variable GANKIT_DATA."""
+    """The path; if nothing is there, the same path below the folder that GANKIT_DATA names, if it exists."""
     elsewhere = os.environ.get("GANKIT_DATA")
     if elsewhere and not exists(path) and exists(Path(elsewhere) / path):
         return Path(elsewhere) / path

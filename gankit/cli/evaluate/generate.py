@@ -43,27 +43,38 @@ class _Samples:
 
 
 @click.command()
-@click.option("--model", "models", help="Model or weights file to sample; repeatable.", **MODELS)
+@click.option("--model", "models", help="Model or weights file to sample; can be repeated.", **MODELS)
 @click.option(
-    "--samples", multiple=True, type=PLACE, metavar="DIR|IDX", help="Images that are there already; repeatable."
+    "--samples", multiple=True, type=PLACE, metavar="DIR|IDX", help="Images that exist already; can be repeated."
 )
-@click.option("--reference", type=PLACE, required=True, metavar="DIR|IDX", help="Real images.")
-@click.option("-n", "number", type=click.IntRange(2), default=10_000, show_default=True, help="Samples of each model.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
-@click.option("--truncation", type=float, help="Latents within ± this.")
+@click.option("--reference", type=PLACE, required=True, metavar="DIR|IDX", help="The real images to compare with.")
 @click.option(
-    "--features", metavar="NAME|FILE", help="Network: fashion-classifier, its kind, or ONNX.  [default: that]"
+    "-n", "number", type=click.IntRange(2), default=10_000, show_default=True, help="Number of samples of each model."
 )
-@click.option("--inception", type=FILE, metavar="FILE", help="FID, KID and IS, with Inception's weights in FILE.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the samples.")
+@click.option(
+    "--truncation", type=float, help="Draw the latents from a normal distribution that is cut off at ± this value."
+)
+@click.option(
+    "--features",
+    metavar="NAME|FILE",
+    help="Feature network: fashion-classifier, a file of its kind, or an ONNX file.  [default: fashion-classifier]",
+)
+@click.option(
+    "--inception",
+    type=FILE,
+    metavar="FILE",
+    help="File with Inception's weights: measure FID, KID and Inception score.",
+)
 @click.option(
     "--fit",
     type=click.Choice(["resize", "crop"]),
     default="resize",
     show_default=True,
-    help="Images of another size than the network's: resized, or their middle.",
+    help="How images of another size are brought to the network's: resized, or cropped to their middle.",
 )
 @engine_options
-@click.option("--grid", type=FILE, help="Write a sample grid of samples; classes by column.")
+@click.option("--grid", type=FILE, help="Write a sample grid to this file; every class has a column of its own.")
 def generate(
     models: tuple[str, ...],
     samples: tuple[Path, ...],
@@ -79,22 +90,22 @@ def generate(
     device: str,
     model_options: dict[str, Any],
     json_file: Path | None,
-    sample_grid: Path | None,
+    grid: Path | None,
 ) -> None:
-    """Measure samples against real images: Fréchet distance, kernel distance, classifier score, classes asked for.
+    """Measure samples against real images: Fréchet distance, kernel distance, classifier score, class agreement.
 
     gankit evaluate generate --model cgan --model dcgan --reference fashion_mnist/
 
-    Figures are comparable for one feature network, number of samples, reference and resize only, which the table
-    states. FID, KID and Inception score are those of Inception: --inception FILE, and pip install 'gankit[perceptual]'.
-    A conditional model is asked for its classes in turn, and the table has how often the classifier sees them.
+    Compare only figures with the same feature network, number of samples, reference and resize, all of which are
+    printed. FID, KID and Inception score need --inception FILE and pip install 'gankit[perceptual]'. A conditional
+    model generates its classes in turn, and the table shows how often the classifier recognises the class.
     """
     if not models and not samples:
-        raise click.UsageError("give --model, or --samples")
+        raise click.UsageError("give --model or --samples")
     if features is not None and inception is not None:
-        raise click.UsageError("--features and --inception are two networks: give one")
+        raise click.UsageError("--features and --inception each name a network: give one of them")
     check_models(models)
-    prepare_files(json=json_file, sample_grid=sample_grid)
+    prepare_files(json=json_file, grid=grid)
     network = _network(features, inception)
     rows = {}
     for place in samples:
@@ -106,7 +117,7 @@ def generate(
         )
     label, real = image_set(reference)
     truth = network(real, fit)
-    scores = {name: _judge(row, network, truth, fit) for name, row in rows.items()}
+    scores = {name: _measured(row, network, truth, fit) for name, row in rows.items()}
 
     from rich.console import Console
 
@@ -127,11 +138,11 @@ def generate(
             "results": {name: {**score.as_dict(names), **rows[name].more} for name, score in scores.items()},
         },
     )
-    if sample_grid is not None:
+    if grid is not None:
         from gankit.images import encode, from_array
 
-        encode(from_array(_sample_grid(rows)), sample_grid)
-        console.print(f"wrote {sample_grid}")
+        encode(from_array(_sample_grid(rows)), grid)
+        console.print(f"wrote {grid}")
 
 
 def _network(features: str | None, inception: Path | None) -> FeatureNetwork:
@@ -169,16 +180,16 @@ def _sampled(
     return _Samples(batches(), classes, {"seed": seed, "truncation": truncation, "sha256": sampler.loaded.sha256})
 
 
-def _judge(row: _Samples, network: FeatureNetwork, truth: Features, fit: Any) -> SampleScore:
+def _measured(row: _Samples, network: FeatureNetwork, truth: Features, fit: Any) -> SampleScore:
     import numpy as np
 
-    from gankit.evaluation.samples import judge_samples
+    from gankit.evaluation.samples import measure_samples
 
     ours = network(row, fit)
     reported = 0 if ours.logits is None else ours.logits.shape[1]
     # sample i of a conditional model has class i modulo their number; another classifier's classes are other things
     asked = np.arange(len(ours)) % row.classes if row.classes and row.classes == reported else None
-    return judge_samples(ours, truth, asked)
+    return measure_samples(ours, truth, asked)
 
 
 def _table(scores: dict[str, SampleScore], names: SampleNames) -> RichTable:
@@ -205,17 +216,13 @@ def _sample_grid(rows: dict[str, _Samples]) -> np.ndarray:
     """The first samples of each row, one block below the other."""
     import numpy as np
 
-    from gankit.evaluation import Panel, stack, strip
-    from gankit.evaluation.translation import as_rgb
-    from gankit.pipeline.sample_grid import SampleGrid
+    from gankit.evaluation import Panel, side_by_side, stack
+    from gankit.images.grid import grid
 
     blocks = []
     for label, row in rows.items():
         same = [image for image in row.first if image.shape == row.first[0].shape]
-        height, width, channels = same[0].shape
-        sample_grid = SampleGrid(len(same), (height, width), channels, row.classes or _COLUMNS)
-        for index, image in enumerate(same):
-            sample_grid.place(index, image)
-        pixels = as_rgb(sample_grid.pixels)
-        blocks.append(strip([Panel(label, pixels)], (0, 0, pixels.shape[1], pixels.shape[0])))
+        columns = row.classes or _COLUMNS
+        pixels = grid([same[start : start + columns] for start in range(0, len(same), columns)])
+        blocks.append(side_by_side([Panel(label, pixels)], (0, 0, pixels.shape[1], pixels.shape[0])))
     return np.asarray(stack(blocks))

@@ -12,6 +12,7 @@ from gankit.pipeline.paths import is_file, is_folder, why_not
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
 
 def image_set(place: Path) -> tuple[str, Iterator[np.ndarray]]:
@@ -25,7 +26,7 @@ def image_set(place: Path) -> tuple[str, Iterator[np.ndarray]]:
         UsageError: there is nothing of the kind.
         ImageError: an image cannot be read (at its turn).
     """
-    from gankit.training.idx import is_idx, official_files
+    from gankit.datasets.idx import is_idx, official_files
 
     path = found(place)
     if is_folder(path):
@@ -50,7 +51,7 @@ def labelled(folder: Path, part: str) -> tuple[str, np.ndarray, np.ndarray]:
     Raises:
         UsageError: they are not there, or damaged.
     """
-    from gankit.training.idx import official_files, read_labelled
+    from gankit.datasets.idx import official_files, read_labelled
 
     images = official_files(found(folder), part)
     if images is None:
@@ -61,16 +62,25 @@ def labelled(folder: Path, part: str) -> tuple[str, np.ndarray, np.ndarray]:
     return images.name, both.images, both.classes
 
 
+def labelled_tensors(folder: Path, part: str) -> tuple[str, Tensor, Tensor]:
+    """As :func:`labelled`, the images (N, 1, H, W) uint8 and the classes (N,) as tensors."""
+    import torch
+
+    name, images, classes = labelled(folder, part)
+    # copies: the file's own memory cannot be written to, which torch warns of
+    return name, torch.from_numpy(images.copy())[:, None], torch.from_numpy(classes.copy())
+
+
 def _idx(path: Path) -> Iterator[np.ndarray]:
-    from gankit.training.idx import read_labelled
+    from gankit.datasets.idx import read_labelled
 
     images = read_labelled(path).images
     yield images[..., None] if images.ndim == 3 else images
 
 
 def _folder(folder: Path) -> Iterator[np.ndarray]:
+    from gankit.datasets.folders import image_files
     from gankit.images import decode
-    from gankit.training.data import image_files
 
     for path in image_files(folder):
         image = decode(path).to_8bit()

@@ -42,25 +42,50 @@ _FIGURES = {
 
 
 @click.command()
-@click.option("--model", "models", help="Model or weights file to run on the inputs; repeatable.", **MODELS)
+@click.option("--model", "models", help="Model or weights file that translates the inputs; can be repeated.", **MODELS)
 @click.option(
-    "--results", multiple=True, type=PLACE, metavar="DIR", help="Folder of images translated already; repeatable."
+    "--results",
+    multiple=True,
+    type=PLACE,
+    metavar="DIR",
+    help="Folder of images that are already translated; can be repeated.",
 )
-@click.option("--data", type=PLACE, metavar="DIR", help="Input images.")
-@click.option("--target", type=PLACE, metavar="DIR", help="True images with the same names.")
-@click.option("--aligned", type=PLACE, metavar="DIR", help="Pairs side by side instead: input left, target right.")
-@click.option("--swap", is_flag=True, help="The other way: from the target to the input.")
-@click.option("--masks", is_flag=True, help="The targets are masks: Dice and IoU.")
+@click.option("--data", type=PLACE, metavar="DIR", help="Folder of the input images.")
+@click.option("--target", type=PLACE, metavar="DIR", help="Folder of the true images, with the same names.")
 @click.option(
-    "--holdout", type=click.IntRange(2), metavar="N", help="Every N-th pair only, which training held out likewise."
+    "--aligned",
+    type=PLACE,
+    metavar="DIR",
+    help="Folder of images that show input (left) and truth (right) side by side; replaces --data and --target.",
 )
-@click.option("--direction", type=click.Choice(["AtoB", "BtoA"]), help="Of a pair of generators, the one to run.")
-@click.option("--norm", type=click.Choice(["instance", "eval"]), help="What a BatchNorm goes by.")
+@click.option("--swap", is_flag=True, help="Swap input and truth.")
+@click.option("--masks", is_flag=True, help="The true images are masks: measure Dice and IoU.")
+@click.option(
+    "--holdout",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Measure only every N-th pair: those that training with the same --holdout did not see.",
+)
+@click.option(
+    "--direction", type=click.Choice(["AtoB", "BtoA"]), help="Direction to run, if the model holds two generators."
+)
+@click.option(
+    "--norm",
+    type=click.Choice(["instance", "eval"]),
+    help="Statistics that BatchNorm uses: those of the image, or the stored ones.",
+)
 @lpips_option
 @engine_options
-@click.option("--comparison", type=FILE, help="Write input | … | target.")
-@click.option("--crop", type=BoxType(), help="Part of the comparison.  [default: up to 512×512 of the middle]")
-@click.option("--image", "images", multiple=True, help="Name of a compared pair; repeatable.  [default: the first]")
+@click.option("--comparison", type=FILE, help="Write an image that shows input, every result and truth side by side.")
+@click.option(
+    "--crop", type=BoxType(), help="Part that the comparison shows.  [default: up to 512×512 pixels in the middle]"
+)
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    help="Name of a pair that the comparison shows; can be repeated.  [default: the first]",
+)
 def translate(
     models: tuple[str, ...],
     results: tuple[Path, ...],
@@ -82,12 +107,12 @@ def translate(
     crop: tuple[int, int, int, int] | None,
     images: tuple[str, ...],
 ) -> None:
-    """Measure translated images against true ones: L1, PSNR and SSIM; of masks Dice and IoU.
+    """Measure translated images against true ones: L1, PSNR and SSIM, or Dice and IoU of masks.
 
     gankit evaluate translate --model pix2pix --data images/ --target masks/ --masks --holdout 5
 
-    Images are judged at their own size, the mean is of the images. A folder that is not found here is looked for
-    under the environment variable GANKIT_DATA.
+    Every image is measured at its own size, and the table shows the mean over the images. A folder that does not exist
+    is looked for below the folder that the environment variable GANKIT_DATA names.
     """
     import gankit
     from gankit.evaluation import evaluate_translations
@@ -98,7 +123,7 @@ def translate(
     if not models and not results:
         raise click.UsageError("give --model, or --results")
     if masks and lpips:
-        raise click.UsageError("--lpips is for images, not for --masks")
+        raise click.UsageError("--lpips cannot be measured on masks: omit --lpips or --masks")
     check_models(models)
     prepare_files(json=json_file, comparison=comparison)
     distance = None
@@ -108,7 +133,7 @@ def translate(
         distance = Lpips(lpips)
     pairs = _pairs(data, target, aligned, swap, masks, holdout)
     if wrong := [name for name in images if name not in pairs]:
-        raise UsageError(f"--image {wrong[0]}: not among the pairs, such as {next(iter(pairs))}")
+        raise UsageError(f"--image {wrong[0]}: there is no pair of that name; the first one is {next(iter(pairs))}")
     ways: dict[str, Translate] = {str(folder): _reader(folder) for folder in results}
     for model in models:
         translator = gankit.Translator(
@@ -129,7 +154,7 @@ def translate(
     which = f", every {holdout}-th pair" if holdout else ""
     console.print(f"means over n = {len(pairs)}{which}; resize none; backend {backend}, precision {precision}")
     console.print(_table(tables))
-    # The folders as they were named: where they lie on this machine is nobody's business.
+    # The folders as they were named: where they lie on this machine is private.
     named = {"data": data, "target": target, "aligned": aligned}
     report: dict[str, Any] = {name: str(folder) for name, folder in named.items() if folder is not None}
     report |= {"swap": swap, "holdout": holdout, "n": len(pairs), "resize": "none"}
@@ -143,11 +168,12 @@ def translate(
 def _pairs(
     data: Path | None, target: Path | None, aligned: Path | None, swap: bool, masks: bool, holdout: int | None
 ) -> Pairs:
-    from gankit.training.pairs import held_out, read_aligned, read_pairs
+    from gankit.datasets.holdout import held_out
+    from gankit.datasets.pairs import read_aligned, read_pairs
 
     if aligned is not None:
         if data is not None or target is not None:
-            raise click.UsageError("--aligned holds both: leave --data and --target out")
+            raise click.UsageError("--aligned holds both: omit --data and --target")
         pairs = read_aligned(found(aligned))
     elif data is None or target is None:
         raise click.UsageError("give --data DIR and --target DIR, or --aligned DIR")
@@ -159,8 +185,8 @@ def _pairs(
 
 
 def _reader(folder: Path) -> Translate:
-    """What looks a result up that was made before."""
-    from gankit.training.pairs import read_side
+    """Looks up the results that a folder holds."""
+    from gankit.datasets.pairs import read_side
 
     images = read_side(found(folder))
 
@@ -184,15 +210,15 @@ def _compare(
     from gankit.evaluation import compare_translations, stack
     from gankit.evaluation.translation import as_rgb
 
-    sample_grids = []
+    comparisons = []
     for name in names:
         source, target = pairs[name]
         made = {label: as_rgb(way(name, source)) for label, way in ways.items()}
         try:
-            sample_grids.append(compare_translations(as_rgb(source), made, as_rgb(target), crop))
+            comparisons.append(compare_translations(as_rgb(source), made, as_rgb(target), crop))
         except ValueError as error:
             raise UsageError(f"--crop: {error}") from error
-    return np.asarray(stack(sample_grids))
+    return np.asarray(stack(comparisons))
 
 
 def _table(tables: dict[str, TranslationTable]) -> RichTable:
@@ -200,10 +226,10 @@ def _table(tables: dict[str, TranslationTable]) -> RichTable:
 
     means: dict[str, TranslationScore] = {label: table.mean for label, table in tables.items()}
     shown = [name for name in _FIGURES if any(getattr(mean, name) is not None for mean in means.values())]
-    sample_grid = RichTable()
-    sample_grid.add_column("model", overflow="fold")
+    shown_table = RichTable()
+    shown_table.add_column("model", overflow="fold")
     for name in shown:
-        sample_grid.add_column(_FIGURES[name][0], justify="right")
+        shown_table.add_column(_FIGURES[name][0], justify="right")
     for label, mean in means.items():
-        sample_grid.add_row(label, *(_FIGURES[name][1].format(getattr(mean, name)) for name in shown))
-    return sample_grid
+        shown_table.add_row(label, *(_FIGURES[name][1].format(getattr(mean, name)) for name in shown))
+    return shown_table

@@ -29,18 +29,24 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--model", "models", help="Model or weights file; repeatable.  [default: srgan]", **MODELS)
-@click.option("--data", type=PLACE, help="Benchmark folder that holds HR/ and LR/.")
-@click.option("--hr", type=PLACE, help="Folder of true images.")
-@click.option("--lr", type=PLACE, help="Folder of small images with the same names.")
-@click.option("--border", type=click.IntRange(min=0), help="Pixels cut from each side.  [default: the scale]")
+@click.option("--model", "models", help="Model or weights file; can be repeated.  [default: srgan]", **MODELS)
+@click.option("--data", type=PLACE, help="Benchmark folder with the folders HR and LR in it.")
+@click.option("--hr", type=PLACE, help="Folder of the true images; give it with --lr instead of --data.")
+@click.option("--lr", type=PLACE, help="Folder of the small images, with the same names.")
+@click.option(
+    "--border",
+    type=click.IntRange(min=0),
+    help="Pixels that are cut from each side before measuring.  [default: the scale]",
+)
 @lpips_option
 @engine_options
-@click.option("--comparison", type=FILE, help="Write input | bicubic | … | truth.")
 @click.option(
-    "--crop", type=BoxType(), help="Part of the comparison, in pixels of the large image.  [default: the middle]"
+    "--comparison", type=FILE, help="Write an image that shows input, bicubic, every model and truth side by side."
 )
-@click.option("--image", help="Name of the compared image.  [default: the first]")
+@click.option(
+    "--crop", type=BoxType(), help="Part that the comparison shows, in pixels of the true image.  [default: the middle]"
+)
+@click.option("--image", help="Name of the image that the comparison shows.  [default: the first]")
 def upscale(
     models: tuple[str, ...],
     data: Path | None,
@@ -61,7 +67,8 @@ def upscale(
 
     gankit evaluate --model srresnet --model srgan --data benchmarks/Set5/x4
 
-    A --data folder that is not found here is looked for under the environment variable GANKIT_DATA.
+    If the --data folder does not exist, it is looked for below the folder that the environment variable GANKIT_DATA
+    names.
     """
     import gankit
     from gankit.evaluation import bicubic, evaluate_pairs, find_scale
@@ -93,7 +100,7 @@ def upscale(
     console = Console()
     console.print(_rich_table(tables, f"{hr_dir}, backend {backend}, precision {precision}"))
     figures = {label: table.as_dict() for label, table in tables.items()}
-    # The folders as they were named: where they lie on this machine is nobody's business.
+    # The folders as they were named: where they lie on this machine is private.
     report = {"data": str(data)} if data else {"hr": str(hr), "lr": str(lr)}
     report |= {"backend": backend, "precision": precision} | ({"lpips": lpips} if lpips else {})
     write_json(json_file, {**report, "results": figures})
@@ -109,7 +116,7 @@ def _folders(data: Path | None, hr: Path | None, lr: Path | None) -> tuple[Path,
             raise click.UsageError("give --data DIR, or --hr DIR and --lr DIR")
         return hr, lr
     if hr is not None or lr is not None:
-        raise click.UsageError("--data already names both folders: leave out --hr and --lr")
+        raise click.UsageError("--data already names both folders: omit --hr and --lr")
     data = found(data)
     return data / "HR", data / "LR"
 
@@ -145,15 +152,15 @@ def _rich_table(tables: dict[str, Table], caption: str) -> RichTable:
     first = next(iter(tables.values()))
     what = "PSNR Y (dB) / SSIM Y" + ("" if first.mean.lpips is None else " / LPIPS")
     title = f"{what}, ×{first.scale}, border {first.border}, n = {len(first.scores)}, resize none"
-    sample_grid = RichTable(title=title, caption=caption)
-    sample_grid.add_column("image")
+    table = RichTable(title=title, caption=caption)
+    table.add_column("image")
     for label in tables:
-        sample_grid.add_column(label, justify="right")
-    for row in zip(*(table.scores for table in tables.values()), strict=True):
-        sample_grid.add_row(row[0].name, *map(_words, row))
-    sample_grid.add_section()
-    sample_grid.add_row("mean", *(_words(table.mean) for table in tables.values()), style="bold")
-    return sample_grid
+        table.add_column(label, justify="right")
+    for row in zip(*(each.scores for each in tables.values()), strict=True):
+        table.add_row(row[0].name, *map(_words, row))
+    table.add_section()
+    table.add_row("mean", *(_words(each.mean) for each in tables.values()), style="bold")
+    return table
 
 
 def _words(score: Score) -> str:

@@ -1,82 +1,49 @@
-"""``gankit train``: one command a recipe, each imported when it is called.
-
-Another recipe is one more line in :data:`RECIPES`.
-"""
+"""``gankit train``: a command for every recipe of :mod:`gankit.training.recipes`, made from what the recipe states."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
 
 import click
 
 from gankit.cli.group import Entry, LazyGroup
+from gankit.training import recipes
 
 
-@dataclass(frozen=True)
-class Recipe(Entry):
-    """The command of a recipe.
+class _Registered(Mapping[str, Entry]):
+    """The registry as the group's entries, looked up when they are asked for."""
 
-    Attributes:
-        example: what runs in minutes on a laptop's CPU, without ``gankit train NAME`` and the output.
-    """
+    def __getitem__(self, name: str) -> Entry:
+        return Entry("", recipes.recipe(name).summary)
 
-    example: str
+    def __iter__(self) -> Iterator[str]:
+        return iter(recipes.RECIPES)
 
-
-_IDX = "--data fashion_mnist/ --steps 1000"
-_SLOW = "--data fashion_mnist/ --steps 300"
-_SR = "--data photos/ --validation val/ --steps 300"
-RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {
-        "gan": Recipe("latent:gan", "GAN of dense layers (Goodfellow et al. 2014).", _IDX),
-        "cgan": Recipe("latent:cgan", "Images of a class that is asked for (Mirza and Osindero 2014).", _IDX),
-        "dcgan": Recipe("latent:dcgan", "Convolutional GAN (Radford et al. 2016).", _IDX),
-        "wgan": Recipe("latent:wgan", "Wasserstein GAN with clipped weights (Arjovsky et al. 2017).", _SLOW),
-        "wgan-gp": Recipe("latent:wgan_gp", "Wasserstein GAN with a gradient penalty (Gulrajani et al. 2017).", _SLOW),
-        "lsgan": Recipe("latent:lsgan", "Least-squares GAN (Mao et al. 2017).", _IDX),
-        "hinge": Recipe("latent:hinge", "GAN with the hinge loss (Miyato et al. 2018).", _IDX),
-        "vae": Recipe("latent:vae", "Variational autoencoder, or β-VAE (Kingma and Welling 2014).", _IDX),
-        "pix2pix": Recipe(
-            "translation:pix2pix",
-            "Translate images, learnt from pairs (Isola et al. 2017).",
-            "--data images/ --target masks/ --target-kind mask --channels 24 --downs 5 --steps 500",
-        ),
-        "cyclegan": Recipe(
-            "translation:cyclegan",
-            "Translate both ways, learnt without pairs (Zhu et al. 2017).",
-            "--data summer/ --target winter/ --channels 16 --blocks 4 --side 128 --steps 300",
-        ),
-        "srresnet": Recipe("superres:srresnet", "Upscale, by the content loss (Ledig et al. 2017).", _SR),
-        "srgan": Recipe(
-            "superres:srgan",
-            "Upscale sharply, from a trained srresnet (Ledig et al. 2017).",
-            f"{_SR} --init srresnet",
-        ),
-    }
-)
+    def __len__(self) -> int:
+        return len(recipes.RECIPES)
 
 
 class _Recipes(LazyGroup):
-    """The list also has an example of each."""
+    """A command for every recipe; the list also has an example of each."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        from gankit.cli.train.command import command
+
+        return command(recipes.recipe(cmd_name)) if cmd_name in self.entries else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_commands(ctx, formatter)
-        with formatter.section("Minutes on a laptop's CPU"):
+        with formatter.section("Examples that take minutes on a laptop's CPU"):
             for name in self.entries:
-                formatter.write(f"  {example(name)}\n")
+                formatter.write(f"  {recipes.recipe(name).command}\n")
 
 
-def example(name: str) -> str:
-    """The command of a recipe that runs in minutes on a laptop's CPU."""
-    return f"gankit train {name} {RECIPES[name].example} --output runs/{name}"
-
-
-@click.group(cls=_Recipes, package=__name__, entries=RECIPES, noun="recipe", subcommand_metavar="RECIPE [OPTIONS]")
+@click.group(
+    cls=_Recipes, package=__name__, entries=_Registered(), noun="recipe", subcommand_metavar="RECIPE [OPTIONS]"
+)
 def train() -> None:
-    """Train a generator by RECIPE; `gankit train RECIPE --help` shows its options.
+    """Train a generator with a recipe. `gankit train RECIPE --help` shows the recipe's options.
 
-    The folder of --output gets log.csv, last.pt (to go on with --resume), sample grids where --grid-every asks for
-    them, and final.safetensors, which the other commands take with --model FILE.
+    The output folder receives log.csv, last.pt (which --resume continues), sample grids if --grid-every is given, and
+    final.safetensors, which the other commands load with --model FILE.
     """

@@ -19,14 +19,12 @@ if TYPE_CHECKING:
     from gankit.training.loop import Plan, Progress
 
 _TORCHRUN = "TORCHELASTIC_RUN_ID"  # what it gives every process that it launches
-_GO_ON = "--resume goes on from the last checkpoint"
+_GO_ON = "--resume continues from the last checkpoint"
 
 COUNT = click.IntRange(1)
 NUMBER = click.IntRange(0)
-RATE = click.FloatRange(0, min_open=True)
 WEIGHT = click.FloatRange(0)
 SHARE = click.FloatRange(0, 1, max_open=True)
-FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,7 +42,7 @@ class Common:
     Attributes:
         output: folder of the run.
         steps: the last step.
-        batch: items in a step, on each device.
+        batch: samples in a step, on each device.
         validate_every: steps between validations.
         checkpoint_every: steps between checkpoints.
         grid_every: steps between sample grids; 0 for none.
@@ -56,9 +54,9 @@ class Common:
         precision: ``"auto"``, ``"bf16"`` or ``"fp32"``.
         workers: loader processes.
         seed: of the weights, the data and the noise.
-        resume: go on from the folder's checkpoint.
-        stop_after: leave after so many seconds, with a checkpoint.
-        quiet: print the result only.
+        resume: continue from the folder's checkpoint.
+        stop_after: seconds after which to stop and save a checkpoint; ``None`` to train to the end.
+        quiet: print only the result.
     """
 
     output: Path
@@ -80,7 +78,7 @@ class Common:
     quiet: bool
 
     def plan(self) -> Plan:
-        """What the loop is reported of it."""
+        """The part of it that the loop needs."""
         from gankit.training.loop import Plan
 
         return Plan(
@@ -125,24 +123,39 @@ def common(
     """
     options = [
         click.option(
-            "--output", type=click.Path(path_type=Path), required=True, help="Folder for checkpoints, log and weights."
+            "--output",
+            type=click.Path(path_type=Path),
+            required=True,
+            help="Folder for the checkpoint, the log and the weights.",
         ),
-        _with_default("--steps", COUNT, steps, "Steps in all."),
-        _with_default("--batch", COUNT, batch, "Items in a step, on each device."),
+        _with_default("--steps", COUNT, steps, "Number of training steps."),
+        _with_default("--batch", COUNT, batch, "Samples in a step, on each device."),
         _with_default("--validate-every", COUNT, validate_every, "Steps between validations."),
         _with_default("--checkpoint-every", COUNT, checkpoint_every, "Steps between checkpoints."),
-        _with_default("--grid-every", NUMBER, grid_every, "Steps between sample grids; 0 for none."),
-        _with_default("--average", SHARE, average, "Decay of the average of the generator's weights; 0 for none."),
-        click.option("--tensorboard", is_flag=True, help="Log for TensorBoard too."),
-        _with_default("--device", click.Choice(["auto", "cpu", "cuda"]), "auto", "Where to train."),
-        _with_default("--devices", COUNT, 1, "Devices of this machine; torchrun's number where it launches."),
-        _with_default("--nodes", COUNT, 1, "Machines; torchrun's number where it launches."),
-        _with_default("--precision", click.Choice(["auto", "bf16", "fp32"]), precision, "Arithmetic."),
-        _with_default("--workers", NUMBER, 0, "Loader processes."),
-        _with_default("--seed", NUMBER, 0, "Of weights, data and noise."),
-        click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint."),
-        click.option("--stop-after", type=WEIGHT, help="Leave after so many seconds, with a checkpoint."),
-        click.option("--quiet", is_flag=True, help="Print the result only."),
+        _with_default("--grid-every", NUMBER, grid_every, "Steps between sample grids; 0 writes none."),
+        _with_default(
+            "--average", SHARE, average, "Decay of the moving average of the generator's weights; 0 turns it off."
+        ),
+        click.option("--tensorboard", is_flag=True, help="Also write the log for TensorBoard."),
+        _with_default("--device", click.Choice(["auto", "cpu", "cuda"]), "auto", "Device to train on."),
+        _with_default("--devices", COUNT, 1, "Number of devices on this machine; torchrun sets it where it launches."),
+        _with_default("--nodes", COUNT, 1, "Number of machines; torchrun sets it where it launches."),
+        _with_default(
+            "--precision",
+            click.Choice(["auto", "bf16", "fp32"]),
+            precision,
+            "Precision of the arithmetic; 'auto' is bf16 where the hardware computes in it, else fp32.",
+        ),
+        _with_default("--workers", NUMBER, 0, "Processes that load the data; 0 loads it in the main process."),
+        _with_default("--seed", NUMBER, 0, "Seed of the weight init, the order of the data and the noise."),
+        click.option("--resume", is_flag=True, help="Continue from the checkpoint in the output folder."),
+        click.option(
+            "--stop-after",
+            type=WEIGHT,
+            metavar="SECONDS",
+            help="Stop after this many seconds and save a checkpoint.",
+        ),
+        click.option("--quiet", is_flag=True, help="Print only the result."),
     ]
 
     def decorate(command: F) -> F:
@@ -197,7 +210,7 @@ def run(
             raise _left(error.exit_code) from None
         raise
     if first:
-        _tell(common, reached, best, unit)
+        _report(common, reached, best, unit)
 
 
 def _left(status: int) -> SystemExit:
@@ -209,7 +222,7 @@ def _left(status: int) -> SystemExit:
     return SystemExit(status if _TORCHRUN in os.environ else 0)
 
 
-def _tell(common: Common, reached: int, best: dict[str, float], unit: str) -> None:
+def _report(common: Common, reached: int, best: dict[str, float], unit: str) -> None:
     if reached < common.steps:
         click.echo(f"stopped at step {reached} of {common.steps}; {_GO_ON}")
     if best:

@@ -1,202 +1,72 @@
-"""CycleGAN (Zhu et al., ICCV 2017, arXiv:1703.10593): two kinds of images turned into each other, without pairs."""
+"""CycleGAN (Zhu et al. 2017, arXiv:1703.10593): two kinds of images turned into each other, without pairs."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from gankit.training.recipes.base import (
+    COUNT,
+    FOLDER,
+    NUMBER,
+    SHARE,
+    WEIGHT,
+    Choice,
+    Job,
+    Option,
+    Recipe,
+    RunDefaults,
+    Switch,
+    with_defaults,
+)
+from gankit.training.recipes.families import translation
+from gankit.training.systems.translation_options import CycleGANOptions
 
-from gankit.errors import UsageError
-from gankit.models.cyclegan import ResNetGenerator
-from gankit.training.loop import System
-from gankit.training.pool import ImagePool
-from gankit.training.recipes.adversary import CONTENT, Adversary, Judge, Showcase, TranslationOptions, adam, check_game
-from gankit.training.recipes.adversary import to_range as _to_range
-from gankit.training.schedules import Schedule
-from gankit.training.weight_init import initialise
-
-_FILES = {"a_to_b.": "G_A", "b_to_a.": "G_B"}  # as in the paper, G_A takes images of A
-
-
-@dataclass(frozen=True)
-class CycleGANOptions(TranslationOptions):
-    """Options of the recipe.
-
-    The adversarial weight of 2 undoes the ½ in the LSGAN loss, which CycleGAN leaves away.
-
-    Attributes:
-        cycle_weight: λ of the way there and back (equation 3).
-        identity_weight: of leaving images of the other side as they are, as a part of ``cycle_weight`` (section 5.2);
-            0 for images whose colours are to change.
-        pool: images that the discriminators see again (section 4).
-        seed: of the choice of those.
-    """
-
-    adversarial: str = "lsgan"
-    adversarial_weight: float = 2.0
-    schedule: str = "linear"
-    cycle_weight: float = 10.0
-    identity_weight: float = 0.5
-    pool: int = 50
-    seed: int = 0
-
-
-class Translated(NamedTuple):
-    """What one pass of both generators makes; all (N, C, H, W) in [-1, 1]."""
-
-    made_b: Tensor
-    made_a: Tensor
-    back_a: Tensor
-    back_b: Tensor
-    same_a: Tensor | None
-    same_b: Tensor | None
-
-
-class Pair(nn.Module):
-    """Both generators.
-
-    Args:
-        model: arguments of the generator from A to B; the other has the channels the other way round.
-    """
-
-    def __init__(self, model: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.a_to_b = ResNetGenerator(ResNetGenerator.Options(**model))
-        self.b_to_a = ResNetGenerator(ResNetGenerator.Options(**turned(model)))
-        self._joined = model.get("norm", "instance") == "instance" or model.get("norm_at_test") == "instance"
-
-    def forward(self, a: Tensor, b: Tensor, *, identity: bool = True) -> Translated:
-        """A -> B -> A and B -> A -> B, and, if asked for, what becomes of images that are on the right side already.
-
-        One pass for all, so that several ranks meet once a step.
-        """
-        made_b, same_b = self._two(self.a_to_b, a, b if identity else None)
-        made_a, same_a = self._two(self.b_to_a, b, a if identity else None)
-        return Translated(made_b, made_a, self.b_to_a(made_b), self.a_to_b(made_a), same_a, same_b)
-
-    def _two(self, net: nn.Module, first: Tensor, second: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        if second is None:
-            return net(first), None
-        if self._joined:  # one pass is faster, and the same where every image is normalised by itself
-            made, same = net(torch.cat([first, second])).chunk(2)
-            return made, same
-        return net(first), net(second)
-
-
-class CycleGAN(System):
-    """The ``cyclegan`` recipe.
-
-    Args:
-        options: see :class:`CycleGANOptions`.
-        fabric: a Lightning Fabric that places and casts.
-        judge: the pair in eval mode -> what is measured.
-        show: draws sample grids and watches how much the results differ.
-        initial: state dict of a :class:`Pair` to begin from.
-
-    Raises:
-        UsageError: an option is unknown or does not go with the others.
-    """
-
-    keeps_best = False
-    generator: Pair
-
-    def __init__(
-        self,
-        options: CycleGANOptions,
-        fabric: Any,
-        judge: Judge,
-        show: Showcase | None = None,
-        *,
-        initial: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        check_game(options)
-        taken, made = options.model.get("in_channels", 3), options.model.get("out_channels", 3)
-        if options.identity_weight and taken != made:
-            raise UsageError(f"--identity needs as many channels in A as in B, not {taken} and {made}: set it to 0")
-        self.options, self._fabric, self._judge, self._show = options, fabric, judge, show
-        self.generator = Pair(options.model)
-        initialise(self.generator, options.weight_init)
-        if initial is not None:
-            self.generator.load_state_dict(initial)
-        optimiser = adam(self.generator.train(), options, options.lr)
-        self._forward, self._optimiser = fabric.setup(self.generator, optimiser)
-        self._judges = {"a": Adversary(taken, options, fabric), "b": Adversary(made, options, fabric)}
-        self._pools = {"a": ImagePool(options.pool, options.seed), "b": ImagePool(options.pool, options.seed + 1)}
-        self.modules: dict[str, nn.Module] = {"generator": self.generator}
-        self.optimisers: dict[str, Optimizer] = {"generator": optimiser}
-        for side, judged in self._judges.items():
-            self.modules[f"discriminator_{side}"] = judged.module
-            self.optimisers[f"discriminator_{side}"] = judged.optimiser
-        self.schedules: dict[str, Schedule] = {name: options.schedule_of() for name in self.optimisers}
-        self.extras = {f"pool_{side}": pool for side, pool in self._pools.items()}
-
-    def step(self, batch: Any, index: int) -> Mapping[str, Tensor]:
-        """One step of both generators, then one of both discriminators, on uint8 squares of A and of B."""
-        options, distance = self.options, CONTENT[self.options.content]
-        a, b = _to_range(self._fabric, batch)
-        made = Translated(*self._forward(a, b, identity=options.identity_weight > 0))
-        adversarial = self._judges["b"].fooled(made.made_b, index) + self._judges["a"].fooled(made.made_a, index)
-        cycle = distance(made.back_a, a) + distance(made.back_b, b)
-        loss = options.adversarial_weight * adversarial + options.cycle_weight * cycle
-        reported = {"adversarial": adversarial.detach(), "cycle": cycle.detach()}
-        if made.same_a is not None and made.same_b is not None:
-            identity = distance(made.same_a, a) + distance(made.same_b, b)
-            loss = loss + options.identity_weight * options.cycle_weight * identity
-            reported["identity"] = identity.detach()
-        self._optimiser.zero_grad()
-        self._fabric.backward(loss)
-        self._optimiser.step()
-        for side, real, ours in (("a", a, made.made_a), ("b", b, made.made_b)):
-            seen = self._pools[side](ours.detach())
-            reported[f"discriminator_{side}"] = self._judges[side].learn(real, seen, index)
-        return reported
-
-    def validate(self, generator: nn.Module) -> Mapping[str, float]:
-        """What the judge says."""
-        return self._judge(generator)
-
-    def sample_grid(self, generator: nn.Module) -> np.ndarray | None:
-        """Input | output | back."""
-        return self._show.sample_grid(generator) if self._show else None
-
-    def diversity(self, generator: nn.Module) -> float | None:
-        """How much the results of the sample grid differ from each other."""
-        return self._show.diversity(generator) if self._show else None
-
-    def save_generator(self, path: Path, state: Mapping[str, Tensor], extra: Mapping[str, str]) -> None:
-        """Two ``.safetensors`` files, ``…_G_A`` and ``…_G_B``: ``gankit translate --direction`` takes either."""
-        from gankit.checkpoints import save
-
-        for (start, name), model in zip(_FILES.items(), (self.options.model, turned(self.options.model)), strict=True):
-            part = {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
-            save(path.with_name(f"{path.stem}_{name}{path.suffix}"), part, "cyclegan", model, metadata=dict(extra))
-
-
-def files_of(path: Path) -> tuple[Path, Path]:
-    """The files that :meth:`CycleGAN.save_generator` writes for a path: A to B, B to A."""
-    first, second = (path.with_name(f"{path.stem}_{name}{path.suffix}") for name in _FILES.values())
-    return first, second
-
-
-def turned(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The same generator with the channels of input and output exchanged."""
-    return {
-        **model,
-        "in_channels": model.get("out_channels", 3),
-        "out_channels": model.get("in_channels", 3),
+_MODEL: Mapping[str, Any] = MappingProxyType(
+    {
+        "channels": 64,
+        "blocks": 9,
+        "norm": "instance",
+        "antialias": False,
+        "antialias_up": False,
+        "dropout": None,
     }
+)
+_OWN = (
+    Option("source", FOLDER, "Folder of images of the first kind (A).", required=True, switch="data"),
+    Option("target", FOLDER, "Folder of images of the second kind (B).", required=True),
+    Option("channels", COUNT, "Width of the generators' first stage."),
+    Option("blocks", COUNT, "Number of residual blocks in each generator."),
+    Option("norm", Choice(("instance", "batch")), "Normalisation in the generators."),
+    Option("antialias", Switch(), "Blur before subsampling, as CUT does."),
+    Option("antialias_up", Switch(), "Upsample with a blur, which avoids checkerboard patterns."),
+    Option("dropout", SHARE, "Dropout probability in every residual block.", default_text="no dropout"),
+    Option("cycle_weight", WEIGHT, "Weight of the cycle loss: the way there and back keeps the image.", switch="cycle"),
+    Option(
+        "identity_weight",
+        WEIGHT,
+        "Weight, relative to --cycle, of the identity loss: an image of the target kind stays as it is.",
+        switch="identity",
+    ),
+    Option("pool", NUMBER, "Number of generated images that are kept and shown to the discriminators again."),
+)
 
 
-def joined_state(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of a :class:`Pair` from those of its two generators."""
-    parts = zip(_FILES, (first, second), strict=True)
-    return dict(
-        itertools.chain.from_iterable(((start + name, value) for name, value in part.items()) for start, part in parts)
-    )
+def _train(job: Job, given: Mapping[str, Any]) -> dict[str, float]:
+    from gankit.training.translation import train_cyclegan
+
+    return translation.train(train_cyclegan, _MODEL, job, given)
+
+
+RECIPE = Recipe(
+    "cyclegan",
+    "Image translation in both directions, learnt without pairs (Zhu et al. 2017).",
+    "--data summer/ --target winter/ --channels 16 --blocks 4 --side 128 --steps 300",
+    (*with_defaults(_OWN, CycleGANOptions, preset=_MODEL), *translation.shared_options(CycleGANOptions)),
+    _train,
+    RunDefaults(20_000, batch=1),
+    "The output folder receives log.csv, last.pt (which --resume continues), held_out.txt (the names of the "
+    "validation images), final_G_A.safetensors (A to B) and final_G_B.safetensors (B to A). `gankit translate --model "
+    "FILE --direction AtoB` loads either file.",
+)

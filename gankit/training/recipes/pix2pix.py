@@ -1,120 +1,67 @@
-"""pix2pix (Isola et al., CVPR 2017, arXiv:1611.07004): images from images, learnt from pairs.
-
-What differs from the paper by default: the generator normalises by the image's own statistics for any
-batch, which is what the paper's BatchNorm does with its batch of one; the discriminator has InstanceNorm for the same
-reason. The dropout is off at test time.
-"""
+"""pix2pix (Isola et al. 2017, arXiv:1611.07004): images from images, learnt from pairs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from gankit.errors import UsageError
+from gankit.training.recipes.base import (
+    COUNT,
+    FOLDER,
+    WEIGHT,
+    Choice,
+    Job,
+    Option,
+    Recipe,
+    RunDefaults,
+    Switch,
+    Whole,
+    with_defaults,
+)
+from gankit.training.recipes.families import translation
+from gankit.training.systems.translation_options import Pix2PixOptions
 
-from gankit.models.pix2pix import UNetGenerator
-from gankit.training.loop import System
-from gankit.training.recipes.adversary import CONTENT, Adversary, Judge, Showcase, TranslationOptions, adam, check_game
-from gankit.training.recipes.adversary import to_range as _to_range
-from gankit.training.schedules import Schedule
-from gankit.training.weight_init import initialise
+_MODEL: Mapping[str, Any] = MappingProxyType(
+    {"channels": 64, "downs": 8, "norm": "batch", "norm_at_test": "instance", "dropout": True}
+)
+_OWN = (
+    Option("source", FOLDER, "Folder of the input images (A).", switch="data"),
+    Option("target", FOLDER, "Folder of the target images (B), with the same file names as A."),
+    Option("aligned", FOLDER, "Folder of images that show A and B side by side; give it instead of the two folders."),
+    Option("channels", COUNT, "Width of the U-Net's first level."),
+    Option("downs", Whole(2, 16), "Number of the U-Net's levels."),
+    Option("norm", Choice(("batch", "instance")), "Normalisation in the generator."),
+    Option(
+        "norm_at_test",
+        Choice(("instance", "eval")),
+        "Statistics of batch normalisation after training: those of the image, as in the paper, or the running ones.",
+    ),
+    Option("dropout", Switch(), "Use dropout in the deep levels of the decoder."),
+    Option("content_weight", WEIGHT, "Weight of the distance between the output and the target."),
+)
 
 
-@dataclass(frozen=True)
-class Pix2PixOptions(TranslationOptions):
-    """Options of the recipe; the weights multiply the loss's terms.
+def _train(job: Job, given: Mapping[str, Any]) -> dict[str, float]:
+    from gankit.training.translation import train_pix2pix
 
-    Without an adversarial weight it is a plain regression, and there is no discriminator.
-
-    Attributes:
-        content_weight: λ of the distance to the target (equation 4).
-    """
-
-    content_weight: float = 100.0
+    aligned, both = given.get("aligned"), (given.get("source"), given.get("target"))
+    if aligned is not None and any(both):
+        raise UsageError("--aligned stands in place of --data and --target: give it alone")
+    if aligned is None and not all(both):
+        raise UsageError("give --data and --target, or --aligned")
+    return translation.train(train_pix2pix, _MODEL, job, {**given, "source": aligned or both[0]})
 
 
-class Pix2Pix(System):
-    """The ``pix2pix`` recipe.
-
-    Args:
-        options: see :class:`Pix2PixOptions`.
-        fabric: a Lightning Fabric that places and casts.
-        judge: generator in eval mode -> what is measured, with a ``"score"`` if the best weights are to be kept.
-        show: draws sample grids and watches how much the results differ.
-        keeps_best: whether the judge gives a score by which the best weights are kept.
-        initial: state dict to begin from.
-
-    Raises:
-        UsageError: an option is unknown or does not go with the others.
-    """
-
-    def __init__(
-        self,
-        options: Pix2PixOptions,
-        fabric: Any,
-        judge: Judge,
-        show: Showcase | None = None,
-        *,
-        keeps_best: bool = False,
-        initial: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        check_game(options)
-        self.options, self._fabric, self._judge, self._show = options, fabric, judge, show
-        self.keeps_best = keeps_best
-        self.generator: UNetGenerator = UNetGenerator(UNetGenerator.Options(**options.model))
-        initialise(self.generator, options.weight_init)
-        if initial is not None:
-            self.generator.load_state_dict(initial)
-        optimiser = adam(self.generator.train(), options, options.lr)
-        self._forward, self._optimiser = fabric.setup(self.generator, optimiser)
-        channels = options.model.get("in_channels", 3) + options.model.get("out_channels", 3)
-        self._adversary = Adversary(channels, options, fabric) if options.adversarial_weight else None
-        self.modules: dict[str, nn.Module] = {"generator": self.generator}
-        self.optimisers: dict[str, Optimizer] = {"generator": optimiser}
-        self.schedules: dict[str, Schedule] = {"generator": options.schedule_of()}
-        if self._adversary:
-            self.modules["discriminator"] = self._adversary.module
-            self.optimisers["discriminator"] = self._adversary.optimiser
-            self.schedules["discriminator"] = options.schedule_of()
-
-    def step(self, batch: Any, index: int) -> Mapping[str, Tensor]:
-        """One step of the discriminator, then one of the generator, on the same (source, target) uint8 squares."""
-        options, fabric = self.options, self._fabric
-        source, target = _to_range(fabric, batch)
-        made = self._forward(source).float()
-        content = CONTENT[options.content](made, target)
-        loss = options.content_weight * content
-        reported = {"content": content.detach()}
-        if self._adversary:
-            seen = torch.cat([source, made], 1)
-            reported["discriminator"] = self._adversary.learn(torch.cat([source, target], 1), seen, index)
-            adversarial = self._adversary.fooled(seen, index)
-            reported["adversarial"] = adversarial.detach()
-            loss = loss + options.adversarial_weight * adversarial
-        self._optimiser.zero_grad()
-        fabric.backward(loss)
-        self._optimiser.step()
-        return reported
-
-    def validate(self, generator: nn.Module) -> Mapping[str, float]:
-        """What the judge says."""
-        return self._judge(generator)
-
-    def sample_grid(self, generator: nn.Module) -> np.ndarray | None:
-        """Input | output | target."""
-        return self._show.sample_grid(generator) if self._show else None
-
-    def diversity(self, generator: nn.Module) -> float | None:
-        """How much the results of the sample grid differ from each other."""
-        return self._show.diversity(generator) if self._show else None
-
-    def save_generator(self, path: Path, state: Mapping[str, Tensor], extra: Mapping[str, str]) -> None:
-        """A ``.safetensors`` file that ``gankit translate`` takes."""
-        from gankit.checkpoints import save
-
-        save(path, dict(state), "pix2pix", self.options.model, metadata=dict(extra))
+RECIPE = Recipe(
+    "pix2pix",
+    "Image translation learnt from pairs (Isola et al. 2017).",
+    "--data images/ --target masks/ --target-kind mask --channels 24 --downs 5 --steps 500",
+    (*with_defaults(_OWN, Pix2PixOptions, preset=_MODEL), *translation.shared_options(Pix2PixOptions)),
+    _train,
+    RunDefaults(20_000, batch=1),
+    "The output folder receives log.csv, last.pt (which --resume continues), held_out.txt (the names of the "
+    "validation images) and final.safetensors, which `gankit translate --model FILE` loads. Where the target is a "
+    "mask, best.safetensors holds the weights with the highest Dice coefficient.",
+)

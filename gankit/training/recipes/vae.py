@@ -1,112 +1,45 @@
-"""Variational autoencoder (Kingma & Welling 2014, arXiv:1312.6114), with β (Higgins et al. 2017).
-
-The KL term's weight rises in the first steps (Sønderby et al. 2016, arXiv:1602.02282): with the whole of it at once
-the encoder may learn to say nothing.
-"""
+"""Variational autoencoder (Kingma and Welling 2014, arXiv:1312.6114), with β (Higgins et al. 2017)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from gankit.training.recipes.base import (
+    NUMBER,
+    WEIGHT,
+    Choice,
+    Job,
+    Option,
+    Recipe,
+    RunDefaults,
+    Widths,
+    with_defaults,
+)
+from gankit.training.recipes.families.latent import QUICK, RESULT, data_options, latent_data, shared_options
+from gankit.training.systems.latent_options import VAEOptions
 
-from gankit.errors import UsageError
-from gankit.models import facts
-from gankit.models.vae import VAE
-from gankit.training.losses import bce_pixels, kl_standard_normal
-from gankit.training.recipes.latent_options import VAEOptions
-from gankit.training.recipes.sampling import SamplingSystem
-from gankit.training.schedules import Schedule, make_schedule
-from gankit.training.weight_init import initialise
-
-
-class _Reconstruction(nn.Module):
-    """The training forward: images there and back."""
-
-    def __init__(self, net: VAE) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See :meth:`VAE.reconstruct`."""
-        return self.net.reconstruct(x, noise)
+_OWN = (
+    Option("hidden", Widths(), "Widths of the encoder's layers; the decoder has them in reverse."),
+    Option("beta", WEIGHT, "Weight of the KL term."),
+    Option("loss", Choice(("bce", "mse")), "Reconstruction loss."),
+    Option("kl_warmup", NUMBER, "Steps over which the weight of the KL term rises from 0."),
+)
 
 
-class VAESystem(SamplingSystem):
-    """The ``vae`` recipe.
+def _train(job: Job, given: Mapping[str, Any]) -> dict[str, float]:
+    from gankit.training.latent import train_vae
 
-    Args:
-        options: see :class:`VAEOptions`.
-        fabric: a Lightning Fabric that places and casts.
-        reference: (N, C, H, W) images in [-1, 1] that are not trained on, where there are such: they judge.
+    data, options = latent_data(job, given)
+    return train_vae(data, job.plan, device=job.device, options=options, notify=job.notify)
 
-    Raises:
-        UsageError: the net cannot be so.
-    """
 
-    name = "vae"
-
-    def __init__(self, options: VAEOptions, fabric: Any, reference: Tensor) -> None:
-        self.options = o = options
-        made = {"latent": o.latent, "hidden": list(o.hidden), "size": [o.size, o.size], "channels": o.colours}
-        try:
-            made = dict(facts("vae", made).options)
-        except ValueError as error:
-            raise UsageError(f"the autoencoder cannot be built: {error}") from None
-        self.generator: VAE = VAE(VAE.Options(**made)).train()  # type: ignore[assignment, arg-type]
-        if o.weight_init is not None:
-            initialise(self.generator, o.weight_init)
-        parameters = self.generator.parameters()
-        adam = torch.optim.Adam(parameters, o.lr, (o.beta1, o.beta2), weight_decay=o.weight_decay, fused=True)
-        self._forward, self._optimiser = fabric.setup(_Reconstruction(self.generator), adam)
-        self.modules: dict[str, nn.Module] = {"generator": self.generator}  # type: ignore[assignment]
-        self.optimisers: dict[str, Optimizer] = {"generator": self._optimiser.optimizer}  # type: ignore[assignment]
-        self.schedules: dict[str, Schedule] = {"generator": make_schedule(o.schedule, o.steps, warmup=o.warmup)}  # type: ignore[assignment]
-        super().__init__("vae", made, fabric, seed=o.seed, latent=o.latent, classes=0, reference=reference, lowest=0.0)
-        self._reference = self._placed((reference + 1) / 2)
-
-    def step(self, batch: Any, index: int) -> Mapping[str, Tensor]:
-        """One step.
-
-        Args:
-            batch: one pair of real images (N, C, H, W) in [-1, 1] and their classes, which are not used.
-            index: steps done.
-        """
-        o, fabric = self.options, self._fabric
-        ((images, _),) = batch
-        x = (fabric.to_device(images) + 1) / 2
-        result, mean, log_variance = self._forward(x, self.draw(index, len(x), o.latent))
-        reconstruction = self._distance(result.float(), x)
-        kl = kl_standard_normal(mean.float(), log_variance.float())
-        self._optimiser.zero_grad()
-        fabric.backward(reconstruction + self.kl_weight(index) * kl)
-        self._optimiser.step()
-        return {"reconstruction": reconstruction.detach(), "kl": kl.detach()}
-
-    def kl_weight(self, index: int) -> float:
-        """Weight of the KL term after so many steps."""
-        o = self.options
-        return o.beta * (min(1.0, (index + 1) / o.kl_warmup) if o.kl_warmup else 1.0)
-
-    def validate(self, generator: nn.Module) -> Mapping[str, float]:
-        """As :meth:`SamplingSystem.validate`, and the two terms of the loss on the reference images.
-
-        Those are reconstructed from the mean of their latent.
-        """
-        assert isinstance(generator, VAE)
-        with torch.no_grad():
-            result, mean, log_variance = generator.reconstruct(self._reference)
-        return {
-            **super().validate(generator),
-            "reconstruction": float(self._distance(result, self._reference)),
-            "kl": float(kl_standard_normal(mean, log_variance)),
-        }
-
-    def _distance(self, result: Tensor, x: Tensor) -> Tensor:
-        """Summed over an image's pixels, mean over images, as the KL term is."""
-        if self.options.loss == "bce":
-            return bce_pixels(result, x)
-        return (result - x).square().sum() / (2 * len(x))
+RECIPE = Recipe(
+    "vae",
+    "Variational autoencoder, or β-VAE (Kingma and Welling 2014).",
+    QUICK,
+    (*data_options(classes=False), *shared_options(VAEOptions, {}), *with_defaults(_OWN, VAEOptions)),
+    _train,
+    RunDefaults(10_000, batch=64, validate_every=500),
+    RESULT,
+)

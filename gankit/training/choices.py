@@ -1,0 +1,15 @@
+"""The names that options choose from. Imports no torch: the command line lists them."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Init = Literal["xavier", "he", "normal"]
+INITS: tuple[Init, ...] = get_args(Init)
+"""The rules of :func:`gankit.training.weight_init.initialise`."""
+
+ADVERSARIAL_NAMES = ("minimax", "nonsaturating", "lsgan", "wasserstein", "hinge")
+"""The keys of :data:`gankit.training.losses.ADVERSARIAL`."""
+
+CONTENT_NAMES = ("l1", "mse", "charbonnier")
+"""The keys of :data:`gankit.training.systems.adversary.CONTENT`, and the content losses of super-resolution."""

@@ -1,0 +1,20 @@
+"""Wasserstein GAN with a gradient penalty (Gulrajani et al. 2017, arXiv:1704.00028)."""
+
+from __future__ import annotations
+
+from gankit.training.recipes.families.latent import SLOW, latent_recipe
+
+RECIPE = latent_recipe(
+    "wgan-gp",
+    "Wasserstein GAN with a gradient penalty (Gulrajani et al. 2017).",
+    {
+        "adversarial": "wasserstein",
+        "discriminator_steps": 5,
+        "penalty": 10.0,
+        "lr": 1e-4,
+        "beta1": 0.0,
+        "beta2": 0.9,
+    },
+    example=SLOW,
+    steps=4000,
+)
