@@ -22,6 +22,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--budget", type=float, help="seconds for the rounds of one comparison (default 75)")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker; pytest-benchmark's own tables give way to ours unless --benchmark-verbose asks for them."""
+    config.addinivalue_line("markers", "full: a benchmark that runs with --full, or where its file is named")
+    if config.getoption("benchmark_only", False):
+        config.option.benchmark_quiet = True
+
+
 @pytest.hookimpl(optionalhook=True)  # also where pytest-xdist is not installed
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One for each core, up to four; none beside a benchmark or where a single test is named."""

@@ -22,14 +22,6 @@ ROWS = pytest.StashKey[list[Row]]()
 FULL_ONLY = ("test_kernels.py", "test_launches.py")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker; pytest-benchmark's own tables give way to ours unless --benchmark-verbose asks for them."""
-    config.addinivalue_line("markers", "full: a benchmark that runs with --full, or where its file is named")
-    if config.getoption("benchmark_only", False):
-        config.option.benchmark_quiet = True
-
-
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Not even imported without --benchmark-only."""
     return None if config.getoption("benchmark_only", False) else True
@@ -128,11 +120,6 @@ def _machine() -> str:
     gpu = f", {facts['gpu']}" if facts["gpu"] else ""
     words = f"{facts['cpu']}, {facts['cores']} cores, {', '.join(facts['features'])}, {facts['memory_gib']} GiB{gpu}"
     return f"{words}; torch {torch.__version__}"
-
-
-def pytest_report_header(config: pytest.Config) -> str | None:
-    """The machine, above the benchmarks."""
-    return f"machine: {_machine()}" if config.getoption("benchmark_only", False) else None
 
 
 @pytest.hookimpl(optionalhook=True)

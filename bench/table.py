@@ -16,14 +16,16 @@ _COLUMNS = (
     "backend", "precision", "device", "threads", "model", "input", "n", "median ms", "spread", "MP/s",
     "peak MiB", "start s", "parity dB", "× OpenVINO", "remark",
 )  # fmt: skip
-_NOTES = (
-    ("n: timed runs, in rounds (A B C A B C …). spread: slowest less fastest, over the median; above "
-     f"{STEADY:.0%} a row is unstable. n = 1: a slow one, timed at its first run."),
-    "MP/s: input megapixels. peak MiB: resident memory of its process. start s: from the start of its process to its "
-    "first result.",
-    f"parity: PSNR against {EAGER}, fp32. × OpenVINO: how many times faster than {OPENVINO}, which reads the exported "
-    "ONNX file, takes the whole image and keeps its default settings (bf16 where the CPU has it).",
-)  # fmt: skip
+_NOTES = {
+    "n": "n: timed runs, in rounds (A B C A B C …); n = 1: a slow one, timed at its first run.",
+    "spread": f"spread: slowest less fastest run, over the median; above {STEADY:.0%} the row is unstable.",
+    "MP/s": "MP/s: input megapixels per second.",
+    "peak MiB": "peak MiB: largest resident memory of the candidate's process.",
+    "start s": "start s: from the start of the candidate's process to its first result.",
+    "parity dB": f"parity dB: PSNR against {EAGER} in fp32.",
+    "× OpenVINO": f"× OpenVINO: speed over that of {OPENVINO}, which reads the exported ONNX file, takes the whole "
+    "image and keeps its default settings (bf16 where the CPU has it).",
+}
 
 
 def cells(row: Row, rows: Sequence[Row]) -> list[str]:
@@ -80,8 +82,9 @@ def render(rows: Sequence[Row], title: str, width: int = 0) -> str:
     console = Console(width=max(width, 180), force_terminal=False, highlight=False)
     with console.capture() as captured:
         console.print(table)
-        for note in _NOTES:
-            console.print(note, soft_wrap=True)
+        for index in shown:
+            if note := _NOTES.get(_COLUMNS[index]):
+                console.print(note, soft_wrap=True)
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
 
