@@ -15,11 +15,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gankit", "benchmarks of gankit, with --benchmark-only")
     group.addoption("--full", action="store_true", help="every benchmark, backend and precision (hours on two cores)")
     group.addoption("--images", type=int, help="images of the folder benchmark (default 1, with --full 4; at most 24)")
-    group.addoption("--rounds", type=int, help="rounds of each comparison (default 5 on tiles, 3 on folders)")
+    group.addoption(
+        "--rounds", type=int, help="timed runs of each candidate (default 3; 5 on tiles with --full or a named file)"
+    )
     group.addoption("--model", help="model's name or weights file (default srgan, and cyclegan on a tile)")
     group.addoption("--candidates", default="", help="only these, by parts of their names: 'openvino,eager bf16'")
-    group.addoption("--patience", type=float, help="a candidate slower than these seconds runs once (default 15)")
-    group.addoption("--budget", type=float, help="seconds for the rounds of one comparison (default 75)")
+    group.addoption(
+        "--patience", type=float, help="a candidate slower than these seconds runs once (default 10, with --full 60)"
+    )
+    group.addoption(
+        "--budget", type=float, help="seconds for the rounds of one comparison (default 75, with --full 600)"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -41,7 +41,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what is not in the subset."""
     if not config.getoption("benchmark_only", False):
         return
-    kept, left_out = [], []
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
     for item in items:
         mine = ROOT / "bench" in item.path.parents
         extra = item.get_closest_marker("full") is not None or item.path.name in FULL_ONLY
@@ -77,7 +78,7 @@ def whole(request: pytest.FixtureRequest) -> bool:
 def setting(request: pytest.FixtureRequest, whole: bool) -> Setting:
     """How long a comparison may take; ``rounds`` is 0 where the benchmark chooses."""
     option = request.config.getoption
-    patience = option("patience") or (60.0 if option("full") else 15.0)
+    patience = option("patience") or (60.0 if option("full") else 10.0)
     return Setting(option("rounds") or 0, patience, option("budget") or (600.0 if option("full") else 75.0))
 
 

@@ -176,7 +176,9 @@ def write_summary(results: Sequence[Result], output: Path) -> Path:
     gpus = [result.content.get("facts", {}).get("device", "") for result in results]
     gpu = re.sub(r"[^a-z0-9]+", "_", next(filter(None, gpus), "unknown").lower()).strip("_")
     path = output / f"gpu_day_{gpu}.csv"
-    facts = next((result.content["facts"] for result in results if "packages" in result.content.get("facts", {})), {})
+    facts: dict[str, Any] = next(
+        (result.content["facts"] for result in results if "packages" in result.content.get("facts", {})), {}
+    )
     packages = ", ".join(f"{name} {number}" for name, number in facts.get("packages", {}).items() if number)
     with path.open("w", newline="", encoding="utf-8") as file:
         file.write(f"# {time.strftime('%Y-%m-%d')}, {next(filter(None, gpus), 'unknown')}\n")

@@ -1,7 +1,8 @@
 """Comparisons in rounds: A B C A B C …, so that whatever disturbs the machine disturbs all candidates alike.
 
-The first run of each is not counted, because it compiles and allocates, unless it takes longer than the patience: such
-a candidate runs once, and its n is 1. The rounds end early where a further one would not fit into the budget.
+The first run of each is not counted, because it allocates and may compile, unless it takes longer than the patience: a
+slow candidate that had nothing left to compile runs once, and its n is 1. The rounds end early where a further one
+would not fit into the budget.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Outcome:
         seconds: of the timed runs.
         start_seconds: from the start of the process to the end of the first run.
         peak_mib: largest resident memory.
-        facts: see :class:`bench.worker.Ready`.
+        facts: see :class:`bench.worker.Ready`; ``first_counts`` likewise.
         error: why it stopped, or nothing.
     """
 
@@ -38,6 +39,7 @@ class Outcome:
     start_seconds: float | None = None
     peak_mib: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    first_counts: bool = True
     error: str = ""
 
 
@@ -65,6 +67,7 @@ class Worker:
         if answer is None:
             return None
         self.outcome.peak_mib, self.outcome.facts = answer["peak_mib"], answer["facts"]
+        self.outcome.first_counts = answer["first_counts"]
         if self.outcome.start_seconds is None:
             self.outcome.start_seconds = time.perf_counter() - self._began
         return float(answer["seconds"])
@@ -113,12 +116,12 @@ def first_runs(workers: Sequence[Worker], patience: float) -> list[Worker]:
 
     Args:
         workers: in the order of the rounds.
-        patience: seconds; a candidate whose first run takes longer runs once, and that run counts.
+        patience: seconds; a candidate whose first run takes longer runs once, and that run counts (if it can).
     """
     quick = []
     for worker in workers:
         seconds = worker.run()
-        if seconds is not None and seconds > patience:
+        if seconds is not None and seconds > patience and worker.outcome.first_counts:
             worker.outcome.seconds.append(seconds)
         elif seconds is not None:
             quick.append(worker)

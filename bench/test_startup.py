@@ -31,7 +31,7 @@ def test_startup(benchmark, rows, setting):
     for run in runs:
         run()  # reads the files from the disk
     benchmark.group = "start"
-    times = benchmark.pedantic(in_rounds, args=(runs, setting.rounds or 5, setting.budget), rounds=1)
+    times = benchmark.pedantic(in_rounds, args=(runs, setting.rounds or 3, setting.budget), rounds=1)
     for label, seconds in zip(COMMANDS, times, strict=True):
         median = float(np.median(seconds)) * 1e3
         rows.append(Row("start", label, median, rounds=len(seconds), spread=spread(seconds)))

@@ -13,6 +13,8 @@ two events is the processor's; that of the graph is then the GPU's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from bench.common import load_engine, load_network
@@ -77,7 +79,7 @@ def _measure(device: Device, report: Report, name: str, size: tuple[int, int, in
 
     host_in, host_out = device.pinned(batch.permute(0, 2, 3, 1)), device.pinned(kept[0].cpu())
 
-    def pinned(inner) -> None:
+    def pinned(inner: Callable[[], object]) -> None:
         pixels.copy_(host_in, non_blocking=True)
         inner()
         host_out.copy_(kept[0], non_blocking=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -53,7 +54,7 @@ def _copies(device: Device, report: Report) -> None:
     for kind, host in (("pageable", pageable), ("pinned", device.pinned(pageable))):
         for name, one, other in (("to the device", host, target[:part]), ("to the host", source[:part], host)):
             with report.attempt("copy", f"{name}, {kind}"):
-                milliseconds = device.wall_ms(lambda one=one, other=other: other.copy_(one, non_blocking=True))
+                milliseconds = device.wall_ms(partial(other.copy_, one, non_blocking=True))
                 report.add("copy", f"{name}, {kind}", "GB/s", part / milliseconds / 1e6)
 
 
