@@ -1,1 +1,1 @@
-"""The benchmarks and what stores their figures. Not installed: run ``pytest --benchmark-only`` in a checkout."""
+"""The benchmarks and the tools that store their figures; not installed. ``pytest --benchmark-only`` runs them."""

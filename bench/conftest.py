@@ -1,120 +1,139 @@
-"""Benchmarks run with ``--benchmark-only`` and not otherwise; one table closes them."""
+"""Benchmarks run with ``--benchmark-only`` and not otherwise; one table closes them.
+
+Without ``--full`` a subset runs that ends within minutes: each backend in its fastest precision on a few inputs. A file
+named on the command line runs whole. The options are in the conftest.py above, where pytest always finds them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
-from rich.console import Console
-from rich.table import Table
 
-from bench.common import EAGER, GATE_DB, OPENVINO, ROOT, Row, ratio
+from bench.candidates import Subject
+from bench.common import ROOT, Row, machine_facts, versions
+from bench.comparison import Setting
+from bench.table import render
 
 ROWS = pytest.StashKey[list[Row]]()
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("gankit")
-    group.addoption("--images", type=int, default=4, help="images of the folder benchmark (24 for all of kodak24)")
-    group.addoption("--rounds", type=int, default=5, help="rounds of each tile benchmark")
-    group.addoption("--model", default="srgan", help="model's name or weights file")
+FULL_ONLY = ("test_kernels.py", "test_launches.py")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Not even imported without --benchmark-only."""
-    return None if config.getoption("benchmark_only") else True
+    return None if config.getoption("benchmark_only", False) else True
+
+
+def _named(config: pytest.Config, path: Path) -> bool:
+    """Whether the command line names this file."""
+    places = (Path(config.invocation_params.dir, str(word).partition("::")[0]) for word in config.args)
+    return any(place.is_file() and place.resolve() == path.resolve() for place in places)
+
+
+def _whole(config: pytest.Config, path: Path) -> bool:
+    return bool(config.getoption("full")) or _named(config, path)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --benchmark-only the tests are left out, not reported as skipped one by one."""
-    if config.getoption("benchmark_only"):
-        folder = ROOT / "bench"
-        left_out = [item for item in items if folder not in item.path.parents]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if folder in item.path.parents]
+    """Leave out what is not in the subset."""
+    if not config.getoption("benchmark_only", False):
+        return
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        mine = ROOT / "bench" in item.path.parents
+        extra = item.get_closest_marker("full") is not None or item.path.name in FULL_ONLY
+        (kept if mine and (not extra or _whole(config, item.path)) else left_out).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
 
 
 @pytest.fixture
-def rows(request: pytest.FixtureRequest) -> list[Row]:
-    """Where a benchmark puts its line of the closing table."""
-    return request.config.stash.setdefault(ROWS, [])
+def rows(request: pytest.FixtureRequest, benchmark: Any) -> Iterator[list[Row]]:
+    """Where a benchmark puts its lines of the closing table; they are in the JSON, too."""
+    every = request.config.stash.setdefault(ROWS, [])
+    before = len(every)
+    yield every
+    benchmark.extra_info["rows"] = [asdict(row) for row in every[before:]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Exported files and choices of this run alone: what an earlier one has cached changes no figure."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GANKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def whole(request: pytest.FixtureRequest) -> bool:
+    """Whether every backend and precision takes part."""
+    return _whole(request.config, request.path)
+
+
+@pytest.fixture
+def setting(request: pytest.FixtureRequest, whole: bool) -> Setting:
+    """How long a comparison may take; ``rounds`` is 0 where the benchmark chooses."""
+    option = request.config.getoption
+    patience = option("patience") or (60.0 if option("full") else 10.0)
+    return Setting(option("rounds") or 0, patience, option("budget") or (600.0 if option("full") else 75.0))
 
 
 @pytest.fixture(scope="session")
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The model's name or file. Where no weights are installed: fresh ones, which cost the same time."""
+def subjects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Subject]:
+    """The generators that were opened in this session."""
+    return {}
+
+
+@pytest.fixture
+def model(request: pytest.FixtureRequest, subjects: dict, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """The generator of ``--model``, or of the test's parameter. Untrained weights where none are installed."""
+    name = getattr(request, "param", None) or request.config.getoption("model") or "srgan"
+    if name not in subjects:
+        subjects[name] = _open(name, tmp_path_factory.mktemp("weights"))
+    return subjects[name]
+
+
+def _open(name: str, folder: Path) -> Subject:
     import torch
 
     from gankit import checkpoints, models
     from gankit.errors import CheckpointError
 
-    name: str = request.config.getoption("--model")
     try:
-        checkpoints.open_model(name)
+        return Subject(checkpoints.open_model(name), name, folder)
     except CheckpointError:
         if name not in models.MODELS:
             raise
-        torch.manual_seed(0)
-        path = tmp_path_factory.mktemp("weights") / f"{name}_untrained.safetensors"
-        checkpoints.save(path, models.build(name).state_dict(), name, models.facts(name).options)
-        return str(path)
-    return name
+    torch.manual_seed(0)  # the weights cost the same time, whatever they are
+    path = folder / f"{name}.safetensors"
+    checkpoints.save(path, models.build(name).state_dict(), name, models.facts(name).options)
+    return Subject(checkpoints.open_model(str(path)), str(path), folder)
 
 
 def _machine() -> str:
     import torch
 
-    from gankit.backends.choice.machine import machine
-
-    facts = machine()
-    units = ", ".join(facts.features)
-    gpu = f", {facts.gpu}" if facts.gpu else ""
-    return f"{facts.cpu}, {facts.cores} cores, {units}, {facts.memory_gib} GiB{gpu}; torch {torch.__version__}"
+    facts = machine_facts()
+    gpu = f", {facts['gpu']}" if facts["gpu"] else ""
+    words = f"{facts['cpu']}, {facts['cores']} cores, {', '.join(facts['features'])}, {facts['memory_gib']} GiB{gpu}"
+    return f"{words}; torch {torch.__version__}"
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
-    """The machine, above the benchmarks."""
-    return f"machine: {_machine()}" if config.getoption("benchmark_only") else None
-
-
+@pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, object]) -> None:
     """The machine, in the JSON."""
-    from dataclasses import asdict
-
-    from gankit.backends.choice.environment import installed
-    from gankit.backends.choice.machine import machine
-
-    model = Path(config.getoption("--model")).stem
-    machine_info["gankit"] = {"machine": asdict(machine()), "versions": installed(), "model": model}
+    model = Path(config.getoption("model") or "srgan").stem
+    machine_info["gankit"] = {"machine": machine_facts(), "versions": versions(), "model": model}
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """One table of everything that ran."""
     rows = config.stash.get(ROWS, [])
-    if not rows:
-        return
-    table = Table(title=_machine(), title_justify="left")
-    table.add_column("what")
-    for column in ("ms", "MP/s in", "parity dB", "× eager", "× OpenVINO"):
-        table.add_column(column, justify="right")
-    table.add_column("remark")
-    for suite in dict.fromkeys(row.suite for row in rows):
-        table.add_section()
-        table.add_row(f"[bold]{suite}[/]")
-        for row in (row for row in rows if row.suite == suite):
-            parity = "" if row.parity_db is None else f"{row.parity_db:.1f}"
-            out = row.parity_db is not None and row.parity_db < GATE_DB
-            ratios = [_times(ratio(row, rows, base)) for base in (EAGER, OPENVINO)]
-            speed = f"{row.speed:.3f}" if row.megapixels else ""
-            remark = f"below {GATE_DB:.0f} dB: out" if out else row.remark
-            table.add_row(f"  {row.label}", f"{row.milliseconds:.1f}", speed, parity, *ratios, remark)
-    console = Console(width=max(140, terminalreporter._tw.fullwidth), force_terminal=False)
-    with console.capture() as captured:
-        console.print(table)
-    terminalreporter.write_sep("=", "gankit")
-    terminalreporter.write(captured.get())
-
-
-def _times(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+    if rows:
+        terminalreporter.write_sep("=", "gankit")
+        terminalreporter.write(render(rows, _machine(), terminalreporter._tw.fullwidth))

@@ -1,9 +1,10 @@
-"""Bring together the photographs that the shipped weights were trained on, from docs/training_photos.tsv.
+"""Download the photographs that the shipped weights were trained on, as listed in docs/training_photos.tsv.
 
     python -m bench.fetch_photos photos/
 
-They come from repositories on GitHub, from Debian packages (``apt-get download``, so on Debian or Ubuntu) and from npm
-packages (``npm pack``), and are reduced as the table says. What cannot be had is named, and the others are kept.
+They come from repositories on GitHub, from Debian packages (``apt-get download``, so this needs Debian or Ubuntu) and
+from npm packages (``npm pack``). Each is reduced as the table says. A photograph that cannot be downloaded is named,
+and the command continues with the others; run it again to fetch what is missing.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ LONG_SIDE = 1600
 
 
 def fetch(row: dict[str, str], work: Path) -> bytes:
-    """The image's file as its source has it."""
+    """The bytes of the image file at its source."""
     kind, _, package = row["source repository"].partition(" package ")
     path, version = row["path"], row["commit"]
     if not package:
@@ -48,7 +49,7 @@ def fetch(row: dict[str, str], work: Path) -> bytes:
 
 
 def reduced(data: bytes) -> Image.Image:
-    """RGB, the long side at most 1600 pixels."""
+    """The image in RGB, with its long side reduced to at most 1600 pixels."""
     image = Image.open(BytesIO(data)).convert("RGB")
     factor = LONG_SIDE / max(image.size)
     if factor >= 1:
@@ -58,7 +59,7 @@ def reduced(data: bytes) -> Image.Image:
 
 
 def rows(sources: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """The table's rows, of the named sources or of all."""
+    """The rows of the table: those of the named sources, or all."""
     with TABLE.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
             kind = row["source repository"].partition(" package ")
@@ -68,9 +69,15 @@ def rows(sources: tuple[str, ...]) -> Iterator[dict[str, str]]:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--source", "sources", type=click.Choice(["GitHub", "Debian", "npm"]), multiple=True, help="Only these.")
+@click.option(
+    "--source",
+    "sources",
+    type=click.Choice(["GitHub", "Debian", "npm"]),
+    multiple=True,
+    help="Fetch from this source only; may be repeated.",
+)
 def main(folder: Path, sources: tuple[str, ...]) -> None:
-    """Write the training photographs to FOLDER; those that are there already are kept."""
+    """Write the training photographs to FOLDER. Files that exist already are not fetched again."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = 0
     with tempfile.TemporaryDirectory() as work:

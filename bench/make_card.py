@@ -1,9 +1,9 @@
-r"""Put trained weights into the package with their card.
+r"""Copy trained weights into the package and write their card.
 
     python bench/make_card.py srresnet runs/srresnet/best.safetensors --log runs/srresnet/log.csv \
         --command "gankit train srresnet …" --figures set5.json --figures set14.json
 
-The figures are what ``gankit evaluate --json`` wrote for the same file.
+The figures are the files that ``gankit evaluate --json`` wrote for the same weights.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ PHOTOGRAPHS = (
 @click.argument("name")
 @click.argument("weights", type=click.Path(path_type=Path, exists=True))
 @click.option("--log", "logs", type=click.Path(path_type=Path, exists=True), required=True, multiple=True)
-@click.option("--command", required=True, help="What trained it.")
-@click.option("--data", default=PHOTOGRAPHS, help="What it was trained on.  [default: the photographs]")
-@click.option("--figures", type=click.Path(path_type=Path, exists=True), multiple=True)
-@click.option("--only", help="Of the figures' results, the one of this label.")
-@click.option("--note", "notes", multiple=True, help="Limits that a user should know.")
+@click.option("--command", required=True, help="The command that trained the weights.")
+@click.option("--data", default=PHOTOGRAPHS, help="The training data, in words.  [default: the photographs]")
+@click.option("--figures", type=click.Path(path_type=Path, exists=True), multiple=True, help="A JSON file of figures.")
+@click.option("--only", help="Keep only the result with this label.")
+@click.option("--note", "notes", multiple=True, help="A limit that users should know; may be repeated.")
 def main(
     name: str,
     weights: Path,
@@ -45,9 +45,10 @@ def main(
     only: str | None,
     notes: tuple[str, ...],
 ) -> None:
-    """Copy WEIGHTS to gankit/weights/NAME.safetensors in fp16, its logs to bench/results, and write the card.
+    """Copy WEIGHTS to gankit/weights/NAME.safetensors, copy the logs to bench/results, and write the card.
 
-    Of several logs, one per run in the order of the runs, the steps add up. Of a pair, NAME ends with _G_A or _G_B.
+    Give several logs in the order of their runs; their steps are added. For the two generators of a pair, NAME ends
+    with _G_A or _G_B.
     """
     target = ROOT / "gankit" / "weights" / f"{name}.safetensors"
     with safe_open(weights, "pt") as file:
@@ -82,7 +83,7 @@ def main(
 
 
 def _only(report: dict[str, Any], label: str | None) -> dict[str, Any]:
-    """A report of ``gankit evaluate`` with the results of one label."""
+    """A report of ``gankit evaluate``, reduced to the results of one label."""
     return report if label is None else {**report, "results": {label: report["results"][label]}}
 
 

@@ -1,7 +1,7 @@
-"""The image at the top of the README: ``python -m bench.make_readme_image`` after its first line has run.
+"""Make the image at the top of the README: ``python -m bench.make_readme_image``, after the README's first command.
 
-Each row is a part of one example: the input enlarged by repeating pixels, Pillow's bicubic, and the file that
-``gankit upscale examples/ --output upscaled/`` wrote, one pixel to one pixel.
+Each row shows a part of one example: the input enlarged by repeating pixels, Pillow's bicubic interpolation, and the
+file that ``gankit upscale examples/ --output upscaled/`` wrote, one pixel to one pixel.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def make(upscaled: Path, target: Path) -> None:
     """Write the image.
 
     Args:
-        upscaled: the folder that the README's first line has written.
+        upscaled: the folder that the README's first command has written.
         target: the file to write.
     """
     strips = []

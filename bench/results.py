@@ -1,9 +1,10 @@
-"""From a benchmark's JSON to a table that is kept: ``python -m bench.results FILE.json`` writes bench/results/*.csv.
+"""From a benchmark's JSON to tables that are kept: ``python -m bench.results FILE.json`` writes bench/results/*.csv.
 
-    pytest bench --benchmark-only --images 24 --benchmark-json runs/bench.json
+    pytest --benchmark-only --full --images 24 --benchmark-json runs/bench.json
     python -m bench.results runs/bench.json
 
-The file is named after the machine and the model; its first lines say what it was and which versions ran.
+There is a file for each model, named after the machine and the model; its first lines say what the machine was and
+which versions ran. Rows without a model are in the first model's.
 """
 
 from __future__ import annotations
@@ -16,55 +17,56 @@ from pathlib import Path
 from typing import Any
 
 from bench.common import EAGER, OPENVINO, ROOT, Row, ratio
+from bench.table import number
 
-COLUMNS = ("suite", "what", "median ms", "rounds", "MP/s in", "GFLOP/s", "parity dB", "x eager", "x OpenVINO default")
-
-
-def rows(report: dict[str, Any]) -> list[tuple[Row, int, float | None]]:
-    """The rows that say what they measured, with their rounds and GFLOP/s; times are of one image on folders."""
-    found = []
-    for item in report["benchmarks"]:
-        extra = item["extra_info"]
-        if "label" not in extra:
-            continue
-        milliseconds = extra.get("milliseconds") or item["stats"]["median"] * 1e3 / extra.get("images", 1)
-        megapixels = extra.get("MP/s in", 0.0) * milliseconds / 1e3
-        row = Row(item["group"], extra["label"], milliseconds, megapixels, extra.get("parity_db"))
-        found.append((row, item["stats"]["rounds"], extra.get("GFLOP/s")))
-    return found
+COLUMNS = (
+    "suite", "what", "precision", "device", "threads", "input", "n", "median ms", "spread %", "MP/s in", "GFLOP/s",
+    "peak MiB", "start s", "parity dB", "x eager", "x OpenVINO", "remark",
+)  # fmt: skip
 
 
-def write(report: dict[str, Any], folder: Path) -> Path:
-    """Write the CSV of a report and return its path."""
-    facts = report["machine_info"]["gankit"]
-    machine, versions = dict(facts["machine"]), facts["versions"]
-    machine["features"] = " ".join(machine["features"])
-    name = re.sub(
-        r"[^a-z0-9]+", "_", f"{machine['cpu']} {machine['cores']} cores {machine['gpu'] or ''} {facts['model']}".lower()
-    )
-    path = folder / f"{name.strip('_')}.csv"
+def rows(report: dict[str, Any]) -> list[Row]:
+    """The rows of the closing table."""
+    return [Row(**row) for item in report["benchmarks"] for row in item["extra_info"].get("rows", ())]
+
+
+def write(report: dict[str, Any], folder: Path) -> list[Path]:
+    """Write the CSVs of a report and return their paths."""
+    facts, every = report["machine_info"]["gankit"], rows(report)
+    machine = dict(facts["machine"], features=" ".join(facts["machine"]["features"]))
+    models = dict.fromkeys([*(row.model for row in every if row.model), *([] if any(r.model for r in every) else [""])])
+    first = facts["model"] if facts["model"] in models else next(iter(models))
     folder.mkdir(parents=True, exist_ok=True)
-    found = rows(report)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        file.write(f"# {report['datetime'][:10]}, commit {report['commit_info'].get('id', 'unknown')[:12]}\n")
-        file.write("# " + ", ".join(f"{key} {value}" for key, value in machine.items() if value) + "\n")
-        file.write("# " + ", ".join(f"{key} {value}" for key, value in versions.items() if value) + "\n")
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
-        every = [row for row, *_ in found]
-        for row, rounds, rate in found:
-            ratios = [_text(ratio(row, every, baseline), 2) for baseline in (EAGER, OPENVINO)]
-            speed = f"{row.speed:.4f}" if row.megapixels else ""
-            figures = (f"{row.milliseconds:.1f}", rounds, speed, _text(rate, 0), _text(row.parity_db, 1))
-            table.writerow((row.suite, row.label, *figures, *ratios))
-    return path
+    paths = []
+    for model in models:
+        words = f"{machine['cpu']} {machine['cores']} cores {machine['gpu'] or ''} {model or facts['model']}".lower()
+        path = folder / f"{re.sub(r'[^a-z0-9]+', '_', words).strip('_')}.csv"
+        found = [row for row in every if row.model == model or (not row.model and model == first)]
+        with path.open("w", newline="", encoding="utf-8") as file:
+            file.write(f"# {report['datetime'][:10]}, commit {report['commit_info'].get('id', 'unknown')[:12]}\n")
+            file.write("# " + ", ".join(f"{key} {value}" for key, value in machine.items() if value) + "\n")
+            file.write("# " + ", ".join(f"{k} {value}" for k, value in facts["versions"].items() if value) + "\n")
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(COLUMNS)
+            table.writerows(cells(row, every) for row in found)
+        paths.append(path)
+    return paths
 
 
-def _text(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
+def cells(row: Row, every: list[Row]) -> list[str]:
+    """The text of one row."""
+    return [
+        row.suite, row.label, row.precision, row.device, "" if row.threads is None else str(row.threads), row.size,
+        "" if row.rounds is None else str(row.rounds), number(row.milliseconds, 1 if row.milliseconds >= 10 else 4),
+        number(None if row.spread is None else 100 * row.spread, 1), number(row.speed, 4) if row.megapixels else "",
+        number(row.gflops, 0) if row.gflop else "", number(row.peak_mib, 0), number(row.start_seconds, 1),
+        number(row.parity_db, 1), number(ratio(row, every, EAGER), 2), number(ratio(row, every, OPENVINO), 2),
+        row.remark,
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    print(write(json.loads(Path(sys.argv[1]).read_text()), ROOT / "bench" / "results"))
+    for written in write(json.loads(Path(sys.argv[1]).read_text()), ROOT / "bench" / "results"):
+        print(written)

@@ -1,29 +1,29 @@
-"""PNG writers side by side: CPU time and bytes of one enlarged image.
+"""PNG writers side by side: processor time and bytes of one enlarged image.
 
-Run ``pytest bench/test_png.py --benchmark-only --benchmark-columns=min,mean``. The clock is the process's CPU time:
-while images are written the engine uses every core, so what an encoder burns counts, not what it takes. The
-figure ``size`` in extra_info is the file's size as a multiple of Pillow's default for the same image.
+The clock is the process's CPU time: while images are written the engine uses every core, so what an encoder burns
+counts, not how long it takes. ``size`` in the table is the file's size as a multiple of Pillow's default for the same
+image.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import time
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
+from importlib.util import find_spec
 
 import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
+from bench.common import Row, data_folder, spread
+from bench.rounds import in_rounds
 from gankit.images import from_array
 from gankit.images.formats.png import encode_png
 
-ROOT = Path(__file__).resolve().parents[1]
-KODAK = Path(os.environ.get("GANKIT_DATA") or ROOT.parent / "shared" / "data") / "kodak24"
+KODAK = data_folder() / "kodak24"
 Encoder = Callable[[np.ndarray], bytes]
 
 
@@ -41,7 +41,8 @@ def _libpng(**options) -> Encoder:
 
 
 def _opencv(pixels: np.ndarray) -> bytes:
-    cv2 = pytest.importorskip("cv2")
+    import cv2
+
     return cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()
 
 
@@ -96,19 +97,31 @@ def _stand_in() -> Image.Image:
     return Image.fromarray(np.clip(128 + 4 * total, 0, 255).astype(np.uint8))
 
 
-@cache
-def reference_size(name: str) -> int:
-    return len(ENCODERS["pillow default"](image(name)))
+SUBSET = ("pillow default", "gankit")
 
 
-@pytest.mark.parametrize("name", IMAGES)
-@pytest.mark.parametrize("encoder", ENCODERS)
-@pytest.mark.benchmark(group="png 3072x2048", timer=time.process_time, min_rounds=1, warmup=False)
-def test_png(benchmark, encoder: str, name: str) -> None:
+@pytest.mark.parametrize("name", [IMAGES[0], *(pytest.param(name, marks=pytest.mark.full) for name in IMAGES[1:])])
+def test_png(benchmark, rows, name: str, whole: bool, setting) -> None:
     pixels = image(name)
-    encode = ENCODERS[encoder]
-    data = benchmark.pedantic(encode, args=(pixels,), rounds=3 if "default" not in encoder else 1)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
-    benchmark.extra_info.update(encoder=encoder, image=name, bytes=len(data))
-    benchmark.extra_info["size"] = round(len(data) / reference_size(name), 3)
-    benchmark.extra_info["MP/s"] = round(pixels.shape[0] * pixels.shape[1] / 1e6 / benchmark.stats.stats.min, 1)
+    encoders = {label: encode for label, encode in ENCODERS.items() if whole or label in SUBSET}
+    if find_spec("cv2") is None:
+        encoders.pop("opencv default", None)
+    data: dict[str, bytes] = {}
+
+    def once(label: str) -> float:
+        began = time.process_time()
+        data[label] = encoders[label](pixels)
+        return time.process_time() - began
+
+    suite = f"PNG, {name}, processor time"
+    benchmark.group = suite
+    runs = [lambda label=label: once(label) for label in encoders]
+    times = benchmark.pedantic(in_rounds, args=(runs, setting.rounds or 3, setting.budget), rounds=1)
+    for label, seconds in zip(encoders, times, strict=True):
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(data[label]))), pixels)
+        remark = f"size {len(data[label]) / len(data['pillow default']):.3f}"
+        median, megapixels = float(np.median(seconds)) * 1e3, pixels.shape[0] * pixels.shape[1] / 1e6
+        size = f"{pixels.shape[1]}×{pixels.shape[0]}"
+        rows.append(
+            Row(suite, label, median, megapixels, None, remark, size=size, rounds=len(seconds), spread=spread(seconds))
+        )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
-import pytest
+import numpy as np
 
-from bench.common import ROOT, Row
+from bench.common import ROOT, Row, spread
+from bench.rounds import in_rounds
 
 COMMANDS = {
     "python -c pass": "pass",
@@ -17,11 +19,19 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("label", COMMANDS)
-def test_startup(benchmark, rows, label):
-    command = [sys.executable, "-c", COMMANDS[label]]
+def once(command: str) -> float:
+    """Seconds of one process."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", command], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def test_startup(benchmark, rows, setting):
+    runs = [lambda command=command: once(command) for command in COMMANDS.values()]
+    for run in runs:
+        run()  # reads the files from the disk
     benchmark.group = "start"
-    options = {"check": True, "cwd": ROOT, "stdout": subprocess.DEVNULL}
-    benchmark.pedantic(subprocess.run, args=(command,), kwargs=options, rounds=5, warmup_rounds=1)
-    rows.append(Row("start", label, benchmark.stats.stats.median * 1e3))
-    benchmark.extra_info["label"] = label
+    times = benchmark.pedantic(in_rounds, args=(runs, setting.rounds or 3, setting.budget), rounds=1)
+    for label, seconds in zip(COMMANDS, times, strict=True):
+        median = float(np.median(seconds)) * 1e3
+        rows.append(Row("start", label, median, rounds=len(seconds), spread=spread(seconds)))
