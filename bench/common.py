@@ -153,6 +153,7 @@ def engines(loaded: Loaded, *, every: bool = True) -> Iterator[tuple[str, str, s
         every: otherwise each backend in its fastest precision only, without those that compile for minutes.
     """
     from gankit import backends
+    from gankit.backends.base import EngineSpec
     from gankit.backends.choice.candidates import devices, offered
     from gankit.backends.choice.machine import machine
 
@@ -161,9 +162,7 @@ def engines(loaded: Loaded, *, every: bool = True) -> Iterator[tuple[str, str, s
         if backend.slow_start and not every:
             continue
         for device in sorted(devices()):
-            if backend.missing(device) is not None:
-                continue
-            found = [item for item in offered(backend, device) if item in loaded.facts.precisions]
+            found = list(offered(backend, EngineSpec(loaded.generator, loaded.facts, device=device)))
             if not every:
                 slow = {"bf16"} if device == "cpu" and not machine().fast_bf16 else set()
                 found = [item for item in found if item not in slow][-1:]
@@ -184,17 +183,17 @@ def load_engine(
         kernels: run gankit's own kernels on a GPU.
     """
     from gankit import backends
-    from gankit.backends.base import Request
+    from gankit.backends.base import EngineSpec
 
-    return backends.get(backend).load(Request(generator, facts, precision, device, kernels=kernels))
+    return backends.get(backend).load(EngineSpec(generator, facts, precision, device, kernels=kernels))
 
 
 def load_network(generator: nn.Module, facts: Facts, precision: Any, device: str, *, kernels: bool = True) -> nn.Module:
     """What the eager engine runs on a device: values in, values out, both there; arguments as :func:`load_engine`."""
-    from gankit.backends.base import Request
-    from gankit.backends.eager import ready
+    from gankit.backends.base import EngineSpec
+    from gankit.backends.modules import ready
 
-    return ready(Request(generator, facts, precision, device, kernels=kernels))
+    return ready(EngineSpec(generator, facts, precision, device, kernels=kernels))
 
 
 def load_pipeline(task: str, model: str, backend: str, precision: str, device: str) -> Any:

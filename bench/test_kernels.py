@@ -55,12 +55,12 @@ def test_cyclegan(benchmark, rows, fused: bool, compiled: bool):
     from triton.testing import do_bench
 
     from gankit import models
-    from gankit.backends.base import Request
-    from gankit.backends.eager import ready
+    from gankit.backends.base import EngineSpec
+    from gankit.backends.modules import ready
 
     torch.manual_seed(0)
     generator = models.build("cyclegan").eval()
-    network = ready(Request(generator, models.facts("cyclegan"), "fp16", "cuda", kernels=fused))
+    network = ready(EngineSpec(generator, models.facts("cyclegan"), "fp16", "cuda", kernels=fused))
     x = (torch.rand(8, 3, 256, 256, device="cuda") * 2 - 1).half().contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         truth = generator.cuda()(x.float()).float()
