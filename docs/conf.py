@@ -31,11 +31,12 @@ exclude_patterns = ["_build", "_ext"]
 templates_path = ["_templates"]
 # `text` in a docstring or in a command's help is code.
 default_role = "code"
-nitpicky = False
+# Two hyphens begin an option, and quotes are there to be copied.
+smartquotes = False
 
 # Reference: one page per module, found and written at build time.
 autosummary_generate = True
-autosummary_ignore_module_all = False
+autosummary_ignore_module_all = True
 autodoc_default_options = {
     "members": True,
     "show-inheritance": True,

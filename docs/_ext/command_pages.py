@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import click
+from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx_click.ext import ClickDirective
 
-from gankit.cli import COMMANDS
-from gankit.cli.group import LazyGroup
+from gankit.cli import gankit
 
 FOLDER = "commands/generated"
 
@@ -21,39 +22,69 @@ class Page:
     """A command's page.
 
     Attributes:
-        words: of the command line, such as ``("gankit", "train", "cgan")``.
-        target: where the click command is, as ``module:attribute``.
-        below: the names of its own commands.
+        words: of the command line after ``gankit``, such as ``("train", "cgan")``.
+        below: the names of the commands of a group.
     """
 
     words: tuple[str, ...]
-    target: str
     below: tuple[str, ...]
 
     @property
     def name(self) -> str:
         """Of the file, without its suffix; a group's own commands lie in a folder of its name."""
-        return "/".join(["-".join(self.words[:2]), *self.words[2:]])
+        return "/".join([f"gankit-{self.words[0]}", *self.words[1:]])
 
     def text(self) -> str:
         """In reStructuredText."""
-        title = " ".join(self.words)
-        lines = [title, "=" * len(title), "", f".. click:: {self.target}", f"   :prog: {title}", "   :nested: none", ""]
+        lines = [f".. gankit-command:: {' '.join(self.words)}", ""]
         if self.below:
             lines += [".. rubric:: Commands", "", ".. toctree::", "   :titlesonly:", ""]
             lines += [f"   /{FOLDER}/{self.name}/{name}" for name in self.below]
         return "\n".join(lines) + "\n"
 
 
-def pages(package: str = "gankit.cli", entries: Any = COMMANDS, before: tuple[str, ...] = ("gankit",)) -> Iterator[Page]:
+def find(words: Sequence[str]) -> click.Command:
+    """The command of some words of the command line.
+
+    Raises:
+        LookupError: there is none.
+    """
+    command: click.Command = gankit
+    for word in words:
+        group = command
+        found = group.get_command(click.Context(group), word) if isinstance(group, click.Group) else None
+        if found is None:
+            raise LookupError(f"gankit has no command '{' '.join(words)}'")
+        command = found
+    return command
+
+
+def pages(before: tuple[str, ...] = ()) -> Iterator[Page]:
     """The page of every command, and of the commands below it."""
-    for name, entry in entries.items():
-        module, _, attribute = entry.target.partition(":")
-        command = getattr(import_module(f"{package}.{module}"), attribute)
-        below = command.entries if isinstance(command, LazyGroup) else {}
-        yield Page((*before, name), f"{package}.{module}:{attribute}", tuple(below))
-        if isinstance(command, LazyGroup):
-            yield from pages(command.package, below, (*before, name))
+    group = find(before)
+    assert isinstance(group, click.Group)
+    for name in group.list_commands(click.Context(group)):
+        words = (*before, name)
+        command = find(words)
+        if isinstance(command, click.Group):
+            yield Page(words, tuple(command.list_commands(click.Context(command))))
+            yield from pages(words)
+        else:
+            yield Page(words, ())
+
+
+class CommandDirective(ClickDirective):  # type: ignore[misc]
+    """sphinx-click's directive for a command that is found by its words, not by a module's attribute."""
+
+    final_argument_whitespace = True
+    option_spec: ClassVar[dict[str, Any]] = {}
+
+    def run(self) -> list[nodes.section]:
+        """The command's help as one section."""
+        self.env = self.state.document.settings.env
+        words = self.arguments[0].split()
+        found: list[nodes.section] = self._generate_nodes(" ".join(["gankit", *words]), find(words), None, "none")
+        return found
 
 
 def write(app: Sphinx) -> None:
@@ -69,12 +100,13 @@ def write(app: Sphinx) -> None:
 
 
 def escape(app: Sphinx, context: Any, lines: list[str]) -> None:
-    """A command's help is plain text: a star in it is no markup."""
-    lines[:] = [line.replace("*", r"\*") for line in lines]
+    """A command's help is plain text: a star in it is no markup. (sphinx-click's own "Required" is.)"""
+    lines[:] = [line.replace("*", r"\*").replace(r"\*\*Required\*\*", "**Required**") for line in lines]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Sphinx's entry point."""
+    app.add_directive("gankit-command", CommandDirective)
     app.connect("builder-inited", write)
     for part in ("description", "epilog", "options"):
         app.connect(f"sphinx-click-process-{part}", escape)
