@@ -19,31 +19,30 @@ release = version = __version__
 
 extensions = [
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.doctest",
     "myst_parser",
     "sphinx_click",
     "command_pages",
-    "public_names",
+    "reference_pages",
+    "docstrings",
 ]
 exclude_patterns = ["_build", "_ext"]
-templates_path = ["_templates"]
 # `text` in a docstring or in a command's help is code.
 default_role = "code"
-# Two hyphens begin an option, and quotes are there to be copied.
-smartquotes = False
+# Dashes only: quotes are there to be copied.
+smartquotes_action = "D"
 
-# Reference: one page per module, found and written at build time.
-autosummary_generate = True
-autosummary_ignore_module_all = True
 autodoc_default_options = {
     "members": True,
     "show-inheritance": True,
-    # A package documents what its own files define; what it passes on is linked (see _ext/public_names.py).
+    # A package documents what its own files define; what it passes on is linked (see _ext/docstrings.py).
     "ignore-module-all": True,
 }
 autodoc_member_order = "bysource"
+toc_object_entries_show_parents = "hide"
+# A type hint may be the bare name of a class that two modules have; references in docstrings give the module too.
+suppress_warnings = ["ref.python"]
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_typehints_format = "short"
@@ -59,20 +58,21 @@ napoleon_use_rtype = False
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 
-# The examples run in a folder of their own, on the CPU and offline. photos/ there holds a corner of each image of
-# examples/, which takes a generator no time.
+# The examples run in a folder of their own, on the CPU and offline. It holds examples/, and in photos/ a corner of
+# each of those images, which takes a generator no time.
 doctest_test_doctest_blocks = ""
 doctest_global_setup = f"""
-import os, tempfile
+import os, shutil, tempfile
 _folder = tempfile.TemporaryDirectory()
 _before = os.getcwd()
 os.environ["GANKIT_CACHE"] = os.path.join(_folder.name, "cache")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.chdir(_folder.name)
 os.mkdir("photos")
+shutil.copytree({str(ROOT / "examples")!r}, "examples")
 from pathlib import Path
 from PIL import Image
-for _path in Path({str(ROOT / "examples")!r}).iterdir():
+for _path in Path("examples").iterdir():
     if _path.suffix != ".md":
         with Image.open(_path) as _image:
             _image.crop((0, 0, 48, 32)).save(os.path.join("photos", _path.name))

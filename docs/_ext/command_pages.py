@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import click
 from docutils import nodes
+from generated import outside_code, replace_pages
 from sphinx.application import Sphinx
 from sphinx_click.ext import ClickDirective
 
@@ -38,8 +39,8 @@ class Page:
         """In reStructuredText."""
         lines = [f".. gankit-command:: {' '.join(self.words)}", ""]
         if self.below:
-            lines += [".. rubric:: Commands", "", ".. toctree::", "   :titlesonly:", ""]
-            lines += [f"   /{FOLDER}/{self.name}/{name}" for name in self.below]
+            lines += ["   .. rubric:: Commands", "", "   .. toctree::", "      :titlesonly:", ""]
+            lines += [f"      /{FOLDER}/{self.name}/{name}" for name in self.below]
         return "\n".join(lines) + "\n"
 
 
@@ -78,30 +79,27 @@ class CommandDirective(ClickDirective):  # type: ignore[misc]
 
     final_argument_whitespace = True
     option_spec: ClassVar[dict[str, Any]] = {}
+    has_content = True
 
     def run(self) -> list[nodes.section]:
-        """The command's help as one section."""
+        """The command's help as one section, which ends with the directive's content."""
         self.env = self.state.document.settings.env
         words = self.arguments[0].split()
         found: list[nodes.section] = self._generate_nodes(" ".join(["gankit", *words]), find(words), None, "none")
+        self.state.nested_parse(self.content, self.content_offset, found[0])
         return found
 
 
 def write(app: Sphinx) -> None:
-    """Write the pages that are new or have changed, and remove those of commands that are gone."""
-    folder = Path(app.srcdir) / FOLDER
-    wanted = {folder / f"{page.name}.rst": page.text() for page in pages()}
-    for path in set(folder.rglob("*.rst")) - set(wanted):
-        path.unlink()
-    for path, text in wanted.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
+    """Write the pages."""
+    replace_pages(Path(app.srcdir) / FOLDER, {f"{page.name}.rst": page.text() for page in pages()})
 
 
-def escape(app: Sphinx, context: Any, lines: list[str]) -> None:
-    """A command's help is plain text: a star in it is no markup. (sphinx-click's own "Required" is.)"""
-    lines[:] = [line.replace("*", r"\*").replace(r"\*\*Required\*\*", "**Required**") for line in lines]
+def plain(app: Sphinx, context: Any, lines: list[str]) -> None:
+    """Let a command's help be plain text, in which a star is no markup, unless it is sphinx-click's own."""
+    for index, line in enumerate(lines):
+        if not line.lstrip().startswith(".. "):
+            lines[index] = outside_code(line, "*|").replace(r"\*\*Required\*\*", "**Required**")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -109,5 +107,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("gankit-command", CommandDirective)
     app.connect("builder-inited", write)
     for part in ("description", "epilog", "options"):
-        app.connect(f"sphinx-click-process-{part}", escape)
+        app.connect(f"sphinx-click-process-{part}", plain)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,11 +1,13 @@
-"""A package's page lists the names that it passes on from its modules, and references by those names are links."""
+"""Docstrings as they are meant: bars are those of a formula, --options are code, and public names are links."""
 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 from docutils import nodes
+from generated import outside_code
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -18,7 +20,8 @@ def defined_as(dotted: str) -> str | None:
         The full name, or ``None`` where nothing has that name, or it has no other.
     """
     parts = dotted.split(".")
-    for end in range(len(parts), 0, -1):
+    # A package first: what it passes on may have the name of the module that defines it.
+    for end in range(1, len(parts) + 1):
         try:
             found: Any = importlib.import_module(".".join(parts[:end]))
         except ImportError:
@@ -26,9 +29,21 @@ def defined_as(dotted: str) -> str | None:
         for part in parts[end:]:
             found = getattr(found, part, None)
         module, name = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
-        full = f"{module}.{name}"
-        return full if module and name and full != dotted else None
+        if module and name:
+            full = f"{module}.{name}"
+            return full if full != dotted else None
     return None
+
+
+def keep_signs(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Let |x| be an absolute value, where reStructuredText sees a substitution, and --option an option's name."""
+    lines[:] = [outside_code(line, "|") for line in lines]
+
+
+def skip_namesake(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out a function of a package that has the name of one of its modules: a page has one target of a name."""
+    full = f"{getattr(obj, '__module__', '')}.{name}"
+    return True if what == "module" and full in sys.modules else None
 
 
 def list_public_names(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
@@ -54,6 +69,8 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Sphinx's entry point."""
+    app.connect("autodoc-process-docstring", keep_signs)
     app.connect("autodoc-process-docstring", list_public_names)
+    app.connect("autodoc-skip-member", skip_namesake)
     app.connect("missing-reference", resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
