@@ -84,7 +84,6 @@ _folder.cleanup()
 
 html_theme = "furo"
 html_title = f"gankit {release}"
-html_static_path = ["_static"]
 html_theme_options = {
     "source_repository": "https://github.com/gankit/gankit/",
     "source_branch": "main",
