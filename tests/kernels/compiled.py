@@ -21,9 +21,9 @@ import torch
 
 TABLE = Path(__file__).with_name("registers.csv")
 TARGETS = (75, 80, 86, 89, 90, 100, 120)
-_TYPES = {
+TYPES = {
     torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16",
-    torch.uint8: "u8", torch.uint16: "u16", torch.int32: "i32",
+    torch.float64: "fp64", torch.uint8: "u8", torch.uint16: "u16", torch.int32: "i32",
 }  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def compile_for(launch: Launch, target: int) -> Compiled:
             signature[name], constants[(index,)] = "constexpr", value
             continue
         if isinstance(value, torch.Tensor):
-            signature[name], number = f"*{_TYPES[value.dtype]}", value.data_ptr()
+            signature[name], number = f"*{TYPES[value.dtype]}", value.data_ptr()
         elif isinstance(value, float):
             signature[name], number = "fp32", 1
         else:
