@@ -109,6 +109,21 @@ def _forget() -> None:
         kernel.device_caches.clear()
 
 
+class Uncompiled:
+    """Stands in for a compiled kernel that nothing launches."""
+
+    function = packed_metadata = None
+
+    def launch_metadata(self, *_: Any) -> None:
+        return None
+
+    def run(self, *_: Any) -> None:
+        return None
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        return self.run
+
+
 def kernels() -> list[Any]:
     """Every kernel that is launched, without the functions that only kernels call."""
     from gankit_kernels.on_cuda import blend, channels_last, integers, planes, shuffles
@@ -127,14 +142,17 @@ def kernels() -> list[Any]:
 @contextmanager
 def compilations() -> Iterator[set[tuple[str, object]]]:
     """Collect the kernels that Triton would compile, each with its key. Nothing is compiled or launched."""
-    import triton
+    from triton.runtime.jit import JITFunction
 
     keys: set[tuple[str, object]] = set()
 
-    def skip(*, key: object, fn: Any, **_: Any) -> bool:
-        keys.add((fn.name, key))
-        return True
+    def compile_nothing(self: Any, key: object, signature: object, device: int, *_: Any) -> Uncompiled:
+        keys.add((f"{self.module}.{self.__name__}", key))
+        return self.device_caches[device][0].setdefault(key, Uncompiled())
 
-    with triton.knobs.runtime.scope():
-        triton.knobs.runtime.jit_cache_hook = skip
+    before = JITFunction._do_compile
+    JITFunction._do_compile = compile_nothing
+    try:
         yield keys
+    finally:
+        JITFunction._do_compile = before

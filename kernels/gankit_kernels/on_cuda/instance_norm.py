@@ -222,7 +222,7 @@ def _plan_planes(call: NormCall, sms: int, config: InstanceNormConfig | None) ->
         count * config.out_parts,
         (_X, _MEANS, _SQUARES, *_OUT),
         geometry | _parts(config.parts, config.chunk, config),
-        {**shared, "BLOCK": config.out_block, "PARTS": padded_parts(config.parts), "INDEXED": indexed,
+        {**shared, "BLOCK": config.out_block, "PARTS": padded_parts(config.parts, whole=call.whole), "INDEXED": indexed,
          "WHOLE": call.whole},
         scalars=_SCALARS,
     )  # fmt: skip
@@ -297,7 +297,13 @@ def _plan_pixels(call: NormCall, sms: int, config: InstanceNormConfig | None) ->
         **strides,
         **_parts(parts, chunk, config),
     }
-    constants = {**shared, **call.flags, "PIXELS": config.out_block, "PARTS": padded_parts(parts), "INDEXED": indexed}
+    constants = {
+        **shared,
+        **call.flags,
+        "PIXELS": config.out_block,
+        "PARTS": padded_parts(parts, whole=call.whole),
+        "INDEXED": indexed,
+    }
     constants["WHOLE"] = call.whole
     programs = samples * config.out_parts * blocks
     steps.append(Step(pixels.apply, programs, (_X, *sums, *_OUT), integers, constants, scalars=_SCALARS))

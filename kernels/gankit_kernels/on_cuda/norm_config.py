@@ -119,9 +119,15 @@ class InstanceNormConfig:
         return cls("split", rows, block, 8, parts, turns * 4 * block, 2 * block, out_parts, out_blocks)
 
 
-def padded_parts(parts: int) -> int:
-    """Length of the vector that holds the statistics of ``parts`` parts: one of few powers of two."""
-    return next((length for length in _PARTS if parts <= length), power_of_two(parts))
+def padded_parts(parts: int, *, whole: bool = False) -> int:
+    """Length of the vector that holds the statistics of ``parts`` parts: one of few powers of two.
+
+    Args:
+        parts: Number of parts.
+        whole: Whether they are parts of whole images, which are nearly always many.
+    """
+    least = _MOST_PARTS if whole else 1
+    return next((length for length in _PARTS if max(parts, least) <= length), power_of_two(parts))
 
 
 def _cut(size: int, block: int, programs: int, columns: int, most: int) -> tuple[int, int]:
