@@ -179,7 +179,7 @@ def measure(shape: Shape, device: str = "cuda") -> Measured:
 
 
 def gpu() -> str:
-    """GPU, driver and versions; for a machine without one, the versions."""
+    """The GPU, its driver and the versions of torch and Triton; without a GPU, the versions alone."""
     words = [f"{name} {_version(name)}" for name in ("torch", "triton")]
     if torch.cuda.is_available():
         command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "-i", "0"]
@@ -191,7 +191,7 @@ def gpu() -> str:
 
 
 def write(path: Path, rows: Sequence[Measured]) -> None:
-    """The table, with the machine in its first line, and a plot beside it."""
+    """Write the table, whose first line names the machine, and a plot beside it."""
     with path.open("w", newline="", encoding="utf-8") as file:
         file.write(f"# {gpu()}; ideal bytes over {COPY_BYTES_PER_SECOND / 1e12:.1f} TB/s make predicted_us\n")
         writer = csv.writer(file, lineterminator="\n")
@@ -202,7 +202,7 @@ def write(path: Path, rows: Sequence[Measured]) -> None:
 
 
 def _plot(rows: Sequence[Measured]) -> str:
-    """Bars of every row's times as multiples of the predicted one; rows that were not measured show the prediction."""
+    """Draw bars of the times in units of the predicted one; a row that was not measured shows the prediction."""
     colours = {
         "predicted_us": "#bbbbbb",
         "copy_us": "#888888",
