@@ -222,10 +222,15 @@ def _plan_planes(call: NormCall, sms: int, config: InstanceNormConfig | None) ->
         count * config.out_parts,
         (_X, _MEANS, _SQUARES, *_OUT),
         geometry | _parts(config.parts, config.chunk, config),
-        {**shared, "BLOCK": config.out_block, "PARTS": padded_parts(config.parts, whole=call.whole), "INDEXED": indexed,
-         "WHOLE": call.whole},
+        {
+            **shared,
+            "BLOCK": config.out_block,
+            "PARTS": padded_parts(config.parts, last=False, whole=call.whole),
+            "INDEXED": indexed,
+            "WHOLE": call.whole,
+        },
         scalars=_SCALARS,
-    )  # fmt: skip
+    )
     return NormPlan((first, second), _aligned(counted * config.parts))
 
 
@@ -301,7 +306,7 @@ def _plan_pixels(call: NormCall, sms: int, config: InstanceNormConfig | None) ->
         **shared,
         **call.flags,
         "PIXELS": config.out_block,
-        "PARTS": padded_parts(parts, whole=call.whole),
+        "PARTS": padded_parts(parts, last=True, whole=call.whole),
         "INDEXED": indexed,
     }
     constants["WHOLE"] = call.whole
@@ -319,7 +324,7 @@ def _combine(samples: int, channels: int, size: int, chunk: int, parts: int) -> 
         samples * blocks,
         (_MEANS, _SQUARES, _MEAN, _SQUARE),
         {"channels": channels, "size": size, "chunk": chunk, "parts": parts, "channel_blocks": blocks},
-        {"PARTS": padded_parts(parts), "CHANNELS": each, "num_warps": 8},
+        {"PARTS": padded_parts(parts, last=True), "CHANNELS": each, "num_warps": 8},
     )
 
 

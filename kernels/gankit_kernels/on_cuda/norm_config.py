@@ -17,7 +17,7 @@ _MOST_PARTS = 128  # most parts of a plane; every program of the apply kernel me
 # own merges them once.
 MERGED_BY_ALL, _MOST_PARTS_LAST = 32, 512
 # Lengths of the vectors of parts that the kernels merge: few, because each length is a kernel to compile.
-_PARTS = (1, 32, 128, 512)
+_LENGTHS, _LENGTHS_LAST = (8, _MOST_PARTS), (1, MERGED_BY_ALL, 128, _MOST_PARTS_LAST)
 
 
 @dataclass(frozen=True)
@@ -119,15 +119,16 @@ class InstanceNormConfig:
         return cls("split", rows, block, 8, parts, turns * 4 * block, 2 * block, out_parts, out_blocks)
 
 
-def padded_parts(parts: int, *, whole: bool = False) -> int:
-    """Length of the vector that holds the statistics of ``parts`` parts: one of few powers of two.
+def padded_parts(parts: int, *, last: bool, whole: bool = False) -> int:
+    """Length of the vector that holds the statistics of ``parts`` parts.
 
     Args:
         parts: Number of parts.
-        whole: Whether they are parts of whole images, which are nearly always many.
+        last: Whether the source is channels_last.
+        whole: Whether the parts are those of whole images, which are nearly always many.
     """
-    least = _MOST_PARTS if whole else 1
-    return next((length for length in _PARTS if max(parts, least) <= length), power_of_two(parts))
+    lengths = (_MOST_PARTS,) if whole else _LENGTHS_LAST if last else _LENGTHS
+    return next((length for length in lengths if parts <= length), power_of_two(parts))
 
 
 def _cut(size: int, block: int, programs: int, columns: int, most: int) -> tuple[int, int]:
