@@ -1,7 +1,7 @@
-"""How many bytes each shape of the kernels' benchmark keeps on their way from memory, counted without a GPU.
+"""How many bytes each shape of the kernels' benchmark keeps in flight from memory, counted without a GPU.
 
-``python -m bench.in_flight [80|90|100]`` writes ``bench/results/kernels_in_flight_sm_<target>.csv``: launches,
-registers, and bytes in flight per multiprocessor beside those that keep that GPU's memory busy
+``python -m bench.in_flight [80|90|100]`` writes ``bench/results/kernels_in_flight_sm_<target>.csv``: the launches,
+their registers, and their bytes in flight per multiprocessor beside those that keep the memory of that GPU busy
 (``tests/kernels/in_flight.py``).
 """
 
@@ -25,49 +25,52 @@ COLUMNS = (
 
 
 def call(shape: Shape) -> None:
-    """Launch what the shape's operation launches, on tensors that nobody fills."""
+    """Launch the kernels of a shape's operation on tensors that are never filled."""
+    from gankit_kernels.instance_norm import NormSpec
     from gankit_kernels.on_cuda.instance_norm import launch as norm
     from gankit_kernels.on_cuda.pixel_shuffle import launch as shuffle
     from gankit_kernels.on_cuda.pixels import launch_from, launch_to
+    from gankit_kernels.pixel_shuffle import ShuffleSpec
+    from gankit_kernels.pixels import PixelsSpec, ValuesSpec
 
     half, last = torch.float16, shape.layout == "channels_last"
     layout = torch.channels_last if last else torch.contiguous_format
     size = (shape.samples, shape.channels, shape.height, shape.width)
     if shape.operation == "from_uint8":
-        launch_from(torch.empty((size[0], *size[2:], size[1]), dtype=torch.uint8), -1.0, 1.0, half, last)
+        launch_from(torch.empty((size[0], *size[2:], size[1]), dtype=torch.uint8), ValuesSpec(-1.0, 1.0, half, last))
         return
     x = torch.empty(size, dtype=half, memory_format=layout)
     channel = torch.empty(shape.channels)
     if shape.operation == "to_uint8":
-        launch_to(x, -1.0, 1.0, torch.uint8)
+        launch_to(x, PixelsSpec(-1.0, 1.0, torch.uint8))
     elif shape.operation.startswith("shuffle"):
-        shuffle(x, 2, channel.half(), channel[:1].half(), "none", 0.0, shape.operation.endswith("dcr"))
+        shuffle(x, channel.half(), channel[:1].half(), ShuffleSpec(2, dcr=shape.operation.endswith("dcr")))
     else:
         other = torch.empty_like(x) if "residual" in shape.operation else None
-        norm(x, channel, channel, other, "relu", 0.0, 1 if "border" in shape.operation else 0, 1e-5, False)
+        norm(x, channel, channel, other, NormSpec("relu", pad=1 if "border" in shape.operation else 0))
 
 
 def alike(launch: Launch, target: int) -> tuple[object, ...]:
-    """What one compilation depends on."""
+    """Everything that a compilation depends on."""
     facts: list[object] = [launch.name, target, *sorted(launch.options.items())]
     for name, value in launch.arguments.items():
         if isinstance(value, torch.Tensor):
             facts.append((value.dtype, value.data_ptr() % 16))
-        elif name.isupper() or value == 1:
+        elif name.isupper():
             facts.append(value)
         else:
-            facts.append(type(value) if isinstance(value, float) else (value % 16 == 0, value < 2**31))
+            facts.append(type(value) if isinstance(value, float) else value < 2**31)
     return tuple(facts)
 
 
 class Compiler:
-    """Compiles every launch once."""
+    """Compiles each kernel once."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], tuple[Compiled, Code]] = {}
 
     def __call__(self, launch: Launch, target: int) -> tuple[Compiled, Code]:
-        """What came of a launch for ``sm_<target>``, and its machine code."""
+        """Compile a launch for ``sm_<target>`` and read its machine code."""
         key = alike(launch, target)
         if key not in self._known:
             made = compile_for(launch, target)
@@ -89,7 +92,7 @@ def main(target: int) -> None:
             for launch in launches(lambda item=shape: call(item)):
                 made, code = compiler(launch, target)
                 kibibytes = bytes_per_multiprocessor(gpu, made, code, launch) / 1024
-                # the loop that does the most: the others take what is left over
+                # the longest loop: the others process what is left over
                 turn = max(code.loops, key=lambda loop: loop[1], default=("", "", ""))
                 writer.writerow(
                     (shape.operation, shape.layout, shape.size, launch.name, launch.programs,

@@ -1,7 +1,7 @@
-"""What the kernels' benchmark runs: shapes, ideal bytes, predicted times, the table and its plot.
+"""The content of the kernels' benchmark: shapes, ideal bytes, predicted times, the table and its plot.
 
-Ideal bytes are every input read once and every output written once. The prediction divides them by the rate of a
-device copy; it knows no launch, no cache and no second read of a plane that was too large to keep.
+The ideal bytes are those of reading every input once and writing every output once. The prediction divides them by the
+bandwidth of a device copy. It ignores launches, caches, and the second read of a plane that is too large to keep.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from gankit_kernels import from_uint8, instance_norm, pixel_shuffle, to_dcr, to_
 from torch import Tensor
 from torch.nn import functional as F
 
-COPY_BYTES_PER_SECOND = 4.3e12  # an H200's, as published; the copy is measured again in every run
-LAUNCH_SECONDS = 2e-6  # below which no kernel's time is its bytes'
+COPY_BYTES_PER_SECOND = 4.3e12  # an H200's published bandwidth; every run measures the copy again
+LAUNCH_SECONDS = 2e-6  # the shortest time of a kernel, however few its bytes
 Layout = Literal["planes", "channels_last"]
 Run = Callable[[], Any]
 
@@ -30,13 +30,13 @@ class Shape:
     """One line of the benchmark.
 
     Attributes:
-        operation: what runs.
-        layout: of the pictures.
-        samples: pictures of the batch.
-        channels: of the source.
-        height: of the source.
-        width: of the source.
-        model: where the shape is from.
+        operation: Name of the operation.
+        layout: Memory layout of the images.
+        samples: Images per batch.
+        channels: Channels of the source.
+        height: Height of the source.
+        width: Width of the source.
+        model: The generator, and the place in it, that has this shape.
     """
 
     operation: str
@@ -52,17 +52,17 @@ class Shape:
 
     @property
     def size(self) -> str:
-        """In words."""
+        """The shape as text."""
         return f"{self.samples}×{self.channels}×{self.height}×{self.width}"
 
     @property
     def values(self) -> int:
-        """Of the source."""
+        """Number of values in the source."""
         return self.samples * self.channels * self.height * self.width
 
     @property
     def bytes(self) -> int:
-        """Ideal traffic in fp16."""
+        """Ideal memory traffic in fp16."""
         if self.operation in ("from_uint8", "to_uint8"):
             return 3 * self.values
         written = self.values
@@ -74,7 +74,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Measured:
-    """One row of the table; what was not measured is ``None``, and empty in the file. Times in µs."""
+    """One row of the table, with times in µs. A figure that was not measured is ``None``, and empty in the file."""
 
     operation: str
     layout: str
@@ -91,7 +91,7 @@ class Measured:
 
 
 def shapes() -> Iterator[Shape]:
-    """CycleGAN's and SRGAN's layers at 1, 8 and 32 pictures, and one picture of 1080p."""
+    """CycleGAN's and SRGAN's layers with 1, 8 and 32 images, and with one 1080p image."""
     layouts: tuple[Layout, ...] = ("planes", "channels_last")
     for layout in layouts:
         for operation in ("norm+relu", "norm+relu+residual", "norm+relu+border"):
@@ -106,18 +106,18 @@ def shapes() -> Iterator[Shape]:
             yield Shape(operation, layout, 1, 256, 270, 480, "SRGAN ×4, first stage to 1080p")
             yield Shape(operation, layout, 1, 256, 540, 960, "SRGAN ×4, second stage to 1080p")
         for operation in ("from_uint8", "to_uint8"):
-            yield Shape(operation, layout, 1, 3, 1080, 1920, "a picture of 1080p")
+            yield Shape(operation, layout, 1, 3, 1080, 1920, "a 1080p image")
             yield Shape(operation, layout, 32, 3, 256, 256, "tiles")
 
 
 def predicted(shape: Shape) -> Measured:
-    """The row before anything is measured."""
+    """The row of a shape before any measurement."""
     seconds = max(LAUNCH_SECONDS, shape.bytes / COPY_BYTES_PER_SECOND)
     return Measured(shape.operation, shape.layout, shape.size, shape.model, shape.bytes, round(seconds * 1e6, 2))
 
 
 def providers(shape: Shape, device: str) -> tuple[Run, Run]:
-    """The operation in torch's own words, and gankit's."""
+    """The operation with torch's own functions, and with gankit's."""
     layout = torch.channels_last if shape.layout == "channels_last" else torch.contiguous_format
     size = (shape.samples, shape.channels, shape.height, shape.width)
 
@@ -154,7 +154,7 @@ def providers(shape: Shape, device: str) -> tuple[Run, Run]:
 
 
 def measure(shape: Shape, device: str = "cuda") -> Measured:
-    """Medians of the providers and of a copy of as many bytes, on one GPU, caches flushed between runs."""
+    """Measure the providers and a copy of the same number of bytes: medians, with caches flushed between runs."""
     from triton.testing import do_bench
 
     row = predicted(shape)
@@ -179,7 +179,7 @@ def measure(shape: Shape, device: str = "cuda") -> Measured:
 
 
 def gpu() -> str:
-    """GPU, driver and versions; for a machine without one, the versions."""
+    """The GPU, its driver and the versions of torch and Triton; without a GPU, the versions alone."""
     words = [f"{name} {_version(name)}" for name in ("torch", "triton")]
     if torch.cuda.is_available():
         command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "-i", "0"]
@@ -191,7 +191,7 @@ def gpu() -> str:
 
 
 def write(path: Path, rows: Sequence[Measured]) -> None:
-    """The table, with the machine in its first line, and a plot beside it."""
+    """Write the table, whose first line names the machine, and a plot beside it."""
     with path.open("w", newline="", encoding="utf-8") as file:
         file.write(f"# {gpu()}; ideal bytes over {COPY_BYTES_PER_SECOND / 1e12:.1f} TB/s make predicted_us\n")
         writer = csv.writer(file, lineterminator="\n")
@@ -202,7 +202,7 @@ def write(path: Path, rows: Sequence[Measured]) -> None:
 
 
 def _plot(rows: Sequence[Measured]) -> str:
-    """Bars of every row's times as multiples of the predicted one; rows that were not measured show the prediction."""
+    """Draw bars of the times in units of the predicted one; a row that was not measured shows the prediction."""
     colours = {
         "predicted_us": "#bbbbbb",
         "copy_us": "#888888",

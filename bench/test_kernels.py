@@ -1,7 +1,7 @@
-"""gankit's kernels beside eager torch, torch.compile (max-autotune) and a device copy of as many bytes.
+"""gankit's kernels beside eager torch, torch.compile (max-autotune) and a device copy of the same number of bytes.
 
-``pytest bench/test_kernels.py --benchmark-only`` writes ``bench/results/kernels_<gpu>.csv`` and its plot. Without a
-CUDA GPU nothing is timed: ``kernels_predicted.csv`` then has the bytes and the times that a copy's rate would allow.
+``pytest bench/test_kernels.py --benchmark-only`` writes ``bench/results/kernels_<gpu>.csv`` and a plot of it. Without a
+CUDA GPU nothing is timed, and ``kernels_predicted.csv`` has the bytes and the times at the bandwidth of a copy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
 
 @pytest.fixture(scope="module")
 def table() -> Iterator[list[Measured]]:
-    """The rows of this run; written at its end."""
+    """The rows of this run, which are written at its end."""
     rows: list[Measured] = []
     yield rows
     if rows:
@@ -30,7 +30,7 @@ def table() -> Iterator[list[Measured]]:
         write(RESULTS / f"kernels_{name}.csv", rows)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: times are measured")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so times are measured")
 def test_predicted(benchmark):
     rows = [predicted(shape) for shape in shapes()]
     benchmark.pedantic(write, args=(RESULTS / "kernels_predicted.csv", rows), rounds=1)
@@ -51,7 +51,7 @@ def test_operation(benchmark, rows, table, shape: Shape):
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "max-autotune"])
 @pytest.mark.parametrize("fused", [False, True], ids=["torch", "gankit"])
 def test_cyclegan(benchmark, rows, fused: bool, compiled: bool):
-    """The whole generator: 9 blocks, fp16, 8 pictures of 256×256, channels_last."""
+    """The whole generator: 9 blocks, fp16, 8 images of 256×256, channels_last."""
     from triton.testing import do_bench
 
     from gankit import models

@@ -1,8 +1,8 @@
-"""Triton kernels for what GAN generators do between convolutions, each beside its reference in torch's operations.
+"""Triton kernels for the operations between a GAN generator's convolutions, each beside its PyTorch reference.
 
-Usable alone: ``from gankit_kernels import instance_norm``. On a CPU, in an export and where Triton is not installed the
-references run; Triton is imported with the first CUDA tensor. The kernels of an operation are in the file of the same
-name in ``on_cuda``, for that reason only.
+The package stands alone: ``from gankit_kernels import instance_norm``. The references run on a CPU, in an export and
+where Triton is not installed. Triton is imported with the first CUDA tensor, which is why the kernels of an operation
+are in the file of the same name in ``on_cuda``.
 """
 
 from gankit_kernels.blend import blend_tiles

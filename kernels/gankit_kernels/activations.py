@@ -1,4 +1,4 @@
-"""The activations that a kernel applies before it writes: names, values, slopes."""
+"""The activations that a kernel can apply before it writes: names, values, derivatives."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 
 
 def check_activation(activation: str) -> None:
-    """Require a known name.
+    """Require the name of an activation.
 
     Raises:
-        ValueError: it is another.
+        ValueError: No activation has this name.
     """
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
 
 
 def activate(x: Tensor, activation: str, slope: float) -> Tensor:
-    """The activation of any tensor; ``slope`` is LeakyReLU's below zero."""
+    """Apply an activation to a tensor; ``slope`` is LeakyReLU's slope below zero."""
     if activation == "relu":
         return F.relu(x)
     if activation == "leaky_relu":
@@ -32,7 +32,7 @@ def activate(x: Tensor, activation: str, slope: float) -> Tensor:
 
 
 def derivative(x: Tensor, activation: str, slope: float) -> Tensor | None:
-    """The activation's derivative at ``x``; ``None`` where it is 1 everywhere."""
+    """The derivative of an activation at ``x``, or ``None`` where it is 1 everywhere."""
     if activation == "relu":
         return (x > 0).to(x.dtype)
     if activation == "leaky_relu":

@@ -1,4 +1,4 @@
-"""One rewrite that gives a network these kernels: norms and shuffles with all that stands around them."""
+"""The rewrite that puts the kernels into a network: norms and shuffles are fused with what surrounds them."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from gankit_kernels.modules import FusedNorm, FusedShuffle, inside
 from gankit_kernels.pixel_shuffle import to_dcr
 
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
-_ADDITIONS = frozenset([operator.add, torch.add])  # not in place: others may read what is added to
+_ADDITIONS = frozenset([operator.add, torch.add])  # none in place: another node may read the operand
 
 
 def fuse(module: nn.Module, unwrap: Callable[[nn.Module], nn.Module] = lambda module: module) -> fx.GraphModule:
-    """Put fused norms and shuffles into a copy of a network.
+    """Return a copy of a network with fused norms and shuffles.
 
-    * InstanceNorm2d on the picture's own statistics, and GroupNorm with one group, take in the ReLU, LeakyReLU or Tanh
-      behind them, the addition behind that, and the ReflectionPad2d behind it where all other readers of the result
-      are such additions: they read it inside its border.
-    * The bias of a convolution before an InstanceNorm goes: the mean cancels it.
-    * PixelShuffle takes in the bias of the convolution before it and the activation behind it. The convolution's
-      output channels are put in the order (sub-row, sub-column, channel), for which the shuffle copies long runs.
+    * InstanceNorm2d without running statistics, and GroupNorm with one group, absorb the ReLU, LeakyReLU or Tanh after
+      them and the addition after that. They also absorb a ReflectionPad2d if every other reader of the result is such
+      an addition, which then reads the result inside its border.
+    * A convolution before an InstanceNorm loses its bias, which the mean would cancel.
+    * PixelShuffle absorbs the bias of the convolution before it and the activation after it. The output channels of
+      that convolution are reordered to (sub-row, sub-column, channel), in which the shuffle copies long runs.
 
-    The results are those of the network to float32's rounding. In narrow precisions they are nearer to float32's,
-    because nothing is rounded in between.
+    The results equal those of the network up to float32's rounding. In fp16 and bf16 the intermediate values inside a
+    fused operation are not rounded, unlike in the network.
 
     Args:
-        module: in eval mode; it is not changed. What is no ``fx.GraphModule`` is traced.
-        unwrap: gives the normalisation inside a module that casts around it (the kernels compute in float32 in any
-            case), and any other module itself.
+        module: The network in eval mode, which stays unchanged. It is traced unless it is an ``fx.GraphModule``.
+        unwrap: Returns the normalisation inside a module that casts around it, and any other module itself. The casts
+            are dropped because the kernels always compute in float32.
 
     Returns:
-        The rewritten network; it keeps any input size.
+        The rewritten network, for any input size.
 
     Raises:
-        ValueError: the forward pass depends on the data, so that it has no graph.
+        ValueError: The network cannot be traced, for example because its control flow depends on the data.
     """
     network = _Network(_graph_of(module, unwrap), unwrap)
     network.remove_dropout()
@@ -67,13 +67,13 @@ def _graph_of(module: nn.Module, unwrap: Callable[[nn.Module], nn.Module]) -> fx
     tracer = Tracer()
     try:
         return fx.GraphModule(module, tracer.trace(module))
-    except Exception as error:  # whatever a forward pass does with what has no values
+    except Exception as error:  # a forward pass may do anything with a proxy
         raise ValueError(f"{type(module).__name__} cannot be traced: {error}") from error
 
 
 @dataclass(frozen=True)
 class _Activation:
-    """An activation and the node that applies it; ``None`` where there is none."""
+    """An activation and the node that applies it, or ``None`` for no node."""
 
     node: fx.Node | None = None
     name: Activation = "none"
@@ -82,24 +82,24 @@ class _Activation:
 
 
 class _Network:
-    """A graph under rewriting."""
+    """A network's graph while it is rewritten."""
 
     def __init__(self, traced: fx.GraphModule, unwrap: Callable[[nn.Module], nn.Module]) -> None:
         self._traced, self._unwrap = traced, unwrap
         self._count = 0
 
     def calls(self) -> list[fx.Node]:
-        """Every call of a module, in order."""
+        """The calls of modules, in order."""
         return [node for node in self._traced.graph.nodes if node.op == "call_module"]
 
     def module(self, node: object) -> nn.Module | None:
-        """The module that a node calls."""
+        """The module that a node calls, if it calls one."""
         if isinstance(node, fx.Node) and node.op == "call_module":
             return self._traced.get_submodule(str(node.target))
         return None
 
     def norm(self, node: fx.Node) -> nn.InstanceNorm2d | nn.GroupNorm | None:
-        """The normalisation that a node calls, if it is one of ours."""
+        """The normalisation that a node calls, if the kernels support it."""
         found = self.module(node)
         found = None if found is None else self._unwrap(found)
         if isinstance(found, nn.InstanceNorm2d) and not found.track_running_stats:
@@ -107,22 +107,22 @@ class _Network:
         return found if isinstance(found, nn.GroupNorm) and found.num_groups == 1 else None
 
     def remove_dropout(self) -> None:
-        """Dropout does nothing in eval mode."""
+        """Remove dropout and identities, which do nothing in eval mode."""
         for node in self.calls():
             if isinstance(self.module(node), (nn.Dropout, nn.Dropout2d, nn.Identity)):
                 node.replace_all_uses_with(node.all_input_nodes[0])
                 self._traced.graph.erase_node(node)
 
     def fuse_norm(self, node: fx.Node) -> fx.Node:
-        """Put a :class:`FusedNorm` in place of a norm, its activation and its addition."""
+        """Replace a norm, its activation and its addition by a :class:`FusedNorm`."""
         norm = self.norm(node)
         assert norm is not None
         source = node.all_input_nodes[0]
-        activation = self._activation_behind(node)
+        activation = self._activation_after(node)
         if activation.prelu is not None:
             activation = _Activation()
         last = activation.node or node
-        added = self._added_behind(last)
+        added = self._addition_after(last)
         residual = None
         if added is not None:
             residual = next(item for item in added.all_input_nodes if item is not last)
@@ -136,7 +136,7 @@ class _Network:
         return self._insert(last, fused, (source,) if residual is None else (source, residual))
 
     def take_border(self, node: fx.Node) -> None:
-        """Let a fused norm write the reflected border behind it."""
+        """Let a fused norm write the reflected border that follows it."""
         pads = [user for user in node.users if isinstance(self.module(user), nn.ReflectionPad2d)]
         borders = {self._border(pad) for pad in pads}
         pad = borders.pop() if len(borders) == 1 else 0
@@ -156,11 +156,11 @@ class _Network:
                 reader.replace_input_with(node, view)
 
     def fuse_shuffle(self, node: fx.Node) -> None:
-        """Put a :class:`FusedShuffle` in place of a shuffle and its activation."""
+        """Replace a shuffle and its activation by a :class:`FusedShuffle`."""
         shuffle = self.module(node)
         assert isinstance(shuffle, nn.PixelShuffle)
         r, source = shuffle.upscale_factor, node.all_input_nodes[0]
-        activation = self._activation_behind(node)
+        activation = self._activation_after(node)
         bias, dcr = None, False
         conv = self._own_convolution(source)
         if isinstance(conv, nn.Conv2d) and conv.groups == 1:
@@ -181,7 +181,7 @@ class _Network:
         self._insert(activation.node or node, fused, (source,))
 
     def finished(self) -> fx.GraphModule:
-        """The graph, checked and compiled."""
+        """Check the graph, compile it and return the network."""
         self._traced.graph.eliminate_dead_code()
         self._traced.graph.lint()
         self._traced.delete_all_unused_submodules()
@@ -189,7 +189,7 @@ class _Network:
         return self._traced
 
     def _insert(self, last: fx.Node, fused: nn.Module, arguments: tuple[Any, ...]) -> fx.Node:
-        """Call a new module where ``last`` stood."""
+        """Call a new module in place of ``last``."""
         name = f"fused_{self._count}"
         while hasattr(self._traced, name):
             self._count += 1
@@ -198,7 +198,7 @@ class _Network:
         with self._traced.graph.inserting_before(last):
             node = self._traced.graph.call_module(name, arguments)
         last.replace_all_uses_with(node)
-        # those that are not needed any more; what they call goes with them
+        # erase the nodes that nothing reads any more, and then their inputs
         waiting = [last]
         while waiting:
             old = waiting.pop()
@@ -211,8 +211,8 @@ class _Network:
     def _only_user(self, node: fx.Node) -> fx.Node | None:
         return next(iter(node.users)) if len(node.users) == 1 else None
 
-    def _activation_behind(self, node: fx.Node) -> _Activation:
-        """The activation that alone reads a node."""
+    def _activation_after(self, node: fx.Node) -> _Activation:
+        """The activation that is the only reader of a node."""
         user = self._only_user(node)
         if user is None or user.all_input_nodes != [node]:
             return _Activation()
@@ -227,8 +227,8 @@ class _Network:
             return _Activation(user, prelu=found.weight)
         return _Activation()
 
-    def _added_behind(self, node: fx.Node) -> fx.Node | None:
-        """The addition of another tensor that alone reads a node."""
+    def _addition_after(self, node: fx.Node) -> fx.Node | None:
+        """The addition of another tensor that is the only reader of a node."""
         user = self._only_user(node)
         if user is None or user.op != "call_function" or user.target not in _ADDITIONS:
             return None
@@ -236,14 +236,14 @@ class _Network:
         return user if plain else None
 
     def _border(self, node: fx.Node) -> int:
-        """The width of a reflected border that is the same on all sides, else 0."""
+        """The width of a reflected border if it is the same on all sides, otherwise 0."""
         found = self.module(node)
         assert isinstance(found, nn.ReflectionPad2d)
         sides = set(found.padding)
         return sides.pop() if len(sides) == 1 else 0
 
     def _own_convolution(self, node: fx.Node) -> nn.Module | None:
-        """The convolution that a node calls, if nobody else reads its result or calls it."""
+        """The convolution that a node calls, if it has no other caller and its result no other reader."""
         found = self.module(node)
         if not isinstance(found, _CONVOLUTIONS) or len(node.users) != 1:
             return None
@@ -258,6 +258,6 @@ class _Network:
 
 
 def _shares(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two modules have a parameter of their own in common."""
+    """Whether two modules share a parameter."""
     mine = {id(item) for item in other.parameters(recurse=False)}
     return any(id(item) in mine for item in one.parameters(recurse=False))

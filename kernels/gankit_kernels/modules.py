@@ -1,4 +1,4 @@
-"""The operations as modules, which a rewritten network calls."""
+"""The operations as modules, for rewritten networks."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from gankit_kernels.pixel_shuffle import Order, pixel_shuffle
 
 
 class FusedNorm(nn.Module):
-    """InstanceNorm, or GroupNorm with one group, and what follows it.
+    """InstanceNorm, or GroupNorm with one group, with the activation, the addition and the border that follow it.
 
     Args:
-        weight: (C,) or ``None``; kept as it is, float32 beside narrow pictures.
-        bias: likewise.
-        whole: statistics of all channels of a picture.
-        activation: behind the norm.
-        slope: of ``"leaky_relu"``.
-        pad: reflected border of the result.
-        eps: added to the variance.
+        weight: (C,) or ``None``. Its dtype is kept, so that float32 weights serve float16 images.
+        bias: (C,) or ``None``, likewise.
+        whole: Whether the statistics are those of all channels of an image.
+        activation: Activation after the norm.
+        slope: LeakyReLU's slope below zero.
+        pad: Width of the reflected border around the result, in pixels.
+        eps: Added to the variance.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class FusedNorm(nn.Module):
         self.whole, self.activation, self.slope, self.pad, self.eps = whole, activation, slope, pad, eps
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """(N, C, H, W), and what is added to the result -> (N, C, H + 2·pad, W + 2·pad)."""
+        """Normalise (N, C, H, W), add ``residual`` if there is one, and return (N, C, H + 2·pad, W + 2·pad)."""
         norm = group_norm if self.whole else instance_norm
         if residual is not None and (residual.shape != x.shape or residual.dtype != x.dtype):
-            # an addition that stretches or widens: as it stood in the network
+            # the addition broadcasts or promotes: keep it as it was in the network
             result = norm(x, self.weight, self.bias, activation=self.activation, slope=self.slope, eps=self.eps)
             result = result + residual
             return nn.functional.pad(result, (self.pad,) * 4, mode="reflect") if self.pad else result
@@ -58,20 +58,20 @@ class FusedNorm(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        """What is fused."""
+        """The settings, for ``print(module)``."""
         return f"whole={self.whole}, activation={self.activation}, pad={self.pad}, eps={self.eps}"
 
 
 class FusedShuffle(nn.Module):
-    """PixelShuffle with the bias of the convolution before it and the activation behind it.
+    """PixelShuffle with the bias of the convolution before it and the activation after it.
 
     Args:
-        r: the factor.
+        r: Upscaling factor of both sides.
         bias: (C·r²,) in the order of the source's channels, or ``None``.
-        order: of those channels.
-        activation: behind the shuffle.
-        slope: of ``"leaky_relu"``.
-        prelu: slopes, in place of an activation.
+        order: Order of the source's channels, as in :func:`gankit_kernels.pixel_shuffle`.
+        activation: Activation after the shuffle.
+        slope: LeakyReLU's slope below zero.
+        prelu: PReLU's slopes, (1,) or (C,), in place of an activation.
     """
 
     def __init__(
@@ -91,16 +91,16 @@ class FusedShuffle(nn.Module):
         self.order: Order = order
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C·r², H, W) -> (N, C, r·H, r·W)."""
+        """Shuffle (N, C·r², H, W) and return (N, C, r·H, r·W)."""
         return pixel_shuffle(
             x, self.r, bias=self.bias, prelu=self.prelu, activation=self.activation, slope=self.slope, order=self.order
         )
 
     def extra_repr(self) -> str:
-        """What is fused."""
+        """The settings, for ``print(module)``."""
         return f"r={self.r}, order={self.order}, activation={self.activation}"
 
 
 def inside(x: Tensor, pad: int) -> Tensor:
-    """A picture without its border: a view."""
+    """A view of an image without its border."""
     return x.narrow(2, pad, x.shape[2] - 2 * pad).narrow(3, pad, x.shape[3] - 2 * pad)

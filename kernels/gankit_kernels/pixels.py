@@ -1,13 +1,13 @@
-"""Integer pixels (H, W, C) to the floating-point values of a generator and back, in one pass each.
+"""Conversion of integer pixels (H, W, C) to a generator's floating-point values and back, in one pass each.
 
-Bit for bit what torch's separate operations give: the scaling is a multiplication and then an addition in float32,
-not fused into one, and integers are rounded half to even.
+The results are those of torch's separate operations, bit for bit: a multiplication and then an addition in float32,
+not fused into one, and integers rounded half to even.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,6 +19,38 @@ FULL_SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}
 _LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 
+@dataclass(frozen=True)
+class ValuesSpec:
+    """Everything about a conversion to values that is no tensor.
+
+    Attributes:
+        low: Value of pixel 0.
+        high: Value of a full-scale pixel, 255 or 65535.
+        dtype: Dtype of the values.
+        last: Whether the values are channels_last.
+    """
+
+    low: float
+    high: float
+    dtype: torch.dtype
+    last: bool
+
+
+@dataclass(frozen=True)
+class PixelsSpec:
+    """Everything about a conversion to pixels that is no tensor.
+
+    Attributes:
+        low: Value that becomes pixel 0.
+        high: Value that becomes a full-scale pixel, 255 or 65535.
+        dtype: Dtype of the pixels.
+    """
+
+    low: float
+    high: float
+    dtype: torch.dtype
+
+
 def from_uint8(
     pixels: Tensor,
     *,
@@ -27,21 +59,21 @@ def from_uint8(
     dtype: torch.dtype = torch.float32,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
-    """Pixels to values: 0 becomes ``low``, full scale ``high``.
+    """Convert pixels to values: 0 becomes ``low`` and full scale becomes ``high``.
 
     Args:
         pixels: (N, H, W, C) uint8 or uint16.
-        low: value of 0.
-        high: value of 255 or 65535.
-        dtype: float32, float16 or bfloat16; the scaling is done in float32.
-        memory_format: ``torch.contiguous_format`` for planes, or ``torch.channels_last``.
+        low: Value of pixel 0.
+        high: Value of pixel 255 or 65535.
+        dtype: Dtype of the values: float32, float16 or bfloat16. The scaling is done in float32.
+        memory_format: Layout of the values: ``torch.contiguous_format`` or ``torch.channels_last``.
 
     Returns:
         (N, C, H, W).
 
     Raises:
-        ValueError: another rank or layout, or numbers that are not finite and in order.
-        TypeError: another dtype.
+        ValueError: The rank or the layout is another, or ``low`` and ``high`` are not finite and in order.
+        TypeError: A dtype is not supported.
     """
     if pixels.ndim != 4:
         raise ValueError(f"pixels must be (N, H, W, C), not of shape {tuple(pixels.shape)}")
@@ -50,38 +82,38 @@ def from_uint8(
     _check(low, high, dtype)
     if memory_format not in _LAYOUTS:
         raise ValueError(f"memory_format must be contiguous_format or channels_last, not {memory_format}")
-    last = memory_format == torch.channels_last
+    spec = ValuesSpec(low, high, dtype, memory_format == torch.channels_last)
     if exporting():
-        return _values(pixels, low, high, dtype)
-    result: Tensor = _FROM(pixels, low, high, dtype, last)
+        return values_composite(pixels, spec)
+    result: Tensor = _FROM(pixels, **vars(spec))
     return result
 
 
 def to_uint8(values: Tensor, *, low: float = 0.0, high: float = 1.0, dtype: torch.dtype = torch.uint8) -> Tensor:
-    """Values to pixels: clamped to [``low``, ``high``], scaled to the full range and rounded half to even.
+    """Convert values to pixels: clamp to [``low``, ``high``], scale to the full range and round half to even.
 
     Args:
-        values: (N, C, H, W) float32, float16 or bfloat16, planes or channels_last. What is not finite gives pixels
-            of no use.
-        low: value that becomes 0.
-        high: value that becomes 255 or 65535.
-        dtype: uint8 or uint16.
+        values: (N, C, H, W) float32, float16 or bfloat16, as planes or channels_last. The pixel of a NaN is undefined.
+        low: Value that becomes pixel 0.
+        high: Value that becomes pixel 255 or 65535.
+        dtype: Dtype of the pixels: uint8 or uint16.
 
     Returns:
         (N, H, W, C), dense.
 
     Raises:
-        ValueError: another rank, or numbers that are not finite and in order.
-        TypeError: another dtype.
+        ValueError: The rank is another, or ``low`` and ``high`` are not finite and in order.
+        TypeError: A dtype is not supported.
     """
     if values.ndim != 4:
         raise ValueError(f"values must be (N, C, H, W), not of shape {tuple(values.shape)}")
     if dtype not in FULL_SCALE:
         raise TypeError(f"dtype must be uint8 or uint16, not {dtype}")
     _check(low, high, values.dtype)
+    spec = PixelsSpec(low, high, dtype)
     if exporting():
-        return _pixels(values, low, high, dtype)
-    result: Tensor = _TO(values, low, high, dtype)
+        return pixels_composite(values, spec)
+    result: Tensor = _TO(values, **vars(spec))
     return result
 
 
@@ -92,63 +124,68 @@ def _check(low: float, high: float, dtype: torch.dtype) -> None:
         raise TypeError(f"values must be float32, float16 or bfloat16, not {dtype}")
 
 
-def _values(pixels: Tensor, low: float, high: float, dtype: torch.dtype) -> Tensor:
-    scale = (high - low) / FULL_SCALE[pixels.dtype]
-    return (pixels.float() * scale + low).to(dtype).permute(0, 3, 1, 2)
+def values_composite(pixels: Tensor, spec: ValuesSpec) -> Tensor:
+    """:func:`from_uint8` in torch's own operations, in any layout: for exports, and the reference for the kernels."""
+    scale = (spec.high - spec.low) / FULL_SCALE[pixels.dtype]
+    return (pixels.float() * scale + spec.low).to(spec.dtype).permute(0, 3, 1, 2)
 
 
-def _pixels(values: Tensor, low: float, high: float, dtype: torch.dtype) -> Tensor:
-    full = FULL_SCALE[dtype]
-    scaled = ((values.float() - low) * (full / (high - low))).clamp(0, full).round().permute(0, 2, 3, 1)
-    return scaled.to(torch.int32).to(dtype) if dtype == torch.uint16 else scaled.to(dtype)
+def pixels_composite(values: Tensor, spec: PixelsSpec) -> Tensor:
+    """:func:`to_uint8` in torch's own operations, in any layout: for exports, and the reference for the kernels."""
+    full = FULL_SCALE[spec.dtype]
+    scaled = ((values.float() - spec.low) * (full / (spec.high - spec.low))).clamp(0, full).round().permute(0, 2, 3, 1)
+    return scaled.to(torch.int32).to(spec.dtype) if spec.dtype == torch.uint16 else scaled.to(spec.dtype)
 
 
-def empty_values(pixels: Tensor, low: float, high: float, dtype: torch.dtype, last: bool) -> Tensor:
+def empty_values(pixels: Tensor, spec: ValuesSpec) -> Tensor:
     """An empty tensor for values."""
     samples, height, width, channels = pixels.shape
-    layout = torch.channels_last if last else torch.contiguous_format
-    return torch.empty((samples, channels, height, width), dtype=dtype, device=pixels.device, memory_format=layout)
+    layout = torch.channels_last if spec.last else torch.contiguous_format
+    shape = (samples, channels, height, width)
+    return torch.empty(shape, dtype=spec.dtype, device=pixels.device, memory_format=layout)
 
 
-def empty_pixels(values: Tensor, low: float, high: float, dtype: torch.dtype) -> Tensor:
+def empty_pixels(values: Tensor, spec: PixelsSpec) -> Tensor:
     """An empty tensor for pixels."""
     samples, channels, height, width = values.shape
-    return torch.empty((samples, height, width, channels), dtype=dtype, device=values.device)
+    return torch.empty((samples, height, width, channels), dtype=spec.dtype, device=values.device)
 
 
-def _from_reference(pixels: Tensor, *rest: Any) -> Tensor:
-    return empty_values(pixels, *rest).copy_(_values(pixels, *rest[:3]))
+def _from_reference(pixels: Tensor, spec: ValuesSpec) -> Tensor:
+    return empty_values(pixels, spec).copy_(values_composite(pixels, spec))
 
 
-def _to_reference(values: Tensor, *rest: Any) -> Tensor:
-    return empty_pixels(values, *rest).copy_(_pixels(values, *rest))
+def _to_reference(values: Tensor, spec: PixelsSpec) -> Tensor:
+    return empty_pixels(values, spec).copy_(pixels_composite(values, spec))
 
 
-def _from_on_cuda(pixels: Tensor, *rest: Any) -> Tensor:
+def _from_on_cuda(pixels: Tensor, spec: ValuesSpec) -> Tensor:
     if not has_triton():
-        return _from_reference(pixels, *rest)
+        return _from_reference(pixels, spec)
     from gankit_kernels.on_cuda.pixels import launch_from
 
-    return launch_from(pixels, *rest)
+    return launch_from(pixels, spec)
 
 
-def _to_on_cuda(values: Tensor, *rest: Any) -> Tensor:
+def _to_on_cuda(values: Tensor, spec: PixelsSpec) -> Tensor:
     if not has_triton():
-        return _to_reference(values, *rest)
+        return _to_reference(values, spec)
     from gankit_kernels.on_cuda.pixels import launch_to
 
-    return launch_to(values, *rest)
+    return launch_to(values, spec)
 
 
 _FROM = register(
-    "from_uint8(Tensor pixels, float low, float high, ScalarType dtype, bool last) -> Tensor",
+    "from_uint8(Tensor pixels, *, float low, float high, ScalarType dtype, bool last) -> Tensor",
+    ValuesSpec,
     reference=_from_reference,
     on_cuda=_from_on_cuda,
-    shapes=empty_values,
+    empty=empty_values,
 )
 _TO = register(
-    "to_uint8(Tensor values, float low, float high, ScalarType dtype) -> Tensor",
+    "to_uint8(Tensor values, *, float low, float high, ScalarType dtype) -> Tensor",
+    PixelsSpec,
     reference=_to_reference,
     on_cuda=_to_on_cuda,
-    shapes=empty_pixels,
+    empty=empty_pixels,
 )

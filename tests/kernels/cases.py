@@ -1,4 +1,4 @@
-"""What the tests of the kernels share: pictures of every kind, exact results, tolerances."""
+"""Shared by the tests of the kernels: images of every kind, exact results, tolerances."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 LAYOUTS = {"planes": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
-def picture(shape, dtype=torch.float32, layout="planes", *, kind="usual", seed=0) -> Tensor:
-    """A picture of one of the kinds that have broken kernels."""
+def image(shape, dtype=torch.float32, layout="planes", *, kind="usual", seed=0) -> Tensor:
+    """An image of one of the kinds that break kernels."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
     if kind == "large mean":
         x = x * 0.5 + 1000.0
     elif kind == "constant":
         x = torch.full(shape, 0.1, dtype=torch.float64)
-    elif kind == "outlier":  # in the corner, where a shift by the first value would be ruined
+    elif kind == "outlier":  # in the corner, where it would ruin a shift by the first value
         x[..., 0, 0] = 1000.0
     elif kind == "tiny":
         x = x * 1e-4
-    elif kind == "huge":  # whose squares no float32 holds, though their deviations' do
+    elif kind == "huge":  # too large for squares in float32, though not for squared deviations
         x = x * 1e16 + 1e20
     x = x.to(dtype)
     return x.contiguous(memory_format=LAYOUTS[layout]) if x.ndim == 4 else x
@@ -68,10 +68,10 @@ def exact_activation(x, activation, slope):
 
 
 def assert_rounded(result: Tensor, exact: Tensor, dtype: torch.dtype, *, extra: float = 0.0) -> None:
-    """The result is the exact one, rounded to its dtype.
+    """Require the exact result, rounded to its dtype.
 
-    Half a unit in the last place where torch rounds; Triton's interpreter cuts float32 to bfloat16, a whole one. What
-    the sums in float32 lose is at most ``extra`` plus some units of float32 of the largest value.
+    The tolerance is half a unit in the last place where torch rounds, and a whole one for bfloat16, because Triton's
+    interpreter truncates. Sums in float32 may add ``extra`` and some units of float32 of the largest value.
     """
     assert result.dtype == dtype
     assert result.shape == exact.shape
@@ -84,6 +84,6 @@ def assert_rounded(result: Tensor, exact: Tensor, dtype: torch.dtype, *, extra: 
 
 
 def same_layout(result: Tensor, x: Tensor) -> bool:
-    """Whether a result is dense and lies in memory as ``x`` does."""
+    """Whether a result is dense and in the layout of ``x``."""
     wanted = torch.channels_last if not x.is_contiguous() and x.stride(1) == 1 else torch.contiguous_format
     return result.is_contiguous(memory_format=wanted)

@@ -1,6 +1,6 @@
-"""Kernels compiled ahead of time, without a GPU: what the compiler made of them.
+"""Kernels compiled ahead of time, without a GPU, and facts about the result.
 
-A launch is run with a recorder in place of the launcher, so that what is compiled is what the launch would run:
+A launch runs with a recorder in place of the launcher, so that the tests compile exactly what the launch would run:
 dtypes, constants, and the alignment that Triton finds in the arguments.
 """
 
@@ -21,15 +21,15 @@ import torch
 
 TABLE = Path(__file__).with_name("registers.csv")
 TARGETS = (75, 80, 86, 89, 90, 100, 120)
-_TYPES = {
+TYPES = {
     torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16",
-    torch.uint8: "u8", torch.uint16: "u16", torch.int32: "i32",
+    torch.float64: "fp64", torch.uint8: "u8", torch.uint16: "u16", torch.int32: "i32",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One recorded launch: a kernel, its arguments by name, its options, and how many programs run."""
+    """One recorded launch: a kernel, its arguments by name, its options, and the number of programs."""
 
     kernel: Any
     arguments: dict[str, Any]
@@ -43,15 +43,15 @@ class Launch:
 
 @dataclass(frozen=True)
 class Compiled:
-    """What came of one kernel for one architecture.
+    """One kernel compiled for one architecture.
 
     Attributes:
-        registers: of a thread.
-        stack: bytes of a thread; more than 0 are spilled registers.
-        shared: bytes of shared memory of a program.
-        loads: widest global load in bytes.
-        stores: widest global store in bytes.
-        cubin: the machine code.
+        registers: Registers per thread.
+        stack: Bytes of stack per thread; more than 0 are spilled registers.
+        shared: Bytes of shared memory per program.
+        loads: Widest global load in bytes.
+        stores: Widest global store in bytes.
+        cubin: The machine code.
     """
 
     registers: int
@@ -64,7 +64,7 @@ class Compiled:
 
 @contextmanager
 def recorded() -> Iterator[list[Launch]]:
-    """Kernels called inside are noted and do not run."""
+    """Record the kernels launched inside the block, which do not run."""
     from triton.runtime.jit import JITFunction
 
     launches: list[Launch] = []
@@ -98,17 +98,17 @@ def compile_for(launch: Launch, target: int) -> Compiled:
     parameters = {item.name: item for item in launch.kernel.params}
     for index, name in enumerate(launch.kernel.arg_names):
         value = launch.arguments[name]
-        if parameters[name].is_constexpr or (type(value) is int and value == 1):
+        if parameters[name].is_constexpr:
             signature[name], constants[(index,)] = "constexpr", value
-            continue
-        if isinstance(value, torch.Tensor):
-            signature[name], number = f"*{_TYPES[value.dtype]}", value.data_ptr()
+        elif isinstance(value, torch.Tensor):
+            signature[name] = f"*{TYPES[value.dtype]}"
+            if value.data_ptr() % 16 == 0:
+                attributes[(index,)] = [["tt.divisibility", 16]]
         elif isinstance(value, float):
-            signature[name], number = "fp32", 1
+            signature[name] = "fp32"
         else:
-            signature[name], number = "i32" if value < 2**31 else "i64", value
-        if number % 16 == 0:
-            attributes[(index,)] = [["tt.divisibility", 16]]
+            assert parameters[name].do_not_specialize, f"{name} would be specialised"
+            signature[name] = "i32" if value < 2**31 else "i64"
     source = ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=attributes)
     made = triton.compile(source, target=GPUTarget("cuda", target, 32), options=launch.options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -124,7 +124,7 @@ def compile_for(launch: Launch, target: int) -> Compiled:
 
 
 def _widest(kind: str, ptx: str) -> int:
-    """Bytes of the widest global access of a kind."""
+    """Bytes of the widest global access of a kind, ``ld`` or ``st``."""
     pattern = rf"\b{kind}\.global(?:\.[a-zA-Z_:0-9]+?)*?(?:\.v(\d))?\.[bfus](\d+)\s"
     return max((int(count or 1) * int(bits) // 8 for count, bits in re.findall(pattern, ptx)), default=0)
 
@@ -139,7 +139,7 @@ def table() -> dict[tuple[str, str], dict[int, int]]:
 
 
 def launches(case: Callable[[], Any]) -> list[Launch]:
-    """What a case launches."""
+    """The launches of a case."""
     with recorded() as found:
         case()
     return found

@@ -1,4 +1,4 @@
-"""The launches whose compiled code is watched: shapes of CycleGAN, SRGAN, AnimeGAN and of pictures, never filled."""
+"""The launches whose compiled code is checked: shapes of CycleGAN, SRGAN, AnimeGAN and of images, never filled."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ HALF, BF16, FULL = torch.float16, torch.bfloat16, torch.float32
 
 @dataclass(frozen=True)
 class Case:
-    """One launch, and the accesses that its kernels must have.
+    """One launch, and the memory accesses that its kernels must have.
 
     Attributes:
-        run: launches.
-        loads: bytes of the widest load of the last kernel, at least.
-        stores: bytes of its widest store.
-        first: of architectures; bfloat16 arithmetic begins with 80.
+        run: Launches the kernels.
+        loads: Bytes of the last kernel's widest load, at least.
+        stores: Bytes of its widest store, at least.
+        first: First architecture to compile for; bfloat16 arithmetic begins with 80.
     """
 
     run: Callable[[], Any]
@@ -34,6 +34,7 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype, *, last: bool) -> torch.T
 
 def _norm(shape, dtype=HALF, *, last=False, residual="", pad=0, activation="relu", whole=False):
     def run() -> None:
+        from gankit_kernels.instance_norm import NormSpec
         from gankit_kernels.on_cuda.instance_norm import launch
 
         x, other = _empty(shape, dtype, last=last), None
@@ -43,7 +44,7 @@ def _norm(shape, dtype=HALF, *, last=False, residual="", pad=0, activation="relu
         elif residual:
             other = _empty(shape, dtype, last=last)
         affine = torch.empty(shape[1]), torch.empty(shape[1])
-        launch(x, *affine, other, activation, 0.2, pad, 1e-5, whole)
+        launch(x, *affine, other, NormSpec(activation, 0.2, pad, whole=whole))
 
     return run
 
@@ -51,9 +52,10 @@ def _norm(shape, dtype=HALF, *, last=False, residual="", pad=0, activation="relu
 def _shuffle(shape, r, dtype=HALF, *, last=False, dcr=False):
     def run() -> None:
         from gankit_kernels.on_cuda.pixel_shuffle import launch
+        from gankit_kernels.pixel_shuffle import ShuffleSpec
 
         x = _empty(shape, dtype, last=last)
-        launch(x, r, torch.empty(shape[1]), torch.empty(shape[1] // r**2), "none", 0.0, dcr)
+        launch(x, torch.empty(shape[1]), torch.empty(shape[1] // r**2), ShuffleSpec(r, dcr=dcr))
 
     return run
 
@@ -61,8 +63,9 @@ def _shuffle(shape, r, dtype=HALF, *, last=False, dcr=False):
 def _from(dtype, *, last, channels=3, pixels=torch.uint8):
     def run() -> None:
         from gankit_kernels.on_cuda.pixels import launch_from
+        from gankit_kernels.pixels import ValuesSpec
 
-        launch_from(torch.empty((1, 1080, 1920, channels), dtype=pixels), -1.0, 1.0, dtype, last)
+        launch_from(torch.empty((1, 1080, 1920, channels), dtype=pixels), ValuesSpec(-1.0, 1.0, dtype, last))
 
     return run
 
@@ -70,16 +73,18 @@ def _from(dtype, *, last, channels=3, pixels=torch.uint8):
 def _to(dtype, *, last, channels=3, pixels=torch.uint8):
     def run() -> None:
         from gankit_kernels.on_cuda.pixels import launch_to
+        from gankit_kernels.pixels import PixelsSpec
 
-        launch_to(_empty((1, channels, 1080, 1920), dtype, last=last), -1.0, 1.0, pixels)
+        launch_to(_empty((1, channels, 1080, 1920), dtype, last=last), PixelsSpec(-1.0, 1.0, pixels))
 
     return run
 
 
 def _blend() -> None:
+    from gankit_kernels.blend import BlendSpec
     from gankit_kernels.on_cuda.blend import launch
 
-    launch(torch.empty((6, 3, 256, 256), dtype=HALF), (0, 224), (0, 224, 448), 480, 704, 32)
+    launch(torch.empty((6, 3, 256, 256), dtype=HALF), BlendSpec((0, 224), (0, 224, 448), 480, 704, 32))
 
 
 CASES = {

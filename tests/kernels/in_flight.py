@@ -1,8 +1,8 @@
-"""Bytes that a kernel keeps on their way from memory, read from its machine code: no GPU is needed.
+"""Bytes that a kernel keeps in flight from memory, read from its machine code without a GPU.
 
-A memory is only as fast as there are bytes in flight (Little's law). NVIDIA's own library of algorithms asks for these
-many per multiprocessor, measured by its authors: 12 KiB to V100, 16 on A100, 32 on H100, 48 on H200, 64 on B200
-(github.com/NVIDIA/cccl, ``cub/device/dispatch/tuning/tuning_transform.cuh``).
+By Little's law, the bytes in flight limit the bandwidth that a kernel reaches. NVIDIA's library CUB aims for these
+numbers per multiprocessor, which its authors measured: 12 KiB on V100, 16 on A100, 32 on H100, 48 on H200 and 64 on
+B200 (github.com/NVIDIA/cccl, ``cub/device/dispatch/tuning/tuning_transform.cuh``).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _BYTES = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}
 
 @dataclass(frozen=True)
 class Gpu:
-    """What limits how many programs run at a time.
+    """What limits the number of programs that run at a time.
 
     Attributes:
-        sms: multiprocessors.
-        threads: of one.
-        programs: of one.
-        shared: bytes of shared memory of one.
-        wanted: bytes in flight per multiprocessor that keep its memory busy.
+        sms: Number of multiprocessors.
+        threads: Most threads on a multiprocessor.
+        programs: Most programs on a multiprocessor.
+        shared: Bytes of shared memory per multiprocessor.
+        wanted: Bytes in flight per multiprocessor that keep the memory busy.
     """
 
     sms: int
@@ -61,23 +61,23 @@ class Instruction:
 
     @property
     def loads(self) -> int:
-        """Bytes that a thread asks of global memory."""
+        """Bytes that a thread loads from global memory."""
         return self._bytes("LDG")
 
     @property
     def stores(self) -> int:
-        """Bytes that a thread sends to global memory."""
+        """Bytes that a thread stores to global memory."""
         return self._bytes("STG")
 
     @property
     def target(self) -> int | None:
-        """Where it jumps."""
+        """The address it jumps to, if it is a jump."""
         found = re.search(r"0x([0-9a-f]+)", self.operands)
         return int(found[1], 16) if self.name.split(".")[0] == "BRA" and found else None
 
     @property
     def registers(self) -> set[int]:
-        """All that it reads or writes; of wide ones as many as the widest access takes."""
+        """Every register that it reads or writes."""
         wide = max(1, next((_BYTES[part] for part in self.name.split(".") if part in _BYTES), 4) // 4)
         used: set[int] = set()
         for found in _REGISTER.finditer(self.operands):
@@ -89,12 +89,12 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Code:
-    """The machine code of a kernel, as far as memory is concerned.
+    """The use of memory by a kernel's machine code.
 
     Attributes:
-        in_flight: the most bytes of global loads that a thread has asked for and not yet waited for; inside loops,
-            where a kernel has them.
-        loops: of each loop, from the first on: instructions, and bytes that a thread loads and stores.
+        in_flight: Most bytes of global loads that a thread has issued and not yet waited for; inside loops, if the
+            kernel has any.
+        loops: For each loop in order: its instructions, and the bytes that a thread loads and stores in one turn.
     """
 
     in_flight: int
@@ -102,7 +102,7 @@ class Code:
 
 
 def read(cubin: bytes) -> Code:
-    """Take a kernel's machine code apart."""
+    """Disassemble a kernel."""
     import triton.backends.nvidia as nvidia
 
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -121,10 +121,10 @@ def parse(text: str) -> list[Instruction]:
 
 
 def walk(code: list[Instruction]) -> Code:
-    """Go through the code once from top to bottom, loops twice.
+    """Go through the code once from top to bottom, and through every loop twice.
 
-    A thread that waits for a load has waited for those before it. Loads under a predicate count: programs in the
-    middle of a picture run them.
+    A thread that waits for a load has also waited for those before it. Predicated loads count, because programs in the
+    middle of an image run them.
     """
     loops = sorted(
         (item.target, item.address) for item in code if item.target is not None and item.target < item.address
@@ -150,21 +150,21 @@ def walk(code: list[Instruction]) -> Code:
 
 
 def bytes_per_multiprocessor(gpu: Gpu, made: Compiled, code: Code, launch: Launch) -> float:
-    """Bytes in flight of all programs that one multiprocessor holds at a time."""
+    """Bytes in flight of all programs that run on one multiprocessor at a time."""
     warps = launch.options["num_warps"]
     programs = min(_programs_at_a_time(gpu, made.registers, made.shared, warps), launch.programs / gpu.sms)
     return code.in_flight * 32 * warps * programs
 
 
 def _programs_at_a_time(gpu: Gpu, registers: int, shared: int, warps: int) -> int:
-    """Programs that one multiprocessor holds at a time."""
+    """Number of programs that run on one multiprocessor at a time."""
     by_registers = 65536 // (-(-registers // 8) * 8 * 32) // 4 * 4 // warps
-    by_shared = gpu.shared // (shared + 1024)  # the system keeps a KiB of each
+    by_shared = gpu.shared // (shared + 1024)  # the system reserves a KiB for each
     return min(by_registers, by_shared, gpu.threads // (32 * warps), gpu.programs)
 
 
 def _in_order(code: list[Instruction]) -> Iterator[Instruction]:
-    """Instructions in the order of a run that goes around every loop twice and skips nothing."""
+    """The instructions in the order of a run that takes every loop twice and skips nothing."""
     at = {instruction.address: index for index, instruction in enumerate(code)}
     taken: set[int] = set()
     index = 0

@@ -1,6 +1,7 @@
-"""Write ``registers.csv`` anew, after a kernel was changed on purpose.
+"""Rewrite ``registers.csv`` after an intended change of a kernel.
 
-``python -m tests.kernels.measure_registers`` with the Triton of constraints.txt; architectures may follow (75 90).
+Run ``python -m tests.kernels.measure_registers [75 90 …]`` with the Triton of constraints.txt. Without architectures
+it measures all of them.
 """
 
 import csv
@@ -11,7 +12,7 @@ from tests.kernels.compiled_cases import CASES
 
 
 def main(targets: tuple[int, ...]) -> None:
-    """Measure for these architectures; the others stay as the table has them."""
+    """Measure these architectures and keep the table's figures of the others."""
     known = table() if TABLE.exists() else {}
     rows = []
     for name, case in CASES.items():

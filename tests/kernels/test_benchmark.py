@@ -1,4 +1,4 @@
-"""The benchmark of the kernels, which waits for a GPU: its arithmetic and its table, without clock and GPU."""
+"""The kernels' benchmark without a clock or a GPU: its arithmetic and its table."""
 
 import csv
 import xml.etree.ElementTree as ET
@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import pytest
 import torch
 
-pytest.importorskip("triton", reason="Triton is not installed: pip install '.[test]' on Linux brings it")
+pytest.importorskip("triton", reason="Triton is not installed: pip install '.[test]' installs it on Linux")
 
 from bench.kernels import Shape, measure, predicted, shapes, write
 
@@ -15,7 +15,7 @@ OPERATIONS = sorted({(shape.operation, shape.layout) for shape in shapes()})
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Every run takes 4 µs, and is run once."""
+    """Run everything once and report 4 µs."""
     ran = []
 
     def do_bench(run, return_mode):
@@ -40,7 +40,7 @@ def test_both_providers_do_the_same(clock, operation, layout):
 
 
 def test_ideal_bytes():
-    """By hand, for two shapes of fp16: a read, a skip and a write; a byte read for every two written."""
+    """Against figures worked out by hand: a read, a residual and a write; a byte read for every two written."""
     assert Shape("norm+relu+residual", "planes", 8, 256, 64, 64, "").bytes == 3 * 2 * 8 * 256 * 64 * 64
     assert Shape("from_uint8", "planes", 1, 3, 1080, 1920, "").bytes == 9 * 1080 * 1920
     assert Shape("norm+relu+border", "planes", 1, 1, 4, 4, "").bytes == 2 * (16 + 36)
@@ -54,6 +54,6 @@ def test_the_table(tmp_path, clock):
     assert head.startswith("# ")
     assert "torch" in head
     empty, full = csv.DictReader(rest)
-    assert empty["gankit_us"] == "", "what was not measured stays empty"
+    assert empty["gankit_us"] == "", "a figure that was not measured must stay empty"
     assert full["gankit_us"] == "4.0"
     ET.parse(path.with_suffix(".svg"))

@@ -1,8 +1,8 @@
-"""Every kernel compiled for every architecture, with no GPU: no spills, wide accesses, registers within the table."""
+"""Every kernel compiled for every architecture, without a GPU: no spills, wide accesses, registers within the table."""
 
 import pytest
 
-triton = pytest.importorskip("triton", reason="Triton is not installed: pip install '.[test]' on Linux brings it")
+triton = pytest.importorskip("triton", reason="Triton is not installed: pip install '.[test]' installs it on Linux")
 
 from tests.kernels.compiled import TARGETS, compile_for, launches, table  # noqa: E402
 from tests.kernels.compiled_cases import CASES  # noqa: E402
@@ -14,7 +14,7 @@ EVERYWHERE = (75, 90)  # by default; all architectures in the slow test
 
 @pytest.fixture(scope="module", autouse=True)
 def fresh_cache(tmp_path_factory):
-    """A compiler that changed must not be hidden by its cache."""
+    """A cache of its own, so that an older cache cannot hide a change in the compiler."""
     with triton.knobs.cache.scope():
         triton.knobs.cache.dir = str(tmp_path_factory.mktemp("triton"))
         yield
@@ -50,7 +50,7 @@ def test_no_spills_and_wide_accesses(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("target", [target for target in TARGETS if target not in EVERYWHERE])
 def test_every_kernel_for_other_architectures(target):
-    """One case for each kernel; the table has them all."""
+    """One case for each kernel of the table."""
     first = {kernel: name for name, kernel in reversed(CEILINGS)}
     for name in sorted(set(first.values())):
         check(name, (target,))

@@ -1,4 +1,4 @@
-"""The rewrite: the same pictures, fewer operations."""
+"""The rewrite: the same images from fewer operations."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ SMALL = {
 
 
 def small(name: str) -> tuple[nn.Module, object]:
-    """A generator with parameters that are all at work, in eval mode."""
+    """A generator in eval mode whose parameters all have an effect."""
     model, options = name.split()[0], SMALL[name]
     torch.manual_seed(0)
     net = models.build(model, options)
@@ -43,16 +43,18 @@ def count(net: nn.Module, kind: type[nn.Module]) -> int:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_the_same_pictures(name):
+def test_the_same_images(name):
+    """In float64, where the rounding of one CPU or another does not count."""
     net, facts = small(name)
+    net.double()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     fused = fuse(net)
-    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items()), "the argument is changed"
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items()), "fuse changed its argument"
     side = 2 * facts.multiple if facts.multiple > 8 else 24
-    x = torch.rand(2, 3, side, side + facts.multiple * 2)
+    x = torch.rand(2, 3, side, side + facts.multiple * 2, dtype=torch.float64)
     for layout in (torch.contiguous_format, torch.channels_last):
         y = x.contiguous(memory_format=layout)
-        torch.testing.assert_close(fused(y), net(y), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(fused(y), net(y), rtol=1e-8, atol=1e-10)
     assert count(fused, nn.InstanceNorm2d) == count(fused, nn.GroupNorm) == count(fused, nn.PixelShuffle) == 0
     assert count(fused, FusedNorm) == count(net, nn.InstanceNorm2d) + count(net, nn.GroupNorm)
     assert count(fused, FusedShuffle) == count(net, nn.PixelShuffle)
@@ -62,7 +64,7 @@ def test_all_of_cyclegan_is_fused():
     net, _ = small("cyclegan")
     fused = fuse(net)
     assert count(fused, nn.ReLU) == 0
-    # left is the first border, which pads the picture, not a norm's result
+    # the first border remains: it pads the image, not the result of a norm
     assert count(fused, nn.ReflectionPad2d) == 1
     assert not [node for node in fused.graph.nodes if "add" in str(node.target)]
     biased = [
@@ -70,9 +72,9 @@ def test_all_of_cyclegan_is_fused():
         for module in fused.modules()
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and module.bias is not None
     ]
-    assert len(biased) == 1, "only the last convolution has no norm behind it"
+    assert len(biased) == 1, "only the last convolution has no norm after it"
     views = [node for node in fused.graph.nodes if node.target is inside]
-    assert len(views) == 2, "every block's skip is read inside the border that the block before wrote"
+    assert len(views) == 2, "every block must read its skip inside the border that the block before wrote"
 
 
 def test_shuffles_take_bias_and_slopes():
@@ -83,7 +85,7 @@ def test_shuffles_take_bias_and_slopes():
     assert all(module.bias is not None and module.prelu is not None for module in shuffles)
 
 
-def test_what_must_not_be_fused():
+def test_networks_that_must_not_be_fused():
     class Network(nn.Module):
         def __init__(self):
             super().__init__()
@@ -94,17 +96,17 @@ def test_what_must_not_be_fused():
 
         def forward(self, x):
             y = self.norm(self.shared(x))
-            z = self.relu(y) + y  # two readers: the norm's own result is needed
+            z = self.relu(y) + y  # two readers need the norm's own result
             z = self.running(self.shared(z)) + self.groups(z)
-            return self.uneven(self.norm(z) + z.mean((2, 3), keepdim=True))  # an addition that stretches
+            return self.uneven(self.norm(z) + z.mean((2, 3), keepdim=True))  # an addition that broadcasts
 
     net = Network().eval()
     x = torch.randn(2, 4, 9, 8)
     torch.testing.assert_close(fuse(net)(x), net(x))
-    assert fuse(net).get_submodule("shared").bias is not None, "also called where no norm follows"
+    assert fuse(net).get_submodule("shared").bias is not None, "this convolution is also called where no norm follows"
 
 
-def test_a_network_without_graph_is_named():
+def test_an_error_names_the_network_that_cannot_be_traced():
     class Dataful(nn.Module):
         def forward(self, x):
             return x if x.mean() > 0 else -x
@@ -116,18 +118,24 @@ def test_a_network_without_graph_is_named():
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("name", ["cyclegan", "animegan", "srgan"])
 def test_an_engines_module_before_and_after(name, precision):
-    """What a GPU engine runs, here on a CPU: parity in the engine's precision."""
+    """The module of a GPU engine, run on a CPU: fusing it does not add to the error of its precision.
+
+    The error is the RMSE over several images. The largest error of one image depends on how a CPU rounds.
+    """
     net, facts = small(name)
     plain = typed_module(Request(net, facts, precision))
     fused = kernels.with_kernels(plain)
     assert count(fused, FusedNorm) + count(fused, FusedShuffle) >= 1
     dtype = DTYPES[precision]
-    x = (torch.rand(1, 3, 24, 32) * 2 - 1).to(dtype)
+    squares = torch.zeros(2, dtype=torch.float64)
     with torch.inference_mode():
-        wanted, result = net(x.float()), fused(x)
-        assert result.dtype == dtype
-        error, before = (result.float() - wanted).abs().max(), (plain(x).float() - wanted).abs().max()
-    assert error <= max(1.5 * before, 1e-4)
+        for seed in range(8):
+            x = (torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1).to(dtype)
+            wanted, results = net(x.float()), (plain(x), fused(x))
+            assert results[1].dtype == dtype
+            squares += torch.stack([(result.double() - wanted).square().mean() for result in results])
+    before, after = (squares / 8).sqrt().tolist()
+    assert after <= max(1.3 * before, 1e-5), f"RMSE {after:.3g} after, {before:.3g} before"
     norms = [module for module in fused.modules() if isinstance(module, FusedNorm) and module.weight is not None]
     assert all(norm.weight.dtype == torch.float32 for norm in norms)
 
@@ -148,7 +156,7 @@ def test_the_switch(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
 def test_integers_at_an_engines_edges(dtype):
-    """The edges of a GPU engine, run on a CPU, give the very pixels of the separate operations."""
+    """The edges of a GPU engine, run on a CPU, give the same pixels as the separate operations."""
     net, facts = small("cyclegan")
     batch = torch.randint(0, 256, (2, 24, 32, 3)).to(dtype).permute(0, 3, 1, 2)
     plain = ModuleEngine("eager", Request(net, facts), net)

@@ -1,10 +1,10 @@
-"""The kernels keep enough bytes on their way from memory for the shapes of the benchmark, counted in machine code."""
+"""The kernels keep enough bytes in flight from memory for the benchmark's shapes, counted in their machine code."""
 
 from functools import cache
 
 import pytest
 
-triton = pytest.importorskip("triton", reason="Triton is not installed: pip install '.[test]' on Linux brings it")
+triton = pytest.importorskip("triton", reason="Triton is not installed: pip install '.[test]' installs it on Linux")
 
 from bench.in_flight import Compiler, call  # noqa: E402
 from bench.kernels import Shape, shapes  # noqa: E402
@@ -13,7 +13,7 @@ from tests.kernels.in_flight import GPUS, Code, bytes_per_multiprocessor  # noqa
 
 LARGE = [shape for shape in shapes() if 2 * shape.values > 4 << 20]
 NOT_THE_STREAM = {"channels_last.combine"}  # merges some kilobytes of statistics
-# Planes with a border that are too few to run alone are gathered value by value from what the cache has just seen.
+# Planes with a border that are too few to run alone are gathered value by value out of the cache.
 LEAST = {("norm+relu+border", "planes.apply"): 10 << 10}
 
 
@@ -40,7 +40,7 @@ def check(compiled, shape: Shape, target: int) -> None:
             continue
         made, code = compiled(launch, target)
         per = bytes_per_multiprocessor(GPUS[target], made, code, launch)
-        # a GPU cannot have more under way than there is to read
+        # no more bytes can be in flight than there are to read
         wanted = min(GPUS[target].wanted, 2 * shape.values / GPUS[target].sms)
         wanted = min(wanted, LEAST.get((shape.operation, launch.name), wanted))
         where = f"{launch.name}, {shape}, sm_{target}"
@@ -61,7 +61,7 @@ def test_enough_bytes_in_flight_for_every_shape(compiled, multiprocessors):
 
 
 def test_counting():
-    """Two loads, one of them waited for, and a loop that asks before it waits."""
+    """Two loads, of which one is waited for, and a loop that issues a load before it waits."""
     from tests.kernels.in_flight import parse, walk
 
     straight = """

@@ -1,4 +1,4 @@
-"""The kernels themselves, in Triton's interpreter: every file of ``interpreted`` in a process of its own."""
+"""The kernels in Triton's interpreter: the files of ``interpreted``, in a process of their own."""
 
 import os
 import subprocess
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("triton", reason="Triton is not installed: pip install '.[test]' on Linux brings it")
+pytest.importorskip("triton", reason="Triton is not installed: pip install '.[test]' installs it on Linux")
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "tests" / "kernels" / "interpreted").glob("check_*.py"))
 
 
 @pytest.mark.slow
 def test_every_kernel_in_the_interpreter():
-    """One process for all files: starting torch takes longer than most of them."""
+    """One process runs all files, because starting torch takes longer than most of them."""
     assert len(FILES) >= 5
     path = os.pathsep.join([str(ROOT), str(ROOT / "kernels"), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": path, "PYTEST_ADDOPTS": ""}

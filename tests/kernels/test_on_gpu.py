@@ -1,4 +1,4 @@
-"""The kernels on a real GPU, where there is one: what no interpreter can show."""
+"""The kernels on a real GPU, where the machine has one."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from gankit_kernels import blend_tiles, from_uint8, group_norm, instance_norm, p
 from gankit import models
 from gankit.backends import get
 from gankit.backends.base import Request
-from tests.kernels.cases import DTYPES, LAYOUTS, assert_rounded, exact_norm, exact_shuffle, picture, same_layout
+from tests.kernels.cases import DTYPES, LAYOUTS, assert_rounded, exact_norm, exact_shuffle, image, same_layout
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 
@@ -15,9 +15,9 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA G
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_norms(layout, dtype):
-    # resident, alone, split, and split into parts that are merged once
+    # these shapes are resident, alone, split, and split into parts that a kernel merges once
     for shape in ((2, 5, 31, 37), (8, 256, 64, 64), (8, 64, 256, 256), (1, 64, 256, 256), (1, 3, 1, 1)):
-        x, residual = picture(shape, dtype, layout), picture(shape, dtype, layout, seed=1)
+        x, residual = image(shape, dtype, layout), image(shape, dtype, layout, seed=1)
         weight, bias = torch.randn(shape[1]), torch.randn(shape[1])
         for norm, whole in ((instance_norm, False), (group_norm, True)):
             for pad in (0, 1) if shape[2] > 1 else (0,):
@@ -31,7 +31,7 @@ def test_norms(layout, dtype):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_shuffles(layout):
     for r in (2, 3, 4):
-        x = picture((2, 16 * r * r, 30, 44), torch.float16, layout)
+        x = image((2, 16 * r * r, 30, 44), torch.float16, layout)
         for dcr in (False, True):
             order = "dcr" if dcr else "crd"
             result = pixel_shuffle(x.cuda(), r, activation="leaky_relu", slope=0.2, order=order)
@@ -54,7 +54,7 @@ def test_tiles():
 
 
 def test_nan_is_not_hidden():
-    x = picture((1, 4, 32, 32)).cuda()
+    x = image((1, 4, 32, 32)).cuda()
     x[0, 2, 3, 3] = torch.nan
     assert instance_norm(x, activation="relu")[0, 2].isnan().all()
 

@@ -1,4 +1,4 @@
-"""The operations as torch's: references, gradients, shapes, compilation, export, errors. No kernel runs here."""
+"""The operations as part of torch: references, gradients, shapes, compilation, export, errors. No kernel runs here."""
 
 import subprocess
 import sys
@@ -6,10 +6,14 @@ import sys
 import pytest
 import torch
 from gankit_kernels import blend_tiles, from_uint8, group_norm, instance_norm, pixel_shuffle, to_dcr, to_uint8
+from gankit_kernels.blend import BlendSpec
+from gankit_kernels.instance_norm import NormSpec
+from gankit_kernels.pixel_shuffle import ShuffleSpec
+from gankit_kernels.pixels import PixelsSpec, ValuesSpec
 from torch.library import opcheck
 from torch.nn import functional as F
 
-from tests.kernels.cases import DTYPES, LAYOUTS, assert_rounded, exact_norm, exact_shuffle, picture, same_layout
+from tests.kernels.cases import DTYPES, LAYOUTS, assert_rounded, exact_norm, exact_shuffle, image, same_layout
 
 OPS = torch.ops.gankit
 
@@ -17,7 +21,7 @@ OPS = torch.ops.gankit
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_norm_on_a_cpu(layout, dtype):
-    x, residual = picture((2, 6, 9, 14), dtype, layout), picture((2, 6, 9, 14), dtype, layout, seed=1)
+    x, residual = image((2, 6, 9, 14), dtype, layout), image((2, 6, 9, 14), dtype, layout, seed=1)
     weight, bias = torch.randn(6), torch.randn(6)
     flags = {"residual": residual, "activation": "leaky_relu", "slope": 0.2, "pad": 2}
     for norm, whole in ((instance_norm, False), (group_norm, True)):
@@ -30,7 +34,7 @@ def test_norm_on_a_cpu(layout, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_shuffle_on_a_cpu(layout, dtype):
     for r in (1, 2, 3, 4):
-        x, bias, prelu = picture((2, 5 * r * r, 4, 6), dtype, layout), torch.randn(5 * r * r), torch.rand(5)
+        x, bias, prelu = image((2, 5 * r * r, 4, 6), dtype, layout), torch.randn(5 * r * r), torch.rand(5)
         result = pixel_shuffle(x, r, bias=bias, prelu=prelu)
         assert_rounded(result, exact_shuffle(x, r, bias, prelu), dtype)
         assert same_layout(result, x)
@@ -39,15 +43,15 @@ def test_shuffle_on_a_cpu(layout, dtype):
 
 
 def test_against_torchs_modules():
-    x = picture((2, 4, 8, 8))
+    x = image((2, 4, 8, 8))
     torch.testing.assert_close(instance_norm(x), torch.nn.InstanceNorm2d(4)(x))
     torch.testing.assert_close(group_norm(x, activation="relu"), torch.nn.GroupNorm(1, 4)(x).relu())
     assert torch.equal(pixel_shuffle(x, 2), F.pixel_shuffle(x, 2))
 
 
-def test_a_dcr_convolution_gives_the_same_picture():
+def test_a_dcr_convolution_gives_the_same_image():
     conv = torch.nn.Conv2d(5, 27, 3, padding=1)
-    x = picture((1, 5, 7, 6))
+    x = image((1, 5, 7, 6))
     wanted = F.pixel_shuffle(conv(x), 3)
     low = F.conv2d(x, to_dcr(conv.weight, 3), padding=1)
     torch.testing.assert_close(pixel_shuffle(low, 3, bias=to_dcr(conv.bias, 3), order="dcr"), wanted)
@@ -56,18 +60,22 @@ def test_a_dcr_convolution_gives_the_same_picture():
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_opcheck(layout):
     def grad(*shape):
-        return picture(shape, layout=layout).requires_grad_()
+        return image(shape, layout=layout).requires_grad_()
 
     x, vector = grad(2, 4, 6, 8), torch.randn(4, requires_grad=True)
-    opcheck(OPS.instance_norm, (x, vector, vector, grad(2, 4, 6, 8), "leaky_relu", 0.2, 1, 1e-5, False))
+    opcheck(OPS.instance_norm, (x, vector, vector, grad(2, 4, 6, 8)), vars(NormSpec("leaky_relu", 0.2, 1)))
     if layout == "planes":
-        opcheck(OPS.blend_tiles, (grad(4, 2, 6, 6), (0, 4), (0, 3), 10, 9, 2))
-        opcheck(OPS.from_uint8, (torch.randint(0, 256, (1, 4, 5, 3)).byte(), 0.0, 1.0, torch.float16, True))
-    opcheck(OPS.instance_norm, (x, None, None, None, "none", 0.0, 0, 1e-5, True))
-    opcheck(OPS.pixel_shuffle, (x, 2, vector, torch.rand(1, requires_grad=True), "none", 0.0, True))
-    opcheck(OPS.pixel_shuffle, (x, 2, None, None, "tanh", 0.0, False))
-    values = picture((1, 3, 4, 5), layout=layout)
-    opcheck(OPS.to_uint8, (values, -1.0, 1.0, torch.uint8))
+        opcheck(OPS.blend_tiles, (grad(4, 2, 6, 6),), vars(BlendSpec((0, 4), (0, 3), 10, 9, 2)))
+        opcheck(
+            OPS.from_uint8,
+            (torch.randint(0, 256, (1, 4, 5, 3)).byte(),),
+            vars(ValuesSpec(0.0, 1.0, torch.float16, True)),
+        )
+    opcheck(OPS.instance_norm, (x, None, None, None), vars(NormSpec(whole=True)))
+    opcheck(OPS.pixel_shuffle, (x, vector, torch.rand(1, requires_grad=True)), vars(ShuffleSpec(2, dcr=True)))
+    opcheck(OPS.pixel_shuffle, (x, None, None), vars(ShuffleSpec(2, "tanh")))
+    values = image((1, 3, 4, 5), layout=layout)
+    opcheck(OPS.to_uint8, (values,), vars(PixelsSpec(-1.0, 1.0, torch.uint8)))
 
 
 def test_gradients():
@@ -102,22 +110,22 @@ def test_one_graph_for_three_sizes():
         return pixel_shuffle(y, 2, activation="tanh")
 
     compiled = torch.compile(network, dynamic=True, fullgraph=True, backend="aot_eager")
-    compiled(picture((2, 8, 10, 12), layout="channels_last"))
+    compiled(image((2, 8, 10, 12), layout="channels_last"))
     with torch.compiler.set_stance("fail_on_recompile"):
         for height, width in ((17, 9), (32, 24), (10, 12)):
-            x = picture((2, 8, height, width), layout="channels_last")
+            x = image((2, 8, height, width), layout="channels_last")
             result = compiled(x)
             torch.testing.assert_close(result, network(x))
             assert same_layout(result, x)
 
 
-def test_exports_show_torchs_operations(tmp_path):
+def test_exports_contain_torchs_operations(tmp_path):
     class Network(torch.nn.Module):
         def forward(self, x):
             y = instance_norm(x, torch.ones(8), torch.zeros(8), activation="leaky_relu", slope=0.2)
             return pixel_shuffle(y, 2, prelu=torch.tensor([0.25]))
 
-    x = picture((1, 8, 6, 10))
+    x = image((1, 8, 6, 10))
     program = torch.onnx.export(Network(), (x,), dynamo=True, verbose=False)
     names = [node.op_type for node in program.model.graph]
     assert {"InstanceNormalization", "LeakyRelu", "DepthToSpace", "PRelu"} <= set(names)
@@ -149,7 +157,7 @@ def test_pixels_on_a_cpu():
     ]
 
 
-def test_blended_tiles_of_one_picture_are_the_picture():
+def test_blended_tiles_of_an_image_are_the_image():
     whole = torch.rand(3, 20, 26)
     tops, lefts = (0, 6, 12), (0, 9, 16)
     tiles = torch.stack([whole[:, top : top + 8, left : left + 10] for top in tops for left in lefts])
@@ -171,13 +179,13 @@ X = torch.zeros(1, 4, 4, 4)
         (lambda: instance_norm(X, bias=torch.ones(4, device="meta")), ValueError, "bias is on meta"),
         (lambda: instance_norm(X, pad=4), ValueError, "less than the sides of 4×4, not 4"),
         (lambda: instance_norm(X, activation="gelu"), ValueError, "not 'gelu'"),
-        (lambda: pixel_shuffle(X, 3), ValueError, "divide 4 channels; it is 3"),
+        (lambda: pixel_shuffle(X, 3), ValueError, "must divide 4 channels; it is 3"),
         (lambda: pixel_shuffle(X, 2, order="rcd"), ValueError, "'crd' or 'dcr'"),
-        (lambda: pixel_shuffle(X, 2, prelu=torch.ones(1), activation="relu"), ValueError, "not with 'relu'"),
+        (lambda: pixel_shuffle(X, 2, prelu=torch.ones(1), activation="relu"), ValueError, "combined with 'relu'"),
         (lambda: from_uint8(X), TypeError, "uint8 or uint16"),
         (lambda: to_uint8(X, low=1.0), ValueError, "low must be less than high"),
         (lambda: to_uint8(X.double()), TypeError, "not torch.float64"),
-        (lambda: blend_tiles(X, (0,), (0, 4), (4, 8), 1), ValueError, "are not 1 tiles"),
+        (lambda: blend_tiles(X, (0,), (0, 4), (4, 8), 1), ValueError, "do not match the 1 tiles given"),
         (lambda: blend_tiles(X, (0,), (0,), (4, 5), 1), ValueError, "lefts must begin with 0 and end with 1"),
         (lambda: blend_tiles(torch.zeros(2, 1, 2, 2), (0, 3), (0,), (5, 2), 1), ValueError, "tops must rise"),
         (lambda: blend_tiles(torch.zeros(5, 1, 8, 1), (0, 1, 2, 3, 4), (0,), (12, 1), 1), ValueError, "more than 4"),

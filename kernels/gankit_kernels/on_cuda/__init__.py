@@ -1,4 +1,4 @@
-"""The kernels and their launches. Importing a module of this package imports Triton.
+"""The Triton kernels and their launches. Importing a module of this package imports Triton.
 
-Every launch also takes CPU tensors in Triton's interpreter, which is how the tests run them.
+Every launch also accepts CPU tensors under Triton's interpreter, which is how the tests run the kernels.
 """

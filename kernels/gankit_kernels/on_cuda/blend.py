@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from gankit_kernels.blend import table
+from gankit_kernels.blend import BlendSpec, empty_result, table
+from gankit_kernels.on_cuda.common import INTEGERS
 
-_BLOCK = 1024  # columns of a program
+_BLOCK = 1024  # columns per program
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def gather_tiles(
     tiles, row_tiles, row_inside, row_weights, column_tiles, column_inside, column_weights, y,
     height, width, columns, blocks, tile_stride, channel_stride, row_stride, column_stride,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK pixels of one row of one channel, over which up to ROWS times COLUMNS tiles lie.
+    """Blend BLOCK pixels of one row of one channel, with up to ROWS times COLUMNS tiles over each.
 
-    A pixel of fewer tiles has weights of 0, and no loads.
+    Where fewer tiles overlap, the other weights are 0 and nothing is loaded for them.
     """
     line = tl.program_id(0) // blocks
     channel = line // height
@@ -48,18 +47,26 @@ def gather_tiles(
     tl.store(y + line.to(tl.int64) * width + x, result.to(y.dtype.element_ty), mask=mask)
 
 
-def launch(tiles: Tensor, tops: Sequence[int], lefts: Sequence[int], height: int, width: int, ramp: int) -> Tensor:
-    """Run the kernel; the arguments are those of ``gankit_kernels.blend.composite``. Tiles of any strides."""
-    _, channels, tile_height, tile_width = tiles.shape
-    y = tiles.new_empty((channels, height, width))
+def launch(tiles: Tensor, spec: BlendSpec) -> Tensor:
+    """Run the kernel.
+
+    Args:
+        tiles: (rows·columns, C, h, w) of any strides.
+        spec: Where the tiles lie.
+
+    Returns:
+        (C, H, W) in the dtype of ``tiles``.
+    """
+    y = empty_result(tiles, spec)
     if y.numel() == 0:
         return y
-    rows = table(tuple(tops), tile_height, height, ramp, tiles.device)
-    columns = table(tuple(lefts), tile_width, width, ramp, tiles.device)
-    blocks = -(-width // _BLOCK)
+    _, channels, tile_height, tile_width = tiles.shape
+    rows = table(tuple(spec.tops), tile_height, spec.height, spec.ramp, tiles.device)
+    columns = table(tuple(spec.lefts), tile_width, spec.width, spec.ramp, tiles.device)
+    blocks = -(-spec.width // _BLOCK)
     with torch.cuda.device_of(tiles):
-        gather_tiles[(channels * height * blocks,)](
-            tiles, *rows, *columns, y, height, width, len(lefts), blocks, *tiles.stride(),
+        gather_tiles[(channels * spec.height * blocks,)](
+            tiles, *rows, *columns, y, spec.height, spec.width, len(spec.lefts), blocks, *tiles.stride(),
             ROWS=rows[0].shape[0], COLUMNS=columns[0].shape[0], BLOCK=_BLOCK, num_warps=4,
         )  # fmt: skip
     return y

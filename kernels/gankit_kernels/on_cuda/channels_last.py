@@ -1,23 +1,23 @@
-"""InstanceNorm's kernels for channels_last: the values of a pixel lie together, sums run over pixels."""
+"""InstanceNorm's kernels for channels_last, where the values of a pixel are adjacent and sums run over pixels."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from gankit_kernels.on_cuda.common import activate, merge, one_more, part_counts, reflect, two_more
+from gankit_kernels.on_cuda.common import INTEGERS, activate, merge, one_more, part_counts, reflect, two_more
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def resident(
     x, weight, bias, residual, y,
     channels_v, size, batch_v, residual_v, channel_blocks, eps, slope,
     VEC: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr, ACT: tl.constexpr,
     WEIGHT: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr,
 ):  # fmt: skip
-    """CHANNELS channels of a picture of up to PIXELS pixels in registers: one read, one write.
+    """Normalise CHANNELS channels of an image of up to PIXELS pixels in registers, with one read and one write.
 
-    Sizes ending in ``_v`` are in units of VEC values.
+    Integers ending in ``_v`` are in units of VEC values, as in ``planes.resident``.
     """
     channels = channels_v * VEC
     sample = tl.program_id(0) // channel_blocks
@@ -26,7 +26,7 @@ def resident(
     known = c < channels
     mask = (p < size)[:, None] & known[None, :]
     at = p[:, None] * channels + c[None, :]
-    # both pictures are asked for before anything is computed
+    # issue both loads before the first computation
     value = tl.load(x + sample.to(tl.int64) * batch_v * VEC + at, mask=mask, other=0.0)
     if RESIDUAL:
         added = tl.load(residual + sample.to(tl.int64) * residual_v * VEC + at, mask=mask, other=0.0)
@@ -48,15 +48,15 @@ def resident(
     tl.store(out, result.to(y.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def statistics(
     x, means, squares, channels_v, size, batch_v, channel_blocks, parts, chunk,
     VEC: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Mean and squared deviations of ``chunk`` pixels of CHANNELS channels, as in ``planes.statistics``.
 
-    ``means`` and ``squares`` are (N, parts, C) float32. Neighbouring programs take neighbouring channels of the same
-    pixels, which share their pages of memory.
+    ``means`` and ``squares`` are (N, parts, C) float32. Neighbouring programs process neighbouring channels of the same
+    pixels, which are in the same pages of memory.
     """
     channels = channels_v * VEC
     rest_of = tl.program_id(0) // channel_blocks
@@ -75,7 +75,7 @@ def statistics(
     step = PIXELS * channels
     for turn in range(0, turns):
         source = base + tl.cast(turn, tl.int64) * (4 * step) + inside
-        # all four are under way before the first is used
+        # issue all four loads before the first is used
         one = tl.load(source, mask=known[None, :], other=0.0)
         two = tl.load(source + step, mask=known[None, :], other=0.0)
         three = tl.load(source + 2 * step, mask=known[None, :], other=0.0)
@@ -93,15 +93,14 @@ def statistics(
     tl.store(squares + at, square, mask=known)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def combine(
     means, squares, mean, square, channels, size, chunk, parts, channel_blocks,
     PARTS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Merge the statistics of many parts, (N, parts, C), to those of planes, (N, C).
+    """Merge the statistics of many parts, (N, parts, C), into those of planes, (N, C).
 
-    Where a picture has few channels its statistics are cut into more parts than ``apply`` should merge in every
-    program.
+    The statistics of an image with few channels are cut into more parts than every program of ``apply`` should merge.
     """
     sample = tl.program_id(0) // channel_blocks
     c = (tl.program_id(0) - sample * channel_blocks) * CHANNELS + tl.arange(0, CHANNELS)
@@ -117,7 +116,7 @@ def combine(
     tl.store(square + at, other, mask=c < channels)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def apply(
     x, means, squares, weight, bias, residual, y,
     channels_v, height, width, pad, batch_v, residual_v, residual_row, residual_column,
@@ -125,13 +124,13 @@ def apply(
     VEC: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr, PARTS: tl.constexpr, ACT: tl.constexpr,
     WEIGHT: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr, INDEXED: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
-    """Merge the parts' statistics, then normalise ``out_blocks`` blocks of PIXELS pixels of CHANNELS channels.
+    """Merge the statistics of the parts, then normalise ``out_blocks`` blocks of PIXELS pixels of CHANNELS channels.
 
-    The strides of ``residual`` are in units of VEC values. INDEXED and WHOLE are those of ``planes.apply``.
+    The strides of ``residual`` are in units of VEC values. INDEXED and WHOLE mean what they do in ``planes.apply``.
     """
     channels = channels_v * VEC
     size = height * width
-    program = tl.num_programs(0) - 1 - tl.program_id(0)  # the last first: the caches have seen them last
+    program = tl.num_programs(0) - 1 - tl.program_id(0)  # the last entered the caches last
     rest_of = program // channel_blocks
     c = (program - rest_of * channel_blocks) * CHANNELS + tl.arange(0, CHANNELS)
     sample = rest_of // out_parts
@@ -146,7 +145,7 @@ def apply(
     step = PIXELS * channels
     inside = p[:, None] * channels + c[None, :]
     if not INDEXED:
-        # asked for before the statistics, which then arrive meanwhile
+        # issue this load first: the statistics arrive while it is under way
         ahead = tl.load(
             base + start + inside,
             mask=(first + p < size)[:, None] & known[None, :],
@@ -160,7 +159,7 @@ def apply(
         total, mean, square = merge(
             count, tl.load(means + at1, mask=s < parts, other=0.0), tl.load(squares + at1, mask=s < parts, other=0.0)
         )
-        # one pair for all channels, as wide as one for each
+        # one pair for all channels, broadcast to the shape of one pair for each
         mean += tl.zeros((CHANNELS,), tl.float32)
         variance = square / total + tl.zeros((CHANNELS,), tl.float32)
     else:

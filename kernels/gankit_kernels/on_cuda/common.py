@@ -1,6 +1,7 @@
-"""What the kernels share: activation, merged statistics, reflected indices.
+"""Parts shared by the kernels: activation, merged statistics, reflected indices.
 
-Everything is upcast to float32 as it is loaded: Triton's interpreter has no bfloat16 arithmetic, and sums need it.
+The kernels convert every value to float32 as they load it: sums need the precision, and Triton's interpreter has no
+bfloat16 arithmetic.
 """
 
 from __future__ import annotations
@@ -8,17 +9,31 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# Every integer argument of every kernel. By default Triton compiles a kernel again where an integer becomes 1 or a
+# multiple of 16, so that each new image size could cost a compilation. What a kernel must know at compile time it takes
+# as a constexpr instead: the alignment of rows as VEC, an absent border as INDEXED.
+INTEGERS = (
+    "batch", "batch_v", "blocks", "channel_blocks", "channel_step", "channel_stride", "channels", "channels_v", "chunk",
+    "chunk_blocks", "column_blocks", "column_stride", "columns", "count", "height", "out_blocks", "out_parts", "pad",
+    "parts", "pixel_blocks", "pixel_stride", "planes", "residual_channel", "residual_column", "residual_row",
+    "residual_v", "row_blocks", "row_stride", "run_blocks", "run_v", "size", "size_v", "sub_step", "tile_stride",
+    "width", "width_v",
+)  # fmt: skip
+
 
 @triton.jit
 def activate(x, slope, ACT: tl.constexpr):
-    """The activation of float32 values. Comparisons, not ``tl.maximum``, which would turn NaN into a valid pixel."""
+    """Apply an activation to float32 values.
+
+    Comparisons are used because ``tl.maximum`` would turn NaN into a valid pixel.
+    """
     if ACT == "relu":
         x = tl.where(x < 0.0, 0.0, x)
     elif ACT == "leaky_relu":
         x = tl.where(x < 0.0, x * slope, x)
     elif ACT == "tanh":
         # tl.math has no tanh, and libdevice's does not run in the interpreter
-        e = tl.exp(-2.0 * tl.abs(x))  # of a negative number: it cannot overflow
+        e = tl.exp(-2.0 * tl.abs(x))  # the exponent is never positive, so this cannot overflow
         t = (1.0 - e) / (1.0 + e)
         x = tl.where(x < 0.0, -t, t)
     return x
@@ -26,22 +41,22 @@ def activate(x, slope, ACT: tl.constexpr):
 
 @triton.jit
 def four_more(mean, squares, turns, a, b, c, d):
-    """Take four more values of every lane into its statistics.
+    """Add four values to the running statistics of every lane.
 
-    Centred among themselves they are merged as a part (Chan et al. 1983), which takes half of the instructions of four
-    of Welford's steps.
+    The four are centred on their own mean and merged as one part (Chan et al. 1983), which takes half as many
+    instructions as four of Welford's steps.
 
     Args:
-        mean: of the values that a lane has seen, float32; 0 before the first.
-        squares: their sum of squared deviations.
-        turns: how often it has seen four, int32.
-        a: the first of them, float32.
-        b: the second.
-        c: the third.
-        d: the fourth.
+        mean: Mean of the values that the lane has seen, float32; 0 before the first.
+        squares: Sum of their squared deviations, float32.
+        turns: Number of fours that the lane has seen, int32.
+        a: First value, float32.
+        b: Second value.
+        c: Third value.
+        d: Fourth value.
 
     Returns:
-        Mean and sum of squared deviations with them.
+        The updated mean and sum of squared deviations.
     """
     centre = ((a + b) + (c + d)) * 0.25
     a -= centre
@@ -50,14 +65,14 @@ def four_more(mean, squares, turns, a, b, c, d):
     d -= centre
     weight = 1.0 / tl.cast(turns + 1, tl.float32)
     step = centre - mean
-    # step is multiplied by the 0 of the first turn before it is squared: its square could be infinite
+    # The first turn's factor of 0 must come before the square of step, which could be infinite.
     squares += ((a * a + b * b) + (c * c + d * d)) + step * (step * (4.0 * tl.cast(turns, tl.float32) * weight))
     return mean + step * weight, squares
 
 
 @triton.jit
 def two_more(mean, squares, pairs, a, b):
-    """As :func:`four_more` for two values, where registers are short; ``pairs`` is how often two were seen."""
+    """Add two values, as :func:`four_more` does, where registers are scarce; ``pairs`` counts the pairs seen so far."""
     weight = 1.0 / tl.cast(pairs + 1, tl.float32)
     apart = a - b
     step = (a + b) * 0.5 - mean
@@ -67,7 +82,7 @@ def two_more(mean, squares, pairs, a, b):
 
 @triton.jit
 def one_more(mean, squares, seen, value, valid):
-    """Take one more value of every valid lane into its statistics, by Welford's step (1962)."""
+    """Add one value to the statistics of every valid lane by Welford's step (1962)."""
     apart = tl.where(valid, value - mean, 0.0)
     mean += apart * (1.0 / tl.cast(seen + 1, tl.float32))
     return mean, squares + apart * (value - mean)
@@ -75,18 +90,18 @@ def one_more(mean, squares, seen, value, valid):
 
 @triton.jit
 def merge(count, mean, squares):
-    """Merge the statistics of parts along axis 0 (Chan et al. 1983); parts of no values do not count.
+    """Merge the statistics of parts along axis 0 (Chan et al. 1983); empty parts are ignored.
 
-    The mean of the means is computed twice, the second time from deviations (Björck's correction): a constant plane
-    then has exactly its value for mean, and no variance, however large the value.
+    The mean of the means is computed twice, the second time from deviations (Björck's correction). The mean of a
+    constant plane is then exactly its value, and its variance exactly 0, however large the value.
 
     Args:
-        count: values of each part, float32.
-        mean: their mean; any finite number where the count is 0.
-        squares: their sum of squared deviations.
+        count: Number of values in each part, float32.
+        mean: Mean of each part; any finite number where the count is 0.
+        squares: Sum of squared deviations of each part.
 
     Returns:
-        Count, mean and sum of squared deviations of all.
+        Count, mean and sum of squared deviations of all values.
     """
     total = tl.sum(count, 0)
     first = tl.sum(count * mean, 0) / total
@@ -98,7 +113,7 @@ def merge(count, mean, squares):
 
 @triton.jit
 def part_counts(size, chunk, parts, PARTS: tl.constexpr):
-    """(PARTS,) float32: values of every part of ``size`` values cut to ``chunk`` each; 0 from ``parts`` on."""
+    """Number of values in each part when ``size`` values are cut into chunks, (PARTS,) float32; 0 beyond ``parts``."""
     index = tl.arange(0, PARTS)
     rest = size - index.to(tl.int64) * chunk
     rest = tl.minimum(tl.maximum(rest, 0), chunk)
@@ -107,6 +122,6 @@ def part_counts(size, chunk, parts, PARTS: tl.constexpr):
 
 @triton.jit
 def reflect(index, size):
-    """Indices into ``size`` values for those of the bordered row, counted from its first inner one."""
+    """Map positions in a row with a border, counted from its first inner value, to indices of ``size`` values."""
     index = tl.abs(index)
     return size - 1 - tl.abs(size - 1 - index)

@@ -9,18 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gankit_kernels.instance_norm import empty_result
+from gankit_kernels.instance_norm import NormSpec, empty_result
 from gankit_kernels.on_cuda import channels_last as pixels
 from gankit_kernels.on_cuda import planes
-from gankit_kernels.on_cuda.norm_config import MERGED_BY_ALL, InstanceNormConfig
+from gankit_kernels.on_cuda.norm_config import MERGED_BY_ALL, InstanceNormConfig, padded_parts
 from gankit_kernels.on_cuda.steps import Step
 from gankit_kernels.tensors import channels_last, dense, power_of_two, processors, vector
 
-__all__ = ["InstanceNormConfig", "launch"]
+__all__ = ["InstanceNormConfig", "NormCall", "NormPlan", "launch", "plan"]
 
-# The tensors of a call, by which steps name their arguments.
+# Indices of a call's tensors, by which steps name their arguments.
 _X, _WEIGHT, _BIAS, _RESIDUAL, _Y, _MEANS, _SQUARES, _MEAN, _SQUARE = range(9)
 _OUT = (_WEIGHT, _BIAS, _RESIDUAL, _Y)
+_SCALARS = ("eps", "slope")
 
 
 def launch(
@@ -28,35 +29,45 @@ def launch(
     weight: Tensor | None,
     bias: Tensor | None,
     residual: Tensor | None,
-    activation: str,
-    slope: float,
-    pad: int,
-    eps: float,
-    whole: bool,
+    spec: NormSpec,
     config: InstanceNormConfig | None = None,
 ) -> Tensor:
-    """Run the kernels. The arguments are those of ``gankit_kernels.instance_norm.composite``, and a configuration."""
-    y = empty_result(x, pad)
+    """Run the kernels.
+
+    Args:
+        x: See :func:`gankit_kernels.instance_norm.composite`, also for the next four.
+        weight: (C,) or ``None``.
+        bias: (C,) or ``None``.
+        residual: Of ``x``'s shape, or ``None``.
+        spec: Everything about the operation that is no tensor.
+        config: How the work is cut, in place of the analytic default.
+
+    Returns:
+        The result, in the dtype and the layout of ``x``.
+
+    Raises:
+        ValueError: ``config`` is cut for another shape.
+    """
+    y = empty_result(x, spec)
     if x.numel() == 0:
         return y
     x, last = dense(x), channels_last(x)
     if residual is not None and last and residual.stride(1) != 1:
         residual = residual.contiguous(memory_format=torch.channels_last)
-    steps, many, few = _plan(
-        x.shape,
-        x.stride(),
-        x.itemsize,
-        last,
-        weight is not None,
-        bias is not None,
-        None if residual is None else residual.stride(),
-        activation,
-        pad,
-        whole,
-        processors(x.device),
-        config,
+    call = NormCall(
+        shape=tuple(x.shape),
+        strides=x.stride(),
+        dtype=x.dtype,
+        last=last,
+        weight=weight is not None,
+        bias=bias is not None,
+        residual=None if residual is None else residual.stride(),
+        activation=spec.activation,
+        pad=spec.pad,
+        whole=spec.whole,
     )
-    # for what is absent y stands in, and is not read
+    todo = plan(call, processors(x.device), config)
+    # y stands in for an absent tensor, which the kernels do not read
     tensors: tuple[Tensor, ...] = (
         x,
         y if weight is None else weight,
@@ -65,21 +76,33 @@ def launch(
         y,
     )
     with torch.cuda.device_of(x):
-        for count in (many, few):
-            if count:
-                tensors += torch.empty((2, count), dtype=torch.float32, device=x.device).unbind(0)
-        for step in steps:
-            step(tensors, (eps, slope), x.device.index)
+        for count in todo.statistics:
+            tensors += torch.empty((2, count), dtype=torch.float32, device=x.device).unbind(0)
+        for step in todo.steps:
+            step(tensors, (float(spec.eps), float(spec.slope)), x.device.index)
     return y
 
 
 @dataclass(frozen=True)
-class _Call:
-    """What a plan depends on."""
+class NormCall:
+    """Everything about a call that decides its launches.
+
+    Attributes:
+        shape: (N, C, H, W) of the source.
+        strides: Strides of the source, in values.
+        dtype: Dtype of the source.
+        last: Whether the source is channels_last.
+        weight: Whether there is a weight.
+        bias: Whether there is a bias.
+        residual: Strides of the residual; ``None`` where there is none.
+        activation: Name of the activation.
+        pad: Width of the reflected border, in pixels.
+        whole: Whether the statistics are those of all channels of an image.
+    """
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
-    itemsize: int
+    dtype: torch.dtype
     last: bool
     weight: bool
     bias: bool
@@ -96,14 +119,14 @@ class _Call:
 
     @property
     def indexed(self) -> bool:
-        """Whether rows and columns must be computed: a border, or a residual that does not lie as ``x`` does."""
+        """Whether rows and columns must be computed: for a border, or a residual whose strides are not ``x``'s."""
         if self.pad or self.residual is None:
             return bool(self.pad)
         sides = zip(self.shape[1:], self.strides[1:], self.residual[1:], strict=True)
         return any(size > 1 and one != other for size, one, other in sides)
 
-    def suits(self, config: InstanceNormConfig) -> bool:
-        """Whether a configuration's kernel can do this call."""
+    def supports(self, config: InstanceNormConfig) -> bool:
+        """Whether the kernel of a configuration can serve this call."""
         if config.kernel == "alone":
             return not self.whole and not self.last
         return config.kernel == "split" or not (self.whole or self.indexed)
@@ -112,125 +135,204 @@ class _Call:
         """Require a configuration to reach every value.
 
         Raises:
-            ValueError: it is cut for another shape.
+            ValueError: It is cut for another shape.
         """
         _, channels, height, width = self.shape
         size, rows = height * width, height + 2 * self.pad
-        reached = config.parts * config.chunk >= size * (channels if self.whole and not self.last else 1)
-        written = config.out_parts * config.out_blocks
+        read = config.parts * config.chunk >= size * (channels if self.whole and not self.last else 1)
+        covered = config.out_parts * config.out_blocks
         if self.last or not self.indexed:
-            whole = written * config.out_block >= rows * (width + 2 * self.pad)
+            written = covered * config.out_block >= rows * (width + 2 * self.pad)
         else:
-            whole = written >= rows
-        fits = {"resident": config.block >= size, "alone": True, "split": reached and whole}
+            written = covered >= rows
+        fits = {"resident": config.block >= size, "alone": True, "split": read and written}
         if not fits[config.kernel]:
             raise ValueError(f"config is cut for another shape than {self.shape}")
 
 
-_Plan = tuple[tuple[Step, ...], int, int]  # launches; places for the statistics of parts, and of planes
+@dataclass(frozen=True)
+class NormPlan:
+    """What a call launches.
+
+    Attributes:
+        steps: The launches in order.
+        statistics: Length of each pair of float32 tensors (means, squares) that the steps share: first that of the
+            parts, then that of the merged planes.
+    """
+
+    steps: tuple[Step, ...]
+    statistics: tuple[int, ...] = ()
 
 
 @lru_cache(maxsize=1024)
-def _plan(*facts: Any) -> _Plan:
-    """Everything about a call that its shapes decide: working it out takes longer than the kernels run.
+def plan(call: NormCall, sms: int, config: InstanceNormConfig | None) -> NormPlan:
+    """Plan a call. The plan is cached because making it takes longer than the kernels run.
 
     Args:
-        facts: those of ``_Call``, multiprocessors, and a configuration or ``None``.
+        call: The facts that decide.
+        sms: Number of multiprocessors.
+        config: How the work is cut; ``None`` for the default, which also replaces a configuration whose kernel cannot
+            serve the call.
+
+    Raises:
+        ValueError: ``config`` is cut for another shape.
     """
-    call, sms, config = _Call(*facts[:-2]), facts[-2], facts[-1]
-    if config is not None and not call.suits(config):
+    if config is not None and not call.supports(config):
         config = None
     if config is not None:
         call.check(config)
     return _plan_pixels(call, sms, config) if call.last else _plan_planes(call, sms, config)
 
 
-def _plan_planes(call: _Call, sms: int, config: InstanceNormConfig | None) -> _Plan:
+def _plan_planes(call: NormCall, sms: int, config: InstanceNormConfig | None) -> NormPlan:
     samples, channels, height, width = call.shape
     size, count, indexed = height * width, samples * channels, call.indexed
     residual = call.residual or (0, 0, 0, 0)
     if config is None:
         config = InstanceNormConfig.of_planes(call.shape, call.pad, sms, indexed=indexed, whole=call.whole)
-    vec = vector(call.itemsize, size, call.strides[0], 0 if indexed else residual[0])
-    shared = {"VEC": vec, "BLOCK": config.block, "num_warps": config.warps}
-    batch, flags = call.strides[0] // vec, call.flags
+    vec = vector(call.dtype.itemsize, size, call.strides[0], 0 if indexed else residual[0])
+    strides = {
+        "size_v": size // vec,
+        "batch_v": call.strides[0] // vec,
+        "residual_v": residual[0] if indexed else residual[0] // vec,
+    }
+    shared = {"VEC": vec, "BLOCK": config.block, "num_warps": config.warps, **call.flags}
     if config.kernel == "resident":
-        numbers = (count, channels, size // vec, batch, residual[0] // vec)
-        programs, constants = -(-count // config.rows), {"ROWS": config.rows, **flags, **shared}
-        return (Step(planes.resident, programs, (_X, *_OUT), numbers, constants),), 0, 0
-    geometry = (
-        channels, height, width, call.pad, size // vec, batch, residual[0] if indexed else residual[0] // vec,
-        *residual[1:],
-    )  # fmt: skip
+        integers = {"planes": count, "channels": channels, **strides}
+        constants = {**shared, "ROWS": config.rows}
+        step = Step(planes.resident, -(-count // config.rows), (_X, *_OUT), integers, constants, scalars=_SCALARS)
+        return NormPlan((step,))
+    geometry = {
+        "channels": channels,
+        "height": height,
+        "width": width,
+        "pad": call.pad,
+        "residual_channel": residual[1],
+        "residual_row": residual[2],
+        "residual_column": residual[3],
+        **strides,
+    }
     if config.kernel == "alone":
-        constants = {"INDEXED": indexed, **flags, **shared, "maxnreg": 64}
-        return (Step(planes.alone, count, (_X, *_OUT), geometry, constants),), 0, 0
+        constants = {**shared, "INDEXED": indexed, "maxnreg": 64}
+        return NormPlan((Step(planes.alone, count, (_X, *_OUT), geometry, constants, scalars=_SCALARS),))
     counted, length = (samples, size * channels) if call.whole else (count, size)
-    return (
-        _statistics(counted, 1 if call.whole else channels, length, batch, config, vec),
-        Step(
-            planes.apply,
-            count * config.out_parts,
-            (_X, _MEANS, _SQUARES, *_OUT),
-            (*geometry, config.parts, config.chunk, config.out_parts, config.out_blocks),
-            {"PARTS": power_of_two(config.parts), "INDEXED": indexed, "WHOLE": call.whole}
-            | flags | shared | {"BLOCK": config.out_block},
-        ),
-    ), counted * config.parts, 0  # fmt: skip
+    first = _statistics(counted, 1 if call.whole else channels, length, call.strides[0], config, vec)
+    second = Step(
+        planes.apply,
+        count * config.out_parts,
+        (_X, _MEANS, _SQUARES, *_OUT),
+        geometry | _parts(config.parts, config.chunk, config),
+        {
+            **shared,
+            "BLOCK": config.out_block,
+            "PARTS": padded_parts(config.parts, last=False, whole=call.whole),
+            "INDEXED": indexed,
+            "WHOLE": call.whole,
+        },
+        scalars=_SCALARS,
+    )
+    return NormPlan((first, second), _aligned(counted * config.parts))
 
 
-def _statistics(counted: int, channels: int, length: int, batch: int, config: InstanceNormConfig, vec: int) -> Step:
-    """``planes.statistics`` of ``counted`` planes of ``length`` values."""
+def _statistics(samples: int, channels: int, length: int, batch: int, config: InstanceNormConfig, vec: int) -> Step:
+    """``planes.statistics`` of planes of ``length`` values."""
     return Step(
         planes.statistics,
-        counted * config.parts,
+        samples * config.parts,
         (_X, _MEANS, _SQUARES),
-        (channels, length // vec, batch, config.parts, config.chunk // config.block),
+        {
+            "channels": channels,
+            "size_v": length // vec,
+            "batch_v": batch // vec,
+            "parts": config.parts,
+            "chunk_blocks": config.chunk // config.block,
+        },
         {"VEC": vec, "BLOCK": config.block, "num_warps": config.warps},
-        scalars=False,
     )
 
 
-def _plan_pixels(call: _Call, sms: int, config: InstanceNormConfig | None) -> _Plan:
+def _plan_pixels(call: NormCall, sms: int, config: InstanceNormConfig | None) -> NormPlan:
     samples, channels, height, width = call.shape
     size, indexed = height * width, call.indexed
     residual = call.residual or (0, 1, 0, 0)
     if config is None:
         config = InstanceNormConfig.of_pixels(
-            call.shape, call.pad, call.itemsize, sms, indexed=indexed, whole=call.whole
+            call.shape, call.pad, call.dtype.itemsize, sms, indexed=indexed, whole=call.whole
         )
-    vec = vector(call.itemsize, channels, call.strides[0], residual[0], residual[2], residual[3])
+    vec = vector(call.dtype.itemsize, channels, call.strides[0], residual[0], residual[2], residual[3])
     blocks = -(-channels // config.rows)
     shared = {"VEC": vec, "PIXELS": config.block, "CHANNELS": config.rows, "num_warps": config.warps}
-    batch, step, flags = call.strides[0] // vec, residual[0] // vec, call.flags
+    strides = {
+        "channels_v": channels // vec,
+        "batch_v": call.strides[0] // vec,
+        "residual_v": residual[0] // vec,
+        "channel_blocks": blocks,
+    }
     if config.kernel == "resident":
-        geometry = (channels // vec, size, batch, step, blocks)
-        return (Step(pixels.resident, samples * blocks, (_X, *_OUT), geometry, flags | shared),), 0, 0
-    numbers: tuple[int, ...]
+        integers = {**strides, "size": size}
+        step = Step(pixels.resident, samples * blocks, (_X, *_OUT), integers, shared | call.flags, scalars=_SCALARS)
+        return NormPlan((step,))
     parts, chunk, sums = config.parts, config.chunk, (_MEANS, _SQUARES)
+    counts = [samples * parts * channels]
     if call.whole:
-        # the pictures lie dense, so that their statistics are those of one plane each
+        # every image is dense, so that its statistics are those of one plane
         cut = InstanceNormConfig.of_planes((samples, 1, 1, size * channels), 0, sms, whole=True)
-        parts, chunk, many, few = cut.parts, cut.chunk, samples * cut.parts, 0
-        steps = [_statistics(samples, 1, size * channels, batch, cut, vec)]
+        parts, chunk, counts = cut.parts, cut.chunk, [samples * cut.parts]
+        steps = [_statistics(samples, 1, size * channels, call.strides[0], cut, vec)]
     else:
-        many, few = samples * parts * channels, 0
-        numbers = (channels // vec, size, batch, blocks, parts, chunk)
-        constants = shared | {"maxnreg": 64}
-        steps = [Step(pixels.statistics, samples * parts * blocks, (_X, *sums), numbers, constants, scalars=False)]
+        integers = {
+            "channels_v": channels // vec,
+            "size": size,
+            "batch_v": call.strides[0] // vec,
+            "channel_blocks": blocks,
+            "parts": parts,
+            "chunk": chunk,
+        }
+        steps = [Step(pixels.statistics, samples * parts * blocks, (_X, *sums), integers, shared | {"maxnreg": 64})]
         if parts > MERGED_BY_ALL:
-            few = samples * channels
-            each = min(8, power_of_two(channels))
-            numbers = (channels, size, chunk, parts, -(-channels // each))
-            constants = {"PARTS": power_of_two(parts), "CHANNELS": each, "num_warps": 8}
-            programs = samples * -(-channels // each)
-            steps.append(Step(pixels.combine, programs, (*sums, _MEAN, _SQUARE), numbers, constants, scalars=False))
+            counts.append(samples * channels)
+            steps.append(_combine(samples, channels, size, chunk, parts))
             parts, chunk, sums = 1, size, (_MEAN, _SQUARE)
-    numbers = (
-        channels // vec, height, width, call.pad, batch, step, residual[2] // vec, residual[3] // vec,
-        blocks, parts, chunk, config.out_parts, config.out_blocks,
-    )  # fmt: skip
-    constants = {"PARTS": power_of_two(parts), "INDEXED": indexed, "WHOLE": call.whole, **flags, **shared}
-    constants["PIXELS"] = config.out_block
-    steps.append(Step(pixels.apply, samples * config.out_parts * blocks, (_X, *sums, *_OUT), numbers, constants))
-    return tuple(steps), many, few
+    integers = {
+        "height": height,
+        "width": width,
+        "pad": call.pad,
+        "residual_row": residual[2] // vec,
+        "residual_column": residual[3] // vec,
+        **strides,
+        **_parts(parts, chunk, config),
+    }
+    constants = {
+        **shared,
+        **call.flags,
+        "PIXELS": config.out_block,
+        "PARTS": padded_parts(parts, last=True, whole=call.whole),
+        "INDEXED": indexed,
+    }
+    constants["WHOLE"] = call.whole
+    programs = samples * config.out_parts * blocks
+    steps.append(Step(pixels.apply, programs, (_X, *sums, *_OUT), integers, constants, scalars=_SCALARS))
+    return NormPlan(tuple(steps), _aligned(*counts))
+
+
+def _combine(samples: int, channels: int, size: int, chunk: int, parts: int) -> Step:
+    """``channels_last.combine``: merges the statistics of many parts once for all programs."""
+    each = min(8, power_of_two(channels))
+    blocks = -(-channels // each)
+    return Step(
+        pixels.combine,
+        samples * blocks,
+        (_MEANS, _SQUARES, _MEAN, _SQUARE),
+        {"channels": channels, "size": size, "chunk": chunk, "parts": parts, "channel_blocks": blocks},
+        {"PARTS": padded_parts(parts, last=True), "CHANNELS": each, "num_warps": 8},
+    )
+
+
+def _parts(parts: int, chunk: int, config: InstanceNormConfig) -> dict[str, int]:
+    """The integers of an ``apply`` kernel that say how its input and its output are cut."""
+    return {"parts": parts, "chunk": chunk, "out_parts": config.out_parts, "out_blocks": config.out_blocks}
+
+
+def _aligned(*counts: int) -> tuple[int, ...]:
+    """Round up to 16 bytes of float32, so that the second tensor of a pair is as well aligned as the first."""
+    return tuple(-(-count // 4) * 4 for count in counts)

@@ -1,6 +1,6 @@
-"""Kernels between integer pixels and floating-point values.
+"""Kernels that convert between integer pixels and floating-point values.
 
-They are launched without fusing multiplications and additions, so that every step rounds as torch's does.
+They are launched without fused multiply-add, so that every step rounds as torch's does.
 """
 
 from __future__ import annotations
@@ -8,28 +8,30 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-_HALF_EVEN = tl.constexpr(12582912.0)  # 1.5 · 2²³: numbers below 2²² are rounded to whole ones, half to even
+from gankit_kernels.on_cuda.common import INTEGERS
+
+_HALF_EVEN = tl.constexpr(12582912.0)  # 1.5 · 2²³: adding and subtracting it rounds numbers below 2²² half to even
 
 
 @triton.jit
 def _quantise(value, low, scale, full):
-    """Float32 values to whole numbers in int32. Clamped first: the cast of what is out of range is undefined."""
+    """Convert float32 values to int32, clamped first because the cast of a value out of range is undefined."""
     scaled = (value - low) * scale
     scaled = tl.where(scaled < 0.0, 0.0, tl.where(scaled > full, full, scaled))
     return ((scaled + _HALF_EVEN) - _HALF_EVEN).to(tl.int32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def values_alike(x, y, count, low, scale, BLOCK: tl.constexpr):
-    """Pixels to values where both lie in the same order (channels_last)."""
+    """Convert pixels to values in the same order (channels_last)."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     value = tl.load(x + i, mask=i < count, other=0).to(tl.float32) * scale + low
     tl.store(y + i, value.to(y.dtype.element_ty), mask=i < count)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def values_planes(x, y, size_v, blocks, low, scale, C: tl.constexpr, VEC: tl.constexpr, BLOCK: tl.constexpr):
-    """Pixels of C channels to planes."""
+    """Convert pixels of C channels to planes."""
     size = size_v * VEC
     sample = tl.program_id(0) // blocks
     p = (tl.program_id(0) - sample * blocks) * BLOCK + tl.arange(0, BLOCK)
@@ -41,15 +43,15 @@ def values_planes(x, y, size_v, blocks, low, scale, C: tl.constexpr, VEC: tl.con
 
 @triton.jit
 def _four(a, b, c, d, low, scale, dtype: tl.constexpr):
-    """Four pixels' bytes of one channel, as float values in the order of the pixels."""
+    """One channel's bytes of four pixels, as float values in the order of the pixels."""
     even = tl.interleave((a & 255).to(tl.float32), (c & 255).to(tl.float32))
     odd = tl.interleave((b & 255).to(tl.float32), (d & 255).to(tl.float32))
     return (tl.interleave(even, odd) * scale + low).to(dtype)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def values_words(x, y, size_v, blocks, low, scale, VEC: tl.constexpr, BLOCK: tl.constexpr):
-    """8-bit RGB to planes, four pixels at a time: they are three 32-bit words of ``x``. VEC is a multiple of 4."""
+    """Convert 8-bit RGB to planes, four pixels (three 32-bit words of ``x``) at a time; VEC is a multiple of 4."""
     size = size_v * VEC
     quarter = size_v * (VEC // 4)
     sample = tl.program_id(0) // blocks
@@ -69,17 +71,17 @@ def values_words(x, y, size_v, blocks, low, scale, VEC: tl.constexpr, BLOCK: tl.
     tl.store(to + 2 * plane, _four(w0 >> 16, w1 >> 8, w2, w2 >> 24, low, scale, y.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def pixels_alike(x, y, count, low, scale, full, BLOCK: tl.constexpr):
-    """Values to pixels where both lie in the same order (channels_last)."""
+    """Convert values to pixels in the same order (channels_last)."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     value = tl.load(x + i, mask=i < count, other=0.0).to(tl.float32)
     tl.store(y + i, _quantise(value, low, scale, full).to(y.dtype.element_ty), mask=i < count)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def pixels_planes(x, y, size_v, blocks, low, scale, full, C: tl.constexpr, VEC: tl.constexpr, BLOCK: tl.constexpr):
-    """Planes to pixels of C channels."""
+    """Convert planes to pixels of C channels."""
     size = size_v * VEC
     sample = tl.program_id(0) // blocks
     p = (tl.program_id(0) - sample * blocks) * BLOCK + tl.arange(0, BLOCK)
@@ -92,7 +94,7 @@ def pixels_planes(x, y, size_v, blocks, low, scale, full, C: tl.constexpr, VEC: 
 
 @triton.jit
 def _parted(x, at, mask, low, scale, full, BLOCK: tl.constexpr):
-    """Whole numbers of 4·BLOCK values of a plane, those of every fourth pixel together."""
+    """Quantise 4·BLOCK values of a plane and split them by position within each group of four pixels."""
     number = _quantise(tl.load(x + at, mask=mask, other=0.0).to(tl.float32), low, scale, full)
     even, odd = tl.split(tl.reshape(number, (BLOCK * 2, 2)))
     first, third = tl.split(tl.reshape(even, (BLOCK, 2)))
@@ -100,9 +102,9 @@ def _parted(x, at, mask, low, scale, full, BLOCK: tl.constexpr):
     return first, second, third, fourth
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def pixels_words(x, y, size_v, blocks, low, scale, full, VEC: tl.constexpr, BLOCK: tl.constexpr):
-    """Planes to 8-bit RGB, four pixels at a time: three 32-bit words of ``y``. VEC is a multiple of 4."""
+    """Convert planes to 8-bit RGB, four pixels (three 32-bit words of ``y``) at a time; VEC is a multiple of 4."""
     size = size_v * VEC
     quarter = size_v * (VEC // 4)
     sample = tl.program_id(0) // blocks

@@ -1,4 +1,4 @@
-"""How InstanceNorm's work is cut."""
+"""How the work of InstanceNorm is divided."""
 
 from __future__ import annotations
 
@@ -8,34 +8,36 @@ from typing import Literal
 
 from gankit_kernels.tensors import power_of_two
 
-# Values of a plane in the registers of 512 threads. Twice as many fit with Triton 3.7 and spill with 3.9 on sm_75; four
-# times as many always do.
+# Most values of a plane in the registers of 512 threads. Twice as many fit with Triton 3.7 but spill with 3.9 on sm_75;
+# four times as many always spill.
 _RESIDENT = 16384
-_SMALL = 512  # planes up to here share a program
-_MOST_PARTS = 128  # of a plane: the apply kernel merges them again in every program
-# Of a plane in channels_last, where a program merges those of 64 channels. Beyond the first number a kernel merges them
-# once for all.
+_SMALL = 512  # planes of up to this many values share a program
+_MOST_PARTS = 128  # most parts of a plane; every program of the apply kernel merges them
+# The same in channels_last, where a program merges the parts of 64 channels. Above the first number, a kernel of its
+# own merges them once.
 MERGED_BY_ALL, _MOST_PARTS_LAST = 32, 512
+# Lengths of the vectors of parts that the kernels merge: few, because each length is a kernel to compile.
+_LENGTHS, _LENGTHS_LAST = (8, _MOST_PARTS), (1, MERGED_BY_ALL, 128, _MOST_PARTS_LAST)
 
 
 @dataclass(frozen=True)
 class InstanceNormConfig:
-    """How the work is cut.
+    """How the work is divided.
 
-    The numbers keep enough bytes on their way from memory: ``tests/kernels/test_in_flight.py`` counts them in the
-    machine code.
+    The defaults keep enough bytes in flight from memory; ``tests/kernels/test_in_flight.py`` counts them in the machine
+    code.
 
     Attributes:
-        kernel: ``"resident"`` holds whole planes in registers; ``"alone"`` reads a plane twice in one program (planes
-            only); ``"split"`` is one kernel for the statistics of parts and one that applies them.
-        rows: planes (channels in channels_last) of a program.
-        block: values of a plane (pixels in channels_last) that a program holds at a time.
-        warps: of a program.
-        parts: into which a plane's statistics are cut.
-        chunk: values (pixels) of a part, a multiple of ``block``.
-        out_block: values (pixels) of a plane of the result that a program holds at a time.
-        out_parts: into which such a plane is cut.
-        out_blocks: blocks of such a part; rows of it where planes get a border.
+        kernel: ``"resident"`` holds whole planes in registers. ``"alone"`` reads a plane twice in one program (planes
+            only). ``"split"`` is one kernel for the statistics of parts and another that applies them.
+        rows: Planes (channels in channels_last) per program.
+        block: Values of a plane (pixels in channels_last) that a program holds at a time.
+        warps: Warps per program.
+        parts: Number of parts for the statistics of a plane.
+        chunk: Values (pixels) per part, a multiple of ``block``.
+        out_block: Values (pixels) of a plane of the result that a program holds at a time.
+        out_parts: Number of parts of such a plane.
+        out_blocks: Blocks per such part; rows where planes get a border.
     """
 
     kernel: Literal["resident", "alone", "split"]
@@ -56,10 +58,10 @@ class InstanceNormConfig:
 
         Args:
             shape: (N, C, H, W) of the source.
-            pad: border of the result.
-            sms: multiprocessors.
-            indexed: rows and columns are computed, for a border or a residual with strides of its own.
-            whole: the statistics are those of all channels of a picture.
+            pad: Width of the result's border, in pixels.
+            sms: Number of multiprocessors.
+            indexed: Whether rows and columns are computed, for a border or a residual with its own strides.
+            whole: Whether the statistics are those of all channels of an image.
         """
         samples, channels, height, width = shape
         planes, size = samples * channels, height * width
@@ -69,8 +71,9 @@ class InstanceNormConfig:
             rows = power_of_two(rows + 1) // 2  # rounded down
             return cls("resident", rows, block, min(16, max(1, rows * block // 512)))
         if not whole and (planes >= 3 * sms or (size <= _RESIDENT and 2 * planes >= sms)):
-            # so many warps that the planes of all programs at a time fit into the cache of level two
-            warps = min(16, max(1, power_of_two(size) // 1024))
+            # So many warps that the planes of all programs that run at a time fit the L2 cache. Three numbers of warps
+            # rather than five, because each is a kernel to compile.
+            warps = 16 if size > 8192 else 4 if size > 2048 else 1
             return cls("alone", 1, 256 * warps, warps)
         return cls.split_planes(shape, pad, sms, indexed=indexed, whole=whole)
 
@@ -78,7 +81,7 @@ class InstanceNormConfig:
     def split_planes(
         cls, shape: Sequence[int], pad: int, sms: int, *, indexed: bool = False, whole: bool = False
     ) -> InstanceNormConfig:
-        """:meth:`of_planes` with two kernels in any case."""
+        """Like :meth:`of_planes`, but always with two kernels."""
         samples, channels, height, width = shape
         planes, size = samples * channels, height * width
         block = 2048
@@ -94,7 +97,7 @@ class InstanceNormConfig:
     def of_pixels(
         cls, shape: Sequence[int], pad: int, itemsize: int, sms: int, *, indexed: bool = False, whole: bool = False
     ) -> InstanceNormConfig:
-        """The default for channels_last; the arguments are those of :meth:`of_planes`, and the bytes of a value."""
+        """The default for channels_last, from the arguments of :meth:`of_planes` and the bytes of a value."""
         _, channels, height, width = shape
         size = height * width
         if not indexed and not whole and size <= 1024:
@@ -105,7 +108,7 @@ class InstanceNormConfig:
 
     @classmethod
     def split_pixels(cls, shape: Sequence[int], pad: int, itemsize: int, sms: int) -> InstanceNormConfig:
-        """:meth:`of_pixels` with two kernels in any case."""
+        """Like :meth:`of_pixels`, but always with two kernels."""
         samples, channels, height, width = shape
         size, out_size = height * width, (height + 2 * pad) * (width + 2 * pad)
         rows = min(128 // itemsize, power_of_two(channels))  # a row of 128 bytes
@@ -116,11 +119,23 @@ class InstanceNormConfig:
         return cls("split", rows, block, 8, parts, turns * 4 * block, 2 * block, out_parts, out_blocks)
 
 
+def padded_parts(parts: int, *, last: bool, whole: bool = False) -> int:
+    """Length of the vector that holds the statistics of ``parts`` parts.
+
+    Args:
+        parts: Number of parts.
+        last: Whether the source is channels_last.
+        whole: Whether the parts are those of whole images, which are nearly always many.
+    """
+    lengths = (_MOST_PARTS,) if whole else _LENGTHS_LAST if last else _LENGTHS
+    return next((length for length in lengths if parts <= length), power_of_two(parts))
+
+
 def _cut(size: int, block: int, programs: int, columns: int, most: int) -> tuple[int, int]:
-    """Cut a plane of ``size`` into parts of whole blocks, so that about ``programs`` run for all ``columns`` planes.
+    """Divide a plane of ``size`` into parts of whole blocks, so that about ``programs`` run for all ``columns`` planes.
 
     Returns:
-        Parts, and blocks of a part.
+        The number of parts, at most ``most``, and the blocks per part.
     """
     blocks = -(-size // block)
     parts = max(1, min(blocks, programs // columns, most))

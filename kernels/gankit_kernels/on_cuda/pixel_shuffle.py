@@ -11,19 +11,19 @@ from torch import Tensor
 
 from gankit_kernels.on_cuda import shuffles
 from gankit_kernels.on_cuda.steps import Step
-from gankit_kernels.pixel_shuffle import empty_result
+from gankit_kernels.pixel_shuffle import ShuffleSpec, empty_result
 from gankit_kernels.tensors import channels_last, dense, power_of_two, vector
 
 
 @dataclass(frozen=True)
 class PixelShuffleConfig:
-    """Which kernel, and how the work is cut.
+    """Which kernel runs, and how the work is cut.
 
     Attributes:
-        kernel: one of ``shuffles``.
-        rows: rows (``planes``) or pixels (``pixels``, ``runs``) of a program.
-        columns: columns (``planes``), channels (``pixels``) or values (``runs``, ``gather``) of a program.
-        warps: of a program.
+        kernel: One of the kernels in ``shuffles``.
+        rows: Rows (``planes``) or pixels (``pixels``, ``runs``) per program.
+        columns: Columns (``planes``), channels (``pixels``) or values (``runs``, ``gather``) per program.
+        warps: Warps per program.
     """
 
     kernel: Literal["planes", "pixels", "runs", "gather"]
@@ -35,15 +35,15 @@ class PixelShuffleConfig:
     def from_shape(
         cls, channels: int, width: int, r: int, itemsize: int, *, last: bool, dcr: bool
     ) -> PixelShuffleConfig:
-        """The default.
+        """The analytic default.
 
         Args:
-            channels: of the result.
-            width: of the source.
-            r: the factor.
-            itemsize: bytes of a value.
-            last: channels_last.
-            dcr: the channels' order.
+            channels: Channels of the result.
+            width: Width of the source.
+            r: Upscaling factor.
+            itemsize: Bytes of a value.
+            last: Whether the source is channels_last.
+            dcr: Whether the source's channels are in the order (sub-row, sub-column, channel).
         """
         if last and dcr:
             run = min(256, power_of_two(r * channels))
@@ -58,77 +58,150 @@ class PixelShuffleConfig:
         return cls("gather", 1, columns, max(1, columns // 256))
 
 
+@dataclass(frozen=True)
+class ShuffleCall:
+    """Everything about a call that decides its launch.
+
+    Attributes:
+        shape: (N, C·r², H, W) of the source.
+        batch: Values from one image of the source to the next.
+        dtype: Dtype of the source.
+        last: Whether the source is channels_last.
+        r: Upscaling factor.
+        bias: Whether there is a bias.
+        prelu: Number of PReLU's slopes; 0 where there are none.
+        activation: Name of the activation.
+        dcr: Whether the source's channels are in the order (sub-row, sub-column, channel).
+    """
+
+    shape: tuple[int, ...]
+    batch: int
+    dtype: torch.dtype
+    last: bool
+    r: int
+    bias: bool
+    prelu: int
+    activation: str
+    dcr: bool
+
+
 def launch(
     x: Tensor,
-    r: int,
     bias: Tensor | None,
     prelu: Tensor | None,
-    activation: str,
-    slope: float,
-    dcr: bool,
+    spec: ShuffleSpec,
     config: PixelShuffleConfig | None = None,
 ) -> Tensor:
-    """Run a kernel. The arguments are those of ``gankit_kernels.pixel_shuffle.composite``, and a configuration."""
-    y = empty_result(x, r)
+    """Run a kernel.
+
+    Args:
+        x: See :func:`gankit_kernels.pixel_shuffle.composite`, also for the next three.
+        bias: (C·r²,) or ``None``.
+        prelu: (1,), (C,) or ``None``.
+        spec: Everything about the operation that is no tensor.
+        config: Which kernel runs, in place of the analytic default.
+
+    Returns:
+        The result, in the dtype and the layout of ``x``.
+    """
+    y = empty_result(x, spec)
     if y.numel() == 0:
         return y
     x = dense(x)
-    shared = prelu is not None and prelu.numel() == 1
-    step = _plan(
-        x.shape, x.stride(0), x.itemsize, channels_last(x), r, bias is not None, prelu is not None, shared, activation,
-        dcr, config,
-    )  # fmt: skip
+    call = ShuffleCall(
+        shape=tuple(x.shape),
+        batch=x.stride(0),
+        dtype=x.dtype,
+        last=channels_last(x),
+        r=spec.r,
+        bias=bias is not None,
+        prelu=0 if prelu is None else prelu.numel(),
+        activation=spec.activation,
+        dcr=spec.dcr,
+    )
+    step = plan(call, config)
     with torch.cuda.device_of(x):
-        step((x, y if bias is None else bias, y if prelu is None else prelu, y), (slope,), x.device.index)
+        tensors = (x, y if bias is None else bias, y if prelu is None else prelu, y)
+        step(tensors, (float(spec.slope),), x.device.index)
     return y
 
 
 @lru_cache(maxsize=1024)
-def _plan(
-    shape: tuple[int, ...],
-    batch: int,
-    itemsize: int,
-    last: bool,
-    r: int,
-    bias: bool,
-    prelu: bool,
-    shared: bool,
-    activation: str,
-    dcr: bool,
-    config: PixelShuffleConfig | None,
-) -> Step:
-    """The launch for everything that the shapes decide."""
-    samples, many, height, width = shape
+def plan(call: ShuffleCall, config: PixelShuffleConfig | None) -> Step:
+    """Plan a call's launch. The plan is cached because making it takes longer than the kernel runs."""
+    samples, many, height, width = call.shape
+    r, last, itemsize = call.r, call.last, call.dtype.itemsize
     channels = many // (r * r)
     if config is None:
-        config = PixelShuffleConfig.from_shape(channels, width, r, itemsize, last=last, dcr=dcr)
-    act = "leaky_relu" if prelu else activation
-    flags = {"ACT": act, "BIAS": bias, "PRELU": prelu, "SHARED": shared, "num_warps": config.warps}
-    steps = (1, channels) if dcr else (r * r, 1)
-    numbers: tuple[int, ...]
+        config = PixelShuffleConfig.from_shape(channels, width, r, itemsize, last=last, dcr=call.dcr)
+    channel_step, sub_step = (1, channels) if call.dcr else (r * r, 1)
+    integers: dict[str, int]
     if config.kernel == "planes":
-        vec = vector(itemsize, width, batch)
+        vec = vector(itemsize, width, call.batch)
         rows, columns = -(-height // config.rows), -(-width // config.columns)
-        programs, numbers = samples * channels * rows * columns, (channels, height, width // vec, batch // vec)
-        numbers = (*numbers, *steps, rows, columns)
+        programs = samples * channels * rows * columns
+        integers = {
+            "channels": channels,
+            "height": height,
+            "width_v": width // vec,
+            "batch_v": call.batch // vec,
+            "channel_step": channel_step,
+            "sub_step": sub_step,
+            "row_blocks": rows,
+            "column_blocks": columns,
+        }
         sizes = {"VEC": vec, "ROWS": config.rows, "COLUMNS": config.columns}
     elif config.kernel == "pixels":
-        vec = vector(itemsize, channels, batch)
+        vec = vector(itemsize, channels, call.batch)
         tiles, blocks = -(-height * width // config.rows), -(-channels // config.columns)
-        programs, numbers = samples * tiles * blocks, (channels // vec, height, width, batch // vec, tiles, blocks)
+        programs = samples * tiles * blocks
+        integers = {
+            "channels_v": channels // vec,
+            "height": height,
+            "width": width,
+            "batch_v": call.batch // vec,
+            "pixel_blocks": tiles,
+            "channel_blocks": blocks,
+        }
         sizes = {"VEC": vec, "PIXELS": config.rows, "CHANNELS": config.columns}
     elif config.kernel == "runs":
         run = r * channels
-        vec = vector(itemsize, run, batch)
+        vec = vector(itemsize, run, call.batch)
         columns, blocks = -(-width // config.rows), -(-run // config.columns)
         programs = samples * height * r * columns * blocks
-        numbers = (channels, height, width, run // vec, batch // vec, columns, blocks)
+        integers = {
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "run_v": run // vec,
+            "batch_v": call.batch // vec,
+            "column_blocks": columns,
+            "run_blocks": blocks,
+        }
         sizes = {"VEC": vec, "PIXELS": config.rows, "RUN": config.columns}
     else:
         length = width * r * (channels if last else 1)
         blocks = -(-length // config.columns)
-        strides = (1, many) if last else (height * width, 1)
         programs = samples * many * height * width // length * blocks
-        numbers = (channels, height, width, batch, *strides, *steps, blocks)
+        integers = {
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "batch": call.batch,
+            "channel_stride": 1 if last else height * width,
+            "pixel_stride": many if last else 1,
+            "channel_step": channel_step,
+            "sub_step": sub_step,
+            "blocks": blocks,
+        }
         sizes = {"BLOCK": config.columns, "LAST": last}
-    return Step(getattr(shuffles, config.kernel), programs, range(4), numbers, {"R": r, **sizes, **flags})
+    constants = {
+        "R": r,
+        "ACT": "leaky_relu" if call.prelu else call.activation,
+        "BIAS": call.bias,
+        "PRELU": call.prelu > 0,
+        "SHARED": call.prelu == 1,
+        "num_warps": config.warps,
+        **sizes,
+    }
+    return Step(getattr(shuffles, config.kernel), programs, range(4), integers, constants, scalars=("slope",))

@@ -6,27 +6,29 @@ import torch
 from torch import Tensor
 
 from gankit_kernels.on_cuda import integers
-from gankit_kernels.pixels import FULL_SCALE, empty_pixels, empty_values
+from gankit_kernels.pixels import FULL_SCALE, PixelsSpec, ValuesSpec, empty_pixels, empty_values
 from gankit_kernels.tensors import channels_last, vector
 
-_BLOCK = 1024  # pixels of a program
-_ALIKE = 4096  # values of a program where nothing is turned
-_MOST_CHANNELS = 8  # beyond them a loop over channels would be too long to unroll
+_BLOCK = 1024  # pixels per program
+_ALIKE = 4096  # values per program where the order in memory stays the same
+_MOST_CHANNELS = 8  # with more channels the unrolled loop over them would be too long
 
 
-def launch_from(pixels: Tensor, low: float, high: float, dtype: torch.dtype, last: bool) -> Tensor:
-    """Run a kernel; the arguments are those of the operation ``gankit::from_uint8``."""
-    y = empty_values(pixels, low, high, dtype, last)
+def launch_from(pixels: Tensor, spec: ValuesSpec) -> Tensor:
+    """Run a kernel that converts (N, H, W, C) pixels to (N, C, H, W) values."""
+    y = empty_values(pixels, spec)
     samples, height, width, channels = pixels.shape
     if y.numel() == 0:
         return y
     pixels = pixels.contiguous()
-    scale = (high - low) / FULL_SCALE[pixels.dtype]
+    low = float(spec.low)  # an int would be another type to Triton
+    scale = (spec.high - low) / FULL_SCALE[pixels.dtype]
     size = height * width
     with torch.cuda.device_of(pixels):
-        if last or channels == 1 or channels > _MOST_CHANNELS:
-            # a picture of many channels is turned by torch afterwards
-            out = y if last or channels == 1 else torch.empty(pixels.shape, dtype=dtype, device=pixels.device)
+        if spec.last or channels == 1 or channels > _MOST_CHANNELS:
+            # torch transposes an image of many channels afterwards
+            direct = spec.last or channels == 1
+            out = y if direct else torch.empty(pixels.shape, dtype=spec.dtype, device=pixels.device)
             integers.values_alike[(-(-y.numel() // _ALIKE),)](
                 pixels, out, y.numel(), low, scale, BLOCK=_ALIKE, num_warps=4, enable_fp_fusion=False
             )
@@ -47,17 +49,17 @@ def launch_from(pixels: Tensor, low: float, high: float, dtype: torch.dtype, las
     return y
 
 
-def launch_to(values: Tensor, low: float, high: float, dtype: torch.dtype) -> Tensor:
-    """Run a kernel; the arguments are those of the operation ``gankit::to_uint8``."""
-    y = empty_pixels(values, low, high, dtype)
+def launch_to(values: Tensor, spec: PixelsSpec) -> Tensor:
+    """Run a kernel that converts (N, C, H, W) values to (N, H, W, C) pixels."""
+    y = empty_pixels(values, spec)
     samples, channels, height, width = values.shape
     if y.numel() == 0:
         return y
-    full = FULL_SCALE[dtype]
-    scale = full / (high - low)
+    low, full = float(spec.low), FULL_SCALE[spec.dtype]
+    scale = full / (spec.high - low)
     size = height * width
     alike = channels_last(values) or channels == 1 or channels > _MOST_CHANNELS
-    # dense as a whole, not only within every picture
+    # the whole batch must be dense, not only each image
     values = values.contiguous(memory_format=torch.channels_last if alike else torch.contiguous_format)
     with torch.cuda.device_of(values):
         if alike:
@@ -82,5 +84,5 @@ def launch_to(values: Tensor, low: float, high: float, dtype: torch.dtype) -> Te
 
 
 def _in_words(pixels: Tensor, channels: int, vec: int) -> bool:
-    """Whether four pixels are three aligned 32-bit words: 8-bit RGB, pixels in fours, an aligned beginning."""
+    """Whether every four pixels are three aligned 32-bit words: 8-bit RGB, a multiple of four, an aligned start."""
     return pixels.dtype == torch.uint8 and channels == 3 and vec % 4 == 0 and pixels.data_ptr() % 4 == 0

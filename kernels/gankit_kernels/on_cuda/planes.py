@@ -5,21 +5,21 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gankit_kernels.on_cuda.common import activate, four_more, merge, one_more, part_counts, reflect, two_more
+from gankit_kernels.on_cuda.common import INTEGERS, activate, four_more, merge, one_more, part_counts, reflect, two_more
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def resident(
     x, weight, bias, residual, y,
     planes, channels, size_v, batch_v, residual_v, eps, slope,
     VEC: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, ACT: tl.constexpr,
     WEIGHT: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr,
 ):  # fmt: skip
-    """ROWS whole planes of up to BLOCK values in registers: one read, one write.
+    """Normalise ROWS whole planes of up to BLOCK values in registers, with one read and one write.
 
-    Sizes ending in ``_v`` are in units of VEC values, so that the compiler sees what they are multiples of; in products
-    they come behind a 64-bit number, because times VEC they may pass 2³¹. Here: values of a plane, values from one
-    picture of ``x`` to the next, and the same of ``residual``.
+    Integers ending in ``_v`` are in units of VEC values, which shows the compiler that they are multiples of VEC. In
+    products they follow a 64-bit number, because times VEC they may exceed 2³¹. ``size_v`` is a plane's size,
+    ``batch_v`` the distance between images of ``x``, and ``residual_v`` that between images of ``residual``.
     """
     size = size_v * VEC
     plane = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -29,7 +29,7 @@ def resident(
     i = tl.arange(0, BLOCK)
     mask = here[:, None] & (i < size)[None, :]
     inner = channel.to(tl.int64) * size  # int64 before any product that can pass 2³¹
-    # all that is read is asked for before anything is computed
+    # issue every load before the first computation
     value = tl.load(x + (sample.to(tl.int64) * batch_v * VEC + inner)[:, None] + i[None, :], mask=mask, other=0.0)
     if RESIDUAL:
         start = sample.to(tl.int64) * residual_v * VEC + inner
@@ -58,10 +58,11 @@ def resident(
 
 @triton.jit
 def _statistics(base, rest, here, BLOCK: tl.constexpr, PAIRS: tl.constexpr):
-    """Mean and squared deviations of the first ``here`` of ``rest`` values at ``base``; whole blocks, but for the last.
+    """Mean and squared deviations of the first ``here`` of the ``rest`` values at ``base``.
 
-    Every lane keeps the statistics of the values that it sees, so that no lane waits for another inside the loop; the
-    lanes are merged once at the end. PAIRS takes in two values at a time, which needs fewer registers.
+    ``here`` is a multiple of BLOCK, or else equals ``rest``. Every lane keeps the statistics of the values that it
+    loads, so that no lane waits for another inside the loop; the lanes are merged once at the end. PAIRS adds two
+    values at a time instead of four, which needs fewer registers.
     """
     i = tl.arange(0, BLOCK)
     mean = tl.zeros((BLOCK,), tl.float32)
@@ -69,7 +70,7 @@ def _statistics(base, rest, here, BLOCK: tl.constexpr, PAIRS: tl.constexpr):
     turns = here // (4 * BLOCK)
     for turn in range(0, turns):
         at = base + turn * (4 * BLOCK) + i
-        # all four are under way before the first is used
+        # issue all four loads before the first is used
         one = tl.load(at)
         two = tl.load(at + BLOCK)
         three = tl.load(at + 2 * BLOCK)
@@ -93,10 +94,10 @@ def _write(
     base, residual, to, rest, blocks, mean, factor, shift, slope, ahead,
     BLOCK: tl.constexpr, ACT: tl.constexpr, RESIDUAL: tl.constexpr, BACKWARD: tl.constexpr,
 ):  # fmt: skip
-    """Normalise ``blocks`` blocks of the ``rest`` values at ``base``; ``ahead`` holds the first of them.
+    """Normalise ``blocks`` blocks of the ``rest`` values at ``base``; ``ahead`` holds the first block.
 
-    The next block is asked for before this one is used. Nobody reads these values again: the cache may forget them.
-    BACKWARD begins with the last block, which the cache has seen last.
+    The load of the next block is issued before this one is used. The values are not read again, so the cache may evict
+    them. BACKWARD begins with the last block, which entered the cache last.
     """
     i = tl.arange(0, BLOCK)
     for k in range(0, blocks):
@@ -119,10 +120,10 @@ def _write_indexed(
     base, residual, to, height, width, pad, residual_row, residual_column, first, rows, mean, factor, shift, slope,
     BLOCK: tl.constexpr, ACT: tl.constexpr, RESIDUAL: tl.constexpr,
 ):  # fmt: skip
-    """Normalise ``rows`` rows of the result from ``first`` on, for a border or a residual with strides of its own.
+    """Normalise ``rows`` rows of the result from ``first`` on, with a border or a residual that has its own strides.
 
-    Columns are taken 32 at a time, a warp's, and rows in the loop inside: no lane divides, and the columns' indices
-    are computed once.
+    The outer loop takes 32 columns, a warp's width, and the inner loop rows. So no lane divides, and the indices of the
+    columns are computed once.
     """
     out_width = width + 2 * pad
     last = tl.minimum(first + rows, height + 2 * pad)
@@ -143,7 +144,7 @@ def _write_indexed(
             tl.store(to + (o * out_width)[:, None] + c[None, :], result.to(to.dtype.element_ty), mask=valid)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def alone(
     x, weight, bias, residual, y,
     channels, height, width, pad, size_v, batch_v, residual_v, residual_channel, residual_row, residual_column,
@@ -151,9 +152,10 @@ def alone(
     VEC: tl.constexpr, BLOCK: tl.constexpr, ACT: tl.constexpr,
     WEIGHT: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr, INDEXED: tl.constexpr,
 ):  # fmt: skip
-    """One plane, read twice by the same program, the second time from the caches, backwards.
+    """Normalise one plane, which the same program reads twice: forwards, then backwards out of the caches.
 
-    For planes too large for registers of which there are enough for all multiprocessors, and for those with a border.
+    This serves planes that are too large for registers but enough in number for all multiprocessors, and planes with a
+    border.
     """
     size = size_v * VEC
     plane = tl.program_id(0)
@@ -186,13 +188,13 @@ def alone(
         )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def statistics(
     x, means, squares, channels, size_v, batch_v, parts, chunk_blocks,
     VEC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Mean and squared deviations of one part of a plane. ``means`` and ``squares`` are (planes, parts) float32."""
-    size = tl.cast(size_v, tl.int64) * VEC  # of a whole picture, where one group takes all channels
+    """Mean and squared deviations of one part of a plane; ``means`` and ``squares`` are (planes, parts) float32."""
+    size = tl.cast(size_v, tl.int64) * VEC  # of an image where one group has all channels
     plane = tl.program_id(0) // parts
     part = tl.program_id(0) - plane * parts
     sample = plane // channels
@@ -206,7 +208,7 @@ def statistics(
     tl.store(squares + tl.program_id(0), square)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def apply(
     x, means, squares, weight, bias, residual, y,
     channels, height, width, pad, size_v, batch_v, residual_v, residual_channel, residual_row, residual_column,
@@ -214,11 +216,11 @@ def apply(
     VEC: tl.constexpr, BLOCK: tl.constexpr, PARTS: tl.constexpr, ACT: tl.constexpr,
     WEIGHT: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr, INDEXED: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
-    """Merge the parts' statistics, then normalise a part of one plane of the result.
+    """Merge the statistics of the parts, then normalise a part of one plane of the result.
 
-    The last planes come first: the caches have seen them last. INDEXED: rows and columns are computed, for a reflected
-    border or a residual with strides of its own; ``out_blocks`` are then rows. WHOLE: the statistics are those of all
-    channels of a picture.
+    The last planes come first, because they entered the caches last. INDEXED computes rows and columns, for a reflected
+    border or a residual with its own strides; ``out_blocks`` then counts rows. WHOLE means that the statistics are
+    those of all channels of an image.
     """
     size = size_v * VEC
     program = tl.num_programs(0) - 1 - tl.program_id(0)
@@ -228,7 +230,7 @@ def apply(
     channel = plane - sample * channels
     base = x + sample.to(tl.int64) * batch_v * VEC + channel.to(tl.int64) * size
     if not INDEXED:
-        # asked for before the statistics, which then arrive meanwhile
+        # issue this load first: the statistics arrive while it is under way
         first = part * (out_blocks * BLOCK)
         rest = size - first
         i = tl.arange(0, BLOCK)

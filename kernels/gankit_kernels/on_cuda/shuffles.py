@@ -1,7 +1,7 @@
 """PixelShuffle's kernels.
 
-Channel of ``x`` for channel c of the result and sub-pixel k = i·r + j: ``c * channel_step + k * sub_step``, which is
-(r², 1) in PyTorch's order and (1, C) in the other.
+Channel c of the result at sub-pixel k = i·r + j is channel ``c * channel_step + k * sub_step`` of ``x``. The two steps
+are (r², 1) in PyTorch's order of channels and (1, C) in the order (sub-row, sub-column, channel).
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gankit_kernels.on_cuda.common import activate
+from gankit_kernels.on_cuda.common import INTEGERS, activate
 
 
 @triton.jit
 def _finish(value, bias, at, slope, mask, BIAS: tl.constexpr, ACT: tl.constexpr):
-    """Bias and activation of loaded values; ``at`` is their channel of ``x``, ``slope`` fits to them."""
+    """Apply bias and activation to loaded values; ``at`` is their channel of ``x``, ``slope`` matches their shape."""
     value = value.to(tl.float32)
     if BIAS:
         value += tl.load(bias + at, mask=mask, other=0.0).to(tl.float32)
@@ -23,7 +23,7 @@ def _finish(value, bias, at, slope, mask, BIAS: tl.constexpr, ACT: tl.constexpr)
 
 @triton.jit
 def _four(first, step, mask):
-    """The tiles of four planes, asked for before any of them is used."""
+    """Load the tiles of four planes; every load is issued before the first is used."""
     one = tl.load(first, mask=mask, other=0.0)
     two = tl.load(first + step, mask=mask, other=0.0)
     three = tl.load(first + 2 * step, mask=mask, other=0.0)
@@ -33,20 +33,20 @@ def _four(first, step, mask):
 
 @triton.jit
 def _plane(value, bias, at, slope, dtype: tl.constexpr, BIAS: tl.constexpr, ACT: tl.constexpr):
-    """A loaded tile of channel ``at``, finished."""
+    """Apply bias and activation to a loaded tile of channel ``at``."""
     value = value.to(tl.float32)
     if BIAS:
         value += tl.load(bias + at).to(tl.float32)
     return activate(value, slope, ACT).to(dtype)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def planes(
     x, bias, prelu, y, channels, height, width_v, batch_v, channel_step, sub_step, row_blocks, column_blocks, slope,
     R: tl.constexpr, VEC: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, ACT: tl.constexpr,
     BIAS: tl.constexpr, PRELU: tl.constexpr, SHARED: tl.constexpr,
 ):  # fmt: skip
-    """Planes, R = 2 or 4: ROWS×COLUMNS of R² source planes, woven in registers, stored as whole rows."""
+    """Shuffle planes by R = 2 or 4: ROWS×COLUMNS of R² source planes, interleaved in registers into rows."""
     width = width_v * VEC
     rest = tl.program_id(0) // column_blocks
     column_block = tl.program_id(0) - rest * column_blocks
@@ -93,13 +93,13 @@ def planes(
             tl.store(to + out, tl.interleave(even, odd), mask=out_mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def pixels(
     x, bias, prelu, y, channels_v, height, width, batch_v, pixel_blocks, channel_blocks, slope,
     R: tl.constexpr, VEC: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr, ACT: tl.constexpr,
     BIAS: tl.constexpr, PRELU: tl.constexpr, SHARED: tl.constexpr,
 ):  # fmt: skip
-    """channels_last in PyTorch's order, R = 2 or 4: PIXELS pixels, turned in shared memory."""
+    """Shuffle PIXELS pixels, channels_last in PyTorch's order, by R = 2 or 4: a transposition in shared memory."""
     channels = channels_v * VEC
     rest = tl.program_id(0) // channel_blocks
     block = tl.program_id(0) - rest * channel_blocks
@@ -129,17 +129,17 @@ def pixels(
     tl.store(y + (out_pixel * channels)[:, None] + c[None, :], value, mask=out_mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def runs(
     x, bias, prelu, y, channels, height, width, run_v, batch_v, column_blocks, run_blocks, slope,
     R: tl.constexpr, VEC: tl.constexpr, PIXELS: tl.constexpr, RUN: tl.constexpr, ACT: tl.constexpr,
     BIAS: tl.constexpr, PRELU: tl.constexpr, SHARED: tl.constexpr,
 ):  # fmt: skip
-    """channels_last in the order (sub-row, sub-column, channel), any R: runs of R·C values are copied as they are."""
+    """Shuffle channels_last in the order (sub-row, sub-column, channel) by any R: copy runs of R·C values unchanged."""
     run = run_v * VEC
     rest = tl.program_id(0) // run_blocks
     t = (tl.program_id(0) - rest * run_blocks) * RUN + tl.arange(0, RUN)
-    out_row = rest // column_blocks  # over pictures and rows of the result
+    out_row = rest // column_blocks  # over images and rows of the result
     w = (rest - out_row * column_blocks) * PIXELS + tl.arange(0, PIXELS)
     row = out_row // R
     i = out_row - row * R
@@ -155,14 +155,14 @@ def runs(
     tl.store(to + (w.to(tl.int64) * run)[:, None] + t[None, :], value.to(y.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=INTEGERS)
 def gather(
     x, bias, prelu, y, channels, height, width, batch, channel_stride, pixel_stride, channel_step, sub_step,
     blocks, slope,
     R: tl.constexpr, BLOCK: tl.constexpr, LAST: tl.constexpr, ACT: tl.constexpr,
     BIAS: tl.constexpr, PRELU: tl.constexpr, SHARED: tl.constexpr,
 ):  # fmt: skip
-    """Any R, layout and order: BLOCK values of one row of the result, each fetched from where it is."""
+    """Shuffle in any layout and order by any R: gather BLOCK values of one row of the result one by one."""
     out_row = tl.program_id(0) // blocks
     e = (tl.program_id(0) - out_row * blocks) * BLOCK + tl.arange(0, BLOCK)
     plane = out_row // (height * R)

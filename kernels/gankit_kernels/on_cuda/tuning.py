@@ -1,6 +1,6 @@
-"""Measured configurations of InstanceNorm for those who run one shape very often; nobody else needs them.
+"""Measured configurations of InstanceNorm, for programs that run one shape very often.
 
-``instance_norm(x, config=tune_instance_norm(x))``.
+Use them as ``instance_norm(x, config=tune_instance_norm(x))``. The analytic default suits everyone else.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from gankit_kernels.activations import Activation
+from gankit_kernels.instance_norm import NormSpec
 from gankit_kernels.on_cuda.instance_norm import InstanceNormConfig, launch
 from gankit_kernels.tensors import channels_last, processors
 
 
 def candidates(x: Tensor) -> list[InstanceNormConfig]:
-    """The default for (N, C, H, W) and its neighbours: other numbers of warps and parts; without a border."""
+    """The default for (N, C, H, W) without a border, and variants with other numbers of warps and parts."""
     sms = processors(x.device)
     found: list[InstanceNormConfig] = []
-    for many in (max(1, sms // 2), sms, 2 * sms):  # as if the GPU were half or twice as large: fewer, or more, parts
+    for many in (max(1, sms // 2), sms, 2 * sms):  # a GPU half or twice as large would get fewer or more parts
         if channels_last(x):
             cuts = [
                 InstanceNormConfig.of_pixels(x.shape, 0, x.itemsize, many),
@@ -37,23 +39,25 @@ def candidates(x: Tensor) -> list[InstanceNormConfig]:
     return found
 
 
-def tune_instance_norm(x: Tensor, activation: str = "relu") -> InstanceNormConfig:
-    """The fastest of :func:`candidates` on this GPU, by the median of about a hundred runs each.
+def tune_instance_norm(x: Tensor, activation: Activation = "relu") -> InstanceNormConfig:
+    """Measure :func:`candidates` on this GPU and return the fastest, by the median of about a hundred runs each.
 
     Args:
-        x: (N, C, H, W) on a GPU, of the shape, dtype and layout that will run.
-        activation: that will run.
+        x: (N, C, H, W) on a GPU, of the shape, dtype and layout to tune for.
+        activation: The activation to tune for.
 
     Raises:
         ValueError: ``x`` is not on a GPU.
     """
     if not x.is_cuda:
-        raise ValueError(f"only a GPU can be measured, and x is on {x.device}")
+        raise ValueError(f"tuning measures a GPU, but x is on {x.device}: move it there first")
     from triton.testing import do_bench
+
+    spec = NormSpec(activation)
 
     def time(config: InstanceNormConfig) -> float:
         def run() -> Tensor:
-            return launch(x, None, None, None, activation, 0.01, 0, 1e-5, False, config)
+            return launch(x, None, None, None, spec, config)
 
         return float(do_bench(run, return_mode="median"))
 

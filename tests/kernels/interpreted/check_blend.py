@@ -1,14 +1,15 @@
-"""Blended tiles against float64."""
+"""The blending kernel against float64."""
 
 import pytest
 import torch
+from gankit_kernels.blend import BlendSpec
 from gankit_kernels.on_cuda.blend import launch
 
 from tests.kernels.cases import DTYPES, LAYOUTS, assert_rounded
 
 
 def exact(tiles, tops, lefts, height, width, ramp):
-    """Weighted tiles added up and divided by the sum of the weights, pixel by pixel of every tile."""
+    """Add up the weighted tiles pixel by pixel and divide by the sum of the weights."""
     _, channels, h, w = tiles.shape
     total, weight = torch.zeros(channels, height, width, dtype=torch.float64), torch.zeros(height, width)
     weight = weight.double()
@@ -27,20 +28,20 @@ def exact(tiles, tops, lefts, height, width, ramp):
     [(DTYPES[0], "planes", 1), (DTYPES[0], "channels_last", 100), (DTYPES[1], "planes", 3), (DTYPES[2], "planes", 2)],
 )
 def test_blend(dtype, layout, ramp):
-    """The last column of tiles is moved back into the picture: three tiles lie over one place."""
+    """The last column of tiles is moved back into the image, so that three tiles overlap."""
     tops, lefts = (0, 3), (0, 4, 5)
     tiles = torch.randn(6, 2, 5, 6).to(dtype).contiguous(memory_format=LAYOUTS[layout])
-    result = launch(tiles, tops, lefts, 8, 11, ramp)
+    result = launch(tiles, BlendSpec(tops, lefts, 8, 11, ramp))
     assert_rounded(result, exact(tiles, tops, lefts, 8, 11, ramp), dtype)
-    assert torch.equal(result, launch(tiles, tops, lefts, 8, 11, ramp))
+    assert torch.equal(result, launch(tiles, BlendSpec(tops, lefts, 8, 11, ramp)))
 
 
 def test_one_tile_and_touching_tiles_are_copied():
     tile = torch.randn(1, 1, 2, 600)
-    assert torch.equal(launch(tile, (0,), (0,), 2, 600, 4), tile[0])
+    assert torch.equal(launch(tile, BlendSpec((0,), (0,), 2, 600, 4)), tile[0])
     tiles = torch.randn(2, 1, 4, 4)
-    assert torch.equal(launch(tiles, (0, 4), (0,), 8, 4, 1), tiles.reshape(1, 8, 4))
+    assert torch.equal(launch(tiles, BlendSpec((0, 4), (0,), 8, 4, 1)), tiles.reshape(1, 8, 4))
 
 
 def test_no_channels():
-    assert launch(torch.empty(1, 0, 4, 4), (0,), (0,), 4, 4, 1).shape == (0, 4, 4)
+    assert launch(torch.empty(1, 0, 4, 4), BlendSpec((0,), (0,), 4, 4, 1)).shape == (0, 4, 4)

@@ -1,6 +1,6 @@
 """These tests run in a process of their own, which ``tests/kernels/test_interpreter.py`` starts.
 
-Triton reads TRITON_INTERPRET where a kernel is decorated: one process cannot both interpret and compile.
+Triton reads TRITON_INTERPRET when it decorates a kernel, so one process cannot both interpret and compile.
 """
 
 import os
