@@ -77,3 +77,26 @@ def read_exif(block):
     exif = Image.Exif()
     exif.load(block)
     return dict(exif), dict(exif.get_ifd(0x8769)), dict(exif.get_ifd(0x8825))
+
+
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+SPACES = {
+    "tiff": "http://ns.adobe.com/tiff/1.0/",
+    "dc": "http://purl.org/dc/elements/1.1/",
+    "hdrgm": "http://ns.adobe.com/hdr-gain-map/1.0/",
+    "GCamera": "http://ns.google.com/photos/1.0/camera/",
+    "Container": "http://ns.google.com/photos/1.0/container/",
+    "Item": "http://ns.google.com/photos/1.0/container/item/",
+    "GPano": "http://ns.google.com/photos/1.0/panorama/",
+    "GDepth": "http://ns.google.com/photos/1.0/depthmap/",
+    "dcterms": "http://purl.org/dc/terms/",
+    "xmpNote": "http://ns.adobe.com/xmp/note/",
+}
+
+
+def xmp_packet(attributes="", inner="", spaces=SPACES):
+    declared = " ".join(f'xmlns:{prefix}="{uri}"' for prefix, uri in spaces.items())
+    return (
+        f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}"><rdf:Description rdf:about="" {declared} '
+        f'dc:source="kept" {attributes}>{inner}</rdf:Description></rdf:RDF></x:xmpmeta>'
+    ).encode()
