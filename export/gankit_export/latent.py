@@ -87,4 +87,5 @@ class _ConditionalEdges(Float32Edges):
 
     def forward(self, x: Tensor, classes: Tensor) -> Tensor:  # type: ignore[override]
         """(N, latent) float32 and (N,) int64 in, float32 images out."""
-        return self.inner(x.to(self.dtype), classes).float()
+        result: Tensor = self.inner(x.to(self.dtype), classes).float()
+        return result

@@ -20,4 +20,5 @@ class Float32Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape that the normalisation takes; same shape and dtype back."""
-        return self.norm(x.float()).to(x.dtype)
+        result: Tensor = self.norm(x.float()).to(x.dtype)
+        return result

@@ -166,7 +166,7 @@ def measure(
         tensors = [torch.from_numpy(item) for item in given]
         with torch.inference_mode():
             wanted = module(*tensors).numpy()
-        with torch.no_grad(), _WideSums():
+        with torch.no_grad(), _WideSums():  # type: ignore[no-untyped-call]
             eager = typed(*tensors).numpy()
         psnr, max_abs = compare(run(*given), wanted, value_range)
         results.append(ShapeParity(tuple(given[0].shape), psnr, max_abs, compare(eager, wanted, value_range)[0]))

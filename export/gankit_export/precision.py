@@ -39,7 +39,8 @@ class Float32Edges(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Float32 (N, C, H, W) in, float32 out."""
-        return self.inner(x.to(self.dtype)).float()
+        result: Tensor = self.inner(x.to(self.dtype)).float()
+        return result
 
 
 def typed(module: nn.Module, precision: Precision, *, float32_edges: bool = True) -> nn.Module:

@@ -46,7 +46,7 @@ class CompileBackend(Backend):
     def open(self, spec: EngineSpec) -> Engine:
         """Trace and compile: for images of all sizes, or for latents in batches of one size."""
         if spec.facts.task == "generate":
-            return CompiledLatentEngine(self.name, spec, torch.compile(ready(spec), dynamic=False))  # type: ignore[arg-type]
+            return CompiledLatentEngine(self.name, spec, torch.compile(ready(spec), dynamic=False))
         module: Any = torch.compile(ready(spec), dynamic=True, fullgraph=True)
         engine = CompiledEngine(self.name, spec, module)
         engine.warm_up()

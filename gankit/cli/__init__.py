@@ -82,7 +82,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe has left (gankit models | head). Nothing is wrong; Python must not complain at exit.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 1
     except OSError as error:
         if error.filename is None or error.errno not in _OF_THE_FILES:

@@ -15,7 +15,7 @@ from gankit.options import PRECISIONS, EngineOptions
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Auto(click.ParamType):
+class _Auto(click.ParamType):  # type: ignore[type-arg]
     """A whole number above 0, or ``auto``."""
 
     name = "auto|number"
@@ -28,7 +28,7 @@ class _Auto(click.ParamType):
         self.fail(f"'{value}' is neither 'auto' nor a whole number above 0", param, ctx)
 
 
-class _Size(click.ParamType):
+class _Size(click.ParamType):  # type: ignore[type-arg]
     """Bytes: a number with MB, GB, MiB or GiB."""
 
     name = "size"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from gankit_export.precisions import Precision
 
 from gankit.cli.model_options import model_option
 from gankit.errors import UsageError
-from gankit.models.facts import Precision
 from gankit.pipeline.exporting import LEAST_DB, ExportParityError
 from gankit.pipeline.exporting import export as write
 

@@ -91,7 +91,8 @@ def find_scale(hr_dir: Path | str, lr_dir: Path | str) -> int:
     lr = lr_files.get(hr.stem) or next((path for stem, path in lr_files.items() if _is_small(stem, hr.stem)), None)
     if lr is None:
         raise UsageError(f"{hr}: no image of that name in {lr_dir}")
-    return max(1, read_rgb(hr).shape[0] // read_rgb(lr).shape[0])
+    result: int = max(1, read_rgb(hr).shape[0] // read_rgb(lr).shape[0])
+    return result
 
 
 def find_pairs(hr_dir: Path | str, lr_dir: Path | str, scale: int) -> tuple[Pair, ...]:

@@ -59,11 +59,13 @@ class Classifier(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(N, 1, 28, 28) in [0, 1] -> (N, widths[-1])."""
-        return self.body((x - _MEAN) / _DEVIATION)
+        result: Tensor = self.body((x - _MEAN) / _DEVIATION)
+        return result
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, 28, 28) in [0, 1] -> logits (N, classes)."""
-        return self.head(self.features(x))
+        result: Tensor = self.head(self.features(x))
+        return result
 
 
 def save_classifier(path: Path, net: Classifier, notes: Mapping[str, str]) -> str:

@@ -86,7 +86,8 @@ class InvertedResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H, W)."""
-        return x + self.layers(x) if self.skip else self.layers(x)
+        result: Tensor = x + self.layers(x) if self.skip else self.layers(x)
+        return result
 
 
 class AnimeGenerator(nn.Module):
@@ -139,7 +140,8 @@ class AnimeGenerator(nn.Module):
         """
         x = self.block_c(self.block_b(self.block_a(x)))
         x = self.block_d(self.upsample(x))
-        return self.out_layer(self.block_e(self.upsample(x)))
+        result: Tensor = self.out_layer(self.block_e(self.upsample(x)))
+        return result
 
 
 class AnimeDiscriminator(nn.Module):
@@ -166,7 +168,8 @@ class AnimeDiscriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] -> (N, 1, H / 4, W / 4) logits; large means anime."""
-        return self.model(x)
+        result: Tensor = self.model(x)
+        return result
 
 
 def _judging(width_in: int, width: int, *, stride: int = 1, norm: bool = True) -> list[nn.Module]:

@@ -68,7 +68,8 @@ class CartoonBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape; no activation after the sum."""
-        return x + self.layers(x)
+        result: Tensor = x + self.layers(x)
+        return result
 
 
 class CartoonGenerator(nn.Module):
@@ -140,7 +141,8 @@ class CartoonDiscriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] -> (N, 1, H / 4, W / 4) logits; large means a cartoon."""
-        return self.model(x)
+        result: Tensor = self.model(x)
+        return result
 
 
 def _norm(channels: int, eps: float) -> list[nn.Module]:

@@ -81,7 +81,8 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, before, H, W) -> (N, width, 2H, 2W)."""
-        return self.act(self.norm(self.conv(self.up(x))))
+        result: Tensor = self.act(self.norm(self.conv(self.up(x))))
+        return result
 
 
 class ConvolutionalBody(nn.Module):
@@ -111,11 +112,13 @@ class ConvolutionalBody(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, joined) -> (N, C, H, W), before the last activation."""
-        return self.last(self.stages(self.small(x)))
+        result: Tensor = self.last(self.stages(self.small(x)))
+        return result
 
     def small(self, x: Tensor) -> Tensor:
         """(N, joined) -> the small map, before the stages."""
-        return self.norm(self.start(x).unflatten(1, self.shape))
+        result: Tensor = self.norm(self.start(x).unflatten(1, self.shape))
+        return result
 
 
 class DenseBody(nn.Module):
@@ -132,7 +135,8 @@ class DenseBody(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, joined) -> (N, C, H, W), before the last activation."""
-        return self.layers(x).unflatten(1, self.shape)
+        result: Tensor = self.layers(x).unflatten(1, self.shape)
+        return result
 
 
 class Generator(nn.Module):
@@ -155,7 +159,8 @@ class Generator(nn.Module):
 
     def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
         """(N, latent) standard normal and (N,) int64 -> (N, C, H, W) in the value range."""
-        return self.last(self.body(self.joined(latents, classes)))
+        result: Tensor = self.last(self.body(self.joined(latents, classes)))
+        return result
 
     def joined(self, latents: Tensor, classes: Tensor) -> Tensor:
         """(N, latent) and (N,) int64 -> (N, latent + embedding), the input of the body."""
@@ -229,4 +234,5 @@ class Discriminator(nn.Module):
         logit: Tensor = self.layers[-1](features)
         if self.projection is None:
             return logit
-        return logit + (self.projection(classes) * features).sum(1, keepdim=True)
+        result: Tensor = logit + (self.projection(classes) * features).sum(1, keepdim=True)
+        return result

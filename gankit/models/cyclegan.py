@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from gankit.models import norms
 from gankit.models.antialias import Downsample, Upsample
 from gankit.models.checks import Flag, Number, Optional, Several
-from gankit.models.facts import Facts
-from gankit.models.norms import AtTest, Kind
+from gankit.models.facts import AtTest, Facts
+from gankit.models.norms import Kind
 from gankit.models.options import DEPTH, WIDTH, ModelOptions, option
 
 _LEAST = 8  # a quarter of it must be more than the blocks' reflected border
@@ -91,7 +91,8 @@ class SeparableConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H + 2, W + 2) -> (N, C', H, W)."""
-        return self.conv(x)
+        result: Tensor = self.conv(x)
+        return result
 
 
 class ResNetBlock(nn.Module):
@@ -127,7 +128,8 @@ class ResNetBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape; no activation after the sum."""
-        return x + self.conv_block(x)
+        result: Tensor = x + self.conv_block(x)
+        return result
 
 
 class ResNetGenerator(nn.Module):
@@ -177,7 +179,8 @@ class ResNetGenerator(nn.Module):
         Returns:
             (N, C', H, W) in [-1, 1].
         """
-        return self.model(x.clamp(-1, 1) if self.clamp else x)
+        result: Tensor = self.model(x.clamp(-1, 1) if self.clamp else x)
+        return result
 
 
 def default_widths(channels: int, blocks: int) -> list[int]:

@@ -107,7 +107,8 @@ class Generator(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """(N, latent) standard normal -> (N, C, H, W) in [-1, 1]."""
-        return self.main(latents[:, :, None, None])
+        result: Tensor = self.main(latents[:, :, None, None])
+        return result
 
 
 class Discriminator(nn.Module):
@@ -151,7 +152,8 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 1) logits; large means real."""
-        return self.main(x).flatten(1)
+        result: Tensor = self.main(x).flatten(1)
+        return result
 
 
 def initialise(module: nn.Module) -> None:

@@ -81,7 +81,8 @@ class DenseBlock(nn.Module):
         features = [x, self.act(first(x))]
         for conv in inner:
             features.append(self.act(conv(torch.cat(features, 1))))
-        return x + last(torch.cat(features, 1)) * _RESIDUAL
+        result: Tensor = x + last(torch.cat(features, 1)) * _RESIDUAL
+        return result
 
 
 class RRDB(nn.Module):
@@ -93,7 +94,8 @@ class RRDB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
-        return x + self.dense(x) * _RESIDUAL
+        result: Tensor = x + self.dense(x) * _RESIDUAL
+        return result
 
 
 class RRDBNet(nn.Module):
@@ -140,7 +142,8 @@ class RRDBNet(nn.Module):
             x = self.unshuffle(x)
         x = self.head(x)
         x = x + self.neck(self.body(x))
-        return self.tail(self.last(self.upsampler(x)))
+        result: Tensor = self.tail(self.last(self.upsampler(x)))
+        return result
 
 
 def upsample_block(channels: int, step: int, kind: Upsampler, slope: float) -> nn.Sequential:
@@ -191,4 +194,5 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) in [0, 1], sides of 32 and more -> (N, 1) logits; large means real."""
-        return self.classifier(torch.flatten(self.pool(self.features(x)), 1))
+        result: Tensor = self.classifier(torch.flatten(self.pool(self.features(x)), 1))
+        return result

@@ -76,7 +76,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
         y = self.act(self.bn1(self.conv1(x)))
-        return x + self.bn2(self.conv2(y))
+        result: Tensor = x + self.bn2(self.conv2(y))
+        return result
 
 
 class FastSRGAN(nn.Module):
@@ -108,4 +109,5 @@ class FastSRGAN(nn.Module):
         assert self.entrance is not None
         x = self.head(self.entrance(x))
         x = x + self.neck(self.body(x))
-        return self.exit(self.tail(self.upsampler(x)))
+        result: Tensor = self.exit(self.tail(self.upsampler(x)))
+        return result

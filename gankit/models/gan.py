@@ -67,7 +67,8 @@ class Generator(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """(N, latent) standard normal -> (N, C, H, W) in the value range."""
-        return self.layers(latents).unflatten(1, self.shape)
+        result: Tensor = self.layers(latents).unflatten(1, self.shape)
+        return result
 
 
 class Discriminator(nn.Module):
@@ -99,4 +100,5 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 1) logits; large means real."""
-        return self.layers(x.flatten(1))
+        result: Tensor = self.layers(x.flatten(1))
+        return result

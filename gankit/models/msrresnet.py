@@ -67,7 +67,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
-        return x + self.conv2(self.act(self.conv1(x)))
+        result: Tensor = x + self.conv2(self.act(self.conv1(x)))
+        return result
 
 
 class MSRResNet(nn.Module):
@@ -102,7 +103,8 @@ class MSRResNet(nn.Module):
         Returns:
             (N, C, scale·H, scale·W), nominally in [0, 1], not clamped.
         """
-        return self.tail(self.last(self.upsampler(self.body(self.head(x))))) + self.base(x)
+        result: Tensor = self.tail(self.last(self.upsampler(self.body(self.head(x))))) + self.base(x)
+        return result
 
 
 class MSRResNet0(nn.Module):
@@ -133,4 +135,5 @@ class MSRResNet0(nn.Module):
         """(N, C, H, W) in [0, 1] -> (N, C, scale·H, scale·W), nominally in [0, 1], not clamped."""
         x = self.head(x)
         x = x + self.neck(self.body(x))
-        return self.tail(self.last(self.upsampler(x)))
+        result: Tensor = self.tail(self.last(self.upsampler(x)))
+        return result

@@ -56,7 +56,8 @@ class PatchGAN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] -> (N, 1, h, w) logits, one for every patch; large means real."""
-        return self.model(x)
+        result: Tensor = self.model(x)
+        return result
 
     @property
     def receptive_field(self) -> int:
@@ -93,7 +94,8 @@ class PixelGAN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] -> (N, 1, H, W) logits; large means real."""
-        return self.net(x)
+        result: Tensor = self.net(x)
+        return result
 
 
 def _norm(kind: DiscriminatorNorm) -> tuple[Callable[[int], list[nn.Module]], bool]:

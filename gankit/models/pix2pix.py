@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from gankit.models import norms
 from gankit.models.checks import Flag, Whole
-from gankit.models.facts import Facts
-from gankit.models.norms import AtTest, Kind
+from gankit.models.facts import AtTest, Facts
+from gankit.models.norms import Kind
 from gankit.models.options import WIDTH, ModelOptions, option
 
 _DROPPED_FROM = 4  # the levels that have dropout: from here to the one before the innermost
@@ -122,4 +122,5 @@ class UNetGenerator(nn.Module):
         Returns:
             (N, C', H, W) in [-1, 1].
         """
-        return self.model(x)
+        result: Tensor = self.model(x)
+        return result

@@ -55,4 +55,5 @@ def between(first: np.ndarray, second: np.ndarray, part: float) -> np.ndarray:
     if np.sin(angle) < 1e-6:  # they point the same way, or away from each other: no arc, or too many
         return ((1 - part) * first + part * second).astype(np.float32)
     weights = np.sin((1 - part) * angle) / np.sin(angle), np.sin(part * angle) / np.sin(angle)
-    return (weights[0] * first + weights[1] * second).astype(np.float32)
+    result: np.ndarray = (weights[0] * first + weights[1] * second).astype(np.float32)
+    return result

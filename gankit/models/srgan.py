@@ -76,7 +76,8 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
         y = self.act(self.bn1(self.conv1(x)))
-        return x + self.bn2(self.conv2(y))
+        result: Tensor = x + self.bn2(self.conv2(y))
+        return result
 
 
 class UpsampleBlock(nn.Module):
@@ -90,7 +91,8 @@ class UpsampleBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, 2H, 2W)."""
-        return self.act(self.shuffle(self.conv(x)))
+        result: Tensor = self.act(self.shuffle(self.conv(x)))
+        return result
 
 
 class SRResNet(nn.Module):
@@ -178,7 +180,8 @@ class Discriminator(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """(N, 1) logits from the last stage's output."""
-        return self.classifier(torch.flatten(self.pool(features), 1))
+        result: Tensor = self.classifier(torch.flatten(self.pool(features), 1))
+        return result
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) in [0, 1] -> (N, 1) logits; large means real."""

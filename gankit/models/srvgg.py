@@ -82,7 +82,8 @@ class SRVGGNet(nn.Module):
         Returns:
             (N, C, scale·H, scale·W), nominally in [0, 1], not clamped.
         """
-        return self.shuffle(self.body(x)) + self.base(x)
+        result: Tensor = self.shuffle(self.body(x)) + self.base(x)
+        return result
 
 
 def _activation(kind: Activation, channels: int) -> nn.Module:
@@ -133,4 +134,5 @@ class UNetDiscriminator(nn.Module):
                 x = x + level
         for conv in self.refine:
             x = self.act(conv(x))
-        return self.last(x)
+        result: Tensor = self.last(x)
+        return result

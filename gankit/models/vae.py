@@ -76,7 +76,8 @@ class VAE(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """(N, latent) -> (N, C, H, W) in the value range."""
-        return self.decoder(latents).unflatten(1, self.shape)
+        result: Tensor = self.decoder(latents).unflatten(1, self.shape)
+        return result
 
     def forward(self, latents: Tensor) -> Tensor:
         """The generator: (N, latent) standard normal -> (N, C, H, W)."""

@@ -46,7 +46,8 @@ class Standardise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
-        return self.norm(x)
+        result: Tensor = self.norm(x)
+        return result
 
 
 class Unit(nn.Module):
@@ -58,7 +59,8 @@ class Unit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same shape, in [0, 1]."""
-        return self.sigmoid(x * 2)
+        result: Tensor = self.sigmoid(x * 2)
+        return result
 
 
 def entrance(kind: Input, channels: int) -> Standardise | None:

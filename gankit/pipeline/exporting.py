@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from gankit_export.precisions import Precision
+
 from gankit.errors import BackendError, CheckpointError, OutputError, ParityError, UsageError
-from gankit.models.facts import AtTest, Direction, Facts, Precision, Task
+from gankit.models.facts import AtTest, Direction, Facts, Task
 from gankit.pipeline.source import FactsKeywords, ModelSource
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ def available_memory(root: Path = Path("/")) -> int:
     """
     import psutil
 
-    return max(0, min([psutil.virtual_memory().available, *_group_rooms(root)]))
+    result: int = max(0, min([psutil.virtual_memory().available, *_group_rooms(root)]))
+    return result
 
 
 def _group_rooms(root: Path) -> list[int]:

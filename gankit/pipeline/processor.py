@@ -105,7 +105,8 @@ class Processor:
         if self.engine.device == "cpu":
             return 1
         height, width = image.pixels.shape[:2]
-        return max(1, min(LARGEST_BATCH, self.max_pixels // (height * width)))
+        result: int = max(1, min(LARGEST_BATCH, self.max_pixels // (height * width)))
+        return result
 
     def tensor(self, batch: Tensor, watch: Watch | None = None) -> Tensor:
         """Upscale (N, C, H, W) uint8, uint16 or float32 on the CPU, in tiles, backing off where memory runs out.

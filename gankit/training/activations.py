@@ -41,5 +41,5 @@ def shared_prelu(x: Tensor, layer: nn.PReLU) -> Tensor:
     """
     if x.is_cuda or layer.num_parameters != 1:
         return F.prelu(x, layer.weight.to(x.dtype))
-    result: Tensor = _SharedPReLU.apply(x, layer.weight)
+    result: Tensor = _SharedPReLU.apply(x, layer.weight)  # type: ignore[no-untyped-call]
     return result

@@ -86,7 +86,7 @@ def train_classifier(
                 logits = net(x)
             loss = F.cross_entropy(logits.float(), labels[chosen])
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             schedule.step()
             step += 1
@@ -95,7 +95,8 @@ def train_classifier(
                 raise GankitError(f"the loss is {value} at step {step}: lower --lr")
             if notify is not None:
                 notify(Step(step, steps, value, perf_counter() - began))
-    return net.eval().requires_grad_(False)
+    result: Classifier = net.eval().requires_grad_(False)
+    return result
 
 
 def _moved(x: Tensor) -> Tensor:

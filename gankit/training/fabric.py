@@ -106,7 +106,8 @@ def _leave() -> None:
 def has_bf16(device: str) -> bool:
     """Whether the hardware itself computes in bf16: emulated, it is slower than fp32."""
     if device != "cpu" and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        result: bool = torch.cuda.is_bf16_supported(including_emulation=False)
+        return result
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
@@ -123,7 +124,7 @@ def _launched(devices: int, nodes: int) -> tuple[int, int]:
 
 
 def _averaging_strategy() -> Any:
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     class Averaging(DDPStrategy):
         """Fabric's processes and groups; gradients averaged at the optimiser's step."""

@@ -24,7 +24,8 @@ def gradient_penalty(discriminator: Discriminator, real: Tensor, fake: Tensor, t
     """
     share = torch.rand(real.shape[0], *[1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
     between = torch.lerp(fake.detach(), real.detach(), share)
-    return (_slopes(discriminator, between).norm(dim=1) - target).square().mean()
+    result: Tensor = (_slopes(discriminator, between).norm(dim=1) - target).square().mean()
+    return result
 
 
 def r1_penalty(discriminator: Discriminator, real: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ class TrainingForward(nn.Module):
     def _block(self, block: ResidualBlock, x: Tensor) -> Tensor:
         if self.norm == "batch":
             y = shared_prelu(block.bn1(block.conv1(x)), block.act)
-            return x + block.bn2(block.conv2(y))
+            result: Tensor = x + block.bn2(block.conv2(y))
+            return result
         y = shared_prelu(F.conv2d(x, block.conv1.weight, block.bn1.bias, padding=1), block.act)
         return x + F.conv2d(y, block.conv2.weight, block.bn2.bias, padding=1)
 
@@ -42,8 +43,8 @@ class TrainingForward(nn.Module):
         y = head + (norm(conv(y)) if self.norm == "batch" else F.conv2d(y, conv.weight, norm.bias, padding=1))  # type: ignore[arg-type]
         *stages, last = net.upsampler
         for stage in stages:
-            y = stage.shuffle(shared_prelu(stage.conv(y), stage.act))  # type: ignore[operator, arg-type, union-attr]
-        y = shared_prelu(last.conv(y), last.act)  # type: ignore[operator, arg-type, union-attr]
+            y = stage.shuffle(shared_prelu(stage.conv(y), stage.act))  # type: ignore[operator, arg-type]
+        y = shared_prelu(last.conv(y), last.act)  # type: ignore[operator, arg-type]
         weight = sink_weight(net.tail.weight, 2)
         return F.pixel_shuffle(F.conv2d(y, weight, sink_bias(net.tail.bias, 2), padding=weight.shape[-1] // 2), 2)
 

@@ -36,7 +36,8 @@ def translated(generator: nn.Module, pixels: np.ndarray, fabric: Any) -> np.ndar
     with torch.inference_mode(), fabric.autocast():
         result = generator(batch)
     levels = (result[0].float().clamp(-1, 1) * 127.5 + 127.5).round().byte()
-    return levels.permute(1, 2, 0).cpu().numpy()
+    output: np.ndarray = levels.permute(1, 2, 0).cpu().numpy()
+    return output
 
 
 class PairValidator:

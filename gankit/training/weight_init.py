@@ -63,7 +63,7 @@ def _fans(layer: _Weighted) -> tuple[float, float]:
 def _own(layer: nn.Module, name: str) -> Tensor:
     """The parameter itself, also where a parametrisation computes from it what the layer uses."""
     if parametrize.is_parametrized(layer, name):
-        own: Tensor = layer.parametrizations[name].original  # type: ignore[union-attr, index, assignment]
+        own: Tensor = layer.parametrizations[name].original  # type: ignore[union-attr, index]
         return own
     plain: Tensor = getattr(layer, name)
     return plain

@@ -69,7 +69,8 @@ def register(
 
 def exporting() -> bool:
     """Whether torch is capturing a graph for another runtime, which knows torch's operations but not these."""
-    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() or tracing
 
 
 @cache

@@ -87,12 +87,14 @@ def pixel_shuffle(
 
 def to_dcr(value: Tensor, r: int) -> Tensor:
     """Reorder a convolution's weight (C·r², …) or bias (C·r²,) for ``order="dcr"``: (c, i, j) -> (i, j, c)."""
-    return value.unflatten(0, (-1, r * r)).transpose(0, 1).flatten(0, 1)
+    result: Tensor = value.unflatten(0, (-1, r * r)).transpose(0, 1).flatten(0, 1)
+    return result
 
 
 def to_crd(value: Tensor, r: int) -> Tensor:
     """The inverse of :func:`to_dcr`."""
-    return value.unflatten(0, (r * r, -1)).transpose(0, 1).flatten(0, 1)
+    result: Tensor = value.unflatten(0, (r * r, -1)).transpose(0, 1).flatten(0, 1)
+    return result
 
 
 def composite(x: Tensor, bias: Tensor | None, prelu: Tensor | None, spec: ShuffleSpec) -> Tensor:

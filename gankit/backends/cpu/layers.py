@@ -152,7 +152,8 @@ class _Pad(Operation):
             x = x * (~outside).to(x.dtype).view(1, 1, -1, 1)
         if self._left or self._right:
             x = F.pad(x, (self._left, self._right, 0, 0), mode=self._mode)
-        return x
+        result: Tensor = x
+        return result
 
 
 class _Grow(Operation):

@@ -21,7 +21,7 @@ MODELS: dict[str, Any] = {"multiple": True, "metavar": "NAME|FILE"}
 _BACKBONES = ("alex", "vgg", "squeeze")
 
 
-class BoxType(click.ParamType):
+class BoxType(click.ParamType):  # type: ignore[type-arg]
     """X,Y,W,H in pixels of the large image."""
 
     name = "X,Y,W,H"

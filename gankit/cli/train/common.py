@@ -167,7 +167,8 @@ def common(
         wrapped: Any = called
         for option in reversed(options):
             wrapped = option(wrapped)
-        return wrapped
+        result: F = wrapped
+        return result
 
     return decorate
 

@@ -55,8 +55,8 @@ class LatentSystem(SamplingSystem):
         self._loss = ADVERSARIAL[o.adversarial].smoothed(o.smooth)
         self._deviation = fading(o.instance_noise, o.steps)
         generator, discriminator = build_generator(o).train(), build_discriminator(o).train()
-        self.generator: nn.Module = generator  # type: ignore[assignment]
-        self.modules: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}  # type: ignore[assignment]
+        self.generator: nn.Module = generator
+        self.modules: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
         if o.progressive:
             generator, discriminator = GrowingGenerator(generator), GrowingDiscriminator(discriminator)
             if o.norm == "spectral":
@@ -70,12 +70,12 @@ class LatentSystem(SamplingSystem):
             fabric, discriminator, o.discriminator_lr or o.lr
         )
         self._optimiser = optimiser
-        self.optimisers: dict[str, Optimizer] = {  # type: ignore[assignment]
+        self.optimisers: dict[str, Optimizer] = {
             "generator": optimiser.optimizer,
             "discriminator": self._discriminator_optimiser.optimizer,
         }
         rates = make_schedule(o.schedule, o.steps, warmup=o.warmup)
-        self.schedules: dict[str, Schedule] = dict.fromkeys(self.optimisers, rates)  # type: ignore[assignment]
+        self.schedules: dict[str, Schedule] = dict.fromkeys(self.optimisers, rates)
         super().__init__(
             o.net,
             model_options(o),

@@ -151,15 +151,18 @@ class GrowingDiscriminator(nn.Module):
         rest: Any = layers[self._rest]
         if isinstance(self.net, cgan.Discriminator):
             rest = rest[:-1]
+        result: Tensor
         if level == 2:
-            return rest(self.heads[1](x))
+            result = rest(self.heads[1](x))
+            return result
         new = self.heads[0](x) if level else layers[self._first](x)
         if level:
             new = layers[self._second](new)
         if part < 1:
             old = self.heads[1 if level else 0](F.avg_pool2d(x, 2))
             new = torch.lerp(old.to(new.dtype), new, part)
-        return rest(new if level else layers[self._second](new))
+        result = rest(new if level else layers[self._second](new))
+        return result
 
 
 class GrowthState:

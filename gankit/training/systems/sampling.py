@@ -93,7 +93,8 @@ class SamplingSystem(System):
         with torch.no_grad(), self._fabric.autocast():
             made = generator(self._fixed, *self._fixed_classes)
         made = made.float().cpu()
-        return made if self._lowest else made * 2 - 1
+        result: Tensor = made if self._lowest else made * 2 - 1
+        return result
 
     def validate(self, generator: nn.Module) -> Mapping[str, float]:
         """How much samples differ from each other, as a part of how much real images do; and how far their mean is.

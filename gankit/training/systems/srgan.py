@@ -49,7 +49,7 @@ class ContentSystem(System):
         self, options: ContentOptions, fabric: Any, validator: Validator, initial: Mapping[str, Tensor] | None = None
     ) -> None:
         self.options, self._fabric, self._validator = options, fabric, validator
-        self.generator: SRResNet = SRResNet(SRResNet.Options(scale=options.scale, **options.model))  # type: ignore[assignment]
+        self.generator: SRResNet = SRResNet(SRResNet.Options(scale=options.scale, **options.model))
         initialise(self.generator, options.norm)
         if initial is not None:
             self.generator.load_state_dict(initial)
@@ -62,9 +62,9 @@ class ContentSystem(System):
             forward, MuonAdam(inner, rest, inner_lr=options.inner_lr, lr=options.lr)
         )
         self._optimiser = optimiser
-        self.modules: dict[str, nn.Module] = {"generator": self.generator}  # type: ignore[assignment]
-        self.optimisers: dict[str, Optimizer] = {"generator": optimiser.optimizer}  # type: ignore[assignment]
-        self.schedules: dict[str, Schedule] = {"generator": warmup_cosine(options.steps)}  # type: ignore[assignment]
+        self.modules: dict[str, nn.Module] = {"generator": self.generator}
+        self.optimisers: dict[str, Optimizer] = {"generator": optimiser.optimizer}
+        self.schedules: dict[str, Schedule] = {"generator": warmup_cosine(options.steps)}
         self._content = {"l1": losses.l1, "mse": losses.mse, "charbonnier": losses.charbonnier}[options.loss]
 
     def step(self, batch: Any, index: int) -> Mapping[str, Tensor]:

@@ -56,15 +56,15 @@ class VAESystem(SamplingSystem):
             made = dict(facts("vae", made).options)
         except ValueError as error:
             raise UsageError(f"the autoencoder cannot be built: {error}") from None
-        self.generator: VAE = VAE(VAE.Options(**made)).train()  # type: ignore[assignment, arg-type]
+        self.generator: VAE = VAE(VAE.Options(**made)).train()  # type: ignore[arg-type]
         if o.weight_init is not None:
             initialise(self.generator, o.weight_init)
         parameters = self.generator.parameters()
         adam = torch.optim.Adam(parameters, o.lr, (o.beta1, o.beta2), weight_decay=o.weight_decay, fused=True)
         self._forward, self._optimiser = fabric.setup(_Reconstruction(self.generator), adam)
-        self.modules: dict[str, nn.Module] = {"generator": self.generator}  # type: ignore[assignment]
-        self.optimisers: dict[str, Optimizer] = {"generator": self._optimiser.optimizer}  # type: ignore[assignment]
-        self.schedules: dict[str, Schedule] = {"generator": make_schedule(o.schedule, o.steps, warmup=o.warmup)}  # type: ignore[assignment]
+        self.modules: dict[str, nn.Module] = {"generator": self.generator}
+        self.optimisers: dict[str, Optimizer] = {"generator": self._optimiser.optimizer}
+        self.schedules: dict[str, Schedule] = {"generator": make_schedule(o.schedule, o.steps, warmup=o.warmup)}
         super().__init__("vae", made, fabric, seed=o.seed, latent=o.latent, classes=0, reference=reference, lowest=0.0)
         self._reference = self._placed((reference + 1) / 2)
 
