@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.candidates import Work
 from bench.common import Row, spread
-from bench.rounds import Outcome, Worker, first_runs, in_rounds
+from bench.rounds import Outcome, Worker, first_run, in_rounds
 
 NAN = float("nan")
 
@@ -67,9 +67,12 @@ def compare(
         log: folder for what the candidates print.
     """
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(work, log / f"{n}.log")) for n, work in enumerate(works)]
-        quick = first_runs(workers, setting.patience)
-        for number, worker in enumerate(workers):
+        workers: list[Worker] = []
+        quick: list[Worker] = []
+        for number, work in enumerate(works):  # one starts after the other, so that none disturbs another's start
+            worker = stack.enter_context(Worker(work, log / f"{number}.log"))
+            workers.append(worker)
+            quick += [worker] if first_run(worker, setting.patience) else []
             worker.save(log / f"{number}.npy")
         times = benchmark.pedantic(
             in_rounds, args=([worker.run for worker in quick], setting.rounds, setting.budget), rounds=1

@@ -111,21 +111,18 @@ class Worker:
         self._log.close()
 
 
-def first_runs(workers: Sequence[Worker], patience: float) -> list[Worker]:
-    """Run every candidate once; those that are quick enough for rounds are returned.
+def first_run(worker: Worker, patience: float) -> bool:
+    """Run a candidate for the first time, and say whether it is quick enough for rounds.
 
     Args:
-        workers: in the order of the rounds.
-        patience: seconds; a candidate whose first run takes longer runs once, and that run counts (if it can).
+        worker: just started.
+        patience: seconds; of a candidate whose first run takes longer, that run counts, if it can.
     """
-    quick = []
-    for worker in workers:
-        seconds = worker.run()
-        if seconds is not None and seconds > patience and worker.outcome.first_counts:
-            worker.outcome.seconds.append(seconds)
-        elif seconds is not None:
-            quick.append(worker)
-    return quick
+    seconds = worker.run()
+    slow = seconds is not None and seconds > patience and worker.outcome.first_counts
+    if slow and seconds is not None:
+        worker.outcome.seconds.append(seconds)
+    return seconds is not None and not slow
 
 
 def in_rounds(runs: Sequence[Callable[[], float | None]], rounds: int, budget: float) -> list[list[float]]:

@@ -17,8 +17,9 @@ _COLUMNS = (
     "peak MiB", "start s", "parity dB", "× OpenVINO", "remark",
 )  # fmt: skip
 _NOTES = {
-    "n": "n: timed runs, in rounds (A B C A B C …); n = 1: a slow one, timed at its first run.",
+    "n": "n: timed runs, in rounds (A B C A B C …); 1 where a candidate was too slow to repeat.",
     "spread": f"spread: slowest less fastest run, over the median; above {STEADY:.0%} the row is unstable.",
+    "median ms": "median ms: of one image.",
     "MP/s": "MP/s: input megapixels per second.",
     "peak MiB": "peak MiB: largest resident memory of the candidate's process.",
     "start s": "start s: from the start of the candidate's process to its first result.",
@@ -73,13 +74,13 @@ def render(rows: Sequence[Row], title: str, width: int = 0) -> str:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for index in shown:
         name = _COLUMNS[index]
-        table.add_column(name, justify="left" if name in _LEFT else "right", no_wrap=name != "remark")
+        table.add_column(name, justify="left" if name in _LEFT else "right", no_wrap=True)
     for suite, group in text.items():
         table.add_section()
         table.add_row(f"[bold]{suite}[/]")
         for line in group:
             table.add_row(*(line[index] for index in shown))
-    console = Console(width=max(width, 180), force_terminal=False, highlight=False)
+    console = Console(width=max(width, 320), force_terminal=False, highlight=False)
     with console.capture() as captured:
         console.print(table)
         for index in shown:

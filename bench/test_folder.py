@@ -30,7 +30,7 @@ def test_folder(benchmark, rows, request, model: Subject, sources: list[Path], w
     candidates = entrants(model.loaded, every=whole, folder=True, named=request.config.getoption("candidates"))
     sizes = [read(path).shape[:2] for path in sources]
     size = f"{sizes[0][1]}×{sizes[0][0]}" if len(set(sizes)) == 1 else "mixed"
-    suite = f"{model.name}, folder {images()[0]}, {len(sources)} image{'s' * (len(sources) > 1)}, per image"
+    suite = f"{model.name}, {images()[0]}, {len(sources)} image{'s' * (len(sources) > 1)}"
     gflop = sum(gigaflop(model.loaded, *shape) for shape in sizes) / len(sizes)
     megapixels = sum(float(np.prod(shape)) for shape in sizes) / len(sizes) / 1e6
     task = Task(suite, model.name, size, megapixels, len(sources), gflop)

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from bench import results, table
-from bench.candidates import Candidate, Subject, entrants, works
+from bench.candidates import Candidate, Subject, Work, entrants, works
 from bench.common import EAGER, ONNXRUNTIME, OPENVINO, ROOT, Row, psnr, ratio, spread
 from bench.comparison import Setting, Task, compare, failures
-from bench.rounds import in_rounds
+from bench.rounds import Outcome, in_rounds
 from gankit import backends, checkpoints, models
 from gankit.backends.eager import EagerBackend
 
@@ -57,6 +57,35 @@ def test_rounds_interleave_and_go_on_without_who_fails():
     times = in_rounds([run("A", 0), run("B", 2), run("C", 0)], rounds=3, budget=1e9)
     assert "".join(order) == "ABCABCAC"
     assert [len(item) for item in times] == [3, 1, 3]
+
+
+def test_one_candidate_starts_after_the_other(monkeypatch, tmp_path):
+    """Else the start of each would be measured with the first runs of those before it."""
+    events = []
+
+    class Stand:
+        def __init__(self, work, log):
+            self.outcome, self.name = Outcome(work.candidate), work.candidate.backend
+            events.append(f"start {self.name}")
+
+        def run(self):
+            events.append(self.name)
+            return 2.0 if self.name == "slow" else 0.5
+
+        def save(self, path):
+            np.save(path, np.zeros(1, np.uint8))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exc):
+            pass
+
+    monkeypatch.setattr("bench.comparison.Worker", Stand)
+    todo = [Work(Candidate("plain", name), "", "", "upscale", (0, 1)) for name in ("A", "slow", "B")]
+    rows = compare(Clock(), todo, Task("s", "m", "", 1.0, 1, 1.0), Setting(2, 1.0, 1e9), lambda *_: 50.0, tmp_path)
+    assert events == ["start A", "A", "start slow", "slow", "start B", "B", "A", "B", "A", "B"]
+    assert [(row.rounds, row.milliseconds) for row in rows] == [(2, 500.0), (1, 2000.0), (2, 500.0)]
 
 
 def test_no_round_begins_for_which_there_is_no_time():
