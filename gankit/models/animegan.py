@@ -150,7 +150,7 @@ class AnimeDiscriminator(nn.Module):
     Chen et al. 2019, Fig. 3, with version 2's norm over all channels and pixels in place of InstanceNorm.
 
     Args:
-        in_channels: colour channels of the judged image.
+        in_channels: colour channels of the image.
         channels: width of the first stage (32 in the paper).
     """
 

@@ -114,7 +114,7 @@ class CartoonDiscriminator(nn.Module):
     """The paper's discriminator: seven 3×3 convolutions, two of them strided, one logit for every 4×4 pixels.
 
     Args:
-        in_channels: colour channels of the judged image.
+        in_channels: colour channels of the image.
         channels: width of the first stage (32 in the paper).
     """
 

@@ -227,9 +227,9 @@ class Discriminator(nn.Module):
         """(N, C, H, W) and (N,) int64 -> (N, 1); large means real."""
         known = self.embedding(classes)
         joined = [x, known.unflatten(1, self.shape)] if self.shape else [x.flatten(1), known]
-        return self.judge(self.layers[:-1](torch.cat(joined, 1)), classes)
+        return self.logits(self.layers[:-1](torch.cat(joined, 1)), classes)
 
-    def judge(self, features: Tensor, classes: Tensor) -> Tensor:
+    def logits(self, features: Tensor, classes: Tensor) -> Tensor:
         """The last features, (N, F) and (N,) int64 -> (N, 1)."""
         logit: Tensor = self.layers[-1](features)
         if self.projection is None:

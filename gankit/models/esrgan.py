@@ -172,7 +172,7 @@ class Discriminator(nn.Module):
     and with ``pool=4`` changes nothing for 128×128.
 
     Args:
-        in_channels: colour channels of the judged image.
+        in_channels: colour channels of the image.
         channels: width of the first stage (64 in the paper).
         pool: side of the feature map that the first dense layer sees (4 in the paper).
     """

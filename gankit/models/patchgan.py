@@ -1,6 +1,6 @@
 """PatchGAN: the discriminator of pix2pix (Isola et al., CVPR 2017, arXiv:1611.07004), CycleGAN and CUT.
 
-It judges patches, not images. The names of the weights are those of junyanz/pytorch-CycleGAN-and-pix2pix. Its input is
+It classifies patches, not images. The names of the weights are those of junyanz/pytorch-CycleGAN-and-pix2pix. Its input is
 the input and output image joined in pix2pix (``in_channels=6``), the output image alone in CycleGAN.
 """
 
@@ -61,7 +61,7 @@ class PatchGAN(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """The side of the patch that one logit judges, in pixels."""
+        """The side of the patch that one logit sees, in pixels."""
         side = 1
         for layer in reversed(list(self.model)):
             if isinstance(layer, nn.Conv2d):

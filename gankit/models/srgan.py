@@ -145,7 +145,7 @@ class Discriminator(nn.Module):
     accepts any size, and with ``pool=6`` changes nothing for 96×96.
 
     Args:
-        in_channels: colour channels of the judged image.
+        in_channels: colour channels of the image.
         channels: width of the first stage (64 in the paper).
         pool: side of the feature map that the first dense layer sees (6 in the paper).
         norm: BatchNorm after every convolution but the first, as in the paper, or ``False`` for none.

@@ -98,7 +98,7 @@ class UNetDiscriminator(nn.Module):
     The first and the last convolution are not normalised, as published.
 
     Args:
-        in_channels: colour channels of the judged image.
+        in_channels: colour channels of the image.
         channels: width of the first stage (64 in the paper).
         skip: add the downward features to the upward ones of their size.
     """

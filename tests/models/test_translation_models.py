@@ -120,7 +120,7 @@ def test_unets_dropout_is_in_the_levels_of_full_width():
 
 
 @pytest.mark.parametrize(("layers", "side"), [(1, 16), (2, 34), (3, 70), (5, 286)])
-def test_patchgan_judges_the_papers_patches(layers, side):
+def test_patchgan_sees_the_papers_patches(layers, side):
     net = PatchGAN(channels=2, layers=layers, norm="none")
     assert net.receptive_field == side
     x = torch.rand(1, 3, 2 * side + 20, side + 10, requires_grad=True)
@@ -151,7 +151,7 @@ def test_patchgan_of_cut_blurs():
     assert net(torch.rand(1, 3, 64, 64)).shape[1] == 1
 
 
-def test_pixelgan_judges_single_pixels():
+def test_pixelgan_sees_single_pixels():
     net = PixelGAN(channels=4, norm="none")
     x = torch.rand(1, 3, 9, 7, requires_grad=True)
     net(x)[0, 0, 4, 3].backward()

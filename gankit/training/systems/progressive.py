@@ -144,7 +144,7 @@ class GrowingDiscriminator(nn.Module):
             x = torch.cat([x, F.avg_pool2d(known, 2**self.now.level) if self.now.level else known], 1)
         layers: Any = net.main if isinstance(net, dcgan.Discriminator) else net.layers
         features = self._features(layers, x)
-        return net.judge(features, *classes) if isinstance(net, cgan.Discriminator) else features.flatten(1)
+        return net.logits(features, *classes) if isinstance(net, cgan.Discriminator) else features.flatten(1)
 
     def _features(self, layers: nn.Sequential, x: Tensor) -> Tensor:
         level, part = self.now.level, self.now.part
