@@ -1,5 +1,7 @@
 """gankit: run trained GAN generators over real images, fast and proven.
 
+What most programs need::
+
     import gankit
 
     generator = gankit.load("srgan")                       # a torch nn.Module

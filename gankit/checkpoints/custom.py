@@ -121,8 +121,7 @@ def _of_latents(generator: nn.Module, facts: Facts | None, stated: Mapping[str, 
     if count != 2 or channels not in (1, 3):
         raise UsageError(f"{name} makes {tuple(made.shape)} of 2 latents; images are (2, 1 or 3, H, W)")
     seen: dict[str, Any] = {"channels": channels, "output_size": (height, width)}
-    if facts is None:
-        return Facts(task="generate", name=name, **{**stated, **seen})
+    facts = facts or Facts(task="generate", name=name, **{**seen, **stated})
     if (facts.channels, facts.output_size) != (channels, (height, width)):
         raise UsageError(f"{name} makes {channels}×{height}×{width}, which is not what its facts say")
     return facts

@@ -1,7 +1,7 @@
 """PatchGAN: the discriminator of pix2pix (Isola et al., CVPR 2017, arXiv:1611.07004), CycleGAN and CUT.
 
-It classifies patches, not images. The names of the weights are those of junyanz/pytorch-CycleGAN-and-pix2pix. Its input is
-the input and output image joined in pix2pix (``in_channels=6``), the output image alone in CycleGAN.
+It classifies patches, not images. The names of the weights are those of junyanz/pytorch-CycleGAN-and-pix2pix. Its
+input is the input and output image joined in pix2pix (``in_channels=6``), the output image alone in CycleGAN.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def export(
         model: a registry name, a weights file, an open model, or an ``nn.Module`` of your own.
         output: a file that ends in ``.onnx``, or a folder; ``None`` writes ``NAME_xSCALE_PRECISION.onnx`` into the
             current folder.
-        task: of your own module, unless ``facts`` says it.
+        task: of your own module, unless ``facts``, ``scale`` (an upscaler) or ``latent`` (a sampler) says it.
         precision: of the arithmetic in the file.
         opset: of the file, 18 to 23; ``None`` for the lowest that the precision needs.
         threshold: dB to reach, at least 45; ``None`` for the precision's own.

@@ -33,6 +33,7 @@ class FactsKeywords(TypedDict, total=False):
     halo: int
     latent: int
     classes: int
+    output_size: tuple[int, int]
 
 
 class PipelineKeywords(EngineKeywords, FactsKeywords, total=False):
@@ -108,8 +109,12 @@ class ModelSource:
         from gankit.checkpoints.custom import from_module
 
         task = self.facts.task if self.facts else self.task
+        if task is None and "latent" in self.stated:
+            task = "generate"
+        if task is None and "scale" in self.stated:
+            task = "upscale"
         if task is None:
-            raise UsageError("state the task of your module: task='upscale', 'translate' or 'generate', or facts=")
+            raise UsageError("state the task of your module: scale= of an upscaler, latent= of a sampler, or task=")
         return from_module(self.model, task, self.facts, self.stated)  # type: ignore[arg-type]
 
 

@@ -120,7 +120,7 @@ def test_a_sampler_of_ones_own(backend):
 
 def test_an_export_of_ones_own(tmp_path):
     module = Upscale()
-    done = gankit.export(module, tmp_path / "mine.onnx", task="upscale", scale=2, value_range=(0, 1))
+    done = gankit.export(module, tmp_path / "mine.onnx", scale=2, value_range=(0, 1))
     assert min(item.worst for item in done.manifest.parity) > 90
     session = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
     x = torch.rand(2, 3, 12, 17)
@@ -150,6 +150,18 @@ def test_what_does_not_agree_is_one_line(module, stated, words):
     with pytest.raises(UsageError, match=words) as caught:
         gankit.Upscaler(module, **stated)(noise(8, 8, 3))
     assert "\n" not in str(caught.value)
+
+
+def test_an_export_wants_to_know_the_task(tmp_path):
+    with pytest.raises(UsageError, match="state the task of your module"):
+        gankit.export(Style(), tmp_path / "mine.onnx", value_range=(-1, 1))
+    done = gankit.export(Style(), tmp_path / "mine.onnx", task="translate", value_range=(-1, 1))
+    assert done.manifest.value_range == (-1, 1)
+
+
+def test_what_a_sampler_makes_must_be_what_is_stated():
+    with pytest.raises(UsageError, match=r"Noise makes 1×8×12, which is not what its facts say"):
+        gankit.Sampler(Noise(), latent=5, classes=3, value_range=(-1, 1), output_size=(8, 8)).sample(1)
 
 
 def test_a_stated_halo_or_no_tiles_for_what_cannot_be_traced():
