@@ -80,7 +80,7 @@ def test_a_result_that_is_dropped_is_freed():
     assert engine._stream._sink.write.__closure__ is None
 
 
-def test_a_image_that_fails_leaves_nothing_for_the_next():
+def test_an_image_that_fails_leaves_nothing_for_the_next():
     net, image = for_inference(small_srgan(scale=2, channels=8, blocks=3)), torch.rand(1, 3, 60, 9)
     stream, rows = Stream(net, 1), []
 
