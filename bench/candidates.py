@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.baselines import BASELINES, PACKAGES
-from bench.common import EAGER, ONNXRUNTIME, engines
+from bench.common import EAGER, ONNXRUNTIME, engines, export_once
 
 if TYPE_CHECKING:
     from gankit.checkpoints import Loaded
@@ -98,13 +98,14 @@ class Subject:
         return Path(self.model).stem
 
     def work(self) -> Work:
-        """The part that all works of this generator share."""
+        """The part that all works of this generator share; exports what the candidates read, at the first call."""
         facts = self.loaded.facts
         onnx = self.folder / f"{self.name}.onnx"
         if not onnx.exists():
             from gankit_export.onnx import export_onnx
 
             export_onnx(self.loaded.generator, onnx, channels=facts.channels, multiple=facts.multiple)
+            export_once(self.loaded.generator, facts)
         nobody = Candidate("plain", EAGER)
         return Work(nobody, self.model, str(onnx), facts.task, facts.value_range)
 

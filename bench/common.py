@@ -188,6 +188,14 @@ def load_engine(
     return backends.get(backend).load(EngineSpec(generator, facts, precision, device, kernels=kernels))
 
 
+def export_once(generator: nn.Module, facts: Facts) -> None:
+    """Put the generator's ONNX file into gankit's cache, so that every engine starts with it, as in a second run."""
+    from gankit.backends.artefacts import open_onnx
+    from gankit.backends.base import Request
+
+    open_onnx(Request(generator, facts), lambda path: path)
+
+
 def load_network(generator: nn.Module, facts: Facts, precision: Any, device: str, *, kernels: bool = True) -> nn.Module:
     """What the eager engine runs on a device: values in, values out, both there; arguments as :func:`load_engine`."""
     from gankit.backends.base import EngineSpec

@@ -22,7 +22,7 @@ _NOTES = {
     "median ms": "median ms: of one image.",
     "MP/s": "MP/s: input megapixels per second.",
     "peak MiB": "peak MiB: largest resident memory of the candidate's process.",
-    "start s": "start s: from the start of the candidate's process to its first result.",
+    "start s": "start s: from the start of the candidate's process to its first result; exports are cached.",
     "parity dB": f"parity dB: PSNR against {EAGER} in fp32.",
     "× OpenVINO": f"× OpenVINO: speed over that of {OPENVINO}, which reads the exported ONNX file, takes the whole "
     "image and keeps its default settings (bf16 where the CPU has it).",
