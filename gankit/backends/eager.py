@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from gankit_export.calls import LayerError
 from torch import fx
 
 from gankit.backends.base import Backend, Engine, EngineSpec, Precision
@@ -44,7 +45,10 @@ class EagerBackend(Backend):
         if spec.layer_bytes is not None:
             if not isinstance(module, fx.GraphModule):
                 raise BackendError(f"'{spec.facts.name}' has no graph, and layerwise runs need one")
-            return LayerwiseEngine(self.name, spec, module)
+            try:
+                return LayerwiseEngine(self.name, spec, module)
+            except LayerError as error:
+                raise BackendError(f"'{spec.facts.name}' does not run layerwise: {error}") from error
         if spec.device_type == "cpu" and isinstance(module, fx.GraphModule):
             try:
                 return StreamingEngine(self.name, spec, Stream(module))

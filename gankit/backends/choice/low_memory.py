@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import torch
+from gankit_export.calls import LayerError
 from gankit_export.precision import DTYPES
 from gankit_export.rewrites import for_inference
 from torch.fx import GraphModule
@@ -40,7 +41,7 @@ class Footprint:
             self._module = None
 
     def bytes(self, height: int, width: int, precision: Precision) -> int:
-        """About what an engine takes for an image of so many pixels; 0 of a network without a graph.
+        """About what an engine takes for an image of so many pixels; 0 of a network that cannot run layerwise.
 
         A layerwise run needs the graph, so that such a network runs at once or not at all.
         """
@@ -49,7 +50,11 @@ class Footprint:
         step = self._facts.multiple
         tall, wide = (math.ceil(max(side, self._facts.minimum) / step) * step for side in (height, width))
         shape = (1, self._facts.channels, tall, wide)
-        return _OVERHEAD * working_bytes(self._module, torch.empty(shape, device="meta"), DTYPES[precision].itemsize)
+        image = torch.empty(shape, device="meta")
+        try:
+            return _OVERHEAD * working_bytes(self._module, image, DTYPES[precision].itemsize)
+        except LayerError:
+            return 0
 
 
 def layerwise(loaded: Loaded, precision: Precision, threads: int | None, max_bytes: int) -> Selection:
