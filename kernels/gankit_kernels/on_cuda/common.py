@@ -14,7 +14,7 @@ import triton.language as tl
 # as a constexpr instead: the alignment of rows as VEC, an absent border as INDEXED.
 INTEGERS = (
     "batch", "batch_v", "blocks", "channel_blocks", "channel_step", "channel_stride", "channels", "channels_v", "chunk",
-    "chunk_blocks", "column_blocks", "column_stride", "columns", "count", "height", "out_blocks", "out_parts", "pad",
+    "chunk_blocks", "column_blocks", "column_stride", "columns", "count_v", "height", "out_blocks", "out_parts", "pad",
     "parts", "pixel_blocks", "pixel_stride", "planes", "residual_channel", "residual_column", "residual_row",
     "residual_v", "row_blocks", "row_stride", "run_blocks", "run_v", "size", "size_v", "sub_step", "tile_stride",
     "width", "width_v",
