@@ -9,9 +9,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# The integer arguments of the kernels, all but one stride in ``blend``. By default Triton compiles a kernel again where an integer becomes 1 or a
-# multiple of 16, so that each new image size could cost a compilation. What a kernel must know at compile time it takes
-# as a constexpr instead: the alignment of rows as VEC, an absent border as INDEXED.
+# The integer arguments of the kernels, all but one stride in ``blend``. By default Triton compiles a kernel again where
+# an integer becomes 1 or a multiple of 16, so that each new image size could cost a compilation. What a kernel must
+# know at compile time it takes as a constexpr instead: the alignment of rows as VEC, an absent border as INDEXED.
 INTEGERS = (
     "batch", "batch_v", "blocks", "channel_blocks", "channel_step", "channel_stride", "channels", "channels_v", "chunk",
     "chunk_blocks", "column_blocks", "columns", "count_v", "height", "out_blocks", "out_parts", "pad",
