@@ -106,8 +106,11 @@ def compile_for(launch: Launch, target: int) -> Compiled:
                 attributes[(index,)] = [["tt.divisibility", 16]]
         elif isinstance(value, float):
             signature[name] = "fp32"
+        elif value == 1 and not parameters[name].do_not_specialize:
+            signature[name], constants[(index,)] = "constexpr", value
         else:
-            assert parameters[name].do_not_specialize, f"{name} would be specialised"
+            fixed = parameters[name].do_not_specialize or parameters[name].do_not_specialize_on_alignment
+            assert fixed, f"{name} would be specialised"
             signature[name] = "i32" if value < 2**31 else "i64"
     source = ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=attributes)
     made = triton.compile(source, target=GPUTarget("cuda", target, 32), options=launch.options)

@@ -127,4 +127,4 @@ def test_pixels_and_tiles_on_many_image_sizes(tmp_path):
             launch_to(values, PixelsSpec(-1.0, 1.0, torch.uint8))
             tiles = torch.empty((4, 3, height, width), dtype=HALF)
             blend(tiles, BlendSpec((0, height // 2), (0, width // 2), height * 3 // 2, width * 3 // 2, 8))
-    assert 1 <= len(keys) <= 4, f"{len(keys)} kernels for {SIZES} image sizes"
+    assert 1 <= len(keys) <= 6, f"{len(keys)} kernels for {SIZES} image sizes"

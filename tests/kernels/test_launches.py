@@ -173,6 +173,9 @@ def test_no_kernel_is_compiled_for_the_value_of_an_integer():
         for parameter in kernel.params:
             if parameter.is_constexpr or parameter.name in scalars:
                 continue
+            if parameter.name == "column_stride":  # of blend: compiled in where it is 1, and only there
+                assert parameter.do_not_specialize_on_alignment
+                continue
             assert (parameter.name in tensors) != parameter.do_not_specialize, f"{parameter.name} of {kernel}"
             used.add(parameter.name)
         assert inspect.signature(kernel.fn).parameters.keys() == {item.name for item in kernel.params}

@@ -13,16 +13,18 @@ from gankit_kernels.on_cuda.common import INTEGERS
 _BLOCK = 1024  # columns per program
 
 
-@triton.jit(do_not_specialize=INTEGERS)
+# A column stride of 1, that of planes, is compiled in: without it the kernel spills registers on sm_86 and sm_89.
+@triton.jit(do_not_specialize=INTEGERS, do_not_specialize_on_alignment=("column_stride",))
 def gather_tiles(
     tiles, row_tiles, row_inside, row_weights, column_tiles, column_inside, column_weights, y,
-    height, width, columns, blocks, tile_stride, channel_stride, row_stride, column_stride,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
+    height, width_v, columns, blocks, tile_stride, channel_stride, row_stride, column_stride,
+    VEC: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Blend BLOCK pixels of one row of one channel, with up to ROWS times COLUMNS tiles over each.
 
     Where fewer tiles overlap, the other weights are 0 and nothing is loaded for them.
     """
+    width = width_v * VEC
     line = tl.program_id(0) // blocks
     channel = line // height
     row = line - channel * height
@@ -64,9 +66,10 @@ def launch(tiles: Tensor, spec: BlendSpec) -> Tensor:
     rows = table(tuple(spec.tops), tile_height, spec.height, spec.ramp, tiles.device)
     columns = table(tuple(spec.lefts), tile_width, spec.width, spec.ramp, tiles.device)
     blocks = -(-spec.width // _BLOCK)
+    vec = 16 if spec.width % 16 == 0 else 1  # only two kernels to compile
     with torch.cuda.device_of(tiles):
         gather_tiles[(channels * spec.height * blocks,)](
-            tiles, *rows, *columns, y, spec.height, spec.width, len(spec.lefts), blocks, *tiles.stride(),
-            ROWS=rows[0].shape[0], COLUMNS=columns[0].shape[0], BLOCK=_BLOCK, num_warps=4,
+            tiles, *rows, *columns, y, spec.height, spec.width // vec, len(spec.lefts), blocks, *tiles.stride(),
+            VEC=vec, ROWS=rows[0].shape[0], COLUMNS=columns[0].shape[0], BLOCK=_BLOCK, num_warps=4,
         )  # fmt: skip
     return y

@@ -9,12 +9,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# Every integer argument of every kernel. By default Triton compiles a kernel again where an integer becomes 1 or a
-# multiple of 16, so that each new image size could cost a compilation. What a kernel must know at compile time it takes
-# as a constexpr instead: the alignment of rows as VEC, an absent border as INDEXED.
+# The integer arguments of the kernels, all but one stride in ``blend``. By default Triton compiles a kernel again where
+# an integer becomes 1 or a multiple of 16, so that each new image size could cost a compilation. What a kernel must
+# know at compile time it takes as a constexpr instead: the alignment of rows as VEC, an absent border as INDEXED.
 INTEGERS = (
     "batch", "batch_v", "blocks", "channel_blocks", "channel_step", "channel_stride", "channels", "channels_v", "chunk",
-    "chunk_blocks", "column_blocks", "column_stride", "columns", "count", "height", "out_blocks", "out_parts", "pad",
+    "chunk_blocks", "column_blocks", "columns", "count_v", "height", "out_blocks", "out_parts", "pad",
     "parts", "pixel_blocks", "pixel_stride", "planes", "residual_channel", "residual_column", "residual_row",
     "residual_v", "row_blocks", "row_stride", "run_blocks", "run_v", "size", "size_v", "sub_step", "tile_stride",
     "width", "width_v",

@@ -22,8 +22,9 @@ def _quantise(value, low, scale, full):
 
 
 @triton.jit(do_not_specialize=INTEGERS)
-def values_alike(x, y, count, low, scale, BLOCK: tl.constexpr):
-    """Convert pixels to values in the same order (channels_last)."""
+def values_alike(x, y, count_v, low, scale, VEC: tl.constexpr, BLOCK: tl.constexpr):
+    """Convert count_v·VEC pixels to values in the same order (channels_last)."""
+    count = tl.cast(count_v, tl.int64) * VEC
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     value = tl.load(x + i, mask=i < count, other=0).to(tl.float32) * scale + low
     tl.store(y + i, value.to(y.dtype.element_ty), mask=i < count)
@@ -72,8 +73,9 @@ def values_words(x, y, size_v, blocks, low, scale, VEC: tl.constexpr, BLOCK: tl.
 
 
 @triton.jit(do_not_specialize=INTEGERS)
-def pixels_alike(x, y, count, low, scale, full, BLOCK: tl.constexpr):
-    """Convert values to pixels in the same order (channels_last)."""
+def pixels_alike(x, y, count_v, low, scale, full, VEC: tl.constexpr, BLOCK: tl.constexpr):
+    """Convert count_v·VEC values to pixels in the same order (channels_last)."""
+    count = tl.cast(count_v, tl.int64) * VEC
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     value = tl.load(x + i, mask=i < count, other=0.0).to(tl.float32)
     tl.store(y + i, _quantise(value, low, scale, full).to(y.dtype.element_ty), mask=i < count)

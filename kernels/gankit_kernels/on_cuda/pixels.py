@@ -29,9 +29,11 @@ def launch_from(pixels: Tensor, spec: ValuesSpec) -> Tensor:
             # torch transposes an image of many channels afterwards
             direct = spec.last or channels == 1
             out = y if direct else torch.empty(pixels.shape, dtype=spec.dtype, device=pixels.device)
+            wide = _wide(y.numel())
             integers.values_alike[(-(-y.numel() // _ALIKE),)](
-                pixels, out, y.numel(), low, scale, BLOCK=_ALIKE, num_warps=4, enable_fp_fusion=False
-            )
+                pixels, out, y.numel() // wide, low, scale,
+                VEC=wide, BLOCK=_ALIKE, num_warps=4, enable_fp_fusion=False,
+            )  # fmt: skip
             return y if out is y else y.copy_(out.permute(0, 3, 1, 2))
         vec = vector(1, size)
         if _in_words(pixels, channels, vec):
@@ -63,9 +65,11 @@ def launch_to(values: Tensor, spec: PixelsSpec) -> Tensor:
     values = values.contiguous(memory_format=torch.channels_last if alike else torch.contiguous_format)
     with torch.cuda.device_of(values):
         if alike:
+            wide = _wide(y.numel())
             integers.pixels_alike[(-(-y.numel() // _ALIKE),)](
-                values, y, y.numel(), low, scale, full, BLOCK=_ALIKE, num_warps=4, enable_fp_fusion=False
-            )
+                values, y, y.numel() // wide, low, scale, full,
+                VEC=wide, BLOCK=_ALIKE, num_warps=4, enable_fp_fusion=False,
+            )  # fmt: skip
             return y
         vec = vector(1, size)
         if _in_words(y, channels, vec):
@@ -81,6 +85,11 @@ def launch_to(values: Tensor, spec: PixelsSpec) -> Tensor:
                 C=channels, VEC=vec, BLOCK=_BLOCK, num_warps=4, enable_fp_fusion=False,
             )  # fmt: skip
     return y
+
+
+def _wide(count: int) -> int:
+    """Values in an access where the order stays the same: 16 or 1, so that there are only two kernels to compile."""
+    return 16 if count % 16 == 0 else 1
 
 
 def _in_words(pixels: Tensor, channels: int, vec: int) -> bool:
