@@ -9,36 +9,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gankit_kernels.library import exporting, has_triton, register
+from gankit_kernels.specs import BlendSpec
 from gankit_kernels.tensors import ON_CUDA, check_image, computed_in
-
-MOST_OVERLAP = 4  # most tiles over a pixel along one axis
-
-
-@dataclass(frozen=True)
-class BlendSpec:
-    """Everything about blending that is no tensor.
-
-    Attributes:
-        tops: First row of the image that each row of tiles covers.
-        lefts: First column of the image that each column of tiles covers.
-        height: Height of the image.
-        width: Width of the image.
-        ramp: Number of pixels over which a tile's weight rises from its edge.
-    """
-
-    tops: Sequence[int]
-    lefts: Sequence[int]
-    height: int
-    width: int
-    ramp: int
+from gankit_kernels.tile_weights import MOST_OVERLAP, weights
 
 
 def blend_tiles(tiles: Tensor, tops: Sequence[int], lefts: Sequence[int], size: tuple[int, int], ramp: int) -> Tensor:
@@ -87,40 +66,6 @@ def _check_axis(name: str, starts: Sequence[int], side: int, size: int) -> None:
             raise ValueError(f"{name} must not lay more than {MOST_OVERLAP} tiles over one pixel")
 
 
-def weights(starts: Sequence[int], side: int, size: int, ramp: int) -> Tensor:
-    """Weight of every pixel of every tile along one axis, (tiles, side) float32; at each position they sum to 1."""
-    one = torch.arange(side, dtype=torch.float64)
-    one = torch.minimum(torch.minimum(one + 1, side - one), torch.tensor(float(ramp), dtype=torch.float64))
-    total = torch.zeros(size, dtype=torch.float64)
-    for start in starts:
-        total[start : start + side] += one
-    return torch.stack([one / total[start : start + side] for start in starts]).float()
-
-
-@lru_cache(maxsize=32)
-def table(
-    starts: tuple[int, ...], side: int, size: int, ramp: int, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """List the tiles over every position along one axis.
-
-    Returns:
-        Index of the tile, (rows, size) int32; index of the pixel inside it, (rows, size) int32; its weight, (rows,
-        size) float32, which is 0 where there are fewer tiles. ``rows`` is the largest number of overlapping tiles.
-    """
-    tiles = torch.zeros(MOST_OVERLAP, size, dtype=torch.int32)
-    inside, weight = torch.zeros_like(tiles), torch.zeros(MOST_OVERLAP, size)
-    used = torch.zeros(size, dtype=torch.long)
-    for index, (start, line) in enumerate(zip(starts, weights(starts, side, size, ramp), strict=True)):
-        places = torch.arange(start, start + side)
-        slots = used[places]
-        tiles[slots, places] = index
-        inside[slots, places] = torch.arange(side, dtype=torch.int32)
-        weight[slots, places] = line
-        used[places] += 1
-    rows = int(used.max())
-    return tiles[:rows].to(device), inside[:rows].to(device), weight[:rows].to(device)
-
-
 def composite(tiles: Tensor, spec: BlendSpec) -> Tensor:
     """The same in torch's own operations: what an export contains, and the reference for the kernel."""
     dtype = computed_in(tiles)
@@ -134,11 +79,6 @@ def composite(tiles: Tensor, spec: BlendSpec) -> Tensor:
         part = result[:, top : top + tile_height, left : left + tile_width]
         part += tile * (rows[row][:, None] * columns[column])
     return result.to(tiles.dtype)
-
-
-def empty_result(tiles: Tensor, spec: BlendSpec) -> Tensor:
-    """An empty tensor for the image."""
-    return tiles.new_empty((tiles.shape[1], spec.height, spec.width))
 
 
 def _on_cuda(tiles: Tensor, spec: BlendSpec) -> Tensor:
@@ -175,7 +115,7 @@ _OPERATION = register(
     BlendSpec,
     reference=composite,
     on_cuda=_on_cuda,
-    empty=empty_result,
+    empty=lambda tiles, spec: spec.empty(tiles),
     setup=_setup,
     backward=_backward,
 )

@@ -8,7 +8,6 @@ Sources: Ulyanov et al. 2016, arXiv:1607.08022; for GroupNorm, Wu and He 2018, a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,30 +16,11 @@ from torch.nn import functional as F
 
 from gankit_kernels.activations import Activation, activate, check_activation, derivative
 from gankit_kernels.library import exporting, has_triton, register
-from gankit_kernels.tensors import check_image, check_like, computed_in, fits, memory_format
+from gankit_kernels.specs import NormSpec
+from gankit_kernels.tensors import check_image, check_like, computed_in, fits
 
 if TYPE_CHECKING:
     from gankit_kernels.on_cuda.instance_norm import InstanceNormConfig
-
-
-@dataclass(frozen=True)
-class NormSpec:
-    """Everything about a normalisation that is no tensor.
-
-    Attributes:
-        activation: Name of the activation after the affine transform.
-        slope: LeakyReLU's slope below zero.
-        pad: Width of the reflected border around the result, in pixels.
-        eps: Added to the variance.
-        whole: Whether the statistics are those of all channels of an image (GroupNorm with one group), not of each
-            plane.
-    """
-
-    activation: str = "none"
-    slope: float = 0.01
-    pad: int = 0
-    eps: float = 1e-5
-    whole: bool = False
 
 
 def instance_norm(
@@ -120,13 +100,6 @@ def composite(x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: T
     return result.to(x.dtype)
 
 
-def empty_result(x: Tensor, spec: NormSpec) -> Tensor:
-    """An empty tensor for the result, in the layout of ``x``."""
-    samples, channels, height, width = x.shape
-    shape = (samples, channels, height + 2 * spec.pad, width + 2 * spec.pad)
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format(x))
-
-
 def _norm(
     x: Tensor,
     weight: Tensor | None,
@@ -155,7 +128,7 @@ def _norm(
 def _reference(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None, spec: NormSpec
 ) -> Tensor:
-    result = empty_result(x, spec)
+    result = spec.empty(x)
     return result if x.numel() == 0 else result.copy_(composite(x, weight, bias, residual, spec))
 
 
@@ -176,7 +149,7 @@ def _on_cuda(
 
 
 def _empty(x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None, spec: NormSpec) -> Tensor:
-    return empty_result(x, spec)
+    return spec.empty(x)
 
 
 def _setup(ctx: Any, tensors: tuple[Any, ...], spec: NormSpec) -> None:

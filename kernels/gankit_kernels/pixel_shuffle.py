@@ -5,7 +5,6 @@ Source: Shi et al. 2016, arXiv:1609.05158. The kernels are in :mod:`gankit_kerne
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,26 +13,10 @@ from torch.nn import functional as F
 
 from gankit_kernels.activations import Activation, activate, check_activation, derivative
 from gankit_kernels.library import exporting, has_triton, register
-from gankit_kernels.tensors import check_image, check_like, computed_in, fits, memory_format
+from gankit_kernels.specs import ShuffleSpec
+from gankit_kernels.tensors import check_image, check_like, computed_in, fits
 
 Order = Literal["crd", "dcr"]
-
-
-@dataclass(frozen=True)
-class ShuffleSpec:
-    """Everything about a shuffle that is no tensor.
-
-    Attributes:
-        r: Upscaling factor of both sides.
-        activation: Name of the activation after the shuffle; ``"none"`` beside PReLU's slopes.
-        slope: LeakyReLU's slope below zero.
-        dcr: Whether the source's channels are in the order (sub-row, sub-column, channel).
-    """
-
-    r: int
-    activation: str = "none"
-    slope: float = 0.01
-    dcr: bool = False
 
 
 def pixel_shuffle(
@@ -105,13 +88,6 @@ def composite(x: Tensor, bias: Tensor | None, prelu: Tensor | None, spec: Shuffl
     return result.to(x.dtype)
 
 
-def empty_result(x: Tensor, spec: ShuffleSpec) -> Tensor:
-    """An empty tensor for the result, in the layout of ``x``."""
-    samples, channels, height, width = x.shape
-    shape = (samples, channels // (spec.r * spec.r), height * spec.r, width * spec.r)
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format(x))
-
-
 def _shuffled(x: Tensor, bias: Tensor | None, spec: ShuffleSpec) -> Tensor:
     if bias is not None:
         x = x + bias.to(x.dtype)[:, None, None]
@@ -121,7 +97,7 @@ def _shuffled(x: Tensor, bias: Tensor | None, spec: ShuffleSpec) -> Tensor:
 
 
 def _reference(x: Tensor, bias: Tensor | None, prelu: Tensor | None, spec: ShuffleSpec) -> Tensor:
-    result = empty_result(x, spec)
+    result = spec.empty(x)
     return result if x.numel() == 0 else result.copy_(composite(x, bias, prelu, spec))
 
 
@@ -134,7 +110,7 @@ def _on_cuda(x: Tensor, bias: Tensor | None, prelu: Tensor | None, spec: Shuffle
 
 
 def _empty(x: Tensor, bias: Tensor | None, prelu: Tensor | None, spec: ShuffleSpec) -> Tensor:
-    return empty_result(x, spec)
+    return spec.empty(x)
 
 
 def _setup(ctx: Any, tensors: tuple[Any, ...], spec: ShuffleSpec) -> None:

@@ -7,48 +7,15 @@ not fused into one, and integers rounded half to even.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gankit_kernels.library import exporting, has_triton, register
+from gankit_kernels.specs import FULL_SCALE, PixelsSpec, ValuesSpec
 from gankit_kernels.tensors import ON_CUDA
 
-FULL_SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}
 _LAYOUTS = (torch.contiguous_format, torch.channels_last)
-
-
-@dataclass(frozen=True)
-class ValuesSpec:
-    """Everything about a conversion to values that is no tensor.
-
-    Attributes:
-        low: Value of pixel 0.
-        high: Value of a full-scale pixel, 255 or 65535.
-        dtype: Dtype of the values.
-        last: Whether the values are channels_last.
-    """
-
-    low: float
-    high: float
-    dtype: torch.dtype
-    last: bool
-
-
-@dataclass(frozen=True)
-class PixelsSpec:
-    """Everything about a conversion to pixels that is no tensor.
-
-    Attributes:
-        low: Value that becomes pixel 0.
-        high: Value that becomes a full-scale pixel, 255 or 65535.
-        dtype: Dtype of the pixels.
-    """
-
-    low: float
-    high: float
-    dtype: torch.dtype
 
 
 def from_uint8(
@@ -137,26 +104,12 @@ def pixels_composite(values: Tensor, spec: PixelsSpec) -> Tensor:
     return scaled.to(torch.int32).to(spec.dtype) if spec.dtype == torch.uint16 else scaled.to(spec.dtype)
 
 
-def empty_values(pixels: Tensor, spec: ValuesSpec) -> Tensor:
-    """An empty tensor for values."""
-    samples, height, width, channels = pixels.shape
-    layout = torch.channels_last if spec.last else torch.contiguous_format
-    shape = (samples, channels, height, width)
-    return torch.empty(shape, dtype=spec.dtype, device=pixels.device, memory_format=layout)
-
-
-def empty_pixels(values: Tensor, spec: PixelsSpec) -> Tensor:
-    """An empty tensor for pixels."""
-    samples, channels, height, width = values.shape
-    return torch.empty((samples, height, width, channels), dtype=spec.dtype, device=values.device)
-
-
 def _from_reference(pixels: Tensor, spec: ValuesSpec) -> Tensor:
-    return empty_values(pixels, spec).copy_(values_composite(pixels, spec))
+    return spec.empty(pixels).copy_(values_composite(pixels, spec))
 
 
 def _to_reference(values: Tensor, spec: PixelsSpec) -> Tensor:
-    return empty_pixels(values, spec).copy_(pixels_composite(values, spec))
+    return spec.empty(values).copy_(pixels_composite(values, spec))
 
 
 def _from_on_cuda(pixels: Tensor, spec: ValuesSpec) -> Tensor:
@@ -180,12 +133,12 @@ _FROM = register(
     ValuesSpec,
     reference=_from_reference,
     on_cuda=_from_on_cuda,
-    empty=empty_values,
+    empty=lambda pixels, spec: spec.empty(pixels),
 )
 _TO = register(
     "to_uint8(Tensor values, *, float low, float high, ScalarType dtype) -> Tensor",
     PixelsSpec,
     reference=_to_reference,
     on_cuda=_to_on_cuda,
-    empty=empty_pixels,
+    empty=lambda values, spec: spec.empty(values),
 )

@@ -9,8 +9,8 @@ from torch import nn
 
 from gankit import models
 from gankit.backends import kernels
-from gankit.backends.base import Request
-from gankit.backends.eager import ModuleEngine, ready, typed_module
+from gankit.backends.base import EngineSpec
+from gankit.backends.modules import ModuleEngine, ready, typed_module
 from gankit.errors import UsageError
 
 SMALL = {
@@ -123,7 +123,7 @@ def test_an_engines_module_before_and_after(name, precision):
     The error is the RMSE over several images. The largest error of one image depends on how a CPU rounds.
     """
     net, facts = small(name)
-    plain = typed_module(Request(net, facts, precision))
+    plain = typed_module(EngineSpec(net, facts, precision))
     fused = kernels.with_kernels(plain)
     assert count(fused, FusedNorm) + count(fused, FusedShuffle) >= 1
     dtype = DTYPES[precision]
@@ -141,14 +141,14 @@ def test_the_switch(monkeypatch):
     net, facts = small("cyclegan")
     monkeypatch.setattr(nn.Module, "to", lambda self, *args, **kwargs: self)
     monkeypatch.delenv(kernels.SWITCH, raising=False)
-    assert count(ready(Request(net, facts, device="cuda")), FusedNorm) > 0
-    assert count(ready(Request(net, facts, device="cuda", kernels=False)), FusedNorm) == 0
-    assert count(ready(Request(net, facts, device="cpu")), FusedNorm) == 0
+    assert count(ready(EngineSpec(net, facts, device="cuda")), FusedNorm) > 0
+    assert count(ready(EngineSpec(net, facts, device="cuda", kernels=False)), FusedNorm) == 0
+    assert count(ready(EngineSpec(net, facts, device="cpu")), FusedNorm) == 0
     monkeypatch.setenv(kernels.SWITCH, "off")
-    assert count(ready(Request(net, facts, device="cuda")), FusedNorm) == 0
+    assert count(ready(EngineSpec(net, facts, device="cuda")), FusedNorm) == 0
     monkeypatch.setenv(kernels.SWITCH, "maybe")
     with pytest.raises(UsageError, match="GANKIT_KERNELS must be on or off, not 'maybe'"):
-        Request(net, facts)
+        EngineSpec(net, facts)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
@@ -156,8 +156,8 @@ def test_integers_at_an_engines_edges(dtype):
     """The edges of a GPU engine, run on a CPU, give the same pixels as the separate operations."""
     net, facts = small("cyclegan")
     batch = torch.randint(0, 256, (2, 24, 32, 3)).to(dtype).permute(0, 3, 1, 2)
-    plain = ModuleEngine("eager", Request(net, facts), net)
-    engine = ModuleEngine("eager", Request(net, facts), net)
+    plain = ModuleEngine("eager", EngineSpec(net, facts), net)
+    engine = ModuleEngine("eager", EngineSpec(net, facts), net)
     engine._kernels = True
     assert torch.equal(engine.run(batch).int(), plain.run(batch).int())
     assert engine.run(batch).is_contiguous(memory_format=torch.channels_last)

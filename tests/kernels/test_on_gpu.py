@@ -6,7 +6,7 @@ from gankit_kernels import blend_tiles, from_uint8, group_norm, instance_norm, p
 
 from gankit import models
 from gankit.backends import get
-from gankit.backends.base import Request
+from gankit.backends.base import EngineSpec
 from tests.kernels.cases import DTYPES, LAYOUTS, assert_rounded, exact_norm, exact_shuffle, image, same_layout
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
@@ -68,6 +68,6 @@ def test_an_engine_with_and_without(backend, precision):
     batch = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
     results = []
     for kernels in (False, True):
-        with get(backend).load(Request(net, facts, precision, "cuda", kernels=kernels)) as engine:
+        with get(backend).load(EngineSpec(net, facts, precision, "cuda", kernels=kernels)) as engine:
             results.append(engine.run(batch).int())
     assert (results[0] - results[1]).abs().max() <= (1 if precision == "fp32" else 3)

@@ -7,8 +7,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gankit_kernels.blend import BlendSpec, empty_result, table
 from gankit_kernels.on_cuda.common import INTEGERS
+from gankit_kernels.specs import BlendSpec
+from gankit_kernels.tile_weights import table
 
 _BLOCK = 1024  # columns per program
 
@@ -59,7 +60,7 @@ def launch(tiles: Tensor, spec: BlendSpec) -> Tensor:
     Returns:
         (C, H, W) in the dtype of ``tiles``.
     """
-    y = empty_result(tiles, spec)
+    y = spec.empty(tiles)
     if y.numel() == 0:
         return y
     _, channels, tile_height, tile_width = tiles.shape

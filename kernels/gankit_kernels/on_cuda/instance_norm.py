@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gankit_kernels.instance_norm import NormSpec, empty_result
 from gankit_kernels.on_cuda import channels_last as pixels
 from gankit_kernels.on_cuda import planes
 from gankit_kernels.on_cuda.norm_config import MERGED_BY_ALL, InstanceNormConfig, padded_parts
 from gankit_kernels.on_cuda.steps import Step
+from gankit_kernels.specs import NormSpec
 from gankit_kernels.tensors import channels_last, dense, power_of_two, processors, vector
 
 __all__ = ["InstanceNormConfig", "NormCall", "NormPlan", "launch", "plan"]
@@ -48,7 +48,7 @@ def launch(
     Raises:
         ValueError: ``config`` is cut for another shape.
     """
-    y = empty_result(x, spec)
+    y = spec.empty(x)
     if x.numel() == 0:
         return y
     x, last = dense(x), channels_last(x)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gankit_kernels.on_cuda import shuffles
 from gankit_kernels.on_cuda.steps import Step
-from gankit_kernels.pixel_shuffle import ShuffleSpec, empty_result
+from gankit_kernels.specs import ShuffleSpec
 from gankit_kernels.tensors import channels_last, dense, power_of_two, vector
 
 
@@ -104,7 +104,7 @@ def launch(
     Returns:
         The result, in the dtype and the layout of ``x``.
     """
-    y = empty_result(x, spec)
+    y = spec.empty(x)
     if y.numel() == 0:
         return y
     x = dense(x)

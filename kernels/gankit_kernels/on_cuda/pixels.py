@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gankit_kernels.on_cuda import integers
-from gankit_kernels.pixels import FULL_SCALE, PixelsSpec, ValuesSpec, empty_pixels, empty_values
+from gankit_kernels.specs import FULL_SCALE, PixelsSpec, ValuesSpec
 from gankit_kernels.tensors import channels_last, vector
 
 _BLOCK = 1024  # pixels per program
@@ -16,7 +16,7 @@ _MOST_CHANNELS = 8  # with more channels the unrolled loop over them would be to
 
 def launch_from(pixels: Tensor, spec: ValuesSpec) -> Tensor:
     """Run a kernel that converts (N, H, W, C) pixels to (N, C, H, W) values."""
-    y = empty_values(pixels, spec)
+    y = spec.empty(pixels)
     samples, height, width, channels = pixels.shape
     if y.numel() == 0:
         return y
@@ -53,7 +53,7 @@ def launch_from(pixels: Tensor, spec: ValuesSpec) -> Tensor:
 
 def launch_to(values: Tensor, spec: PixelsSpec) -> Tensor:
     """Run a kernel that converts (N, C, H, W) values to (N, H, W, C) pixels."""
-    y = empty_pixels(values, spec)
+    y = spec.empty(values)
     samples, channels, height, width = values.shape
     if y.numel() == 0:
         return y

@@ -10,8 +10,8 @@ from dataclasses import replace
 from torch import Tensor
 
 from gankit_kernels.activations import Activation
-from gankit_kernels.instance_norm import NormSpec
 from gankit_kernels.on_cuda.instance_norm import InstanceNormConfig, launch
+from gankit_kernels.specs import NormSpec
 from gankit_kernels.tensors import channels_last, processors
 
 
