@@ -8,8 +8,8 @@ from gankit_kernels.modules import FusedNorm, FusedShuffle, inside
 from torch import nn
 
 from gankit import models
-from gankit.backends import kernels
 from gankit.backends.base import EngineSpec
+from gankit.backends.cuda import kernels
 from gankit.backends.modules import ModuleEngine, ready, typed_module
 from gankit.errors import UsageError
 
