@@ -73,7 +73,7 @@ def size(image: DecodedImage) -> tuple[int, int]:
     return width, height
 
 
-def words(job: Job, error: Exception) -> str:
+def error_message(job: Job, error: Exception) -> str:
     """What went wrong with an image, in one line that names it."""
     if isinstance(error, MemoryError) and not isinstance(error, GankitError):
         reason = "too large for the memory of this machine: close other programs, or upscale parts of it"

@@ -20,7 +20,7 @@ from gankit.models.facts import Facts
 from gankit.pipeline.memory import available_memory
 from gankit.pipeline.tiles import auto_tile, run_tiled
 
-Watch = Callable[[float], None]
+ProgressCallback = Callable[[float], None]
 
 LARGEST_BATCH = 16
 _LEAST_PIXELS = 64 * 64
@@ -55,12 +55,12 @@ class Processor:
         if not self.facts.tileable and self.tile != "auto":
             raise UsageError(f"'{self.facts.name}' looks at the whole image and cannot be tiled: leave --tile out")
 
-    def image(self, image: DecodedImage, watch: Watch | None = None) -> DecodedImage:
+    def image(self, image: DecodedImage, progress: ProgressCallback | None = None) -> DecodedImage:
         """Upscale an image with all it has; metadata stay.
 
         Args:
             image: any that ``gankit.images`` decodes.
-            watch: called with the part that is done, up to 1.
+            progress: called with the part that is done, up to 1.
 
         Raises:
             MemoryError: the result, and the file made of it, are more than the memory that is free. Raised before it
@@ -73,12 +73,12 @@ class Processor:
         busy = alpha is not None and bool((alpha != alpha.flat[0]).any())
         colours = image.pixels if alpha is None else bleed(image.pixels, alpha)
         share = 0.5 if busy else 1.0
-        pixels = self._colours(colours, image.gray, watch and (lambda part: watch(part * share)))
+        pixels = self._colours(colours, image.gray, progress and (lambda part: progress(part * share)))
         grown: np.ndarray | None = None
         if alpha is not None:
             grown = np.full(pixels.shape[:2], alpha.flat[0], dtype=alpha.dtype)
             if busy:
-                grown = self._alpha(alpha, watch and (lambda part: watch(0.5 + part / 2)))
+                grown = self._alpha(alpha, progress and (lambda part: progress(0.5 + part / 2)))
         return replace(image, pixels=pixels, alpha=grown)
 
     def images(self, images: Sequence[DecodedImage]) -> list[DecodedImage]:
@@ -107,7 +107,7 @@ class Processor:
         height, width = image.pixels.shape[:2]
         return max(1, min(LARGEST_BATCH, self.max_pixels // (height * width)))
 
-    def tensor(self, batch: Tensor, watch: Watch | None = None) -> Tensor:
+    def tensor(self, batch: Tensor, progress: ProgressCallback | None = None) -> Tensor:
         """Upscale (N, C, H, W) uint8, uint16 or float32 on the CPU, in tiles, backing off where memory runs out.
 
         Raises:
@@ -129,7 +129,7 @@ class Processor:
                     tile=tile if self.facts.tileable else None,
                     multiple=self.facts.multiple,
                     batch=min(in_call, max(1, count * math.ceil(height * width / size) * 4)),
-                    watch=watch,
+                    progress=progress,
                     out_channels=self.facts.out_channels,
                     minimum=self.facts.minimum,
                 )
@@ -155,32 +155,32 @@ class Processor:
             return self.tile, self.tile
         return auto_tile(height, width, self.halo, self.max_pixels, self.facts.multiple)
 
-    def _colours(self, pixels: np.ndarray, gray: bool, watch: Watch | None) -> np.ndarray:
+    def _colours(self, pixels: np.ndarray, gray: bool, progress: ProgressCallback | None) -> np.ndarray:
         """(H, W, 3) -> (scale·H, scale·W, 3); a gray image stays exactly gray."""
         if gray:
-            return _same_channels(self._plane(pixels[..., 0], watch))
+            return _same_channels(self._plane(pixels[..., 0], progress))
         if self.facts.channels == 3:
-            return hwc(self.tensor(nchw(pixels), watch))
-        return np.ascontiguousarray(self._planes(pixels.transpose(2, 0, 1), watch).transpose(1, 2, 0))
+            return hwc(self.tensor(nchw(pixels), progress))
+        return np.ascontiguousarray(self._planes(pixels.transpose(2, 0, 1), progress).transpose(1, 2, 0))
 
-    def _plane(self, plane: np.ndarray, watch: Watch | None) -> np.ndarray:
+    def _plane(self, plane: np.ndarray, progress: ProgressCallback | None) -> np.ndarray:
         """(H, W) -> (scale·H, scale·W): a gray image, to a model of colours with three equal channels."""
         if self.facts.channels == 3:
-            return _mean(hwc(self.tensor(nchw(_same_channels(plane)), watch)))
-        return np.ascontiguousarray(self._planes(plane[None], watch)[0])
+            return _mean(hwc(self.tensor(nchw(_same_channels(plane)), progress)))
+        return np.ascontiguousarray(self._planes(plane[None], progress)[0])
 
-    def _planes(self, planes: np.ndarray, watch: Watch | None) -> np.ndarray:
+    def _planes(self, planes: np.ndarray, progress: ProgressCallback | None) -> np.ndarray:
         """(N, H, W) -> (N, scale·H, scale·W): a gray model takes each colour for itself."""
         if self.facts.channels != 1:
             raise UsageError(f"'{self.facts.name}' works on {self.facts.channels} channels, which no image has")
-        return self.tensor(torch.from_numpy(np.array(planes[:, None], order="C")), watch).numpy()[:, 0]
+        return self.tensor(torch.from_numpy(np.array(planes[:, None], order="C")), progress).numpy()[:, 0]
 
-    def _alpha(self, alpha: np.ndarray, watch: Watch | None) -> np.ndarray:
+    def _alpha(self, alpha: np.ndarray, progress: ProgressCallback | None) -> np.ndarray:
         """Transparency as a gray image, so that its edges are as sharp as those of the colours.
 
         Where it is flat it stays exactly as it is: a generator makes 253 of 255 and a pane of glass of a solid.
         """
-        scale, grown = self.facts.scale, self._plane(alpha, watch)
+        scale, grown = self.facts.scale, self._plane(alpha, progress)
         values = torch.from_numpy(alpha.astype(np.float32))[None, None]
         pad = _FLAT_WINDOW // 2
         highest = functional.max_pool2d(values, _FLAT_WINDOW, stride=1, padding=pad)

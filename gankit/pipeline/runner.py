@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gankit.errors import ImageError, NotFiniteError, OutputError
 from gankit.pipeline.flow import Budget, Channel, Stop, Stopped
 from gankit.pipeline.inputs import Job
-from gankit.pipeline.items import Batching, Item, Progress, size, words
+from gankit.pipeline.items import Batching, Item, Progress, error_message, size
 from gankit.pipeline.report import ImageReport
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Runner:
     _state: Progress = field(default=Progress(0), init=False)
     _began: float = field(default=0.0, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
-    _telling: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _progress_lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def run(self, jobs: Sequence[Job]) -> list[ImageReport]:
         """Do the jobs.
@@ -189,7 +189,7 @@ class Runner:
         """Several images in one call; whether that was done."""
         assert self.batching is not None
         began = perf_counter()
-        self._tell(current=items[0].job.source, fraction=0.0)
+        self._report_progress(current=items[0].job.source, fraction=0.0)
         try:
             results = self.batching.work([item.image for item in items])
         except _IMAGE_ERRORS:
@@ -202,15 +202,15 @@ class Runner:
     def _work_alone(self, item: Item, stop: Stop) -> bool:
         """One image; whether it was done."""
 
-        def watch(part: float) -> None:
+        def progress(part: float) -> None:
             if stop.set:
                 raise Stopped
-            self._tell(current=item.job.source, fraction=part)
+            self._report_progress(current=item.job.source, fraction=part)
 
         began = perf_counter()
-        self._tell(current=item.job.source, fraction=0.0)
+        self._report_progress(current=item.job.source, fraction=0.0)
         try:
-            item.image = self.work(item.image, watch)
+            item.image = self.work(item.image, progress)
         except _IMAGE_ERRORS as error:
             self._fail(item.index, item.job, error, item, engine_seconds=perf_counter() - began)
             return False
@@ -264,7 +264,7 @@ class Runner:
                 job.source,
                 job.target,
                 "failed",
-                error=words(job, error),
+                error=error_message(job, error),
                 input_size=item.input_size if item else None,
                 decode_seconds=item.decode_seconds if item else decode_seconds,
                 engine_seconds=engine_seconds or (item.engine_seconds if item else 0.0),
@@ -282,15 +282,15 @@ class Runner:
                 self._state = replace(
                     self._state, done=self._state.done + 1, output_mp=self._state.output_mp + pixels / 1e6
                 )
-        self._tell()
+        self._report_progress()
         if self.record is not None:
             self.record(report)
 
-    def _tell(self, **changes: Any) -> None:
+    def _report_progress(self, **changes: Any) -> None:
         """Pass the state on, one call at a time."""
         with self._lock:
             self._state = replace(self._state, seconds=perf_counter() - self._began, **changes)
             state = self._state
         if self.progress is not None:
-            with self._telling:
+            with self._progress_lock:
                 self.progress(state)

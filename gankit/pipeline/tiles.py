@@ -121,7 +121,7 @@ def run_tiled(
     tile: int | tuple[int, int] | None = None,
     multiple: int = 1,
     batch: int = 1,
-    watch: Callable[[float], None] | None = None,
+    progress: Callable[[float], None] | None = None,
     out_channels: int | None = None,
     minimum: int = 1,
 ) -> Tensor:
@@ -135,7 +135,7 @@ def run_tiled(
         tile: as in :func:`plan`; ``None`` for no cuts.
         multiple: as in :func:`plan`; other sizes are continued by their mirror image and the result is cropped.
         batch: tiles in one call of the engine.
-        watch: called with the part that is done, above 0 up to 1.
+        progress: called with the part that is done, above 0 up to 1.
         out_channels: of the result; ``None`` for C.
         minimum: the least side that the generator takes; smaller images are continued likewise.
 
@@ -154,8 +154,8 @@ def run_tiled(
     cut = plan(full_height, full_width, tile, halo, multiple)
     if len(cut.boxes) == 1 and count <= batch:
         result = _checked(engine.run(image), engine)
-        if watch:
-            watch(1.0)
+        if progress:
+            progress(1.0)
         return result[:, :, : height * scale, : width * scale]
     # NumPy's: rows of pixels as they are encoded, and a MemoryError where there is no room.
     shape = (count, full_height * scale, full_width * scale, out_channels or channels)
@@ -174,8 +174,8 @@ def run_tiled(
         results = _checked(engine.run(stack), engine)
         for (index, box), result in zip(group, results, strict=True):
             _paste(canvas[index], result, box, scale)
-        if watch:
-            watch((first + len(group)) / len(pieces))
+        if progress:
+            progress((first + len(group)) / len(pieces))
     return canvas[:, :, : height * scale, : width * scale]
 
 

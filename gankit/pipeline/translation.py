@@ -11,19 +11,19 @@ from torch import Tensor
 from gankit.errors import UsageError
 from gankit.images import DecodedImage, luma
 from gankit.pipeline.memory import available_memory
-from gankit.pipeline.processor import Processor, Watch, hwc, nchw, stacked
+from gankit.pipeline.processor import Processor, ProgressCallback, hwc, nchw, stacked
 
 
 @dataclass
 class TranslationProcessor(Processor):
     """The engine of a translation model with the way it is fed."""
 
-    def image(self, image: DecodedImage, watch: Watch | None = None) -> DecodedImage:
+    def image(self, image: DecodedImage, progress: ProgressCallback | None = None) -> DecodedImage:
         """Translate an image; metadata and transparency stay.
 
         Args:
             image: any that ``gankit.images`` decodes.
-            watch: called with the part that is done, up to 1.
+            progress: called with the part that is done, up to 1.
 
         Returns:
             An image of the same size and depth; gray where the generator has one channel.
@@ -34,7 +34,7 @@ class TranslationProcessor(Processor):
             EngineMemoryError: see :meth:`Processor.tensor`.
         """
         values = self._values(image)
-        return self._made(image, hwc(self.tensor(values, watch)))
+        return self._made(image, hwc(self.tensor(values, progress)))
 
     def images(self, images: Sequence[DecodedImage]) -> list[DecodedImage]:
         """Translate images of one size and depth in one call; otherwise as :meth:`image`."""

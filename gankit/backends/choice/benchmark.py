@@ -12,7 +12,7 @@ from torch import Tensor
 from gankit.backends.base import Engine, EngineSpec, Precision
 from gankit.backends.choice.candidates import Candidate
 from gankit.backends.choice.parity import GATE_DB, Parity
-from gankit.backends.choice.probe import Probe, in_words
+from gankit.backends.choice.probe import Probe, parity_message
 
 _MOST_RUNS, _ENOUGH_SECONDS = 10, 0.3  # of one engine; three runs are timed in any case
 
@@ -66,18 +66,18 @@ class Benchmark:
         self._probe = Probe.of(spec)
         self.title = self._probe.title
 
-    def run(self, entrants: Iterable[Candidate], *, budget: float = math.inf, least: int = 1) -> list[Candidate]:
+    def run(self, candidates: Iterable[Candidate], *, budget: float = math.inf, least: int = 1) -> list[Candidate]:
         """Measure candidates; one that fails in a narrow precision is tried in the next safer one.
 
         Args:
-            entrants: in the order to try them.
+            candidates: in the order to try them.
             budget: seconds since the benchmark began after which no further one is tried.
             least: how many are tried whatever the time.
 
         Returns:
             Those for which there was no time.
         """
-        queue, left = list(entrants), []
+        queue, left = list(candidates), []
         while queue:
             candidate = queue.pop(0)
             late = time.perf_counter() - self._began > budget
@@ -119,7 +119,7 @@ class Benchmark:
             if parity.passes():
                 speed = self._probe.megapixels / seconds
                 return Measured(*what, speed, parity, "", spec.kernels, candidate.label), engine
-            remark = f"{in_words(parity)}, below {GATE_DB:.0f} dB"
+            remark = f"{parity_message(parity)}, below {GATE_DB:.0f} dB"
         if engine is not None:
             engine.close()
         return Measured(*what, 0.0, parity, remark, spec.kernels, candidate.label), None

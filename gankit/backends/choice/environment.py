@@ -99,5 +99,5 @@ def _state(backend: Backend) -> BackendState:
     for device in usable or probes:
         for precision in can[device] or backend.precisions[device]:
             shown.setdefault(precision, []).append(device)
-    words = [name if len(on) >= len(devices()) else f"{name} ({on[0]} only)" for name, on in shown.items()]
-    return BackendState(bool(usable), "; ".join(remarks), tuple(words))
+    labels = [name if len(on) >= len(devices()) else f"{name} ({on[0]} only)" for name, on in shown.items()]
+    return BackendState(bool(usable), "; ".join(remarks), tuple(labels))

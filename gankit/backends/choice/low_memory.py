@@ -13,7 +13,7 @@ from torch.fx import GraphModule
 from gankit.backends import get
 from gankit.backends.base import EngineSpec, Precision
 from gankit.backends.choice.candidates import offered
-from gankit.backends.choice.probe import Probe, in_words
+from gankit.backends.choice.probe import Probe, parity_message
 from gankit.backends.choice.select import Selection
 from gankit.backends.cpu.layerwise import working_bytes
 from gankit.checkpoints import Loaded
@@ -71,5 +71,5 @@ def layerwise(loaded: Loaded, precision: Precision, threads: int | None, max_byt
     engine = backend.load(spec)
     parity = Probe.of(spec, _TILE).parity(engine)
     if not parity.passes():
-        raise ParityError(f"layerwise runs, {spec.precision}: {in_words(parity)}")
-    return Selection(engine, parity, f"{_BACKEND} {spec.precision} layerwise, {in_words(parity)}")
+        raise ParityError(f"layerwise runs, {spec.precision}: {parity_message(parity)}")
+    return Selection(engine, parity, f"{_BACKEND} {spec.precision} layerwise, {parity_message(parity)}")

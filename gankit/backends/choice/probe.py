@@ -103,7 +103,7 @@ def real_tile(channels: int = 3, multiple: int = 1, sides: tuple[int, int] = _TI
     return tile.contiguous(memory_format=torch.channels_last)
 
 
-def in_words(parity: Parity | None) -> str:
+def parity_message(parity: Parity | None) -> str:
     """Such as ``"52.1 dB from fp32"`` or ``"identical to fp32"``."""
     if parity is None or parity.psnr == -math.inf:
         return "not finite"

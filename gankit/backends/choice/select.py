@@ -12,7 +12,7 @@ from gankit.backends.choice.benchmark import Benchmark, Measured
 from gankit.backends.choice.cache import Choice, drop, look_up, store
 from gankit.backends.choice.candidates import Candidate, candidates, parse_device
 from gankit.backends.choice.parity import GATE_DB, Parity
-from gankit.backends.choice.probe import in_words
+from gankit.backends.choice.probe import parity_message
 from gankit.errors import BackendError, ParityError
 from gankit.options import EngineOptions
 
@@ -46,12 +46,12 @@ class _Question:
 
     spec: EngineSpec
     job_pixels: int | None
-    words: tuple[Any, ...]
+    key: tuple[Any, ...]
 
     @property
-    def patient(self) -> tuple[Any, ...]:
+    def long_job_key(self) -> tuple[Any, ...]:
         """The words under which the choice for a long job is kept."""
-        return (*self.words, "long job")
+        return (*self.key, "long job")
 
     def is_long(self, megapixels_per_second: float) -> bool:
         """Whether the job takes so long at that speed that a backend that compiles for minutes is worth a try."""
@@ -92,16 +92,16 @@ def select(
     spec = EngineSpec(loaded.generator, loaded.facts, shapes=shapes, threads=options.threads)
     groups = candidates(spec, options)
     asked = options.backend, options.precision, options.device, options.threads, shapes.batch, shapes.tile
-    words = (loaded.sha256, *asked, sorted(loaded.facts.options.items()))
-    question = _Question(spec, job_pixels, words)
-    known = look_up(words)
-    final = look_up(question.patient) if known and _has_long_rivals(question, known, groups) else known
+    key = (loaded.sha256, *asked, sorted(loaded.facts.options.items()))
+    question = _Question(spec, job_pixels, key)
+    known = look_up(key)
+    final = look_up(question.long_job_key) if known and _has_slow_alternatives(question, known, groups) else known
     if final is not None and not final.unmeasured:
         try:
             return _reopen(question, final)
         except Exception:  # a package went away without its version showing, a driver, a full memory: measured again
-            drop(words)
-            drop(question.patient)
+            drop(key)
+            drop(question.long_job_key)
             known = None
     benchmark = Benchmark(groups[0][0].spec)
     for group in sorted(groups, key=lambda group: known is not None and group[0].spec.device != known.device):
@@ -110,7 +110,7 @@ def select(
             break
     # A model that generates has no choice under "auto": there is nothing to say.
     chose = options.backend == "auto" and loaded.facts.task != "generate"
-    return _conclude(benchmark, notify or (lambda line: None), say_choice=chose)
+    return _conclude(benchmark, notify or (lambda line: None), report_choice=chose)
 
 
 def check(loaded: Loaded, options: EngineOptions) -> None:
@@ -128,7 +128,7 @@ def _reopen(question: _Question, choice: Choice) -> Selection:
     spec = replace(question.spec, precision=choice.precision, device=choice.device, kernels=choice.kernels)
     engine = get(choice.backend).load(spec)
     parity = Parity(choice.psnr, choice.max_abs)
-    line = f"{choice.backend} {choice.precision}, {in_words(parity)}"
+    line = f"{choice.backend} {choice.precision}, {parity_message(parity)}"
     return Selection(engine, parity, f"{line}, from the cache of an earlier measurement")
 
 
@@ -149,14 +149,14 @@ def _measure(benchmark: Benchmark, question: _Question, group: Sequence[Candidat
     if benchmark.best is None and known is not None:
         left = benchmark.run(quick, budget=BUDGET_SECONDS)
     if benchmark.best is not None:
-        store(question.words, _choice(benchmark.best[1], left))
+        store(question.key, _choice(benchmark.best[1], left))
     if slow and (benchmark.best is None or question.is_long(benchmark.best[1].megapixels_per_second)):
         nothing_quick = benchmark.best is None
         benchmark.run(slow)
         if benchmark.best is not None:
-            store(question.patient, _choice(benchmark.best[1]))
+            store(question.long_job_key, _choice(benchmark.best[1]))
         if benchmark.best is not None and nothing_quick:
-            store(question.words, _choice(benchmark.best[1]))
+            store(question.key, _choice(benchmark.best[1]))
 
 
 def _still_to_run(question: _Question, known: Choice | None, device: str) -> list[Candidate]:
@@ -178,14 +178,14 @@ def _choice(best: Measured, left: Sequence[Candidate] = ()) -> Choice:
     return Choice(best.backend, best.precision, best.device, *figures, rest, best.kernels)
 
 
-def _has_long_rivals(question: _Question, known: Choice, groups: Sequence[Sequence[Candidate]]) -> bool:
+def _has_slow_alternatives(question: _Question, known: Choice, groups: Sequence[Sequence[Candidate]]) -> bool:
     """Whether the job is so long that another choice may hold for it."""
     slow = [item for group in groups for item in group if item.backend.slow_start and item.spec.device == known.device]
     others = [item for item in slow if item.backend.name != known.backend]
     return bool(others) and question.is_long(known.megapixels_per_second)
 
 
-def _conclude(benchmark: Benchmark, say: Callable[[str], None], *, say_choice: bool) -> Selection:
+def _conclude(benchmark: Benchmark, notify: Callable[[str], None], *, report_choice: bool) -> Selection:
     """Turn the benchmark into a selection, and report it.
 
     Raises:
@@ -195,15 +195,15 @@ def _conclude(benchmark: Benchmark, say: Callable[[str], None], *, say_choice: b
     if benchmark.best is None:
         _refuse(benchmark, any(item.parity is not None for item in benchmark.measured))
     for line in benchmark.remarks:
-        say(line)
+        notify(line)
     engine, best = benchmark.best
-    summary = f"{best}, {in_words(best.parity)}, {best.megapixels_per_second:.3f} MP/s in"
+    summary = f"{best}, {parity_message(best.parity)}, {best.megapixels_per_second:.3f} MP/s in"
     others = [item for item in benchmark.measured if item is not best and not item.remark]
     if others:
         speeds = ", ".join(f"{item} {item.megapixels_per_second:.3f}" for item in others)
         summary = f"{summary} (fastest of {1 + len(others)}: {speeds})"
-    if say_choice:
-        say(f"chose {summary}")
+    if report_choice:
+        notify(f"chose {summary}")
     return Selection(engine, best.parity, summary, tuple(benchmark.measured))
 
 
