@@ -250,8 +250,7 @@ def _listed(places: Sequence[Path]) -> str:
 
 
 def _skipped_results(results: Sequence[Path]) -> str:
-    one = len(results) == 1
-    if one:
+    if len(results) == 1:
         return f"skipping {results[0]}, which is the result of another input"
     return f"skipping {results[0]} and {len(results) - 1} more, which are results of other inputs"
 
