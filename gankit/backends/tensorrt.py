@@ -1,4 +1,4 @@
-"""TensorRT, which this version names but does not run."""
+"""TensorRT, which this version lists but cannot run."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _WHY = (
 
 
 class TensorRTBackend(Backend):
-    """Says that TensorRT engines do not run yet, wherever a backend is asked."""
+    """Reports that this version cannot run TensorRT engines."""
 
     name: ClassVar[str] = "tensorrt"
     precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cuda": ("fp32", "bf16", "fp16")}
     packages: ClassVar[tuple[str, ...]] = ("tensorrt",)
 
     def missing(self, spec: EngineSpec) -> str | None:
-        """Always the same reason."""
+        """Support for TensorRT is always missing."""
         return _WHY
 
     def open(self, spec: EngineSpec) -> Engine:
-        """Never called for a spec that is supported: there is none."""
+        """Never called, because no spec is supported."""
         raise BackendError(f"backend '{self.name}': {_WHY}")

@@ -14,7 +14,12 @@ from gankit.pipeline.paths import exists
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: FILE with the extension .safetensors]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File to write.  [default: FILE as .safetensors]",
+)
 @click.option(
     "--dtype",
     type=click.Choice(["fp32", "fp16"]),
@@ -22,7 +27,9 @@ from gankit.pipeline.paths import exists
     show_default=True,
     help="Data type of the stored kernels: fp32 keeps every bit, fp16 halves the file size.",
 )
-@click.option("--direction", type=click.Choice(["AtoB", "BtoA"]), help="Generator to keep, if FILE holds a pair (CycleGAN).")
+@click.option(
+    "--direction", type=click.Choice(["AtoB", "BtoA"]), help="Generator to keep, if FILE holds a pair (CycleGAN)."
+)
 @model_option
 @click.option("--overwrite", is_flag=True, help="Replace the output file if it exists.")
 def convert(

@@ -11,7 +11,11 @@ from rich.text import Text
 
 
 @click.command()
-@click.option("--forget", is_flag=True, help="Delete the cached choices of --backend auto and exit. The next run measures the backends again.")
+@click.option(
+    "--forget",
+    is_flag=True,
+    help="Delete the cached choices of --backend auto and exit. The next run measures the backends again.",
+)
 def doctor(forget: bool) -> int:
     """Show what this machine can run.
 

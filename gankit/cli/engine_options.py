@@ -74,7 +74,11 @@ _THREADS = click.option(
     "--threads", type=click.IntRange(1), default=None, help="Number of CPU threads.  [default: one per physical core]"
 )
 _TILE = click.option(
-    "--tile", type=_Auto(), default="auto", show_default=True, help="Side of a tile in input pixels, including the halo."
+    "--tile",
+    type=_Auto(),
+    default="auto",
+    show_default=True,
+    help="Side of a tile in input pixels, including the halo.",
 )
 _MAX_MEMORY = click.option(
     "--max-memory",
@@ -86,7 +90,9 @@ _MAX_MEMORY = click.option(
 
 
 def _batch(what: str) -> Callable[[Command], Command]:
-    return click.option("--batch", type=_Auto(), default="auto", show_default=True, help=f"Number of {what} per engine call.")
+    return click.option(
+        "--batch", type=_Auto(), default="auto", show_default=True, help=f"Number of {what} per engine call."
+    )
 
 
 def engine_options(*, tiles: bool, batch: str) -> Callable[[Command], Command]:

@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     "--model", required=True, metavar="NAME|FILE", help="Name of a model (see `gankit models`), or a weights file."
 )
 @click.option(
-    "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Arithmetic precision of the exported model.  [default: fp32]"
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    help="Arithmetic precision of the exported model.  [default: fp32]",
 )
 @click.option("--fp32", "shorthands", flag_value="fp32", multiple=True, help="Same as --precision fp32.")
 @click.option("--bf16", "shorthands", flag_value="bf16", multiple=True, help="Same as --precision bf16.")
 @click.option("--fp16", "shorthands", flag_value="fp16", multiple=True, help="Same as --precision fp16.")
-@click.option("--output", metavar="FILE|DIR", help="File or folder to write to.  [default: a name such as srgan_x4_fp32.onnx]")
+@click.option(
+    "--output", metavar="FILE|DIR", help="File or folder to write to.  [default: a name such as srgan_x4_fp32.onnx]"
+)
 @click.option("--format", "kind", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="File format.")
 @click.option("--opset", type=click.IntRange(18, 23), help="ONNX opset version.  [default: 18, or 23 for bf16]")
 @click.option(

@@ -11,7 +11,7 @@ from gankit.cli.engine_options import engine_options
 from gankit.cli.model_options import model_option
 from gankit.errors import UsageError
 from gankit.options import EngineOptions
-from gankit.pipeline.generation import Outcome, SampleRequest, Destination, write_reconstructions, write_samples
+from gankit.pipeline.generation import Destination, Outcome, SampleRequest, write_reconstructions, write_samples
 from gankit.pipeline.sampler import Sampler
 
 _SAMPLES = 64
@@ -33,9 +33,7 @@ _SAMPLES = 64
     default=None,
     help=f"Number of samples, or of paths with --interpolate.  [default: {_SAMPLES}]",
 )
-@click.option(
-    "--class", "class_", type=int, default=None, help="Class of all samples.  [default: every class in turn]"
-)
+@click.option("--class", "class_", type=int, default=None, help="Class of all samples.  [default: every class in turn]")
 @click.option("--seed", type=int, default=None, help="Random seed. The same seed gives the same images.  [default: 0]")
 @click.option(
     "--truncation",

@@ -46,14 +46,19 @@ _AFTER = (
     ),
     model_option,
     click.option("--overwrite", is_flag=True, help="Replace existing results."),
-    click.option("--report", metavar="FILE", type=click.Path(dir_okay=False), help="Write a JSON report of the run to FILE."),
+    click.option(
+        "--report", metavar="FILE", type=click.Path(dir_okay=False), help="Write a JSON report of the run to FILE."
+    ),
     click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
 )
 
 
 def image_options(command: Callable[..., int]) -> Callable[..., int]:
     """Add the argument and the options of these commands. Each command defines ``--model`` itself."""
-    decorators: list[Callable[..., Any]] = [*_BEFORE, engine_options(tiles=True, batch="tiles, or of images of equal size,")]
+    decorators: list[Callable[..., Any]] = [
+        *_BEFORE,
+        engine_options(tiles=True, batch="tiles, or of images of equal size,"),
+    ]
     for option in reversed([*decorators, *_AFTER]):
         command = option(command)
     return command
@@ -122,7 +127,7 @@ def run(
 
 
 def _check_report(file: str, output: str | None) -> None:
-    """Check that the report can be written before the work begins. Its folder may be the output, which is made later."""
+    """Check that the report can be written before the work begins. Its folder may be the output folder, made later."""
     folder = Path(file).parent
     if not file:
         raise UsageError("--report: the file name is empty")

@@ -43,7 +43,7 @@ def ended_as_by_ctrl_c() -> Iterator[list[int]]:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Hide the warnings of Pillow, tifffile and imagecodecs about odd files. gankit reports what matters in its own line."""
+    """Hide the warnings of Pillow, tifffile and imagecodecs about odd files. gankit reports what matters itself."""
     with ExitStack() as restore:
         for name in _LOGGERS:
             logger, handler = logging.getLogger(name), logging.NullHandler()

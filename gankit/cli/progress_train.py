@@ -57,7 +57,9 @@ def progress(steps: int, *, batch: int, unit: str = "", quiet: bool) -> Iterator
                 if state.began:
                     print_line(f"resumed at step {state.began}")
                 if state.processes > 1:
-                    print_line(f"{state.processes} processes with a batch of {batch}: {state.processes * batch} samples per step")
+                    print_line(
+                        f"{state.processes} processes with a batch of {batch}: {state.processes * batch} samples a step"
+                    )
             bar.update(task, completed=state.step)
             if not quiet and time.monotonic() - last > pause:
                 last = time.monotonic()

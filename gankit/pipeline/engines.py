@@ -255,9 +255,7 @@ class Engines:
                 if value != "auto"
             ]
             if given and self.notify is not None:
-                self.notify(
-                    f"{processor.engine.backend} runs whole images here and ignores {' and '.join(given)}"
-                )
+                self.notify(f"{processor.engine.backend} runs whole images here and ignores {' and '.join(given)}")
         elif isinstance(self.options.tile, int):
             step = processor.facts.multiple
             longer = (self.options.tile // step + 2) * step

@@ -130,7 +130,7 @@ def _check(facts: Facts, name: str, precision: Precision, parity_images: Sequenc
     if facts.task == "generate" and parity_images:
         raise UsageError(f"'{name}' generates from noise, which the parity check uses as well; omit --parity-images")
     if facts.task != "generate" and facts.channels not in (1, 3):
-        raise UsageError(f"'{name}' takes {facts.channels} channels, but the parity check uses images, which have 1 or 3")
+        raise UsageError(f"'{name}' takes {facts.channels} channels, but the parity check needs 1 or 3, as in images")
     if precision not in facts.precisions:
         raise UsageError(f"'{name}' does not run in {precision}; use --precision {' or '.join(facts.precisions)}")
 

@@ -45,7 +45,7 @@ class Stop:
             raise Stopped
 
     def wait_for(self, ready: Callable[[], bool]) -> None:
-        """Wait until ``ready`` is true, and raise :class:`Stopped` if the run is stopped. The caller holds the condition."""
+        """Wait until ``ready`` is true; raise :class:`Stopped` if the run stops. The caller holds the condition."""
         # The timeout lets Ctrl-C through on systems whose untimed waits cannot be interrupted.
         while not self.set and not ready():
             self.condition.wait(0.5)

@@ -79,7 +79,13 @@ ProgressCallback = Callable[[Progress], None]
 FailureCallback = Callable[[ImageError], None]
 
 
-def write_samples(sampler: Sampler, request: SampleRequest, destination: Destination, progress: ProgressCallback, failed: FailureCallback) -> Outcome:
+def write_samples(
+    sampler: Sampler,
+    request: SampleRequest,
+    destination: Destination,
+    progress: ProgressCallback,
+    failed: FailureCallback,
+) -> Outcome:
     """Write samples as ``000000.png``, ``000001.png``, …, and describe them in ``samples.json``.
 
     Args:
@@ -128,7 +134,9 @@ def write_samples(sampler: Sampler, request: SampleRequest, destination: Destina
     return Outcome(writer.done, count - len(todo), writer.failures, writer.seconds)
 
 
-def write_reconstructions(sampler: Sampler, folder: Path, destination: Destination, progress: ProgressCallback, failed: FailureCallback) -> Outcome:
+def write_reconstructions(
+    sampler: Sampler, folder: Path, destination: Destination, progress: ProgressCallback, failed: FailureCallback
+) -> Outcome:
     """Write an autoencoder's reconstruction of each image in a folder, under the name of the image.
 
     Args:

@@ -119,7 +119,7 @@ class _Finder:
         return [name for name in folders if os.path.realpath(folder / name) != self.output], files
 
     def walk(self, top: Path, root: Path, prefix: Path) -> Iterator[_Found]:
-        """Yield the images in ``top`` and below. The user named ``root``; ``prefix`` is the folder that mirrors ``top``."""
+        """Yield the images in ``top`` and below. The user named ``root``, and ``prefix`` mirrors ``top``."""
         waiting = [(top, prefix)]
         while waiting:
             folder, mirrored = waiting.pop()
@@ -142,7 +142,7 @@ class _Finder:
                 yield _Found(path, path.parent.relative_to(root))
 
     def expand(self, root: Path, parts: Sequence[str]) -> set[tuple[Path, bool]]:
-        """Return the paths that match below ``root``, and whether each is a folder. Unlike ``glob``, follows no links."""
+        """Return the matches below ``root``, and whether each is a folder. Unlike ``glob``, follow no links."""
         found: set[tuple[Path, bool]] = set()
         seen: set[tuple[Path, tuple[str, ...]]] = set()
         waiting = [(root, tuple(parts))]
@@ -260,7 +260,9 @@ def _find_beside(finder: _Finder, inputs: Sequence[str | Path], mark: str) -> It
     for given in inputs:
         path = Path(given)
         if not is_folder(path):
-            several = [given, given] if len(inputs) > 1 else [given]  # with several inputs, a file that is not an image is ignored
+            several = (
+                [given, given] if len(inputs) > 1 else [given]
+            )  # with several inputs, a file that is not an image is ignored
             for item in _unique(_find(finder, several)):
                 yield replace(item, folder=Path(), root=item.source.parent, mark=mark)
             continue

@@ -53,7 +53,9 @@ def write_whole(path: Path, text: str) -> None:
     """
     temporary = path.parent / f".gankit-{secrets.token_hex(8)}.part"
     try:
-        with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:  # file names may contain undecodable bytes
+        with temporary.open(
+            "x", encoding="utf-8", errors="backslashreplace"
+        ) as file:  # file names may contain undecodable bytes
             file.write(text)
             file.flush()
             os.fsync(file.fileno())  # the name must not reach the disk before the text does

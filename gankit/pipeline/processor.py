@@ -177,7 +177,9 @@ class Processor:
     def _planes(self, planes: np.ndarray, progress: ProgressCallback | None) -> np.ndarray:
         """Upscale (N, H, W) to (N, scale·H, scale·W) with a gray model, each plane by itself."""
         if self.facts.channels != 1:
-            raise UsageError(f"'{self.facts.name}' takes {self.facts.channels} channels, but images have 1 or 3; use another model")
+            raise UsageError(
+                f"'{self.facts.name}' takes {self.facts.channels} channels, but images have 1 or 3; use another model"
+            )
         return self.tensor(torch.from_numpy(np.array(planes[:, None], order="C")), progress).numpy()[:, 0]
 
     def _alpha(self, alpha: np.ndarray, progress: ProgressCallback | None) -> np.ndarray:
@@ -232,7 +234,7 @@ def _peak_bytes(image: DecodedImage, scale: int) -> int:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether an error means that memory ran out. Only CUDA's allocator has its own exception; others have a message."""
+    """Whether an error means that memory ran out. CUDA's allocator has its own exception, others only a message."""
     if isinstance(error, EngineMemoryError | torch.OutOfMemoryError):
         return True
     text = str(error)

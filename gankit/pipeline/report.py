@@ -132,8 +132,8 @@ class Report:
         ignored: see ``gankit.pipeline.inputs.Inputs``.
         seconds: see :class:`Totals`.
         engine: the engine; ``None`` if nothing had to run.
-        fp32_engine: the second engine, for 16-bit images and those whose values exceed the range of ``engine``; ``None``
-            if it was not needed.
+        fp32_engine: the second engine, for 16-bit images and values beyond the range of ``engine``; ``None`` if it
+            was not needed.
         model: the weights; ``None`` if nothing had to run.
         versions: versions of gankit, Python and the packages that produce the images.
         machine: facts of the machine; empty if nothing had to run.

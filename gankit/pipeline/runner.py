@@ -2,8 +2,8 @@
 
 The engine runs in the caller's thread, where Ctrl-C reaches it. Decoders and encoders have threads of their own. An
 error of one image is recorded with its name, and the run continues with the others. An error of the output stops the
-run. Any other exception is a bug and is raised by ``run`` with its traceback. All threads end before the run does: files
-that are being written are completed, and no further ones are begun.
+run. Any other exception is a bug and is raised by ``run`` with its traceback. All threads end before the run does. They
+complete the files that they are writing, and begin no others.
 """
 
 from __future__ import annotations

@@ -212,8 +212,8 @@ def _spans(length: int, tile: int, halo: int, multiple: int) -> list[Span]:
     step = tile - 2 * halo
     if step < multiple:
         raise UsageError(
-            f"tile {tile} is too small: this model needs at least {2 * halo + multiple} (more than twice its halo of {halo}) "
-            f"unless a tile covers the whole image"
+            f"tile {tile} is too small: this model needs at least {2 * halo + multiple} (more than twice its "
+            f"halo of {halo}) unless a tile covers the whole image"
         )
     spans: list[Span] = []
     start = keep = 0
