@@ -7,10 +7,7 @@ from typing import ClassVar
 from gankit.backends.base import Backend, Engine, EngineSpec, Precision
 from gankit.errors import BackendError
 
-_WHY = (
-    "this version of gankit does not run TensorRT engines yet, and installing TensorRT does not change that; "
-    "use --backend auto"
-)
+_WHY = "gankit does not run TensorRT engines yet, even if TensorRT is installed; use --backend auto"
 
 
 class TensorRTBackend(Backend):

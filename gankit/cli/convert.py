@@ -18,7 +18,7 @@ from gankit.pipeline.paths import exists
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="File to write.  [default: FILE as .safetensors]",
+    help="File to write.  [default: FILE with the extension .safetensors]",
 )
 @click.option(
     "--dtype",

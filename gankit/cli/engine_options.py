@@ -46,15 +46,6 @@ class _Size(click.ParamType):
         return int(size)
 
 
-_BACKEND = click.option(
-    "-b",
-    "--backend",
-    metavar="NAME",
-    default="auto",
-    show_default=True,
-    help="Backend to use. auto measures the backends and picks the fastest one that passes the parity check; "
-    "`gankit doctor` lists the others.",
-)
 _PRECISION = click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
@@ -85,8 +76,13 @@ _MAX_MEMORY = click.option(
     type=_Size(),
     default=None,
     help="Memory limit for the layers of one image, such as 2GB. Beyond it, a network that needs the whole image runs "
-    "layerwise, which is slower.  [default: half of the free memory]",
+    "layerwise.  [default: half of the free memory]",
 )
+
+
+def _backend(auto: str) -> Callable[[Command], Command]:
+    text = f"Backend to use. auto {auto}. `gankit doctor` lists the backends."
+    return click.option("-b", "--backend", metavar="NAME", default="auto", show_default=True, help=text)
 
 
 def _batch(what: str) -> Callable[[Command], Command]:
@@ -102,7 +98,8 @@ def engine_options(*, tiles: bool, batch: str) -> Callable[[Command], Command]:
         tiles: whether the command processes images. It then gets the options of tiling and memory, too.
         batch: what a batch consists of, for the help text.
     """
-    given = [_BACKEND, _PRECISION, _FP16, _BF16, _DEVICE, *([_TILE] if tiles else []), _batch(batch), _THREADS]
+    auto = "picks the fastest one that passes the parity check" if tiles else "is eager, which suits small networks"
+    given = [_backend(auto), _PRECISION, _FP16, _BF16, _DEVICE, *([_TILE] if tiles else []), _batch(batch), _THREADS]
     given += [_MAX_MEMORY] if tiles else []
 
     def decorate(command: Command) -> Command:

@@ -79,7 +79,7 @@ def export(
     multiple. The parity check compares the file with the fp32 model on real images, or on seeded latents if the model
     generates from noise.
 
-    Exit status: 0 if the file was written, 1 if it failed the parity check and was deleted, 2 for wrong use.
+    Exit status: 0 if the file was written, 1 if it failed the parity check and was deleted, 2 for a usage error.
     """
     try:
         done = write(

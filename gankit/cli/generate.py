@@ -92,7 +92,7 @@ def generate(
     the backend and the number of samples. Existing results are skipped, so you can continue an interrupted run with
     the same command.
 
-    Exit status: 0 if all images were written, 1 if some failed, 2 for wrong use.
+    Exit status: 0 if all images were written, 1 if some failed, 2 for a usage error.
     """
     if output == "":
         raise UsageError("--output is an empty name; use '.' for the current folder")

@@ -38,6 +38,6 @@ def translate(model: str, direction: Any, norm: Any, **options: Any) -> int:
     --output, the results for photos/ go to photos_translated/ beside it, and the result for a.png to
     a_translated.png. Existing results are skipped, so you can continue an interrupted run with the same command.
 
-    Exit status: 0 if all images were translated, 1 if some failed, 2 for wrong use.
+    Exit status: 0 if all images were translated, 1 if some failed, 2 for a usage error.
     """
     return run(partial(Translator, model, direction=direction, norm=norm), **options)

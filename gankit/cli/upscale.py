@@ -28,6 +28,6 @@ def upscale(model: str, **options: Any) -> int:
     --output, the results for photos/ go to photos_x4/ beside it, and the result for a.png to a_x4.png, if the model's
     scale is 4. Existing results are skipped, so you can continue an interrupted run with the same command.
 
-    Exit status: 0 if all images were upscaled, 1 if some failed, 2 for wrong use.
+    Exit status: 0 if all images were upscaled, 1 if some failed, 2 for a usage error.
     """
     return run(partial(Upscaler, model), **options)

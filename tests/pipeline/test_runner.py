@@ -190,12 +190,12 @@ def test_a_fault_of_ours_keeps_its_traceback(jobs, where):
 def test_memory_that_the_engine_has_not_fails_one_image(jobs):
     def work(item, progress):
         if item.pixels[0, 0, 0] == 2:
-            raise EngineMemoryError("out of memory on cuda with tile 512×512: set a smaller --tile")
+            raise EngineMemoryError("out of memory on cuda with tile 512×512; use a smaller --tile")
         return double(item, progress)
 
     reports = runner(work=work).run(jobs)
     (failed,) = [report for report in reports if report.status == "failed"]
-    assert failed.error == f"{jobs[2].source}: out of memory on cuda with tile 512×512: set a smaller --tile"
+    assert failed.error == f"{jobs[2].source}: out of memory on cuda with tile 512×512; use a smaller --tile"
 
 
 def test_an_engine_that_gives_up_ends_the_run(jobs):

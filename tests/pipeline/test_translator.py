@@ -174,7 +174,7 @@ def test_one_channel_out_is_a_gray_image():
 
 
 def test_channels_that_no_image_has():
-    with pytest.raises(UsageError, match="makes 2 channels of 3: images have 1 or 3"):
+    with pytest.raises(UsageError, match="makes 2 channels of 3, but images have 1 or 3"):
         processor(3, 2).image(DecodedImage(image(5, 7)))
 
 
@@ -182,9 +182,9 @@ def test_the_wrong_task(weights, tmp_path, capsys):
     path, _ = weights
     Image.fromarray(image(8, 8)).save(tmp_path / "a.png")
     assert cli.main(["translate", str(tmp_path / "a.png"), "--model", "srgan", "--output", str(tmp_path / "o")]) == 2
-    assert "'srgan' is a model to upscale, not to translate: use gankit upscale" in capsys.readouterr().err
+    assert "'srgan' is a model to upscale, not to translate; use `gankit upscale`" in capsys.readouterr().err
     assert cli.main(["upscale", str(tmp_path / "a.png"), "--model", str(path), "--output", str(tmp_path / "o")]) == 2
-    assert "is a model to translate, not to upscale: use gankit translate" in capsys.readouterr().err
+    assert "is a model to translate, not to upscale; use `gankit translate`" in capsys.readouterr().err
 
 
 def test_the_command(weights, tmp_path, capsys):
@@ -204,7 +204,7 @@ def test_the_command(weights, tmp_path, capsys):
     assert cli.main([*command, "--direction", "AtoB"]) == 2
     assert "neither its keys nor its name show the direction" in capsys.readouterr().err
     assert cli.main([*command, "--tile", "64"]) == 2
-    assert "looks at the whole image and cannot be tiled" in capsys.readouterr().err
+    assert "needs the whole image and cannot be tiled" in capsys.readouterr().err
 
 
 def test_a_image_above_the_limit_runs_in_strips(weights, monkeypatch):
@@ -237,7 +237,7 @@ def test_sizes_on_the_command_line(weights, tmp_path, capsys):
     assert cli.main([*command, str(tmp_path / "o"), "--max-memory", "0.05MB"]) == 0
     assert "layerwise" in capsys.readouterr().err
     assert cli.main([*command, str(tmp_path / "o"), "--max-memory", "much"]) == 2
-    assert "'much' is no size such as 500MB or 2GiB" in capsys.readouterr().err
+    assert "'much' is not a size such as 500MB or 2GiB" in capsys.readouterr().err
 
 
 def test_batch_norm_by_the_image_or_by_running_statistics(tmp_path):

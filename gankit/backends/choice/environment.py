@@ -68,7 +68,7 @@ def _version(package: str) -> str | None:
 def environment() -> Environment:
     """Describe the environment."""
     here = machine()
-    bf16 = "supported in hardware" if here.fast_bf16 else "not supported in hardware; fp32 is faster"
+    bf16 = "supported in hardware" if here.fast_bf16 else "not supported in hardware; auto uses fp32"
     system = {
         "system": here.system,
         "Python": sys.version.split()[0],
