@@ -69,7 +69,8 @@ def hint(name: str, known: Iterable[str]) -> str:
         known: all valid names.
 
     Returns:
-        The end of a message: the closest valid name if one is similar (difflib ratio of at least 0.5), otherwise all.
+        The end of a message, with the closest valid name if one is similar (difflib ratio of at least 0.5), otherwise
+        with all names.
     """
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)

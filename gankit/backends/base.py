@@ -124,9 +124,9 @@ class Engine(ABC):
                 are latents (N, latent) float32 and, if it is conditional, classes (N,) int64.
 
         Returns:
-            (N, C', H', W') on the CPU. Images have the dtype of the input: integers are clamped and rounded half to
-            even; float32 is nominally in [0, 1] and not clamped. They are channels_last in memory if the input was.
-            Samples are float32, nominally in [0, 1] and not clamped.
+            (N, C', H', W') on the CPU. Images have the dtype of the input, and are channels_last in memory if the input
+            was. Integers are clamped and rounded half to even; float32 is nominally in [0, 1] and not clamped. Samples
+            are float32, nominally in [0, 1] and not clamped.
 
         Raises:
             EngineMemoryError: If memory runs out (torch may raise its own exception). The engine remains usable.

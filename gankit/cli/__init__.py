@@ -58,8 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the arguments of the command line; ``None`` takes those of the process.
 
     Returns:
-        The exit status: 0 if everything succeeded, 1 if some images failed, 2 for a usage error, 130 after Ctrl-C, 143
-        after SIGTERM and 129 after SIGHUP.
+        The exit status, which is 0 if everything succeeded, 1 if some images failed, 2 for a usage error, 130 after
+        Ctrl-C, 143 after SIGTERM and 129 after SIGHUP.
     """
     with ended_as_by_ctrl_c() as signals, quiet_libraries():
         try:

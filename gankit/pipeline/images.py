@@ -107,8 +107,8 @@ class ImagePipeline:
                 the number of channels of the model.
 
         Returns:
-            An image of the same type: a Pillow image of the same mode (a palette becomes RGB or RGBA), an array of the
-            same dtype and number of axes, or a tensor of the same dtype, device and number of axes in [0, 1].
+            An image of the same type. This is a Pillow image of the same mode (a palette becomes RGB or RGBA), an array
+            of the same dtype and number of axes, or a tensor of the same dtype, device and number of axes in [0, 1].
 
         Raises:
             TypeError: If the image has another type or dtype.
