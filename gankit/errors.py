@@ -1,7 +1,7 @@
-"""The errors that gankit raises: each is one line that names the file and what to do.
+"""The errors that gankit raises. Each message is one line that names the file and the next step.
 
-Every error that a user can cause is a :class:`GankitError`; the command line prints its text and exits with
-its ``exit_code``. Any other exception is a bug in gankit and is shown with its traceback.
+Every error that a user can cause is a :class:`GankitError`. The command line prints its message and exits with its
+``exit_code``. Any other exception is a bug in gankit and is shown with its traceback.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class GankitError(Exception):
 
 
 class UsageError(GankitError):
-    """A path, name or option is wrong."""
+    """A path, a name or an option is wrong."""
 
 
 class ImageError(GankitError):
@@ -26,7 +26,7 @@ class ImageError(GankitError):
 
     Args:
         path: the image file.
-        reason: what is wrong and what to do, without the name of the file.
+        reason: what is wrong and what to do, without the file name.
     """
 
     exit_code = 1
@@ -38,11 +38,11 @@ class ImageError(GankitError):
 
 
 class OutputError(GankitError):
-    """Nothing can be written to the output (no permission, disk full); the whole run stops."""
+    """The output cannot be written (no permission, disk full); the whole run stops."""
 
 
 class CheckpointError(GankitError):
-    """A weights file is missing, damaged, unsafe or of an unknown architecture."""
+    """A weights file is missing, damaged or unsafe, or its architecture is unknown."""
 
 
 class BackendError(GankitError):
@@ -50,7 +50,7 @@ class BackendError(GankitError):
 
 
 class NotFiniteError(BackendError):
-    """One image left the range of fp16 and would have black patches; the run continues with the others."""
+    """The values of one image exceeded the range of fp16; the run continues with the others."""
 
     exit_code = 1
 
@@ -62,15 +62,16 @@ class ParityError(GankitError):
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """A suggestion for a name that is not known.
+    """Suggest a valid name in place of an unknown one.
 
     Args:
         name: the name that the user gave.
         known: all valid names.
 
     Returns:
-        Part of a sentence: the closest valid name if one is similar (difflib ratio of 0.5 or more), otherwise all.
+        The end of a message, with the closest valid name if one is similar (difflib ratio of at least 0.5), otherwise
+        with all names.
     """
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(names)}"
+    return f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""What a user may choose about an engine, in one frozen record that travels whole. Imports no torch."""
+"""The engine options that a user can set, in one frozen dataclass that is passed on whole. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ PRECISIONS: tuple[PrecisionChoice, ...] = get_args(PrecisionChoice)
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """The engine that a user asks for.
+    """The options of an engine.
 
     Attributes:
-        backend: the name of a backend (``gankit doctor`` lists them), or ``"auto"`` for the fastest one that passes
-            the parity check.
-        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``: the fastest for 8-bit images, and fp32 for
-            16-bit images and tensors, whose levels the narrower types do not keep. Models that generate run in fp32.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"``: a GPU where there is one.
-        tile: side of a tile in input pixels, halo included, or ``"auto"``.
-        batch: tiles, images of one size or samples in one call of the engine, or ``"auto"``.
-        threads: CPU threads; ``None`` for the physical cores that this process may use.
-        max_memory: bytes that the layers of one image may take; ``None`` for half of what is free. A network that
-            needs the whole image runs layerwise beyond it; all others are cut into tiles or strips anyway.
+        backend: name of a backend (``gankit doctor`` lists them). ``"auto"`` picks the fastest one that passes the
+            parity check.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``. ``"auto"`` picks the fastest precision for 8-bit
+            images, and fp32 for 16-bit images and tensors, because the narrower types do not keep their levels. Models
+            that generate from noise run in fp32.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, … or ``"auto"``, which picks a GPU if there is one.
+        tile: side of a tile in input pixels, including the halo, or ``"auto"``.
+        batch: number of tiles, images of equal size or samples in one call of the engine, or ``"auto"``.
+        threads: number of CPU threads; ``None`` uses one per physical core that this process may use.
+        max_memory: memory limit in bytes for the layers of one image; ``None`` allows half of the free memory. Beyond
+            it, a network that needs the whole image runs layerwise. All others are cut into tiles or strips anyway.
 
     Raises:
-        UsageError: an unknown precision, or a number below 1.
+        UsageError: If the precision is unknown or a number is less than 1.
     """
 
     backend: str = "auto"

@@ -1,7 +1,7 @@
 """Ways to run a generator. Importing this package imports no torch.
 
 A new backend needs its own file in this folder, with a :class:`~gankit.backends.base.Backend` subclass, and one line
-in ``BACKENDS``. The command line, ``gankit doctor``, ``auto``, reports and benchmarks find it there.
+in ``BACKENDS``, where the command line, ``gankit doctor``, ``auto``, the reports and the benchmarks find it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ BACKENDS: Mapping[str, str] = MappingProxyType(
 
 
 def get(name: str) -> Backend:
-    """The backend of that name. Whether it can run here, :meth:`Backend.supports` says.
+    """Return the backend of a name. :meth:`Backend.supports` checks whether it can run here.
 
     Raises:
-        UsageError: an unknown name; the message has the nearest one.
+        UsageError: If the name is unknown. The message suggests the nearest one.
     """
     if name not in BACKENDS:
         raise UsageError(f"unknown backend '{name}': {hint(name, BACKENDS)}")

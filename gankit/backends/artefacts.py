@@ -1,4 +1,4 @@
-"""The ONNX files that engines are made from, kept between runs."""
+"""The ONNX files from which engines are made, cached between runs."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ T = TypeVar("T")
 
 
 def cache_folder() -> Path:
-    """Where gankit keeps what it can make again: ``$GANKIT_CACHE``, else the user's cache folder."""
+    """Return the folder of gankit's cache: ``$GANKIT_CACHE``, or else a folder in the user's cache."""
     chosen = os.environ.get("GANKIT_CACHE")
     return Path(chosen) if chosen else user_cache_path("gankit", appauthor=False)
 
 
 @cache
 def sources(*packages: str) -> str:
-    """Sha256 of the Python files of some packages: it changes with the code, also between two releases."""
+    """Return the sha256 of the Python files of some packages, which changes with the code even between releases."""
     digest = hashlib.sha256()
     for package in packages:
         spec = find_spec(package)
@@ -47,7 +47,7 @@ def sources(*packages: str) -> str:
 
 
 def fingerprint(spec: EngineSpec) -> str:
-    """What an artefact depends on, as 32 hexadecimal digits: every weight, the facts, the versions and the code.
+    """Return 32 hexadecimal digits that depend on everything in an artefact: weights, facts, versions and code.
 
     The opset is part of the code (``gankit_export.onnx``).
     """
@@ -61,17 +61,20 @@ def fingerprint(spec: EngineSpec) -> str:
 
 
 def open_onnx(spec: EngineSpec, open_file: Callable[[Path], T]) -> T:
-    """What a runtime makes of the generator's ONNX file: after its exact rewrites, fp32, dynamic sizes.
+    """Open the generator's ONNX file: fp32, with dynamic sizes, after the exact rewrites.
 
-    The file is exported once and found after that. One that cannot be opened is exported again, once. A cache that
-    cannot be used is no reason to stop: the file then lives in a temporary folder of this process.
+    The file is exported once and cached. A cached file that cannot be opened is exported once more. If the cache cannot
+    be written, the file goes to a temporary folder of this process.
 
     Args:
         spec: the generator.
-        open_file: raises whatever it likes where the file is damaged.
+        open_file: opens the file, and raises any exception if the file is damaged.
+
+    Returns:
+        What ``open_file`` returns.
 
     Raises:
-        BackendError: the generator cannot be exported, or the file be written anywhere.
+        BackendError: If the generator cannot be exported or the file cannot be written anywhere.
     """
     path = _cached(spec)
     with suppress(OSError):
@@ -80,7 +83,7 @@ def open_onnx(spec: EngineSpec, open_file: Callable[[Path], T]) -> T:
                 return open_file(path)
             except (ImportError, MemoryError):
                 raise  # not the file's fault
-            except Exception:  # damaged, or not to be read; each runtime has its own errors
+            except Exception:  # the file is damaged or unreadable; each runtime has its own errors
                 with suppress(OSError):
                     path.unlink()
     return open_file(_exported(spec))
@@ -91,12 +94,12 @@ def _cached(spec: EngineSpec) -> Path:
 
 
 def _exported(spec: EngineSpec) -> Path:
-    """The file, exported into the cache; where that fails, into the temporary folder unless it is there."""
+    """Export the file to the cache. If that fails, export it to the temporary folder, unless it exists there."""
     path = _cached(spec)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
-            pass  # to know before the export, which takes seconds
+            pass  # find out before the export, which takes seconds
         _export(spec, path)
     except OSError as error:
         try:
@@ -104,7 +107,7 @@ def _exported(spec: EngineSpec) -> Path:
             if not path.is_file():
                 _export(spec, path)
         except OSError:
-            why = f"cannot be written ({error.strerror}); set GANKIT_CACHE to a folder with room"
+            why = f"cannot be written ({error.strerror}); set GANKIT_CACHE to a folder with free space"
             raise BackendError(f"{path.parent}: the exported model {why}") from error
     return path
 
@@ -126,7 +129,7 @@ def _export(spec: EngineSpec, path: Path) -> None:
 
 @cache
 def _private_folder() -> Path:
-    """One for the process, removed with it."""
+    """Return a temporary folder that is removed when the process ends."""
     folder = Path(tempfile.mkdtemp(prefix="gankit-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

@@ -1,7 +1,7 @@
-"""The one protocol behind which every engine runs.
+"""The protocol of all backends and engines.
 
 A *backend* is a way to run a generator; an *engine* is a loaded, ready backend for one :class:`EngineSpec`. The
-pipeline, the benchmarks and the parity check know nothing but these classes, and do not see which backend runs.
+pipeline, the benchmarks and the parity check know only these classes, and do not see which backend runs.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Wants = Literal["tiles", "images"]
 
 @dataclass(frozen=True)
 class Shapes:
-    """The shapes that an engine is made for.
+    """The shapes for which an engine is made.
 
     Attributes:
-        batch: images, tiles or samples in every call; ``None`` where their number may vary.
-        tile: height and width of every input in pixels; ``None`` where they may vary.
+        batch: number of images, tiles or samples in every call; ``None`` if it may vary.
+        tile: height and width of every input in pixels; ``None`` if they may vary.
     """
 
     batch: int | None = None
@@ -43,18 +43,18 @@ DYNAMIC = Shapes()
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What an engine is asked to be.
+    """The specification of an engine.
 
     Attributes:
-        generator: the module in fp32 and eval mode, as loaded. Backends never change it; they copy.
+        generator: the module in fp32 and eval mode, as loaded. Backends do not change it, but copy it.
         facts: its facts.
-        precision: arithmetic of the convolutions. Normalisations compute their statistics in fp32 in all of them.
+        precision: precision of the convolutions. Normalisations always compute their statistics in fp32.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …
-        shapes: static, or dynamic by default.
-        threads: CPU threads; ``None`` for the physical cores that this process may use.
+        shapes: static shapes, or dynamic ones by default.
+        threads: number of CPU threads; ``None`` uses one per physical core that this process may use.
         kernels: whether to run gankit's own kernels on a GPU; see :mod:`gankit.backends.cuda.kernels`.
-        layer_bytes: memory that the layers of one image may take; ``None`` for no limit. Within a limit a network
-            that needs the whole image runs layerwise.
+        layer_bytes: memory limit in bytes for the layers of one image, under which the network runs layerwise;
+            ``None`` sets no limit.
     """
 
     generator: nn.Module
@@ -68,23 +68,23 @@ class EngineSpec:
 
     @property
     def device_type(self) -> str:
-        """``"cpu"`` or ``"cuda"``, without the number."""
+        """The device without its number, ``"cpu"`` or ``"cuda"``."""
         return self.device.partition(":")[0]
 
 
 class EngineMemoryError(BackendError, MemoryError):
-    """The engine found no memory for a batch; a smaller one may do."""
+    """The engine ran out of memory for a batch. A smaller batch may fit."""
 
 
 @contextmanager
 def memory_errors(*words: str) -> Iterator[None]:
-    """Turn a runtime's own exception for exhausted memory into the one that the pipeline knows.
+    """Convert a runtime's own exception for exhausted memory to :class:`EngineMemoryError`.
 
     Args:
-        words: parts of the runtime's message in that case. (The pipeline knows torch's exceptions by itself.)
+        words: parts of the runtime's message. (The pipeline recognises torch's exceptions by itself.)
 
     Raises:
-        EngineMemoryError: instead of a :class:`MemoryError`, or of an exception with these words.
+        EngineMemoryError: In place of a :class:`MemoryError`, or of an exception whose message has one of the words.
     """
     try:
         yield
@@ -95,14 +95,14 @@ def memory_errors(*words: str) -> Iterator[None]:
 
 
 class Engine(ABC):
-    """A ready generator.
+    """A generator that is loaded and ready to run.
 
     Attributes:
         backend: name of its backend.
-        precision: arithmetic that it runs in.
-        device: where it runs.
-        wants: ``"tiles"``: batches of equal tiles, small enough for memory; ``"images"``: one whole image at a time,
-            of any size, which it takes through a bounded memory itself.
+        precision: precision in which it runs.
+        device: device on which it runs.
+        wants: ``"tiles"`` for batches of equal tiles that fit into memory; ``"images"`` for one whole image of any size
+            at a time, for which the engine bounds its memory itself.
     """
 
     backend: str
@@ -118,24 +118,24 @@ class Engine(ABC):
         """Run a batch through the generator.
 
         Args:
-            tensors: what the generator takes, on the CPU. Images: one tensor (N, C, H, W) in any memory format
-                (channels_last is the fast one: an HWC array permuted, not copied); uint8 and uint16 stand for the full
-                range of the type, float32 for [0, 1]. A model that generates: latents (N, latent) float32 and, where
-                it is conditional, classes (N,) int64.
+            tensors: the inputs of the generator, on the CPU. For images, this is one tensor (N, C, H, W) in any memory
+                format; channels_last is the fastest, because an HWC array is permuted and not copied. uint8 and uint16
+                use the full range of the type, and float32 uses [0, 1]. For a model that generates from noise, these
+                are latents (N, latent) float32 and, if it is conditional, classes (N,) int64.
 
         Returns:
-            (N, C', H', W') on the CPU. For images in the dtype of the input: integers clamped and rounded half to
-            even, float32 nominally in [0, 1] and not clamped; channels_last in memory where the input was. For latents
-            float32, nominally in [0, 1], not clamped.
+            (N, C', H', W') on the CPU. Images have the dtype of the input, and are channels_last in memory if the input
+            was. Integers are clamped and rounded half to even; float32 is nominally in [0, 1] and not clamped. Samples
+            are float32, nominally in [0, 1] and not clamped.
 
         Raises:
-            EngineMemoryError: too little memory (or torch's own exception for it). The engine stays usable.
-            NotFiniteError: the result is to be integers, and fp16 made values that are not finite. In a float32 result
-                they stand as they are.
+            EngineMemoryError: If memory runs out (torch may raise its own exception). The engine remains usable.
+            NotFiniteError: If fp16 produced values that are not finite and the result has integers. A float32 result
+                keeps such values.
         """
 
     def close(self) -> None:  # noqa: B027 - most engines hold nothing
-        """Give back what the engine holds. Closing twice is fine."""
+        """Release the resources of the engine. It is safe to call this twice."""
 
     def __enter__(self) -> Self:
         return self
@@ -148,13 +148,13 @@ class Backend(ABC):
     """A way to run a generator. A new one is one file with a subclass, and one line in ``gankit.backends.BACKENDS``.
 
     Attributes:
-        name: as the command line spells it.
-        precisions: by device type (``"cpu"``, ``"cuda"``), the precisions that it offers there, safest first.
-        tasks: what the generators that it runs may do.
-        packages: distributions whose versions ``gankit doctor`` shows and on which a measured choice depends. The
-            first one that is installed counts.
-        rank: the order in which ``auto`` measures backends, lowest first; those that are likely fast come early.
-        slow_start: loading takes minutes (compilation), so that ``auto`` takes it for long jobs only.
+        name: name on the command line.
+        precisions: precisions that it offers for each device type (``"cpu"``, ``"cuda"``), safest first.
+        tasks: tasks of the generators that it can run.
+        packages: alternative distributions that it needs. ``gankit doctor`` shows the version of the first one that is
+            installed, and cached choices depend on it.
+        rank: order in which ``auto`` measures backends, lowest first. Backends that are likely fast come early.
+        slow_start: whether loading takes minutes (compilation). ``auto`` then uses the backend only for long jobs.
         own_kernels: whether it can run gankit's own kernels on a GPU in place of torch's.
     """
 
@@ -167,10 +167,10 @@ class Backend(ABC):
     own_kernels: ClassVar[bool] = False
 
     def supports(self, spec: EngineSpec) -> str | None:
-        """Why this backend cannot run a spec on this machine, and the way out, in one line; ``None`` if it can.
+        """Return ``None`` if this backend can run a spec on this machine, or else the reason and the next step.
 
-        This is the one place where a backend says no. What every backend has in common is checked here, by the
-        attributes above; :meth:`missing` and :meth:`lacks` add what is its own.
+        This is the only place where a backend refuses a spec. It checks the attributes above, and :meth:`missing` and
+        :meth:`lacks` for what is specific to the backend.
         """
         offered = self.precisions.get(spec.device_type, ())
         if not offered:
@@ -188,17 +188,17 @@ class Backend(ABC):
 
     @abstractmethod
     def missing(self, spec: EngineSpec) -> str | None:
-        """What this machine lacks for the backend: a package, a compiler, a GPU. ``None`` if nothing."""
+        """Return what the machine lacks for the backend, such as a package or a compiler; ``None`` if nothing."""
 
     def lacks(self, spec: EngineSpec) -> str | None:
-        """What else the backend cannot do of a spec, such as a precision that this processor lacks."""
+        """Return what else of a spec the backend cannot do, such as a precision that this processor lacks."""
         return None
 
     def load(self, spec: EngineSpec) -> Engine:
-        """Make an engine.
+        """Load an engine.
 
         Raises:
-            BackendError: the backend does not support the spec, or cannot export or open this generator.
+            BackendError: If the backend does not support the spec, or cannot export or open this generator.
         """
         if why := self.supports(spec):
             raise BackendError(f"backend '{self.name}': {why}")
@@ -206,8 +206,8 @@ class Backend(ABC):
 
     @abstractmethod
     def open(self, spec: EngineSpec) -> Engine:
-        """Make an engine of a spec that the backend supports; called by :meth:`load`.
+        """Open an engine for a spec that the backend supports. :meth:`load` calls this.
 
         Raises:
-            BackendError: it cannot export or open this generator after all.
+            BackendError: If the backend cannot export or open this generator after all.
         """

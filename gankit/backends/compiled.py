@@ -1,4 +1,4 @@
-"""torch.compile: Inductor's C++ on a CPU, its Triton on a GPU."""
+"""torch.compile: Inductor generates C++ for a CPU and Triton for a GPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COMPILERS = {"win32": "cl", "darwin": "clang++"}
 
 
 class CompileBackend(Backend):
-    """torch.compile; needs a C++ compiler (CPU) or Triton (GPU), and minutes to load."""
+    """torch.compile. It needs a C++ compiler (CPU) or Triton (GPU), and takes minutes to load."""
 
     name: ClassVar[str] = "compile"
     precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
@@ -28,23 +28,23 @@ class CompileBackend(Backend):
     own_kernels: ClassVar[bool] = True
 
     def missing(self, spec: EngineSpec) -> str | None:
-        """No compiler, no Triton or no GPU."""
+        """A compiler, Triton or a GPU may be missing."""
         if spec.device_type == "cuda":
             if not torch.cuda.is_available():
-                return "this torch sees no CUDA GPU; use --device cpu"
+                return "this torch finds no CUDA GPU; use --device cpu"
             return None if find_spec("triton") else "needs Triton: pip install triton"
-        # the one that Inductor calls: it looks for no other
+        # the compiler that Inductor calls; it looks for no other
         compiler = os.environ.get("CXX") or _COMPILERS.get(sys.platform, "g++")
         if shutil.which(compiler) is None:
-            return f"needs the C++ compiler '{compiler}': install it (apt-get install g++), or name another in CXX"
+            return f"needs the C++ compiler '{compiler}': install it (apt-get install g++), or set CXX to another one"
         return None
 
     def lacks(self, spec: EngineSpec) -> str | None:
-        """bf16 on a processor without it; layerwise runs."""
+        """It lacks bf16 on a processor without it, and layerwise runs."""
         return "does not run layerwise; use --backend eager" if spec.layer_bytes is not None else lacks_bf16(spec)
 
     def open(self, spec: EngineSpec) -> Engine:
-        """Trace and compile: for images of all sizes, or for latents in batches of one size."""
+        """Trace and compile the generator, for images of all sizes or for batches of latents of one size."""
         if spec.facts.task == "generate":
             return CompiledLatentEngine(self.name, spec, torch.compile(ready(spec), dynamic=False))
         module: Any = torch.compile(ready(spec), dynamic=True, fullgraph=True)
@@ -54,23 +54,24 @@ class CompileBackend(Backend):
 
 
 class CompiledEngine(ModuleEngine):
-    """A compiled module. Weights are frozen into the code.
+    """A compiled module with the weights frozen into the code.
 
-    ``torch.compile(options={"freezing": True})`` does nothing in torch 2.13: Dynamo reads the global setting while it
-    traces, before the options apply. So the global one is set around every call; only the first compiles.
+    ``torch.compile(options={"freezing": True})`` does nothing in torch 2.13, because Dynamo reads the global setting
+    while it traces, before the options apply. The global setting is therefore set around every call; only the first
+    call compiles.
 
-    Also with ``dynamic=True`` a size of 1, and sides that are equal in the first batch, become constants of the code.
-    So it is compiled for an image that is not square; on a CPU every call then has one image, on a GPU code for
-    one and for several is made. (fp32 images of up to 20480 values per layer, 320 pixels of 64 channels, cost another
-    compilation: torch has other convolutions for them.) Float images are copied in inference mode: the code is for
-    such tensors only.
+    Even with ``dynamic=True``, a size of 1 and sides that are equal in the first batch become constants of the code.
+    The module is therefore compiled for an image that is not square. On a CPU, every call has one image; on a GPU, the
+    module is compiled for one image and for several. (fp32 images of up to 20480 values per layer, or 320 pixels of 64
+    channels, need another compilation, because torch uses other convolutions for them.) Float images are copied in
+    inference mode, because the code accepts only such tensors.
     """
 
     def warm_up(self) -> None:
-        """Compile all the code that images of any size will need."""
+        """Compile the code for images of any size."""
         step = self._facts.multiple
         height, width = (-(-max(side, self._facts.minimum) // step) * step for side in _WARM_UP)
-        width = max(width, height + step)  # a large multiple rounds both sides up to the same square
+        width = max(width, height + step)  # a large multiple would round both sides up to a square
         for count in (1,) if self.device == "cpu" else (1, 2):
             self.run(torch.zeros(count, self._facts.channels, height, width))
 
@@ -90,7 +91,7 @@ class CompiledEngine(ModuleEngine):
 
 
 class CompiledLatentEngine(ModuleEngine):
-    """A compiled generator of latents. With a static batch, smaller ones are filled up: one compilation for all."""
+    """A compiled generator of samples. With a static batch, smaller batches are padded, so that it compiles once."""
 
     def __init__(self, backend: str, spec: EngineSpec, module: Any) -> None:
         super().__init__(backend, spec, module)

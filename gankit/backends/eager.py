@@ -1,4 +1,4 @@
-"""torch, layer by layer. On a CPU it streams whole images in strips through oneDNN's fused convolutions."""
+"""torch without compilation. On a CPU it streams whole images in strips through oneDNN's fused convolutions."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from gankit.errors import BackendError
 
 
 class EagerBackend(Backend):
-    """torch itself; needs nothing else."""
+    """torch itself. It needs nothing else."""
 
     name: ClassVar[str] = "eager"
     precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
     packages: ClassVar[tuple[str, ...]] = ("torch",)
-    rank: ClassVar[int] = 0  # it exports nothing, so that something is measured at once
+    rank: ClassVar[int] = 0  # it exports nothing, so that the first measurement comes quickly
     own_kernels: ClassVar[bool] = True
 
     def missing(self, spec: EngineSpec) -> str | None:
-        """Only a CUDA device can be missing."""
+        """Only a CUDA GPU can be missing."""
         if spec.device_type == "cuda" and not torch.cuda.is_available():
-            return "this torch sees no CUDA GPU; use --device cpu"
+            return "this torch finds no CUDA GPU; use --device cpu"
         return None
 
     def lacks(self, spec: EngineSpec) -> str | None:
-        """bf16 on a processor without it; layerwise runs on anything but the CPU."""
+        """It lacks bf16 on a processor without it, and layerwise runs on a GPU."""
         if spec.layer_bytes is not None and spec.device_type != "cpu":
-            return f"runs layerwise on the CPU, not on {spec.device}; use --device cpu"
+            return f"runs layerwise on the CPU only, not on {spec.device}; use --device cpu"
         return lacks_bf16(spec)
 
     def open(self, spec: EngineSpec) -> Engine:
-        """A streaming or layerwise engine where the network allows it (CPU), else one that takes tiles or latents."""
+        """Open a streaming or layerwise engine if the network allows it (CPU), or else one for tiles or latents."""
         module = typed_module(spec)
         if spec.facts.task == "generate":
             return ModuleEngine(self.name, spec, ready(spec, module))
         if spec.layer_bytes is not None:
             if not isinstance(module, fx.GraphModule):
-                raise BackendError(f"'{spec.facts.name}' has no graph, and layerwise runs need one")
+                raise BackendError(f"'{spec.facts.name}' cannot be traced, which layerwise runs need")
             try:
                 return LayerwiseEngine(self.name, spec, module)
             except LayerError as error:
@@ -53,7 +53,7 @@ class EagerBackend(Backend):
             try:
                 return StreamingEngine(self.name, spec, Stream(module))
             except NotStreamableError:
-                pass  # whole-image layers: tiles, in the ordinary way
+                pass  # some layers need the whole image, so run tiles
         if spec.device_type == "cpu":
             keep_channels_last(module)
         return ModuleEngine(self.name, spec, ready(spec, module))

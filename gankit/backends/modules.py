@@ -1,4 +1,4 @@
-"""What the backends share that run torch modules, eager or compiled."""
+"""What the backends that run torch modules share, eager or compiled."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from gankit.errors import BackendError, NotFiniteError
 
 
 def typed_module(spec: EngineSpec) -> nn.Module:
-    """The generator after its exact rewrites, in the precision asked for; normalisations that are left stay float32.
+    """Return the generator after the exact rewrites, in the precision of the spec. Remaining norms stay float32.
 
-    A network without a graph (its forward pass depends on the data) runs as it is, and so does one that starts from
-    latents, which the rewrites do not know.
+    A network that cannot be traced, because its forward pass depends on the data, is not rewritten. Neither is one that
+    starts from latents, which the rewrites do not support.
 
     Raises:
-        BackendError: a weight is too large for the precision.
+        BackendError: If a weight is too large for the precision.
     """
     rewritten: nn.Module = spec.generator
     if spec.facts.task != "generate":
@@ -39,11 +39,11 @@ def typed_module(spec: EngineSpec) -> nn.Module:
 
 
 def ready(spec: EngineSpec, module: nn.Module | None = None) -> nn.Module:
-    """The generator as a module engine runs it: typed, on its device, on a GPU with gankit's kernels.
+    """Return the generator ready to run: typed, on its device and, on a GPU, with gankit's kernels.
 
     Args:
-        spec: what to run.
-        module: what :func:`typed_module` made of it, where that is known.
+        spec: the spec of the engine.
+        module: the result of :func:`typed_module`, if the caller has it.
     """
     module = typed_module(spec) if module is None else module
     if spec.facts.task == "generate":
@@ -54,30 +54,30 @@ def ready(spec: EngineSpec, module: nn.Module | None = None) -> nn.Module:
 
 
 def channels_last(module: nn.Module, device: str) -> nn.Module:
-    """The module on a device, its kernels laid out as the fast convolutions want them."""
+    """Move a module to a device, with its weights in channels_last for fast convolutions."""
     return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def bf16_on_cpu() -> bool:
-    """Whether oneDNN runs bf16 convolutions on this CPU at all (fast ones need AVX512-BF16 or AMX)."""
+    """Whether oneDNN can run bf16 convolutions on this CPU. Fast ones need AVX512-BF16 or AMX."""
     mkldnn = torch.ops.mkldnn
     return bool(torch.backends.mkldnn.is_available() and mkldnn._is_mkldnn_bf16_supported())
 
 
 def lacks_bf16(spec: EngineSpec) -> str | None:
-    """Why torch cannot run a spec in bf16 on this CPU, or ``None``."""
+    """Return the reason why torch cannot run a spec in bf16 on this CPU, or ``None``."""
     if spec.precision == "bf16" and spec.device_type == "cpu" and not bf16_on_cpu():
         return "does not run bf16 on this CPU, which has no AVX-512; use --precision fp32"
     return None
 
 
 class ModuleEngine(Engine):
-    """Tiles, or latents, through a module on any device.
+    """Runs tiles or latents through a module on any device.
 
     Args:
         backend: name of the backend.
-        spec: what to run.
-        module: what :func:`ready` made of it, compiled or not.
+        spec: the spec of the engine.
+        module: the result of :func:`ready`, compiled or not.
     """
 
     def __init__(self, backend: str, spec: EngineSpec, module: Callable[..., Tensor]) -> None:

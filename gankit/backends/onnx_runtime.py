@@ -1,4 +1,4 @@
-"""ONNX Runtime's CPU provider."""
+"""ONNX Runtime with its CPU provider."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gankit.backends.pixels import enter, leave
 
 
 class OnnxRuntimeBackend(Backend):
-    """ONNX Runtime. Its CPU kernels are fp32 only: it would run an fp16 file by casting back and forth."""
+    """ONNX Runtime. Its CPU kernels support only fp32; it would run an fp16 file by casting back and forth."""
 
     name: ClassVar[str] = "onnxruntime"
     precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32",)}
@@ -24,23 +24,23 @@ class OnnxRuntimeBackend(Backend):
     rank: ClassVar[int] = 2
 
     def missing(self, spec: EngineSpec) -> str | None:
-        """The package."""
+        """The package may be missing."""
         return None if find_spec("onnxruntime") else "not installed: pip install onnxruntime"
 
     def lacks(self, spec: EngineSpec) -> str | None:
-        """Layerwise runs."""
+        """It lacks layerwise runs."""
         return "does not run layerwise; use --backend eager" if spec.layer_bytes is not None else None
 
     def open(self, spec: EngineSpec) -> Engine:
-        """Export the generator once, and open the file."""
+        """Export the generator once and open the file."""
         return open_onnx(spec, lambda path: OnnxRuntimeEngine(spec, path))
 
 
 class OnnxRuntimeEngine(Engine):
-    """A session on one ONNX file.
+    """A session of one ONNX file.
 
     Raises:
-        RuntimeError: the session did not take the provider that was asked for.
+        RuntimeError: If the session does not use the CPU provider.
     """
 
     def __init__(self, spec: EngineSpec, path: Path) -> None:
@@ -50,16 +50,16 @@ class OnnxRuntimeEngine(Engine):
         self._facts = spec.facts
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = spec.threads or physical_cores()
-        options.log_severity_level = 4  # errors come as exceptions; their lines on stderr would be a second message
+        options.log_severity_level = 4  # errors are raised, so their lines on stderr would repeat them
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         if self._session.get_providers()[0] != "CPUExecutionProvider":
-            raise RuntimeError(f"ONNX Runtime chose {self._session.get_providers()[0]}")
+            raise RuntimeError(f"ONNX Runtime chose {self._session.get_providers()[0]}, not the CPU provider")
         self._inputs = [item.name for item in self._session.get_inputs()]
 
     def run(self, *tensors: Tensor) -> Tensor:
         """See :meth:`Engine.run`."""
         values = [item.contiguous().numpy() for item in enter(tensors, self._facts)]
-        # Its exceptions derive from nothing but Exception.
+        # Its exceptions derive directly from Exception.
         with memory_errors("Failed to allocate memory", "bad_alloc", "bad allocation"):
             (result,) = self._session.run(None, dict(zip(self._inputs, values, strict=True)))
         pixels = leave(torch.from_numpy(result), tensors, self._facts)

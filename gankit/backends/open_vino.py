@@ -1,4 +1,4 @@
-"""OpenVINO's CPU plugin. The edges (integers, layout, scale, rounding) are part of its graph."""
+"""OpenVINO with its CPU plugin. Conversion of pixels (type, layout, scale, rounding) is part of its graph."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVinoBackend(Backend):
-    """OpenVINO on the CPU. The precision is always said to it: left alone it takes bf16 wherever the CPU has it."""
+    """OpenVINO on the CPU. The precision is always set, because by default it uses bf16 if the CPU supports it."""
 
     name: ClassVar[str] = "openvino"
     precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32", "bf16")}
@@ -30,15 +30,15 @@ class OpenVinoBackend(Backend):
     rank: ClassVar[int] = 1
 
     def missing(self, spec: EngineSpec) -> str | None:
-        """The package."""
+        """The package may be missing."""
         return None if find_spec("openvino") else "not installed: pip install openvino"
 
     def lacks(self, spec: EngineSpec) -> str | None:
-        """bf16 on a processor without it; layerwise runs."""
+        """It lacks bf16 on a processor without it, and layerwise runs."""
         return "does not run layerwise; use --backend eager" if spec.layer_bytes is not None else lacks_bf16(spec)
 
     def open(self, spec: EngineSpec) -> Engine:
-        """Export the generator once; compile one graph per type of pixels, when it first comes."""
+        """Export the generator once. A graph for each dtype of pixels is compiled when it is first needed."""
         kind = OpenVinoLatentEngine if spec.facts.task == "generate" else OpenVinoEngine
         return open_onnx(spec, lambda path: kind(spec, path))
 
@@ -52,13 +52,13 @@ def _settings(spec: EngineSpec) -> dict[str, Any]:
 
 
 class OpenVinoEngine(Engine):
-    """Compiled graphs of one generator, by the dtype of their pixels."""
+    """Runs images through one compiled graph for each dtype of pixels."""
 
     def __init__(self, spec: EngineSpec, path: Path) -> None:
         super().__init__(OpenVinoBackend.name, spec)
         self._facts, self._path, self._settings = spec.facts, path, _settings(spec)
         self._core = openvino_core()
-        self._core.read_model(path)  # a damaged file shows here, where it can be made again
+        self._core.read_model(path)  # raises if the file is damaged, so that it is exported again
         self._requests: dict[torch.dtype, Any] = {}
 
     def run(self, *tensors: Tensor) -> Tensor:
@@ -72,13 +72,13 @@ class OpenVinoEngine(Engine):
                     self._requests[batch.dtype] = self._compile(batch.dtype)
                 result = self._requests[batch.dtype].infer([pixels], share_inputs=True, share_outputs=False)[0]
         except EngineMemoryError:
-            # A request that stopped half-way keeps the shapes of that batch, and fails with every later one.
+            # A request that stopped half-way keeps the shapes of that batch and fails with every later one.
             self._requests.pop(batch.dtype, None)
             raise
         return torch.from_numpy(result).permute(0, 3, 1, 2)
 
     def close(self) -> None:
-        """Forget the compiled graphs."""
+        """Release the compiled graphs."""
         self._requests.clear()
 
     def _compile(self, dtype: torch.dtype) -> Any:
@@ -87,7 +87,7 @@ class OpenVinoEngine(Engine):
 
 
 class OpenVinoLatentEngine(Engine):
-    """A compiled graph that starts from latents."""
+    """Runs latents through a compiled graph."""
 
     def __init__(self, spec: EngineSpec, path: Path) -> None:
         super().__init__(OpenVinoBackend.name, spec)
@@ -105,12 +105,12 @@ class OpenVinoLatentEngine(Engine):
 
 
 def with_pixel_edges(model: Any, facts: Facts, dtype: torch.dtype) -> Any:
-    """A graph from NHWC pixels to NHWC pixels around an NCHW fp32 one.
+    """Wrap an NCHW fp32 graph in conversions from and to NHWC pixels.
 
     Args:
         model: OpenVINO model with one input and one output.
-        facts: the value range.
-        dtype: uint8, uint16, or float32 in [0, 1] (not clamped at the end).
+        facts: facts of the generator, which contain its value range.
+        dtype: dtype of the pixels: uint8, uint16, or float32 in [0, 1] (the result is not clamped).
     """
     import openvino
     from openvino import opset13 as ops

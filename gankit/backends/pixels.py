@@ -1,4 +1,4 @@
-"""The edges of an engine: pixels to values and back, and what a generator of latents takes and gives."""
+"""Convert between the tensors of an engine and those of the generator: pixels to values and back, and latents."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ FULL_SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}
 
 
 def check(tensors: Sequence[Tensor], facts: Facts) -> None:
-    """Reject what no engine takes.
+    """Check the inputs of an engine.
 
     Raises:
-        ValueError: images that are not (N, C, H, W) with the model's channels in uint8, uint16 or float32; latents
-            that are not (N, latent) float32; classes that are missing, not wanted, or not (N,) int64.
+        ValueError: If images are not (N, C, H, W) with the model's channels in uint8, uint16 or float32; if latents are
+            not (N, latent) float32; or if classes are missing, unexpected or not (N,) int64.
     """
     if facts.task == "generate":
         _check_latents(tensors, facts)
@@ -43,15 +43,15 @@ def _check_latents(tensors: Sequence[Tensor], facts: Facts) -> None:
 
 
 def enter(tensors: Sequence[Tensor], facts: Facts, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
-    """What the generator itself takes: images in its value range, or latents and classes.
+    """Convert the inputs of an engine to those of the generator: images in its value range, or latents and classes.
 
     Args:
-        tensors: what :meth:`gankit.backends.base.Engine.run` takes; they are checked.
-        facts: of the generator.
-        dtype: of the values and latents; classes stay int64.
+        tensors: the arguments of :meth:`gankit.backends.base.Engine.run`. They are checked.
+        facts: facts of the generator.
+        dtype: dtype of values and latents. Classes stay int64.
 
     Raises:
-        ValueError: see :func:`check`.
+        ValueError: See :func:`check`.
     """
     check(tensors, facts)
     if facts.task == "generate":
@@ -60,26 +60,26 @@ def enter(tensors: Sequence[Tensor], facts: Facts, dtype: torch.dtype = torch.fl
 
 
 def leave(values: Tensor, tensors: Sequence[Tensor], facts: Facts) -> Tensor:
-    """The generator's output as :meth:`gankit.backends.base.Engine.run` returns it.
+    """Convert the output of the generator to that of :meth:`gankit.backends.base.Engine.run`.
 
     Args:
         values: (N, C, H, W) floating point in the generator's value range.
-        tensors: what went in; images decide the dtype.
-        facts: of the generator.
+        tensors: the inputs of the engine. Images determine the dtype of the result.
+        facts: facts of the generator.
     """
     return from_values(values, facts, torch.float32 if facts.task == "generate" else tensors[0].dtype)
 
 
 def to_values(batch: Tensor, facts: Facts, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Integers of full scale, or float32 in [0, 1], to the generator's value range.
+    """Convert integers of full scale, or float32 in [0, 1], to the generator's value range.
 
     Args:
         batch: (N, C, H, W) uint8, uint16 or float32.
-        facts: the value range.
-        dtype: of the result; the scaling is done in float32.
+        facts: facts of the generator, which contain its value range.
+        dtype: dtype of the result. The values are scaled in float32.
 
     Returns:
-        A tensor of the same shape, channels_last where ``batch`` is.
+        A tensor of the same shape, channels_last if ``batch`` is.
     """
     values = batch.float()
     low, high = facts.value_range
@@ -92,12 +92,12 @@ def to_values(batch: Tensor, facts: Facts, dtype: torch.dtype = torch.float32) -
 
 
 def from_values(values: Tensor, facts: Facts, dtype: torch.dtype) -> Tensor:
-    """The generator's output to integers (clamped, rounded half to even), or to float32 in [0, 1], not clamped.
+    """Convert the generator's output to integers (clamped, rounded half to even) or to float32 (not clamped).
 
     Args:
-        values: (N, C, H, W) floating point.
-        facts: the value range.
-        dtype: uint8, uint16 or float32. Integers of values that are not finite are of no use.
+        values: (N, C, H, W) floating point in the generator's value range. For integers they must be finite.
+        facts: facts of the generator, which contain its value range.
+        dtype: dtype of the result: uint8, uint16 or float32, which is nominally in [0, 1].
     """
     low, high = facts.value_range
     full = FULL_SCALE.get(dtype, 1.0)
@@ -108,7 +108,7 @@ def from_values(values: Tensor, facts: Facts, dtype: torch.dtype) -> Tensor:
         result = result * factor
     if dtype == torch.float32:
         return result
-    # NaN would become 0, a black pixel that looks like a result: an engine that can overflow looks before.
+    # NaN would become 0, a black pixel that looks like a result. Engines that can overflow check for it first.
     result = result.clamp_(0, full).round_()
     if dtype == torch.uint16:
         return result.to(torch.int32).to(torch.uint16)

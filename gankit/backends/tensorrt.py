@@ -1,4 +1,4 @@
-"""TensorRT, which this version names but does not run."""
+"""TensorRT, which this version lists but cannot run."""
 
 from __future__ import annotations
 
@@ -7,23 +7,20 @@ from typing import ClassVar
 from gankit.backends.base import Backend, Engine, EngineSpec, Precision
 from gankit.errors import BackendError
 
-_WHY = (
-    "this version of gankit does not run TensorRT engines yet, and installing TensorRT does not change that; "
-    "use --backend auto"
-)
+_WHY = "gankit does not run TensorRT engines yet, even if TensorRT is installed; use --backend auto"
 
 
 class TensorRTBackend(Backend):
-    """Says that TensorRT engines do not run yet, wherever a backend is asked."""
+    """Reports that this version cannot run TensorRT engines."""
 
     name: ClassVar[str] = "tensorrt"
     precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cuda": ("fp32", "bf16", "fp16")}
     packages: ClassVar[tuple[str, ...]] = ("tensorrt",)
 
     def missing(self, spec: EngineSpec) -> str | None:
-        """Always the same reason."""
+        """Support for TensorRT is always missing."""
         return _WHY
 
     def open(self, spec: EngineSpec) -> Engine:
-        """Never called for a spec that is supported: there is none."""
+        """Never called, because no spec is supported."""
         raise BackendError(f"backend '{self.name}': {_WHY}")

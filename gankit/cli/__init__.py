@@ -1,6 +1,7 @@
-"""The command line: one command per file, each imported when it is called. Parses, calls, prints; no logic.
+"""The command line: one command per file, each imported when it is called. Commands parse, call and print only.
 
-``gankit --help`` must stay fast: this module knows the commands by name and a line of help, and imports click only.
+``gankit --help`` must stay fast, so this module knows each command by its name and one line of help, and imports only
+click.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from gankit.errors import GankitError
 from gankit.version import __version__
 
 INTERRUPTED = 130
-# What is wrong with the user's files, wherever it is met, and not with us.
+# Errors that are due to the user's files or disk, wherever they occur, and not to gankit.
 _OF_THE_FILES = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENAMETOOLONG, errno.ELOOP})
 
 
 COMMANDS: Mapping[str, Entry] = MappingProxyType(
     {
         "upscale": Entry("upscale:upscale", "Upscale images and folders of images."),
-        "translate": Entry("translate:translate", "Translate images by an image-to-image generator."),
+        "translate": Entry("translate:translate", "Translate images with an image-to-image generator."),
         "generate": Entry("generate:generate", "Generate images from noise."),
-        "export": Entry("export:export", "Write a model as ONNX, with a manifest and proven parity."),
-        "convert": Entry("convert:convert", "Turn anybody's weights file into safetensors."),
-        "doctor": Entry("doctor:doctor", "Show what can run here, and why the rest cannot."),
-        "models": Entry("models:models", "List the models, or show one."),
-        "train": Entry("train:train", "Train a model by its recipe."),
-        "evaluate": Entry("evaluate:evaluate", "Measure models: upscaling, translation, samples."),
+        "export": Entry("export:export", "Export a model to ONNX and check its parity with fp32."),
+        "convert": Entry("convert:convert", "Convert a weights file to safetensors."),
+        "doctor": Entry("doctor:doctor", "Show what this machine can run."),
+        "models": Entry("models:models", "List the models, or describe one."),
+        "train": Entry("train:train", "Train a model from a recipe."),
+        "evaluate": Entry("evaluate:evaluate", "Measure the quality of models."),
     }
 )
 
@@ -42,27 +43,28 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
 )
 @click.version_option(__version__, prog_name="gankit")
 def gankit() -> None:
-    """Run trained GAN generators over real images, fast and proven.
+    """Run trained GAN generators with the fastest engine of this machine.
 
-    Start with: gankit upscale photos/ --output upscaled/
+    To upscale a folder of images, run: gankit upscale photos/
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The entry point of the ``gankit`` command.
+    """Run the ``gankit`` command.
+
+    Errors that a user can cause are reported in one line on stderr. Any other exception keeps its traceback.
 
     Args:
-        arguments: of the command line; ``None`` for those of the process.
+        arguments: the arguments of the command line; ``None`` takes those of the process.
 
     Returns:
-        The exit status: 0 all done, 1 some images failed, 2 wrong use, 130 interrupted, 143 and 129 ended by
-        SIGTERM and SIGHUP. Errors that a user can cause are reported in one line on stderr; anything else keeps its
-        traceback.
+        The exit status, which is 0 if everything succeeded, 1 if some images failed, 2 for a usage error, 130 after
+        Ctrl-C, 143 after SIGTERM and 129 after SIGHUP.
     """
     with ended_as_by_ctrl_c() as signals, quiet_libraries():
         try:
             status = _main(arguments)
-        except (KeyboardInterrupt, OSError):  # SIGHUP comes once the terminal to tell it on is gone
+        except (KeyboardInterrupt, OSError):  # after SIGHUP there is no terminal to print an error on
             if not signals:
                 raise
         return 128 + signals[0] if signals else status
@@ -72,25 +74,25 @@ def _main(arguments: Sequence[str] | None) -> int:
     try:
         status = gankit.main(args=arguments, standalone_mode=False)
     except GankitError as error:
-        _tell(str(error))
+        _print_error(str(error))
         return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _tell("interrupted; what is done is kept, run again to go on")
+        _print_error("interrupted; finished results are kept, run the command again to continue")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe has left (gankit models | head). Nothing is wrong; Python must not complain at exit.
+        # The reader of the pipe has closed it (gankit models | head). Keep Python from complaining at exit.
         sys.stdout = None
         return 1
     except OSError as error:
         if error.filename is None or error.errno not in _OF_THE_FILES:
             raise
-        _tell(f"{error.filename}: {error.strerror}")
+        _print_error(f"{error.filename}: {error.strerror}")
         return 2
     return status if isinstance(status, int) else 0
 
 
-def _tell(message: str) -> None:
+def _print_error(message: str) -> None:
     click.echo(f"error: {one_line(message)}", err=True)

@@ -1,4 +1,4 @@
-"""``gankit convert``: any weights file to a safetensors file that records its model and options."""
+"""``gankit convert``: convert a weights file to a safetensors file that records its model and options."""
 
 from __future__ import annotations
 
@@ -14,27 +14,35 @@ from gankit.pipeline.paths import exists
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: FILE.safetensors]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File to write.  [default: FILE with the extension .safetensors]",
+)
 @click.option(
     "--dtype",
     type=click.Choice(["fp32", "fp16"]),
     default="fp32",
     show_default=True,
-    help="Type of the stored kernels: fp32 keeps every bit, fp16 halves the size of the file.",
+    help="Data type of the stored kernels: fp32 keeps every bit, fp16 halves the file size.",
 )
-@click.option("--direction", type=click.Choice(["AtoB", "BtoA"]), help="Which generator of a pair to keep.")
+@click.option(
+    "--direction", type=click.Choice(["AtoB", "BtoA"]), help="Generator to keep, if FILE holds a pair (CycleGAN)."
+)
 @model_option
 @click.option("--overwrite", is_flag=True, help="Replace the output file if it exists.")
 def convert(
     file: Path, output: Path | None, dtype: str, direction: Any, model_options: dict[str, Any], overwrite: bool
 ) -> None:
-    """Read the weights in FILE, in any layout that gankit recognises, and write them as safetensors.
+    """Convert the weights in FILE to safetensors.
 
-    The new file records the model and its options. Optimisers, discriminators and other networks in FILE are omitted.
+    FILE may have any layout that gankit recognises. The new file records the model and its options, and omits
+    optimisers, discriminators and other networks.
     """
     target = output or file.with_suffix(".safetensors")
     if exists(target) and not overwrite:
-        raise OutputError(f"{target}: exists already: give --overwrite or another --output")
+        raise OutputError(f"{target}: already exists; use --overwrite or another --output")
     import torch
 
     from gankit import models

@@ -1,4 +1,4 @@
-"""``gankit doctor``: what this machine offers, what is installed, and why a backend is out."""
+"""``gankit doctor``: describe the machine, the installed packages, and the backends with why some cannot run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ from rich.text import Text
 
 
 @click.command()
-@click.option("--forget", is_flag=True, help="Forget what auto has chosen: the next run measures anew.")
+@click.option(
+    "--forget",
+    is_flag=True,
+    help="Delete the cached choices of --backend auto and exit. The next run measures the backends again.",
+)
 def doctor(forget: bool) -> int:
-    """Show what can run here, and why the rest cannot.
+    """Show what this machine can run.
 
-    Exit status: 0, or 1 where no backend can run.
+    The page lists the machine, the installed packages and the backends. For a backend that cannot run here, it gives
+    the reason and what to install.
+
+    Exit status: 0 if at least one backend can run, 1 if none can.
     """
     if forget:
         from gankit.backends.choice.cache import clear
@@ -37,7 +44,7 @@ def doctor(forget: bool) -> int:
 
 def _backends(backends: Mapping[str, tuple[bool, str, tuple[str, ...]]]) -> Table:
     table = Table(
-        "backend", "here", "precisions", "why", box=None, pad_edge=False, title="Backends", title_justify="left"
+        "backend", "usable", "precisions", "remarks", box=None, pad_edge=False, title="Backends", title_justify="left"
     )
     for name, (usable, why, precisions) in backends.items():
         state = Text("yes", style="green") if usable else Text("no", style="red")

@@ -1,4 +1,4 @@
-"""The options of an engine, the same for every command that runs one. They arrive as one :class:`EngineOptions`."""
+"""The engine options that all commands share. A command receives them as one :class:`EngineOptions`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _Auto(click.ParamType):  # type: ignore[type-arg]
-    """A whole number above 0, or ``auto``."""
+    """A positive whole number, or ``auto``."""
 
     name = "auto|number"
 
@@ -29,7 +29,7 @@ class _Auto(click.ParamType):  # type: ignore[type-arg]
 
 
 class _Size(click.ParamType):  # type: ignore[type-arg]
-    """Bytes: a number with MB, GB, MiB or GiB."""
+    """A number of bytes, written with MB, GB, MiB or GiB."""
 
     name = "size"
 
@@ -42,60 +42,71 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
             power = {"m": 2, "g": 3}[found[2].lower()]
             size = float(found[1]) * (1024 if found[3] else 1000) ** power
         if size < 1:
-            self.fail(f"'{value}' is no size such as 500MB or 2GiB", param, ctx)
+            self.fail(f"'{value}' is not a size such as 500MB or 2GiB", param, ctx)
         return int(size)
 
 
-_BACKEND = click.option(
-    "-b",
-    "--backend",
-    default="auto",
-    show_default=True,
-    help="auto (the fastest backend that passes the parity check) or a name that `gankit doctor` lists.",
-)
 _PRECISION = click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
     default=None,
-    help="Arithmetic of the engine.  [default: auto]",
+    help="Arithmetic precision of the engine.  [default: auto]",
 )
-_FP16 = click.option("--fp16", "shorthand", flag_value="fp16", default=None, help="Short for --precision fp16.")
-_BF16 = click.option("--bf16", "shorthand", flag_value="bf16", help="Short for --precision bf16.")
-_DEVICE = click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …")
+_FP16 = click.option("--fp16", "shorthand", flag_value="fp16", default=None, help="Same as --precision fp16.")
+_BF16 = click.option("--bf16", "shorthand", flag_value="bf16", help="Same as --precision bf16.")
+_DEVICE = click.option(
+    "--device",
+    metavar="DEVICE",
+    default="auto",
+    show_default=True,
+    help="Device to run on: cpu, cuda, cuda:1, …, or auto for a GPU if there is one.",
+)
 _THREADS = click.option(
-    "--threads", type=click.IntRange(1), default=None, help="CPU threads of the engine.  [default: one for each core]"
+    "--threads", type=click.IntRange(1), default=None, help="Number of CPU threads.  [default: one per physical core]"
 )
 _TILE = click.option(
-    "--tile", type=_Auto(), default="auto", show_default=True, help="Side of a tile in input pixels, halo included."
+    "--tile",
+    type=_Auto(),
+    default="auto",
+    show_default=True,
+    help="Side of a tile in input pixels, including the halo.",
 )
 _MAX_MEMORY = click.option(
     "--max-memory",
     type=_Size(),
     default=None,
-    help="Memory for the layers of one image, such as 2GB; a network that needs the whole image runs layerwise beyond "
-    "it.  [default: half of what is free]",
+    help="Memory limit for the layers of one image, such as 2GB. Beyond it, a network that needs the whole image runs "
+    "layerwise.  [default: half of the free memory]",
 )
 
 
+def _backend(auto: str) -> Callable[[Command], Command]:
+    text = f"Backend to use. auto {auto}. `gankit doctor` lists the backends."
+    return click.option("-b", "--backend", metavar="NAME", default="auto", show_default=True, help=text)
+
+
 def _batch(what: str) -> Callable[[Command], Command]:
-    return click.option("--batch", type=_Auto(), default="auto", show_default=True, help=f"{what} in one engine call.")
+    return click.option(
+        "--batch", type=_Auto(), default="auto", show_default=True, help=f"Number of {what} per engine call."
+    )
 
 
 def engine_options(*, tiles: bool, batch: str) -> Callable[[Command], Command]:
-    """Add the options; the command gets them as ``engine``, an :class:`EngineOptions`.
+    """Add the engine options to a command, which receives them as ``engine``, an :class:`EngineOptions`.
 
     Args:
-        tiles: whether the command takes images, which can be cut into tiles and have a memory limit.
+        tiles: whether the command processes images. It then gets the options of tiling and memory, too.
         batch: what a batch consists of, for the help text.
     """
-    given = [_BACKEND, _PRECISION, _FP16, _BF16, _DEVICE, *([_TILE] if tiles else []), _batch(batch), _THREADS]
+    auto = "picks the fastest one that passes the parity check" if tiles else "is eager, which suits small networks"
+    given = [_backend(auto), _PRECISION, _FP16, _BF16, _DEVICE, *([_TILE] if tiles else []), _batch(batch), _THREADS]
     given += [_MAX_MEMORY] if tiles else []
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def wrapped(*args: Any, precision: str | None, shorthand: str | None, **options: Any) -> Any:
             if precision and shorthand and precision != shorthand:
-                raise UsageError(f"--precision {precision} and --{shorthand} contradict each other: give one")
+                raise UsageError(f"--precision {precision} and --{shorthand} contradict each other; use one of them")
             names = ["backend", "device", "batch", "threads", *(["tile", "max_memory"] if tiles else [])]
             chosen = {name: options.pop(name) for name in names}
             engine = EngineOptions(precision=precision or shorthand or "auto", **chosen)

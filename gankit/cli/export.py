@@ -1,4 +1,4 @@
-"""``gankit export``: a model as an ONNX file with a manifest, and proof that its images are right."""
+"""``gankit export``: write a model as ONNX with a manifest, and measure its parity with fp32."""
 
 from __future__ import annotations
 
@@ -20,28 +20,42 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--model", required=True, metavar="NAME|FILE", help="A name that `gankit models` lists, or a weights file."
+    "--model", required=True, metavar="NAME|FILE", help="Name of a model (see `gankit models`), or a weights file."
 )
 @click.option(
-    "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Arithmetic of the file.  [default: fp32]"
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    help="Arithmetic precision of the exported model.  [default: fp32]",
 )
-@click.option("--fp32", "shorthands", flag_value="fp32", multiple=True, help="Short for --precision fp32.")
-@click.option("--bf16", "shorthands", flag_value="bf16", multiple=True, help="Short for --precision bf16.")
-@click.option("--fp16", "shorthands", flag_value="fp16", multiple=True, help="Short for --precision fp16.")
-@click.option("--output", metavar="FILE|DIR", help="Where to write.  [default: ./MODEL_PRECISION.onnx]")
-@click.option("--format", "kind", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="Kind of file.")
-@click.option("--opset", type=click.IntRange(18, 23), help="ONNX opset.  [default: 18; for bf16 23]")
+@click.option("--fp32", "shorthands", flag_value="fp32", multiple=True, help="Same as --precision fp32.")
+@click.option("--bf16", "shorthands", flag_value="bf16", multiple=True, help="Same as --precision bf16.")
+@click.option("--fp16", "shorthands", flag_value="fp16", multiple=True, help="Same as --precision fp16.")
 @click.option(
-    "--parity-images", multiple=True, metavar="PATH", help="Image to measure the file on; repeat it for more."
+    "--output", metavar="FILE|DIR", help="File or folder to write to.  [default: a name such as srgan_x4_fp32.onnx]"
 )
-@click.option("--threshold", type=click.FloatRange(min=LEAST_DB), help="PSNR in dB to reach.  [default: by precision]")
+@click.option("--format", "kind", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="File format.")
+@click.option("--opset", type=click.IntRange(18, 23), help="ONNX opset version.  [default: 18, or 23 for bf16]")
 @click.option(
-    "--direction", type=click.Choice(["AtoB", "BtoA"]), help="Which generator of a pair (CycleGAN) to export."
+    "--parity-images",
+    multiple=True,
+    metavar="PATH",
+    help="Image for the parity check. Can be repeated.  [default: an image that ships with gankit]",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(min=LEAST_DB),
+    help="Lowest accepted parity with fp32, as PSNR in dB.  [default: depends on the precision]",
+)
+@click.option(
+    "--direction",
+    type=click.Choice(["AtoB", "BtoA"]),
+    help="Generator to export, if the weights file holds a pair (CycleGAN).",
 )
 @click.option(
     "--norm",
     type=click.Choice(["instance", "eval"]),
-    help="Whether BatchNorm uses the statistics of the image or the running ones.  [default: as in the model's paper]",
+    help="Statistics that BatchNorm uses: those of the image (instance) or the running ones (eval).  [default: as in "
+    "the model's paper]",
 )
 @model_option
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
@@ -59,12 +73,13 @@ def export(
     model_options: dict[str, Any],
     overwrite: bool,
 ) -> None:
-    """Write a model as ONNX and measure the file against fp32.
+    """Export a model to ONNX and check its parity with fp32.
 
-    Batch, height and width are dynamic, in the network's multiples, and the file is measured on real images. A model
-    that generates has a dynamic batch and is measured on seeded latents.
+    Batch size, height and width stay dynamic. The height and width of an input must be multiples of the model's size
+    multiple. The parity check compares the file with the fp32 model on real images, or on seeded latents if the model
+    generates from noise.
 
-    A file that is too far from the fp32 model is not kept, and the command exits with status 1.
+    Exit status: 0 if the file was written, 1 if it failed the parity check and was deleted, 2 for a usage error.
     """
     try:
         done = write(
@@ -89,7 +104,7 @@ def export(
 def _precision(given: str | None, shorthands: tuple[str, ...]) -> Precision:
     asked = {*shorthands, *([given] if given else [])}
     if len(asked) > 1:
-        raise UsageError(f"--{' and --'.join(sorted(asked))} exclude each other; give one precision")
+        raise UsageError(f"--{' and --'.join(sorted(asked))} contradict each other; use one precision")
     (name,) = asked or {"fp32"}
     return next(item for item in get_args(Precision) if item == name)
 
@@ -99,7 +114,7 @@ def _show(manifest: Manifest) -> None:
     from rich.table import Table
 
     titles = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
-    table = Table(title=f"parity with fp32, at least {manifest.threshold:g} dB", title_justify="left")
+    table = Table(title=f"Parity with fp32 (threshold {manifest.threshold:g} dB)", title_justify="left")
     table.add_column("input")
     for title in (f"{titles[manifest.runtime]} dB", "max abs", f"torch {manifest.precision} dB"):
         table.add_column(title, justify="right")

@@ -1,4 +1,4 @@
-"""``gankit generate``: images from noise, paths between them, and reconstructions."""
+"""``gankit generate``: write images from noise, paths between them, or reconstructions."""
 
 from __future__ import annotations
 
@@ -11,26 +11,64 @@ from gankit.cli.engine_options import engine_options
 from gankit.cli.model_options import model_option
 from gankit.errors import UsageError
 from gankit.options import EngineOptions
-from gankit.pipeline.generation import Outcome, Samples, Where, write_reconstructions, write_samples
+from gankit.pipeline.generation import Destination, Outcome, SampleRequest, write_reconstructions, write_samples
 from gankit.pipeline.sampler import Sampler
 
 _SAMPLES = 64
 
 
 @click.command()
-@click.option("-m", "--model", required=True, help="A name of `gankit models`, or a weights file.")
+@click.option(
+    "-m",
+    "--model",
+    required=True,
+    metavar="NAME|FILE",
+    help="Name of a model (see `gankit models`), or a weights file.",
+)
 @click.option("-o", "--output", required=True, metavar="DIR", help="Folder for the images.")
-@click.option("-n", "number", type=int, default=None, help=f"Samples, or paths.  [default: {_SAMPLES}]")
-@click.option("--class", "class_", type=int, default=None, help="Class of all of them.  [default: all in turn]")
-@click.option("--seed", type=int, default=None, help="The same seed makes the same images.  [default: 0]")
-@click.option("--truncation", type=float, default=None, help="Latents within ± this: less odd, less varied.")
-@click.option("--interpolate", "steps", type=int, default=None, metavar="STEPS", help="Paths of that many images.")
-@click.option("--reconstruct", metavar="DIR", default=None, help="Encode the images of a folder and decode them.")
-@click.option("--grid", metavar="FILE", default=None, help="All images on one sample grid too.")
-@click.option("--format", "format_", default="png", show_default=True, help="png, jpg, webp, tiff or bmp.")
-@engine_options(tiles=False, batch="Samples")
+@click.option(
+    "-n",
+    "number",
+    type=int,
+    default=None,
+    help=f"Number of samples, or of paths with --interpolate.  [default: {_SAMPLES}]",
+)
+@click.option("--class", "class_", type=int, default=None, help="Class of all samples.  [default: every class in turn]")
+@click.option("--seed", type=int, default=None, help="Random seed. The same seed gives the same images.  [default: 0]")
+@click.option(
+    "--truncation",
+    type=float,
+    default=None,
+    help="Largest absolute value in a latent. Smaller values give more typical but less varied images.  "
+    "[default: no limit]",
+)
+@click.option(
+    "--interpolate",
+    "steps",
+    type=int,
+    default=None,
+    metavar="STEPS",
+    help="Write paths from one sample to another, each of STEPS images, instead of single samples.",
+)
+@click.option(
+    "--reconstruct",
+    metavar="DIR",
+    default=None,
+    help="Encode and decode the images in DIR instead of sampling. The model needs an encoder, such as vae, and the "
+    "images must have its size.",
+)
+@click.option("--grid", metavar="FILE", default=None, help="Also write all images to FILE as one sample grid.")
+@click.option(
+    "--format",
+    "format_",
+    metavar="FORMAT",
+    default="png",
+    show_default=True,
+    help="File format: png, jpg, webp, tiff or bmp.",
+)
+@engine_options(tiles=False, batch="samples")
 @model_option
-@click.option("--overwrite", is_flag=True, help="Do again what is there already.")
+@click.option("--overwrite", is_flag=True, help="Replace existing results.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def generate(
     model: str,
@@ -50,45 +88,42 @@ def generate(
 ) -> int:
     """Generate images from noise.
 
-    They are named by their number, 000000.png first. Number and seed decide an image: the same for any batch, backend
-    and number of samples. What is in the output folder already is skipped, so that an interrupted run can be started
-    again.
+    The images are numbered, starting with 000000.png. The number and the seed determine an image, whatever the batch,
+    the backend and the number of samples. Existing results are skipped, so you can continue an interrupted run with
+    the same command.
 
-    A path of --interpolate goes from one sample to another; --reconstruct takes images of the model's own size, and
-    a model with an encoder (vae).
-
-    Exit status: 0 all done, 1 some images failed, 2 wrong use.
+    Exit status: 0 if all images were written, 1 if some failed, 2 for a usage error.
     """
     if output == "":
-        raise UsageError("the output is an empty name: the current folder is '.'")
+        raise UsageError("--output is an empty name; use '.' for the current folder")
     given = {"-n": number, "--class": class_, "--seed": seed, "--truncation": truncation, "--interpolate": steps}
     if reconstruct is not None and (extra := [name for name, value in given.items() if value is not None]):
-        raise UsageError(f"--reconstruct samples nothing: leave {' and '.join(extra)} out")
+        raise UsageError(f"--reconstruct does not sample; omit {' and '.join(extra)}")
     from gankit.cli.progress import Bar
 
     bar = Bar(shown=not quiet)
-    sampler = Sampler(model, engine=engine, notify=None if quiet else bar.tell, options=model_options or None)
-    where = Where(Path(output), format_, overwrite, None if grid is None else Path(grid))
+    sampler = Sampler(model, engine=engine, notify=None if quiet else bar.print, options=model_options or None)
+    destination = Destination(Path(output), format_, overwrite, None if grid is None else Path(grid))
     with sampler, bar:
-        watch, tell = bar.update, lambda error: bar.tell(f"error: {error}")
+        progress, failed = bar.update, lambda error: bar.print(f"error: {error}")
         if reconstruct is not None:
-            outcome = write_reconstructions(sampler, Path(reconstruct), where, watch, tell)
+            outcome = write_reconstructions(sampler, Path(reconstruct), destination, progress, failed)
         else:
-            samples = Samples(_SAMPLES if number is None else number, seed or 0, class_, truncation, steps)
-            outcome = write_samples(sampler, samples, where, watch, tell)
+            request = SampleRequest(_SAMPLES if number is None else number, seed or 0, class_, truncation, steps)
+            outcome = write_samples(sampler, request, destination, progress, failed)
         if not quiet:
             click.echo(_summary(sampler, outcome))
     return 1 if outcome.failed else 0
 
 
 def _summary(sampler: Sampler, outcome: Outcome) -> str:
-    """What ran and what came of it."""
+    """Summarise the run: the engine, its parity and the number of images."""
     lines, counts = [], [f"{outcome.done} done"]
     if sampler.parity is not None:
         engine = sampler.start()
         on = f"{engine.backend} {engine.precision} ({engine.device})"
         lines.append(f"{sampler.facts.name} on {on}, parity with fp32 {sampler.parity.psnr:.1f} dB")
-    counts += [f"{outcome.skipped} skipped (there already)"] if outcome.skipped else []
+    counts += [f"{outcome.skipped} skipped (results exist)"] if outcome.skipped else []
     counts += [f"{outcome.failed} failed"] if outcome.failed else []
     speed = f" in {outcome.seconds:.1f} s" if outcome.done else ""
     return "\n".join([*lines, ", ".join(counts) + speed])

@@ -1,4 +1,4 @@
-"""What the commands that take images to images share: their options, the run, the report and the summary."""
+"""What ``gankit upscale`` and ``gankit translate`` share: options, the run, the report and the summary."""
 
 from __future__ import annotations
 
@@ -30,25 +30,35 @@ _BEFORE = (
         "--output",
         default=None,
         metavar="DIR",
-        help="Folder for the results.  [default: beside the inputs, under a marked name]",
+        help="Folder for the results.  [default: beside the inputs, as described above]",
     ),
 )
 _AFTER = (
-    click.option("--format", default=None, help="png, jpg, webp, tiff or bmp.  [default: as the source]"),
-    click.option("--suffix", default="", help="Text added to each name, before the extension."),
     click.option(
-        "--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Quality of JPEG and WebP."
+        "--format",
+        metavar="FORMAT",
+        default=None,
+        help="File format of the results: png, jpg, webp, tiff or bmp.  [default: that of the source]",
+    ),
+    click.option("--suffix", default="", help="Text to add to each file name, before the extension."),
+    click.option(
+        "--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="JPEG and WebP quality."
     ),
     model_option,
-    click.option("--overwrite", is_flag=True, help="Replace results that exist already."),
-    click.option("--report", metavar="FILE", type=click.Path(dir_okay=False), help="Write a JSON report of the run."),
+    click.option("--overwrite", is_flag=True, help="Replace existing results."),
+    click.option(
+        "--report", metavar="FILE", type=click.Path(dir_okay=False), help="Write a JSON report of the run to FILE."
+    ),
     click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
 )
 
 
 def image_options(command: Callable[..., int]) -> Callable[..., int]:
-    """The argument and options of every such command, in one order; ``--model`` is each command's own."""
-    decorators: list[Callable[..., Any]] = [*_BEFORE, engine_options(tiles=True, batch="Tiles, or images of one size,")]
+    """Add the argument and the options of these commands. Each command defines ``--model`` itself."""
+    decorators: list[Callable[..., Any]] = [
+        *_BEFORE,
+        engine_options(tiles=True, batch="tiles, or of images of equal size,"),
+    ]
     for option in reversed([*decorators, *_AFTER]):
         command = option(command)
     return command
@@ -68,20 +78,20 @@ def run(
     report: str | None,
     quiet: bool,
 ) -> int:
-    """Take the images through a pipeline.
+    """Run a pipeline over the images, print the summary and write the report.
 
     Args:
-        make: the pipeline of the command's model, by ``engine``, ``notify`` and ``options``.
+        make: creates the pipeline from ``engine``, ``notify`` and ``options``.
         paths: files, folders and patterns.
-        output: folder of the results; ``None`` for beside the inputs.
-        engine: the options of the engine.
-        format: of the results, ``None`` for each source's.
-        suffix: of their names.
-        quality: of JPEG and WebP.
-        model_options: in place of those that the weights file holds.
-        overwrite: replace results that exist already.
-        report: file for a report of the run.
-        quiet: print errors only.
+        output: folder for the results; ``None`` writes them beside the inputs.
+        engine: the engine options.
+        format: file format of the results; ``None`` keeps the format of each source.
+        suffix: text to add to each file name.
+        quality: JPEG and WebP quality, 1 to 100.
+        model_options: model options that replace those of the weights file.
+        overwrite: whether to replace existing results.
+        report: file for the JSON report; ``None`` writes none.
+        quiet: whether to print errors only.
 
     Returns:
         The exit status.
@@ -91,7 +101,7 @@ def run(
     from gankit.cli.progress import Bar
 
     bar = Bar(shown=not quiet)
-    pipeline = make(engine=engine, notify=None if quiet else bar.tell, options=model_options)
+    pipeline = make(engine=engine, notify=None if quiet else bar.print, options=model_options)
     with pipeline, bar:
         try:
             done = pipeline.run(
@@ -102,11 +112,11 @@ def run(
                 overwrite=overwrite,
                 quality=quality,
                 progress=bar.update,
-                failed=lambda image: bar.tell(f"error: {image.error}"),
+                failed=lambda image: bar.print(f"error: {image.error}"),
             )
         except BaseException:
             if report is not None and pipeline.report is not None:
-                with suppress(OutputError):  # what ended the run is the one to tell
+                with suppress(OutputError):  # report the error that ended the run, not this one
                     _write_report(pipeline.report, report)
             raise
     if report is not None:
@@ -117,14 +127,14 @@ def run(
 
 
 def _check_report(file: str, output: str | None) -> None:
-    """Before the work, see that the report can be written. Its folder may be the output, which is yet to be made."""
+    """Check that the report can be written before the work begins. Its folder may be the output folder, made later."""
     folder = Path(file).parent
     if not file:
-        raise UsageError("--report: the name of the file is empty")
+        raise UsageError("--report: the file name is empty")
     if is_folder(folder):
         prepare(folder, "--report")
     elif output is None or not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(output)):
-        raise UsageError(f"{folder}: no such folder for the report")
+        raise UsageError(f"{folder}: no such folder; use another --report or create the folder")
 
 
 def _write_report(report: Report, file: str) -> None:
@@ -133,11 +143,11 @@ def _write_report(report: Report, file: str) -> None:
 
 
 def _summary(report: Report) -> str:
-    """What ran and what came of it, in a few lines."""
+    """Summarise the run in a few lines: the engine, its parity, the number of images and the speed."""
     totals, lines = report.totals, []
     if report.engine and report.model:
         engine = report.engine
-        # A gate that was not measured is said to be so, not left out.
+        # The line always mentions the parity, even if it was not measured.
         parity = "not measured" if engine.parity_db is None else f"{engine.parity_db:.1f} dB"
         if engine.parity_db == math.inf:
             parity = "exact"
@@ -148,7 +158,7 @@ def _summary(report: Report) -> str:
         if report.fp32_engine:
             lines.append(f"16-bit images (and values out of range) on {report.fp32_engine.backend} fp32")
     counts = [f"{totals.done} done"]
-    counts += [f"{totals.skipped} skipped (there already)"] if totals.skipped else []
+    counts += [f"{totals.skipped} skipped (results exist)"] if totals.skipped else []
     counts += [f"{totals.failed} failed"] if totals.failed else []
     counts += [f"{totals.ignored} other files ignored"] if totals.ignored else []
     lines.append(", ".join(counts))

@@ -1,4 +1,4 @@
-"""``--model-option KEY=VALUE``, an option of every command that opens a weights file."""
+"""The option ``--model-option KEY=VALUE`` of every command that opens a weights file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _Pair(click.ParamType):  # type: ignore[type-arg]
-    """A name and a JSON value; a value that is not JSON is a text."""
+    """A name and a JSON value. A value that is not valid JSON is taken as text."""
 
     name = "key=value"
 
@@ -38,7 +38,7 @@ def _merged(ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, 
 
 
 def model_option(command: Command) -> Command:
-    """Add the option to a command, which gets ``model_options``: a dictionary, empty where none is given."""
+    """Add the option to a command, which receives ``model_options``, a dictionary that may be empty."""
     decorate = click.option(
         "--model-option",
         "model_options",
@@ -46,7 +46,7 @@ def model_option(command: Command) -> Command:
         type=_Pair(),
         multiple=True,
         callback=_merged,
-        help="Set an option of the model that the weights file does not record, such as activation=leaky. VALUE is a "
-        "word or JSON. `gankit models NAME` lists the options of a model. Can be repeated.",
+        help="Model option that the weights file does not record, such as activation=leaky. VALUE is a word or JSON. "
+        "`gankit models NAME` lists the options of a model. Can be repeated.",
     )
     return decorate(command)

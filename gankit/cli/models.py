@@ -1,4 +1,4 @@
-"""``gankit models``: the registry, and one model in full."""
+"""``gankit models``: list the models and trained weights, or describe one of them."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from gankit.weights import TRAINED
 if TYPE_CHECKING:
     from torch import nn
 
-_SIDE = 256  # pixels of the square image for which the cost is given
+_SIDE = 256  # side in pixels of the square image for which the cost is reported
 
 
 @click.command()
 @click.argument("name", required=False)
 def models(name: str | None) -> None:
-    """List the trained weights that ship with gankit and the models, or describe NAME.
+    """List the models and the trained weights that ship with gankit, or describe NAME.
 
-    NAME is the name of trained weights, of a model, or of both: then the weights come first, followed by the model with
-    the values of its paper. A model is described with all its options, which --model-option sets.
+    NAME is a model or trained weights. If it is both, the weights come first, followed by the model with the values of
+    its paper. The options of a model can be set with --model-option.
     """
     console = Console()
     if name is None:
         _list(console)
         return
     if not registry.is_known(name) and exists(name):
-        raise UsageError(f"{name}: this is a file, not the name of a model: gankit convert shows what is in it")
+        raise UsageError(f"{name}: this is a file, not the name of a model; `gankit convert` shows what it contains")
     if not registry.is_known(name):
         raise registry.unknown(name)
     shown = [_rows(_weights(name))] if name in TRAINED else []
@@ -49,7 +49,7 @@ def models(name: str | None) -> None:
 
 
 def _list(console: Console) -> None:
-    """All weights and all models, one line each."""
+    """Print all weights and all models, one line each."""
     trained = Table("weights", "what they do", "", box=None, pad_edge=False)
     for known, weights in TRAINED.items():
         trained.add_row(known, weights.summary, _installed(known))
@@ -61,15 +61,15 @@ def _list(console: Console) -> None:
 
 
 def _rows(rows: Mapping[str, object]) -> Table:
-    """What is known of weights or of a model, one fact in a row."""
+    """Make a table of facts, one in each row."""
     table = Table("", Column(overflow="fold"), show_header=False, box=None, pad_edge=False)
     for key, value in rows.items():
-        table.add_row(key, _words(value))
+        table.add_row(key, _text(value))
     return table
 
 
 def _options(name: str) -> Table:
-    """The options of a model, as its dataclass has them."""
+    """Make a table of the options of a model."""
     table = Table("option", "default", Column("allowed", ratio=2), Column("meaning", ratio=3), box=None, pad_edge=False)
     for info in registry.options_of(name).described():
         default = info.default if isinstance(info.default, str) else json.dumps(info.default).replace("null", "none")
@@ -78,7 +78,7 @@ def _options(name: str) -> Table:
 
 
 def _weights(name: str) -> dict[str, object]:
-    """Trained weights that ship: the facts of their model with their options, and their card."""
+    """Describe trained weights: the facts of their model with their options, and their card."""
     from gankit.checkpoints import card
 
     found = card(name)
@@ -93,23 +93,23 @@ def _weights(name: str) -> dict[str, object]:
 
 
 def _model(name: str) -> dict[str, object]:
-    """A model with the values of its paper, and the weights of it that ship."""
+    """Describe a model with the values of its paper, and name the trained weights that ship for it."""
     from gankit.checkpoints import card
     from gankit.errors import CheckpointError
 
     ship = []
     for known in TRAINED:
-        with suppress(CheckpointError):  # weights that are not installed say nothing of the others
+        with suppress(CheckpointError):  # skip weights that are not installed
             ship += [known] if card(known)["model"] == name else []
     return {
         "model": f"{name}: {registry.entry(name).summary}",
         **_facts(name),
-        "weights": f"{', '.join(ship)}: give one of these names" if ship else "none ship: give a file of your own",
+        "weights": ", ".join(ship) if ship else "none ship with gankit; use a file of your own",
     }
 
 
 def _facts(name: str, options: Mapping[str, Any] | None = None) -> dict[str, object]:
-    """The facts of a model with these options, or with the values of its paper."""
+    """Describe the facts of a model with these options, or with the values of its paper."""
     from gankit.models.cost import cost
     from gankit.models.receptive_field import halo
 
@@ -139,7 +139,7 @@ def _facts(name: str, options: Mapping[str, Any] | None = None) -> dict[str, obj
             "multiply-accumulates": f"{count.macs / 1e9:.3g} G for {side}×{side} input "
             "(transposed convolutions by their input)",
             "receptive field": field,
-            "tiles": "yes" if facts.tileable else "no: every image runs whole",
+            "tiles": "yes" if facts.tileable else "no; every image runs whole",
         }
     return {
         **rows,
@@ -150,21 +150,21 @@ def _facts(name: str, options: Mapping[str, Any] | None = None) -> dict[str, obj
 
 
 def _norms(generator: nn.Module) -> str:
-    """The kinds of normalisation layers in a generator."""
+    """Name the kinds of normalisation layers in a generator."""
     names = (type(module).__name__ for module in generator.modules())
     return ", ".join(sorted({name for name in names if "Norm" in name and not name.startswith("Conv")})) or "none"
 
 
 def _installed(name: str) -> str:
-    """Empty where the weights are installed. It looks for the file, since the checkpoints import torch."""
+    """Return an empty text if the weights are installed. Looks for the file, because the checkpoints import torch."""
     file = files("gankit.weights") / f"{TRAINED[name].file or name}.safetensors"
     return "" if file.is_file() else "not installed"
 
 
-def _words(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        words = [_words(item) for item in value]
-        return (" " if all(word.endswith(".") for word in words) else ", ").join(words)
+        texts = [_text(item) for item in value]
+        return (" " if all(text.endswith(".") for text in texts) else ", ").join(texts)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

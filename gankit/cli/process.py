@@ -1,4 +1,4 @@
-"""What the command asks of its process: a clean end at each signal, and libraries that keep to themselves."""
+"""The process of the command: it ends cleanly at each signal, and libraries print nothing."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _LOGGERS = ("imagecodecs", "tifffile")
 
 @contextmanager
 def ended_as_by_ctrl_c() -> Iterator[list[int]]:
-    """Let SIGTERM and SIGHUP end what runs inside as Ctrl-C does, so that no half file stays.
+    """Handle SIGTERM and SIGHUP like Ctrl-C inside the context, so that no partial file remains.
 
-    A signal that is ignored (nohup) or has a handler stays as it is, and outside the main thread all do.
+    Signals that are ignored (nohup) or have a handler are left alone, and outside the main thread all of them are.
 
     Yields:
-        A list that gets the number of each such signal.
+        A list to which the number of each received signal is appended.
     """
     received: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:
         received.append(number)
         handler = signal.getsignal(signal.SIGINT)
-        # A shell lets its background jobs ignore Ctrl-C; they must end all the same.
+        # A shell makes its background jobs ignore Ctrl-C, but these signals must still end them.
         (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -43,7 +43,7 @@ def ended_as_by_ctrl_c() -> Iterator[list[int]]:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Do not show what Pillow, tifffile and imagecodecs say of odd files: what matters is reported in our own line."""
+    """Hide the warnings of Pillow, tifffile and imagecodecs about odd files. gankit reports what matters itself."""
     with ExitStack() as restore:
         for name in _LOGGERS:
             logger, handler = logging.getLogger(name), logging.NullHandler()
@@ -57,5 +57,5 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def one_line(text: str) -> str:
-    """``text`` as a line that any stream takes: names of files may hold line ends, and bytes that are no text."""
+    """Return ``text`` as one line that any stream accepts. File names may contain line ends and undecodable bytes."""
     return " ".join(text.split()).encode("utf-8", "backslashreplace").decode("utf-8")

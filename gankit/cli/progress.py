@@ -1,4 +1,4 @@
-"""The progress bar of a run: images and million pixels a second. Silent where stderr is no terminal."""
+"""The progress bar of a run, with images and megapixels per second. It is hidden if stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Bar:
-    """A bar on stderr that :meth:`update` moves; gone when it is left.
+    """A progress bar on stderr that disappears when its context ends.
 
     Args:
-        shown: ``False`` for a bar that nobody sees.
+        shown: whether to show the bar at all.
     """
 
     def __init__(self, *, shown: bool = True) -> None:
@@ -38,21 +38,21 @@ class Bar:
         self._task: TaskID | None = None
 
     def update(self, state: Progress) -> None:
-        """Show where the run is; the image in the engine counts by the part of it that is done."""
+        """Show the state of the run. The image in the engine counts by the fraction that is done."""
         if not self._shown:
             return
         name = state.current.name if state.current else ""
         speed = f"{state.output_mp / state.seconds:.1f} MP/s" if state.output_mp and state.seconds else ""
         if self._task is None:
-            # Not before: until the first image the engine is chosen and tells its own lines.
+            # Start late: lines about the choice of the engine are printed before the first image.
             self._bars.start()
             self._task = self._bars.add_task(name, total=state.total, speed=speed)
-        # Not quite a whole one: it counts as done once it is written.
+        # Slightly less than 1, because an image counts as done only once it is written.
         over = state.done + state.failed + 0.99 * state.fraction
         self._bars.update(self._task, description=name[:40], completed=min(over, state.total), speed=speed)
 
-    def tell(self, line: str) -> None:
-        """Print a line on stderr, above the bar where there is one."""
+    def print(self, line: str) -> None:
+        """Print a line on stderr, above the bar if it is shown."""
         if self._task is None:
             click.echo(one_line(line), err=True)
         else:

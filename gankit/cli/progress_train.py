@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from gankit.training.loop import Progress as State
 
 _SECONDS = 30.0  # between the lines of a log
-_REFRESH = 0.5  # seconds between two looks at the losses, each of which waits for the device
+_REFRESH = 0.5  # seconds between two readings of the losses, each of which waits for the device
 
 
 @contextmanager
 def progress(steps: int, *, batch: int, unit: str = "", quiet: bool) -> Iterator[Callable[[State], None]]:
-    """A bar with losses, steps and images per second, and the time left; a line for each validation.
+    """Show a bar with losses, steps and images per second, and the time left, and a line for each validation.
 
-    Where stderr is no terminal, a line every half minute takes the place of the bar.
+    If stderr is not a terminal, a line every 30 seconds replaces the bar.
 
     Args:
-        steps: the last step.
-        batch: samples in a step, on each device.
-        unit: of the score.
-        quiet: show nothing.
+        steps: number of the last step.
+        batch: samples per step on each device.
+        unit: unit of the score.
+        quiet: whether to show nothing.
     """
     console = Console(stderr=True, soft_wrap=True)
     bar = Progress(
@@ -46,7 +46,7 @@ def progress(steps: int, *, batch: int, unit: str = "", quiet: bool) -> Iterator
         task = bar.add_task("", total=steps, text="")
         reported, last = False, time.monotonic()
 
-        def say(text: str) -> None:
+        def print_line(text: str) -> None:
             if not quiet:
                 bar.console.print(text, markup=False, highlight=False)
 
@@ -55,9 +55,11 @@ def progress(steps: int, *, batch: int, unit: str = "", quiet: bool) -> Iterator
             if not reported:
                 reported = True
                 if state.began:
-                    say(f"resumed at step {state.began}")
+                    print_line(f"resumed at step {state.began}")
                 if state.processes > 1:
-                    say(f"{state.processes} processes with a batch of {batch}: {state.processes * batch} in a step")
+                    print_line(
+                        f"{state.processes} processes with a batch of {batch}: {state.processes * batch} samples a step"
+                    )
             bar.update(task, completed=state.step)
             if not quiet and time.monotonic() - last > pause:
                 last = time.monotonic()
@@ -65,15 +67,15 @@ def progress(steps: int, *, batch: int, unit: str = "", quiet: bool) -> Iterator
                 bar.update(task, text=text)
                 if not console.is_terminal:
                     left = timedelta(seconds=round((steps - state.step) / state.rate)) if state.rate else "?"
-                    say(f"step {state.step} of {steps}: {text}  {left} left")
+                    print_line(f"step {state.step} of {steps}: {text}  {left} left")
             if state.validation:
-                say(f"step {state.step}: {_validation(state, unit)}")
+                print_line(f"step {state.step}: {_validation(state, unit)}")
 
         yield notify
 
 
 def _speed(state: State, batch: int) -> str:
-    """Losses, steps and images per second."""
+    """Format the losses, steps per second and images per second."""
     losses = " ".join(f"{name} {value:.4f}" for name, value in state.losses.items())
     return f"{losses}  {state.rate:.2f} step/s  {state.rate * batch * state.processes:.0f} images/s"
 

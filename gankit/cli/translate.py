@@ -1,4 +1,4 @@
-"""``gankit translate``: images through an image-to-image generator, at their own size."""
+"""``gankit translate``: run images through an image-to-image generator. They keep their size."""
 
 from __future__ import annotations
 
@@ -13,20 +13,31 @@ from gankit.pipeline.translator import Translator
 
 @click.command()
 @image_options
-@click.option("-m", "--model", required=True, help="A weights file, or a name of `gankit models`.")
-@click.option("--direction", type=click.Choice(["AtoB", "BtoA"]), help="Which generator of a pair (CycleGAN) to run.")
+@click.option(
+    "-m",
+    "--model",
+    required=True,
+    metavar="NAME|FILE",
+    help="Weights file, or the name of a model (see `gankit models`).",
+)
+@click.option(
+    "--direction",
+    type=click.Choice(["AtoB", "BtoA"]),
+    help="Generator to run, if the weights file holds a pair (CycleGAN).",
+)
 @click.option(
     "--norm",
     type=click.Choice(["instance", "eval"]),
-    help="Whether BatchNorm uses the statistics of the image or the running ones.  [default: as in the model's paper]",
+    help="Statistics that BatchNorm uses: those of the image (instance) or the running ones (eval).  [default: as in "
+    "the model's paper]",
 )
 def translate(model: str, direction: Any, norm: Any, **options: Any) -> int:
     """Translate images. Each result has the size of its source.
 
-    PATH is a file, a folder (with everything below it) or a quoted pattern such as 'photos/**/*.png'. Without
-    --output, the results of photos/ go to photos_translated/ beside it, and that of a.png to a_translated.png.
-    Results that exist already are skipped, so an interrupted run can simply be started again.
+    PATH is a file, a folder (including its subfolders) or a quoted pattern such as 'photos/**/*.png'. Without
+    --output, the results for photos/ go to photos_translated/ beside it, and the result for a.png to
+    a_translated.png. Existing results are skipped, so you can continue an interrupted run with the same command.
 
-    Exit status: 0 if all images were translated, 1 if some failed, 2 for wrong use.
+    Exit status: 0 if all images were translated, 1 if some failed, 2 for a usage error.
     """
     return run(partial(Translator, model, direction=direction, norm=norm), **options)

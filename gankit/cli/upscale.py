@@ -1,4 +1,4 @@
-"""``gankit upscale``: images, folders and patterns."""
+"""``gankit upscale``: upscale images, folders and patterns."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ from gankit.pipeline.upscaler import Upscaler
 
 @click.command()
 @image_options
-@click.option("-m", "--model", default="srgan", show_default=True, help="A name of `gankit models`, or a weights file.")
+@click.option(
+    "-m",
+    "--model",
+    default="srgan",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="Name of a model (see `gankit models`), or a weights file.",
+)
 def upscale(model: str, **options: Any) -> int:
     """Upscale images.
 
-    PATH is a file, a folder (with everything below it) or a quoted pattern such as 'photos/**/*.png'. Without
-    --output, the results of photos/ go to photos_x4/ beside it, and that of a.png to a_x4.png (by the model's scale).
-    Results that exist already are skipped, so an interrupted run can simply be started again.
+    PATH is a file, a folder (including its subfolders) or a quoted pattern such as 'photos/**/*.png'. Without
+    --output, the results for photos/ go to photos_x4/ beside it, and the result for a.png to a_x4.png, if the model's
+    scale is 4. Existing results are skipped, so you can continue an interrupted run with the same command.
 
-    Exit status: 0 if all images were upscaled, 1 if some failed, 2 for wrong use.
+    Exit status: 0 if all images were upscaled, 1 if some failed, 2 for a usage error.
     """
     return run(partial(Upscaler, model), **options)

@@ -1,5 +1,6 @@
 """From files to files: decode, tile, batch, engine, stitch, encode.
 
-``inputs`` finds the images, ``tiles`` cuts and stitches them, ``stages`` takes one image through the engine,
-``runner`` keeps the three stages busy at once, ``report`` says what happened, ``upscaler`` is what a user calls.
+``inputs`` finds the images, ``tiles`` cuts and stitches them, and ``processor`` runs one image through the engine.
+``runner`` decodes, computes and encodes at the same time, and ``report`` describes what happened. Users call
+``upscaler``, ``translator`` and ``sampler``.
 """

@@ -1,4 +1,4 @@
-"""Convert Pillow, NumPy and torch images to what the pipeline works on, and results back to the type that was given."""
+"""Convert Pillow, NumPy and torch images to the types of the pipeline, and results back to the type of the input."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def as_image(image: Any) -> DecodedImage | None:
     if image.dtype not in (np.uint8, np.uint16):
         raise TypeError(f"a NumPy image must be uint8 or uint16, not {image.dtype}")
     if image.ndim not in (2, 3) or (image.ndim == 3 and not 1 <= image.shape[2] <= 4) or image.size == 0:
-        raise ValueError(f"a NumPy image must be (H, W) or (H, W, 1 to 4), not {image.shape}")
+        raise ValueError(f"a NumPy image must have the shape (H, W) or (H, W, 1 to 4), not {image.shape}")
     return from_array(image)
 
 
@@ -44,7 +44,7 @@ def as_tensor(image: Tensor, channels: int) -> Tensor:
 
     Args:
         image: (N, C, H, W) or (C, H, W), floating point in [0, 1].
-        channels: C that the generator takes.
+        channels: number of channels C that the generator takes.
 
     Returns:
         (N, C, H, W) float32 on the CPU.
@@ -57,10 +57,10 @@ def as_tensor(image: Tensor, channels: int) -> Tensor:
         raise TypeError(f"a torch image must be floating point in [0, 1], not {image.dtype}")
     if image.ndim not in (3, 4) or image.shape[-3] != channels or 0 in image.shape[-2:]:
         shape = tuple(image.shape)
-        raise ValueError(f"a torch image must be (N, {channels}, H, W) or ({channels}, H, W), not {shape}")
+        raise ValueError(f"a torch image must have the shape (N, {channels}, H, W) or ({channels}, H, W), not {shape}")
     batch = image.detach().to("cpu", torch.float32)
     if not bool(batch.isfinite().all()):
-        raise ValueError("the image has values that are not finite")
+        raise ValueError("the image contains values that are not finite")
     return batch if image.ndim == 4 else batch[None]
 
 
@@ -70,7 +70,7 @@ def back(result: DecodedImage | Tensor, like: Any, scale: int = 1) -> Any:
     Args:
         result: a DecodedImage for Pillow and NumPy, a tensor for torch.
         like: the image that the user gave.
-        scale: of the generator; it gives the size of the result for an empty batch.
+        scale: scale of the generator, which determines the size of the result for an empty batch.
     """
     if isinstance(result, DecodedImage):
         return to_pil(result) if isinstance(like, Image.Image) else to_array(result, like)

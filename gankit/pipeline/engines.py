@@ -1,4 +1,4 @@
-"""The model and the engines of a pipeline, loaded when they are first needed. Imports no torch before."""
+"""The model and the engines of a pipeline. They are loaded, and torch is imported, when they are first needed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Ready:
-    """An engine with its processor, and the seconds that it took to start."""
+    """An engine with its processor, and the seconds it took to start."""
 
     selection: Selection
     processor: Processor
@@ -31,17 +31,17 @@ class _Ready:
 
 
 class Engines:
-    """One generator with the engine that was chosen for it, and a second one in fp32 where that is too coarse.
+    """One generator with its chosen engine, and with a second one in fp32 if an image needs it.
 
-    bf16 keeps about 8 bits of an image and fp16 11. So 16-bit images and tensors run in fp32 unless the user chose
-    a precision, and so does an image whose values leave the range of fp16.
+    bf16 keeps about 8 bits of an image and fp16 about 11. Unless the user chose a precision, 16-bit images and tensors
+    therefore run in fp32, and so does an image whose values exceed the range of fp16.
 
-    Not safe to call from several threads at once.
+    An instance must not be called from several threads at once.
 
     Args:
         source: the model.
-        options: of the engine.
-        notify: called with lines for the user.
+        options: the engine options.
+        notify: called with each line to report to the user.
     """
 
     def __init__(self, source: ModelSource, options: EngineOptions, notify: Callable[[str], None] | None) -> None:
@@ -54,37 +54,37 @@ class Engines:
         self._closed = False
 
     def loaded(self) -> Loaded:
-        """The model; read at the first call.
+        """Return the model, which the first call reads.
 
         Raises:
-            UsageError: the pipeline is closed, or the model is for another task.
-            CheckpointError: it cannot be read.
+            UsageError: If the pipeline is closed or the model is for another task.
+            CheckpointError: If the model cannot be read.
         """
         if self._closed:
-            raise UsageError("this pipeline is closed: make a new one")
+            raise UsageError("this pipeline is closed; create a new one")
         if self._loaded is None:
             self._loaded = self.source.open()
         return self._loaded
 
     def check(self) -> None:
-        """Refuse an engine that cannot run here, before anything is written.
+        """Check that an engine can run here, before anything is written.
 
         Raises:
-            UsageError, BackendError, CheckpointError: no engine.
+            UsageError, BackendError, CheckpointError: If no engine can run the model.
         """
         from gankit.backends.choice.select import check
 
         check(self.loaded(), self.options)
 
     def fast(self, job_pixels: int | None = None) -> Processor:
-        """The processor for 8-bit images; loads the model and the engine at the first call.
+        """Return the processor for 8-bit images. The first call loads the model and the engine.
 
         Args:
-            job_pixels: input pixels of the whole job, if known.
+            job_pixels: number of input pixels of the whole job, if known.
 
         Raises:
-            UsageError: closed, or a tile that is all halo.
-            BackendError, CheckpointError, ParityError: no engine.
+            UsageError: If the pipeline is closed or the tile is too small for the halo.
+            BackendError, CheckpointError, ParityError: If no engine can run the model.
         """
         if self._closed or self._fast is None:
             began = perf_counter()
@@ -93,12 +93,12 @@ class Engines:
         return self._fast.processor
 
     def exact(self) -> Processor:
-        """The processor for more than 8 bits; loads its engine at the first call.
+        """Return the processor for images of more than 8 bits. The first call loads its engine.
 
-        That is the chosen backend's, or eager's where ``auto`` chose one that compiles for minutes.
+        The engine is one of the chosen backend, or of eager if ``auto`` chose a backend that compiles for minutes.
 
         Raises:
-            BackendError, ParityError: no engine.
+            BackendError, ParityError: If no engine can run the model in fp32.
         """
         fast = self.fast().engine
         if self.options.precision != "auto" or fast.precision == "fp32":
@@ -111,27 +111,27 @@ class Engines:
                 perf_counter(), replace(self.options, backend=name, precision="fp32", device=fast.device)
             )
             if self.notify is not None:
-                which = f"images that need more than {fast.precision} (16 bit, values out of range)"
+                which = f"images that exceed {fast.precision} (16 bit, values out of range)"
                 self.notify(f"{which} run on {name} fp32")
         return self._exact.processor
 
-    def image(self, image: DecodedImage, watch: Callable[[float], None] | None = None) -> DecodedImage:
-        """One image through the engine that keeps its levels; once more in fp32 where fp16 overflows.
+    def image(self, image: DecodedImage, progress: Callable[[float], None] | None = None) -> DecodedImage:
+        """Run one image through the engine that keeps its levels, and again in fp32 if fp16 overflows.
 
         Raises:
-            NotFiniteError: it overflows in the precision that the user chose.
-            MemoryError: see :meth:`Processor.image`.
+            NotFiniteError: If the image overflows in the precision that the user chose.
+            MemoryError: See :meth:`Processor.image`.
         """
         processor = self.fast() if image.pixels.dtype == "uint8" else self.exact()
         try:
-            return self._fitting(processor, image).image(image, watch)
+            return self._fitting(processor, image).image(image, progress)
         except NotFiniteError:
             if self.options.precision != "auto":
                 raise
-            return self._fitting(self.exact(), image).image(image, watch)
+            return self._fitting(self.exact(), image).image(image, progress)
 
     def batch_key(self, image: DecodedImage) -> tuple[Hashable, int]:
-        """What images that share a call of the engine have in common, and how many do."""
+        """Return a key that images must share to run in one call of the engine, and how many may do so."""
         key = (image.pixels.dtype.str, image.pixels.shape)
         if image.pixels.dtype != "uint8":
             return key, 1
@@ -140,7 +140,7 @@ class Engines:
         return (*key, count > 1), count
 
     def largest_batch(self) -> int:
-        """The largest number that :meth:`batch_key` gives."""
+        """Return the largest number of images that :meth:`batch_key` allows."""
         from gankit.pipeline.processor import LARGEST_BATCH
 
         return (
@@ -152,17 +152,17 @@ class Engines:
         )
 
     def images(self, images: Sequence[DecodedImage]) -> list[DecodedImage]:
-        """Images that :meth:`batch_key` finds alike, in one call.
+        """Run images with the same :meth:`batch_key` in one call.
 
         Raises:
-            NotFiniteError, MemoryError: of one of them.
+            NotFiniteError, MemoryError: If one of the images fails.
         """
         return self._fitting(self.fast(), images[0]).images(images)
 
     def _fitting(self, processor: Processor, image: DecodedImage) -> Processor:
-        """The processor itself, or one layerwise where the image would take more memory than it may.
+        """Return the processor itself, or a layerwise one if the image would exceed the memory limit.
 
-        A network that can be cut into tiles needs no other processor, and an engine that streams takes any image.
+        A tileable network needs no other processor, and an engine that streams accepts any image.
         """
         from gankit.pipeline.memory import available_memory
 
@@ -183,11 +183,11 @@ class Engines:
             ready = _Ready(selection, type(processor)(selection.engine, processor.facts, 0), perf_counter() - began)
             self._low_memory[engine.precision] = ready
             if self.notify is not None:
-                self.notify(f"images above {limit / 1e9:.1f} GB of memory run on {selection.summary}")
+                self.notify(f"images that need more than {limit / 1e9:.1f} GB of memory run on {selection.summary}")
         return self._low_memory[engine.precision].processor
 
     def close(self) -> None:
-        """Give back the engines. Closing twice is fine."""
+        """Release the engines. It is safe to call this twice."""
         for ready in (self._fast, self._exact, *self._low_memory.values()):
             if ready is not None:
                 ready.selection.engine.close()
@@ -196,15 +196,15 @@ class Engines:
         self._closed = True
 
     def report(self) -> EngineReport | None:
-        """What ran."""
+        """Describe the engine that ran; ``None`` if none did."""
         return self._report(self._fast)
 
     def exact_report(self) -> EngineReport | None:
-        """What ran the images of more than 8 bits, where that was another engine."""
+        """Describe the engine for images of more than 8 bits, if it was another one."""
         return self._report(self._exact)
 
     def model_report(self) -> ModelReport | None:
-        """Which weights ran."""
+        """Describe the weights; ``None`` if none were loaded."""
         if self._loaded is None:
             return None
         facts = self._loaded.facts
@@ -213,13 +213,13 @@ class Engines:
         )
 
     def packages(self) -> tuple[str, ...]:
-        """The packages that the backends name; none where nothing ran, so that skipping files imports no torch."""
+        """Return the packages of the backends; none if nothing ran, because skipping files must not import torch."""
         if self._fast is None:
             return ()
         return tuple(package for name in backends.BACKENDS for package in backends.get(name).packages)
 
     def machine(self) -> dict[str, Any]:
-        """Facts of the machine; empty where nothing ran."""
+        """Return the facts of the machine; empty if nothing ran."""
         if self._fast is None:
             return {}
         from gankit.backends.choice.machine import machine
@@ -235,7 +235,7 @@ class Engines:
         loaded = self.loaded()
         selection = select(loaded, options, job_pixels=job_pixels, notify=self.notify)
         facts = loaded.facts
-        # A norm over the whole image has no halo: such images are never cut.
+        # A network that needs the whole image has no halo, because its images are never cut.
         reach = 0
         if facts.tileable:
             reach = facts.halo if facts.halo is not None else halo(loaded.generator)
@@ -245,7 +245,7 @@ class Engines:
         return _Ready(selection, processor, perf_counter() - began)
 
     def _check_tile(self, processor: Processor) -> None:
-        """Before the first image, refuse a tile that is all halo; say it where tiles and batches are not used."""
+        """Refuse a tile that is too small for the halo, and report options that the engine does not use."""
         from gankit.pipeline.tiles import plan
 
         if processor.engine.wants == "images":
@@ -255,9 +255,7 @@ class Engines:
                 if value != "auto"
             ]
             if given and self.notify is not None:
-                self.notify(
-                    f"{processor.engine.backend} takes whole images here and does not use {' and '.join(given)}"
-                )
+                self.notify(f"{processor.engine.backend} runs whole images here and ignores {' and '.join(given)}")
         elif isinstance(self.options.tile, int):
             step = processor.facts.multiple
             longer = (self.options.tile // step + 2) * step

@@ -1,4 +1,4 @@
-"""A model as a file for other runtimes, with its manifest, and proof that its images are right. Imports no torch."""
+"""Export a model to a file for other runtimes, with a manifest and its measured parity. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gankit.checkpoints import Loaded
     from gankit.pipeline.source import Model
 
-LEAST_DB = 45.0  # below it images differ visibly, so nobody may ask for less
+LEAST_DB = 45.0  # images differ visibly below it, so that a lower threshold is refused
 _BF16_OPSET = 22
 
 
@@ -30,8 +30,8 @@ class Exported:
     """A file that was written.
 
     Attributes:
-        path: the file; its manifest lies beside it.
-        manifest: what it is, and the parity that was measured.
+        path: the file. Its manifest is beside it.
+        manifest: the description of the file, with its measured parity.
     """
 
     path: Path
@@ -39,10 +39,10 @@ class Exported:
 
 
 class ExportParityError(ParityError):
-    """The file was too far from the fp32 model and was not kept.
+    """The exported file failed the parity check and was deleted.
 
     Attributes:
-        manifest: with the figures.
+        manifest: the description of the file, with its measured parity.
     """
 
     def __init__(self, message: str, manifest: Manifest) -> None:
@@ -66,34 +66,39 @@ def export(
     facts: Facts | None = None,
     **stated: Unpack[FactsKeywords],
 ) -> Exported:
-    """Write a model as ONNX with a manifest beside it, and measure the file against the fp32 model.
+    """Export a model to ONNX with a manifest beside the file, and check the parity of the file with the fp32 model.
 
-    Batch, height and width of images are dynamic, in the network's multiples; of a model that generates the batch is.
+    Batch size, height and width of images stay dynamic; height and width must be multiples of the model's size
+    multiple. A model that generates from noise has a dynamic batch size.
 
     Args:
         model: a registry name, a weights file, an open model, or an ``nn.Module`` of your own.
-        output: a file that ends in ``.onnx``, or a folder; ``None`` writes ``NAME_xSCALE_PRECISION.onnx`` into the
+        output: a file that ends in ``.onnx``, or a folder; ``None`` writes ``NAME_xSCALE_PRECISION.onnx`` to the
             current folder.
-        task: of your own module, unless ``facts``, ``scale`` (an upscaler) or ``latent`` (a sampler) says it.
-        precision: of the arithmetic in the file.
-        opset: of the file, 18 to 23; ``None`` for the lowest that the precision needs.
-        threshold: dB to reach, at least 45; ``None`` for the precision's own.
-        parity_images: files to measure on; none for the image that ships.
-        overwrite: replace the file if it is there.
-        direction: of a pair of generators; see :func:`gankit.checkpoints.open_model`.
-        norm: what a BatchNorm goes by, likewise.
-        options: of the model, likewise.
-        facts: of your own module.
-        stated: facts of your own module, one by one; see :class:`gankit.pipeline.images.ImagePipeline`.
+        task: task of your own module, unless ``facts``, ``scale`` (an upscaler) or ``latent`` (a sampler)
+            states it.
+        precision: arithmetic precision of the exported model.
+        opset: ONNX opset version, 18 to 23; ``None`` uses the lowest one that the precision needs.
+        threshold: lowest accepted parity in dB, at least 45; ``None`` uses the default of the precision.
+        parity_images: image files for the parity check; if empty, an image that ships with gankit.
+        overwrite: whether to replace an existing file.
+        direction: generator to export from a pair; see :func:`gankit.checkpoints.open_model`.
+        norm: statistics that BatchNorm uses; see :func:`gankit.checkpoints.open_model`.
+        options: options of the model; see :func:`gankit.checkpoints.open_model`.
+        facts: facts of your own module.
+        stated: facts of your own module as keywords; see :class:`gankit.pipeline.images.ImagePipeline`.
+
+    Returns:
+        The file and its manifest.
 
     Raises:
-        UsageError: wrong options, or the file is there already.
-        ExportParityError: the file is too far from the fp32 model; it is not kept.
-        BackendError: the model cannot be exported, or ONNX Runtime is missing.
-        CheckpointError, OutputError, ImageError: a file cannot be read or written.
+        UsageError: If an option is wrong or the file exists.
+        ExportParityError: If the file fails the parity check. It is deleted.
+        BackendError: If the model cannot be exported or ONNX Runtime is not installed.
+        CheckpointError, OutputError, ImageError: If a file cannot be read or written.
     """
     if precision == "bf16" and opset is not None and opset < _BF16_OPSET:
-        raise UsageError(f"--opset {opset}: bf16 convolutions need opset {_BF16_OPSET} or more")
+        raise UsageError(f"--opset {opset}: bf16 convolutions need opset {_BF16_OPSET} or later")
     if threshold is not None and threshold < LEAST_DB:
         raise UsageError(f"the threshold must be at least {LEAST_DB:g} dB, not {threshold:g}")
     from gankit_export.artefact import ParityFailedError
@@ -107,9 +112,9 @@ def export(
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise UsageError(f"{path}: ONNX takes no name that is not UTF-8; give another --output") from None
+        raise UsageError(f"{path}: ONNX needs a file name that is valid UTF-8; use another --output") from None
     if path.exists() and not overwrite:
-        raise UsageError(f"{path}: exists already; --overwrite replaces it")
+        raise UsageError(f"{path}: already exists; use --overwrite to replace it")
     try:
         manifest = _write(loaded, path, precision, opset, threshold, parity_images)
     except ParityFailedError as error:
@@ -118,7 +123,7 @@ def export(
         raise BackendError(f"{name}: {error}") from error
     except ImportError as error:
         package = error.name or "onnxruntime"
-        raise BackendError(f"{package} is needed and not installed: pip install {package}") from error
+        raise BackendError(f"{package} is required but not installed: pip install {package}") from error
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     return Exported(path, manifest)
@@ -126,9 +131,9 @@ def export(
 
 def _check(facts: Facts, name: str, precision: Precision, parity_images: Sequence[str | Path]) -> None:
     if facts.task == "generate" and parity_images:
-        raise UsageError(f"'{name}' generates from noise and is measured on it; omit --parity-images")
+        raise UsageError(f"'{name}' generates from noise, which the parity check uses as well; omit --parity-images")
     if facts.task != "generate" and facts.channels not in (1, 3):
-        raise UsageError(f"'{name}' takes {facts.channels} channels, and it is measured on images, which have 1 or 3")
+        raise UsageError(f"'{name}' takes {facts.channels} channels, but the parity check needs 1 or 3, as in images")
     if precision not in facts.precisions:
         raise UsageError(f"'{name}' does not run in {precision}; use --precision {' or '.join(facts.precisions)}")
 
@@ -190,7 +195,7 @@ def _source(loaded: Loaded) -> Source:
 
 
 def _default_name(name: str, loaded: Loaded, direction: Direction | None, precision: Precision) -> str:
-    """``mine_x4_fp16.onnx``; without the scale where there is none, with the direction where one file has both."""
+    """Make a name such as ``mine_x4_fp16.onnx``, with the scale of an upscaler and the direction of a pair."""
     given = Path(name)
     stem = loaded.path.stem if given.is_file() and name != loaded.facts.name else loaded.facts.name
     scale = f"x{loaded.facts.scale}" if loaded.facts.task == "upscale" else ""
@@ -199,19 +204,19 @@ def _default_name(name: str, loaded: Loaded, direction: Direction | None, precis
 
 
 def _output_path(output: str | None, default_name: str) -> Path:
-    """A folder (there, or without a suffix) takes the default name."""
+    """Return the file to write. An existing folder, or a path without an extension, gets the default name."""
     if output is None:
         return Path(default_name)
     path = Path(output)
     if path.is_dir() or output.endswith("/") or not path.suffix:
         return path / default_name
     if path.suffix != ".onnx":
-        raise UsageError(f"{path}: the file's name must end in .onnx")
+        raise UsageError(f"{path}: the file name must end in .onnx")
     return path
 
 
 def _images(paths: Sequence[str | Path]) -> list[tuple[str, np.ndarray]]:
-    """File name and pixels of the user's images, or of the one that ships."""
+    """Read the user's images, or the one that ships with gankit; return file names and pixels."""
     from importlib.resources import as_file, files
 
     from gankit.images import decode
@@ -220,5 +225,5 @@ def _images(paths: Sequence[str | Path]) -> list[tuple[str, np.ndarray]]:
         return [(Path(path).name, decode(Path(path)).pixels) for path in paths]
     with as_file(files("gankit.weights") / "parity.png") as shipped:
         if not shipped.is_file():
-            raise CheckpointError(f"{shipped}: is missing; reinstall gankit, or give --parity-images")
+            raise CheckpointError(f"{shipped}: no such file; reinstall gankit, or use --parity-images")
         return [(shipped.name, decode(shipped).pixels)]

@@ -1,6 +1,6 @@
-"""Waiting in a pipeline of threads that can be ended at any moment. Knows nothing of images.
+"""Queues and waits for a pipeline of threads that can be stopped at any moment. Knows nothing of images.
 
-All waits are on one condition, so that ending the run wakes every thread; each then leaves by :class:`Stopped`.
+All waits share one condition. Stopping the run therefore wakes every thread, which then raises :class:`Stopped`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ T = TypeVar("T")
 
 
 class Stopped(Exception):  # noqa: N818 - a signal, no error
-    """The run is being ended; leaves the stage that it is raised in."""
+    """The run is being stopped; ends the thread in which it is raised."""
 
 
 class Stop:
-    """The end of a run, and what caused it.
+    """Stops a run and records the cause.
 
     Attributes:
         condition: guards everything in this module.
-        set: the run is being ended.
-        cause: the first exception that ended it, if one did.
+        set: whether the run is being stopped.
+        cause: the first exception that stopped the run, if any.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Stop:
         self.cause: BaseException | None = None
 
     def __call__(self, cause: BaseException | None = None) -> None:
-        """End the run; only the first call's cause counts."""
+        """Stop the run. Only the cause of the first call counts."""
         with self.condition:
             if not self.set:
                 self.cause = cause
@@ -40,12 +40,12 @@ class Stop:
             self.condition.notify_all()
 
     def check(self) -> None:
-        """Raises :class:`Stopped` once the run ends."""
+        """Raise :class:`Stopped` if the run is being stopped."""
         if self.set:
             raise Stopped
 
     def wait_for(self, ready: Callable[[], bool]) -> None:
-        """Wait, holding the condition, until ``ready``; raises :class:`Stopped` once the run ends."""
+        """Wait until ``ready`` is true; raise :class:`Stopped` if the run stops. The caller holds the condition."""
         # The timeout lets Ctrl-C through on systems whose untimed waits cannot be interrupted.
         while not self.set and not ready():
             self.condition.wait(0.5)
@@ -53,12 +53,12 @@ class Stop:
 
 
 class Channel(Generic[T]):
-    """A bounded queue that ends once all who fill it have closed it; what is in it still comes out.
+    """A bounded queue that ends after all producers have closed it and its items have been taken.
 
     Args:
-        size: items that it holds.
-        stop: ends the waits.
-        producers: how many will call :meth:`close`.
+        size: largest number of items in the queue.
+        stop: stops the waits.
+        producers: number of producers, each of which calls :meth:`close` once.
     """
 
     def __init__(self, size: int, stop: Stop, producers: int = 1) -> None:
@@ -68,14 +68,14 @@ class Channel(Generic[T]):
         self._open = producers
 
     def put(self, item: T) -> None:
-        """Add an item, waiting for room."""
+        """Add an item. Waits while the queue is full."""
         with self._stop.condition:
             self._stop.wait_for(lambda: len(self._items) < self._size)
             self._items.append(item)
             self._stop.condition.notify_all()
 
     def close(self) -> None:
-        """One producer has no more."""
+        """Report that one producer has no more items."""
         with self._stop.condition:
             self._open -= 1
             self._stop.condition.notify_all()
@@ -92,7 +92,7 @@ class Channel(Generic[T]):
             del item  # a consumer that waits must not keep the last image alive
 
     def take(self, accept: Callable[[T], bool]) -> T | None:
-        """The next item if it is there already and ``accept`` likes it; waits for nothing."""
+        """Take the next item if there is one and ``accept`` returns true for it; otherwise return ``None`` at once."""
         with self._stop.condition:
             if not self._items or not accept(self._items[0]):
                 return None
@@ -102,11 +102,11 @@ class Channel(Generic[T]):
 
 
 class Budget:
-    """Bytes that may be in flight. One image is always let through, however large.
+    """A limit on the bytes in flight. One image is always allowed, however large it is.
 
     Args:
-        limit: bytes.
-        stop: ends the waits.
+        limit: largest number of bytes in flight.
+        stop: stops the waits.
     """
 
     def __init__(self, limit: int, stop: Stop) -> None:
@@ -115,13 +115,13 @@ class Budget:
         self._stop = stop
 
     def take(self, cost: int) -> None:
-        """Wait until ``cost`` fits, and count it."""
+        """Wait until ``cost`` bytes fit within the limit, and reserve them."""
         with self._stop.condition:
             self._stop.wait_for(lambda: self._used == 0 or self._used + cost <= self._limit)
             self._used += cost
 
     def give(self, cost: int) -> None:
-        """Count ``cost`` no longer."""
+        """Release ``cost`` bytes."""
         with self._stop.condition:
             self._used -= cost
             self._stop.condition.notify_all()

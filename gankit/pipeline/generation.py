@@ -1,4 +1,4 @@
-"""Samples and reconstructions as files. Imports no torch."""
+"""Write samples and reconstructions to files. Imports no torch."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _PAIRS = 8  # originals with their reconstructions in a row of the sample grid
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Which samples.
+class SampleRequest:
+    """The samples to write.
 
     Attributes:
-        n: samples, or paths.
+        n: number of samples, or of paths.
         seed: see :meth:`Sampler.sample`.
-        class_: one for all, or ``None`` for all in turn.
+        class_: class of all samples; ``None`` uses every class in turn.
         truncation: see :func:`gankit.models.sampling.latent`.
-        steps: ``None``, or images in a path.
+        steps: number of images in a path; ``None`` writes single samples.
     """
 
     n: int
@@ -49,14 +49,14 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Where:
-    """Where the images go.
+class Destination:
+    """Where the images are written.
 
     Attributes:
-        output: folder, made where it is missing.
-        format: of the files, a name of ``gankit.images.FORMATS``.
-        overwrite: do again what is there; else it is skipped.
-        grid: file of a sample grid with all of them, or ``None``. It is replaced where it is there.
+        output: folder for the images. It is created if it is missing.
+        format: file format, a key of ``gankit.images.FORMATS``.
+        overwrite: whether to replace existing results, which are skipped otherwise.
+        grid: file for a sample grid of all images, or ``None``. An existing file is replaced.
     """
 
     output: Path
@@ -67,7 +67,7 @@ class Where:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did."""
+    """How many images a run wrote, skipped and failed to write, and how long it took."""
 
     done: int
     skipped: int
@@ -75,101 +75,116 @@ class Outcome:
     seconds: float
 
 
-Watch = Callable[[Progress], None]
-Tell = Callable[[ImageError], None]
+ProgressCallback = Callable[[Progress], None]
+FailureCallback = Callable[[ImageError], None]
 
 
-def write_samples(sampler: Sampler, samples: Samples, where: Where, progress: Watch, failed: Tell) -> Outcome:
-    """Write samples as ``000000.png``, ``000001.png``, …, and what they are samples of as ``samples.json``.
+def write_samples(
+    sampler: Sampler,
+    request: SampleRequest,
+    destination: Destination,
+    progress: ProgressCallback,
+    failed: FailureCallback,
+) -> Outcome:
+    """Write samples as ``000000.png``, ``000001.png``, …, and describe them in ``samples.json``.
 
     Args:
         sampler: the model and its engine.
-        samples: which.
-        where: where to.
-        progress: called now and then.
-        failed: called with the image that cannot be written.
+        request: the samples to write.
+        destination: where to write them.
+        progress: called with the state of the run after each image.
+        failed: called with the error of each image that cannot be written.
+
+    Returns:
+        The number of images that were written, skipped and failed.
 
     Raises:
-        UsageError: wrong arguments; or the folder has samples of another model, seed, class, truncation or path.
-        OutputError: the output cannot be written; what was written before is whole.
-        BackendError, CheckpointError, ParityError: no engine.
+        UsageError: If an argument is wrong, or the folder holds samples of another model, seed, class, truncation or
+            path.
+        OutputError: If the output cannot be written. Files written before are complete.
+        BackendError, CheckpointError, ParityError: If no engine can run the model.
     """
-    if samples.n < 1:
-        raise UsageError(f"the number of samples must be at least 1, not {samples.n}")
-    extension = _extension(where)
-    count = samples.n * (samples.steps or 1)
+    if request.n < 1:
+        raise UsageError(f"the number of samples must be at least 1, not {request.n}")
+    extension = _extension(destination)
+    count = request.n * (request.steps or 1)
     if count > _MOST:
-        raise UsageError(f"{count:,} images are too many for a folder: {_MOST:,} at most")
-    steps = samples.steps
-    stream = partial(sampler.stream, seed=samples.seed, classes=samples.class_, truncation=samples.truncation)
-    stream(range(count), steps=steps)  # tells what is wrong, and makes nothing
-    columns = steps or (sampler.facts.classes if samples.class_ is None else None) or None
-    sample_grid = _sample_grid(sampler, count, columns) if where.grid else None
+        raise UsageError(f"{count:,} images are too many for one folder; the limit is {_MOST:,}")
+    steps = request.steps
+    stream = partial(sampler.stream, seed=request.seed, classes=request.class_, truncation=request.truncation)
+    stream(range(count), steps=steps)  # checks the arguments and makes no image
+    columns = steps or (sampler.facts.classes if request.class_ is None else None) or None
+    sample_grid = _sample_grid(sampler, count, columns) if destination.grid else None
     names = [f"{index:06d}{extension}" for index in range(count)]
-    _claim(sampler, samples, where, names)
-    there = set() if where.overwrite else _there(where.output)
+    _claim(sampler, request, destination, names)
+    there = set() if destination.overwrite else _there(destination.output)
     todo = {index for index, name in enumerate(names) if name not in there}
-    wanted = range(count) if where.grid else sorted(todo)
+    wanted = range(count) if destination.grid else sorted(todo)
     if not wanted:
         return Outcome(0, count, 0, 0.0)
-    sampler.start()  # before the folder is touched; no part of the run's time
-    _prepare(where, {where.output})
-    write_whole(where.output / RECORD, _record(sampler, samples))
-    run = _Run(len(todo), progress, failed)
+    sampler.start()  # before anything is written; not counted in the time of the run
+    _prepare(destination, {destination.output})
+    write_whole(destination.output / RECORD, _record(sampler, request))
+    writer = _Writer(len(todo), progress, failed)
     for batch in _batches(stream(wanted, steps=steps), sampler.batch):
-        run.write([(where.output / names[index], image) for index, image in batch if index in todo])
+        writer.write([(destination.output / names[index], image) for index, image in batch if index in todo])
         for index, image in batch if sample_grid else ():
             sample_grid.place(index, image)  # type: ignore[union-attr]
-    _finish(sample_grid, where)
-    return Outcome(run.done, count - len(todo), run.failures, run.seconds)
+    _finish(sample_grid, destination)
+    return Outcome(writer.done, count - len(todo), writer.failures, writer.seconds)
 
 
-def write_reconstructions(sampler: Sampler, folder: Path, where: Where, progress: Watch, failed: Tell) -> Outcome:
-    """Write an autoencoder's reconstruction of each image in a folder, under the image's name.
+def write_reconstructions(
+    sampler: Sampler, folder: Path, destination: Destination, progress: ProgressCallback, failed: FailureCallback
+) -> Outcome:
+    """Write an autoencoder's reconstruction of each image in a folder, under the name of the image.
 
     Args:
         sampler: a model with an encoder, and its engine.
-        folder: of images of the model's size: they are never resized. Colour becomes gray for a gray model.
-        where: where to; on the sample grid each image has its reconstruction at its right.
-        progress: called now and then.
-        failed: called with each image that fails; the others go on.
+        folder: folder of images of the model's size; they are not resized. A gray model gets the luma of colour images.
+        destination: where to write them. In the sample grid, each image is followed by its reconstruction.
+        progress: called with the state of the run after each image.
+        failed: called with the error of each image that fails. The run continues with the others.
+
+    Returns:
+        The number of images that were written, skipped and failed.
 
     Raises:
-        UsageError, OutputError, BackendError, CheckpointError, ParityError: as :func:`write_samples`.
+        UsageError, OutputError, BackendError, CheckpointError, ParityError: See :func:`write_samples`.
     """
-    _extension(where)
-    found = collect([folder], where.output, format=where.format)
-    todo = [job for job in found.jobs if where.overwrite or where.grid or not exists(job.target)]
+    _extension(destination)
+    found = collect([folder], destination.output, format=destination.format)
+    todo = [job for job in found.jobs if destination.overwrite or destination.grid or not exists(job.target)]
     sampler.encoding()
-    skip = {job.target for job in found.jobs if not where.overwrite and exists(job.target)}
-    sample_grid = _sample_grid(sampler, 2 * len(todo), 2 * _PAIRS) if where.grid else None
+    skip = {job.target for job in found.jobs if not destination.overwrite and exists(job.target)}
+    sample_grid = _sample_grid(sampler, 2 * len(todo), 2 * _PAIRS) if destination.grid else None
     if not todo:
         return Outcome(0, len(found.jobs), 0, 0.0)
     sampler.start()
-    _prepare(where, {job.target.parent for job in todo})
-    run = _Run(len(todo) - len(skip) if where.grid else len(todo), progress, failed)
+    _prepare(destination, {job.target.parent for job in todo})
+    writer = _Writer(len(todo) - len(skip) if destination.grid else len(todo), progress, failed)
     for error in found.unreadable:
-        run.fail(error)
+        writer.fail(error)
     placed = 0
     for start in range(0, len(todo), sampler.batch):
-        read = list(_read(todo[start : start + sampler.batch], sampler, run))
+        read = list(_read(todo[start : start + sampler.batch], sampler, writer))
         if not read:
             continue
         results = sampler.reconstruct(np.stack([image for _, image in read]))
         pairs = [(job.target, result) for (job, _), result in zip(read, results, strict=True)]
-        run.write([(target, result) for target, result in pairs if target not in skip])
+        writer.write([(target, result) for target, result in pairs if target not in skip])
         for (_, image), result in zip(read, results, strict=True) if sample_grid else ():
             sample_grid.place(placed, image)  # type: ignore[union-attr]
             sample_grid.place(placed + 1, result)  # type: ignore[union-attr]
             placed += 2
-    _finish(sample_grid, where)
-    return Outcome(run.done, len(skip), run.failures, run.seconds)
+    _finish(sample_grid, destination)
+    return Outcome(writer.done, len(skip), writer.failures, writer.seconds)
 
 
-class _Run:
-    """Writes images, several at once, and counts them."""
+class _Writer:
+    """Writes images, several at a time, and counts them."""
 
-    def __init__(self, total: int, progress: Watch, failed: Tell) -> None:
+    def __init__(self, total: int, progress: ProgressCallback, failed: FailureCallback) -> None:
         self._total, self._progress, self._failed = total, progress, failed
         self._began = perf_counter()
         self.done = self.failures = 0
@@ -179,7 +194,7 @@ class _Run:
         return perf_counter() - self._began
 
     def write(self, images: list[tuple[Path, np.ndarray]]) -> None:
-        """Write a batch; whatever ends it, the files that are begun are whole when it returns."""
+        """Write a batch of images. However it ends, no file is left incomplete."""
         from gankit.images import encode, from_array
 
         def one(item: tuple[Path, np.ndarray]) -> tuple[Path, ImageError | None]:
@@ -214,8 +229,8 @@ def _batches(stream: Iterator[tuple[int, np.ndarray]], size: int) -> Iterator[li
         yield batch
 
 
-def _read(jobs: list[Job], sampler: Sampler, run: _Run) -> Iterator[tuple[Job, np.ndarray]]:
-    """The images that fit, (H, W, C) uint8; the others fail."""
+def _read(jobs: list[Job], sampler: Sampler, writer: _Writer) -> Iterator[tuple[Job, np.ndarray]]:
+    """Read the images of the model's size as (H, W, C) uint8, and report the others as failed."""
     from gankit.images import decode
 
     height, width = sampler.facts.output_size or (0, 0)
@@ -223,41 +238,42 @@ def _read(jobs: list[Job], sampler: Sampler, run: _Run) -> Iterator[tuple[Job, n
         try:
             image = decode(job.source).to_8bit()
         except ImageError as error:
-            run.fail(error)
+            writer.fail(error)
             continue
         have = image.pixels.shape[:2]
         if have != (height, width):
-            reason = f"is {have[1]}×{have[0]}, and '{sampler.facts.name}' takes {width}×{height}: resize it first"
-            run.fail(ImageError(job.source, reason))
+            reason = f"is {have[1]}×{have[0]}, but '{sampler.facts.name}' takes {width}×{height}; resize it first"
+            writer.fail(ImageError(job.source, reason))
             continue
         yield job, _gray(image.pixels, image.gray) if sampler.facts.channels == 1 else image.pixels
 
 
 def _gray(pixels: np.ndarray, gray: bool) -> np.ndarray:
-    """(H, W, 3) -> (H, W, 1): the luma of a colour image, the channel of a gray one."""
+    """Convert (H, W, 3) to (H, W, 1): the luma of a colour image, or the first channel of a gray one."""
     from gankit.images import luma
 
     return pixels[..., :1] if gray else luma(pixels)[..., None]
 
 
 def _there(folder: Path) -> set[str]:
-    """Names in a folder, less those of broken links; none where it is not there."""
+    """Return the names in a folder, without broken links; none if the folder does not exist."""
     try:
         return {entry.name for entry in os.scandir(folder) if exists(entry.path)}
-    except OSError:  # reported when it is made
+    except OSError:  # reported when the folder is created
         return set()
 
 
-def _extension(where: Where) -> str:
-    """Of the images, where both formats are known."""
+def _extension(destination: Destination) -> str:
+    """Return the file extension of the images. Raises UsageError if a format is unknown."""
     from gankit.images import FORMATS
 
     known = ", ".join(sorted(FORMATS))
-    if where.format.lower() not in FORMATS:
-        raise UsageError(f"unknown format '{where.format}': known are {known}")
-    if where.grid is not None and where.grid.suffix.lower() not in {*FORMATS.values(), ".tif"}:
-        raise UsageError(f"{where.grid}: unknown format '{where.grid.suffix}' of the sample grid: known are {known}")
-    return FORMATS[where.format.lower()]
+    if destination.format.lower() not in FORMATS:
+        raise UsageError(f"unknown format '{destination.format}'; choose from {known}")
+    if destination.grid is not None and destination.grid.suffix.lower() not in {*FORMATS.values(), ".tif"}:
+        reason = f"unknown format '{destination.grid.suffix}' of the sample grid; choose from {known}"
+        raise UsageError(f"{destination.grid}: {reason}")
+    return FORMATS[destination.format.lower()]
 
 
 def _sample_grid(sampler: Sampler, count: int, columns: int | None) -> SampleGrid:
@@ -267,49 +283,49 @@ def _sample_grid(sampler: Sampler, count: int, columns: int | None) -> SampleGri
     height, width = sample_grid.shape
     if height * width > MAX_PIXELS:
         raise UsageError(
-            f"a sample grid of {count} images has {height * width / 1e6:.0f} MP: ask for fewer, or for none"
+            f"a sample grid of {count} images has {height * width / 1e6:.0f} MP; reduce -n, or omit --grid"
         )
     return sample_grid
 
 
-def _prepare(where: Where, folders: set[Path]) -> None:
-    for folder in {where.output, *folders}:
+def _prepare(destination: Destination, folders: set[Path]) -> None:
+    for folder in {destination.output, *folders}:
         prepare(folder)
         remove_stale(folder)
-    if where.grid is not None:
-        prepare(where.grid.parent, "--grid")
+    if destination.grid is not None:
+        prepare(destination.grid.parent, "--grid")
 
 
-def _finish(sample_grid: SampleGrid | None, where: Where) -> None:
+def _finish(sample_grid: SampleGrid | None, destination: Destination) -> None:
     from gankit.images import encode, from_array
 
-    if sample_grid is not None and where.grid is not None:
-        encode(from_array(sample_grid.pixels), where.grid)
+    if sample_grid is not None and destination.grid is not None:
+        encode(from_array(sample_grid.pixels), destination.grid)
 
 
-def _record(sampler: Sampler, samples: Samples) -> str:
-    """What the images of a folder are samples of; not how many, so that more can be added."""
-    made_of = {"model": sampler.facts.name, "sha256": sampler.loaded.sha256, **asdict(samples)}
+def _record(sampler: Sampler, request: SampleRequest) -> str:
+    """Describe the samples as JSON, without their number, so that a later run can add more."""
+    made_of = {"model": sampler.facts.name, "sha256": sampler.loaded.sha256, **asdict(request)}
     made_of["class"] = made_of.pop("class_")
     del made_of["n"]
     return json.dumps(made_of, indent=2) + "\n"
 
 
-def _claim(sampler: Sampler, samples: Samples, where: Where, names: list[str]) -> None:
-    """Refuse to mix samples of different things in one folder, where a later run would take one for the other."""
-    path = where.output / RECORD
+def _claim(sampler: Sampler, request: SampleRequest, destination: Destination, names: list[str]) -> None:
+    """Refuse to mix different samples in one folder, where a later run would take one kind for the other."""
+    path = destination.output / RECORD
     if not exists(path):
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         before = None
-    now = json.loads(_record(sampler, samples))
+    now = json.loads(_record(sampler, request))
     if before == now:
         return
     others = [key for key in now if not isinstance(before, dict) or before.get(key) != now[key]]
-    has = f"{where.output}: has samples of another {others[0] if others else 'kind'} (see {RECORD})"
-    if not where.overwrite:
-        raise UsageError(f"{has}: give another --output, or --overwrite")
-    if left := {name for name in _there(where.output) if _NAME.fullmatch(name)}.difference(names):
-        raise UsageError(f"{has}, and {len(left)} of them would stay: give another --output, or delete them")
+    has = f"{destination.output}: contains samples of another {others[0] if others else 'kind'} (see {RECORD})"
+    if not destination.overwrite:
+        raise UsageError(f"{has}; use another --output, or --overwrite")
+    if left := {name for name in _there(destination.output) if _NAME.fullmatch(name)}.difference(names):
+        raise UsageError(f"{has}, and {len(left)} of them would remain; use another --output, or delete them")

@@ -1,4 +1,4 @@
-"""One image in, one image out, or folders to folders, whatever the generator does to them.
+"""The pipeline behind :class:`~gankit.Upscaler` and :class:`~gankit.Translator`: images or folders in and out.
 
 Importing this module imports no torch; the first image does.
 """
@@ -40,33 +40,33 @@ _SAMPLED_HEADERS = 32
 
 
 class ImagePipeline:
-    """Takes images through one generator and one engine, which is chosen and loaded at the first image.
+    """Runs images through one generator. The engine is chosen and loaded at the first image.
 
-    Under ``precision="auto"`` a second engine in fp32 joins it at the first image of more than 8 bits.
+    With ``precision="auto"``, the first image of more than 8 bits loads a second engine in fp32.
 
-    Safe to call from several threads: the engine takes one image at a time. The subclasses say for which task.
+    An instance may be called from several threads; the engine runs one image at a time. Subclasses set the task.
 
     Args:
         model: a registry name, a weights file, a :class:`~gankit.checkpoints.Loaded` model, or an ``nn.Module`` of your
             own that takes and returns (N, C, H, W) floating point.
-        engine: the options of the engine; the fields of :class:`~gankit.options.EngineOptions` can be given as keywords
-            too, and win.
-        notify: called with a line when something worth telling happens while the engine is chosen, or where inputs
-            are results of others.
-        direction: which generator of a pair, see :func:`gankit.checkpoints.open_model`.
-        norm: what a BatchNorm goes by, likewise.
-        options: of the model, in place of those that its weights file holds, likewise.
-        facts: of your own module, as :class:`gankit.Facts`. Or state them by keyword: ``value_range``, ``scale``,
-            ``channels``, ``multiple``, ``minimum``, ``tileable``, ``halo``. What is not stated is derived by running
-            and tracing the module, and is an error where it cannot be.
-        keywords: of the engine and of the module, as above.
+        engine: the engine options. You can also pass the fields of :class:`~gankit.options.EngineOptions` as keywords,
+            which take precedence.
+        notify: called with each line to report to the user, such as the choice of the engine.
+        direction: which generator of a pair to run; see :func:`gankit.checkpoints.open_model`.
+        norm: which statistics BatchNorm uses; see :func:`gankit.checkpoints.open_model`.
+        options: model options that replace those of the weights file; see :func:`gankit.checkpoints.open_model`.
+        facts: facts of your own module, as :class:`gankit.Facts`. You can also state them as keywords:
+            ``value_range``, ``scale``, ``channels``, ``multiple``, ``minimum``, ``tileable`` and ``halo``. Facts that
+            you do not state are derived by running and tracing the module. It is an error if that fails.
+        keywords: engine options and facts, as above.
 
     Attributes:
-        task: that the model must be for.
-        report: what the last :meth:`run` did, also where it was cut short; ``None`` where it did not come to images.
+        task: the task that the model must be for.
+        report: the report of the last :meth:`run`, even if an error ended it; ``None`` if it processed no images.
 
     Raises:
-        UsageError: an unknown model, backend or precision, a tile, batch or thread count below 1.
+        UsageError: If the model, the backend or the precision is unknown, or a tile, batch or thread count is less
+            than 1.
     """
 
     task: ClassVar[Task]
@@ -99,19 +99,20 @@ class ImagePipeline:
     @overload
     def __call__(self, image: Tensor) -> Tensor: ...
     def __call__(self, image: Any) -> Any:
-        """Take one image.
+        """Run one image.
 
         Args:
-            image: a Pillow image; a NumPy array (H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4), uint8 or uint16,
-                RGBA order; or a floating-point torch tensor (N, C, H, W) or (C, H, W) in [0, 1], C as the model has.
+            image: a Pillow image; a NumPy array of shape (H, W) or (H, W, 1 to 4) in uint8 or uint16, with channels in
+                RGBA order; or a floating-point torch tensor of shape (N, C, H, W) or (C, H, W) in [0, 1], where C is
+                the number of channels of the model.
 
         Returns:
-            The same kind: a Pillow image of the same mode (a palette becomes RGB or RGBA), an array of the same dtype
-            and number of axes, or a tensor of the same dtype, device and number of axes, clamped to [0, 1].
+            An image of the same type. This is a Pillow image of the same mode (a palette becomes RGB or RGBA), an array
+            of the same dtype and number of axes, or a tensor of the same dtype, device and number of axes in [0, 1].
 
         Raises:
-            TypeError: another type or dtype.
-            ValueError: another shape, or a tensor with values that are not finite.
+            TypeError: If the image has another type or dtype.
+            ValueError: If the image has another shape, or a tensor contains values that are not finite.
         """
         from gankit.pipeline.convert import as_image, as_tensor, back
 
@@ -135,27 +136,29 @@ class ImagePipeline:
         progress: Callable[[Progress], None] | None = None,
         failed: Callable[[ImageReport], None] | None = None,
     ) -> Report:
-        """Take files and folders into a folder.
+        """Run files and folders, and write the results to a folder.
 
         Args:
-            inputs: files, folders (recursive, mirrored) and patterns; see ``gankit.pipeline.inputs`` for the names.
-            output: folder of the results, made where it is missing. ``None`` puts them beside their sources: those of
-                ``photos/`` into ``photos_x4/``, that of ``a.png`` to ``a_x4.png`` (``_translated`` for a translator).
-            suffix: added to each name before the extension.
-            format: ``"png"``, ``"jpg"``, … for all results; ``None`` keeps each source's.
-            overwrite: do again what is there; else it is skipped before it is decoded.
-            quality: of JPEG and WebP, 1 to 100.
-            progress: called now and then, from any thread, one call at a time.
-            failed: called likewise with each image that fails, as it fails.
+            inputs: files, folders (with their subfolders) and patterns; ``gankit.pipeline.inputs`` describes how the
+                results are named.
+            output: folder for the results, which is created if it is missing. ``None`` writes the results beside
+                their sources: ``photos/`` becomes ``photos_x4/`` and ``a.png`` becomes ``a_x4.png`` (``_translated``
+                for a translator).
+            suffix: text to add to each file name, before the extension.
+            format: file format of all results, such as ``"png"``; ``None`` keeps the format of each source.
+            overwrite: whether to replace existing results, which are otherwise skipped before decoding.
+            quality: JPEG and WebP quality, 1 to 100.
+            progress: called with the state of the run, from any thread, one call at a time.
+            failed: called with the report of each image as soon as it fails, from any thread, one call at a time.
 
         Returns:
-            What happened to each image. Broken images are in it; they raise nothing. Where an error or Ctrl-C
-            ends the run, :attr:`report` has what was done.
+            The report of the run. An image that cannot be processed is recorded there and raises nothing. If an error
+            or Ctrl-C ends the run, :attr:`report` holds what was done.
 
         Raises:
-            UsageError: wrong inputs or options.
-            OutputError: the output cannot be written; what was written before is whole.
-            BackendError, CheckpointError, ParityError: no engine.
+            UsageError: If the inputs or the options are wrong.
+            OutputError: If the output cannot be written. Files written before are complete.
+            BackendError, CheckpointError, ParityError: If no engine can run the model.
         """
         from gankit import images
 
@@ -169,7 +172,7 @@ class ImagePipeline:
         if found.places and self.notify:
             self.notify(f"writing to {_listed(found.places)}")
         if found.results and self.notify:
-            self.notify(_passed_over(found.results))
+            self.notify(_skipped_results(found.results))
         records = Records(found, Path(output or "."), failed)
         todo = [job for job in found.jobs if overwrite or not exists(job.target)]
         for job in set(found.jobs).difference(todo):
@@ -196,14 +199,14 @@ class ImagePipeline:
                     progress=progress,
                     record=records.add,
                     batching=Batching(self._engines.batch_key, self._engines.images, self._engines.largest_batch()),
-                    **_hands(),
+                    **_thread_counts(),
                 ).run(todo)
             finally:
                 self.report = self._report(records, found.ignored, perf_counter() - began)
         return self.report
 
     def _mark(self) -> str:
-        """What follows a source's name in the name of its result where there is no output folder."""
+        """Return the text that is added to the name of a source if there is no output folder."""
         return f"_x{self.facts.scale}" if self.task == "upscale" else "_translated"
 
     def _report(self, records: Records, ignored: int, seconds: float) -> Report:
@@ -220,16 +223,16 @@ class ImagePipeline:
 
     @property
     def facts(self) -> Facts:
-        """What is known of the model; reads it at the first use.
+        """The facts of the model, which the first use reads.
 
         Raises:
-            UsageError, CheckpointError: see :meth:`gankit.pipeline.source.ModelSource.open`.
+            UsageError, CheckpointError: See :meth:`gankit.pipeline.source.ModelSource.open`.
         """
         with self._lock:
             return self._engines.loaded().facts
 
     def close(self) -> None:
-        """Give back the engine. A closed one cannot be used again; closing twice is fine."""
+        """Release the engine. A closed pipeline cannot be used again. It is safe to call this twice."""
         with self._lock:
             self._engines.close()
 
@@ -241,25 +244,25 @@ class ImagePipeline:
 
 
 def _listed(places: Sequence[Path]) -> str:
-    """The first two of some folders and files, and how many more there are."""
+    """List the first two of some folders and files, and how many more there are."""
     shown = [f"{path}{os.sep}" if not path.suffix or is_folder(path) else str(path) for path in places[:2]]
     return ", ".join(shown) + (f" and {len(places) - 2} more" if len(places) > 2 else "")
 
 
-def _passed_over(results: Sequence[Path]) -> str:
-    one = len(results) == 1
-    which = f"{results[0]} is the result" if one else f"{results[0]} and {len(results) - 1} more are results"
-    return f"{which} of other inputs: passed over"
+def _skipped_results(results: Sequence[Path]) -> str:
+    if len(results) == 1:
+        return f"skipping {results[0]}, which is the result of another input"
+    return f"skipping {results[0]} and {len(results) - 1} more, which are results of other inputs"
 
 
 def _bytes(image: DecodedImage, scale: int) -> int:
-    """Memory of an image and its result."""
+    """Estimate the memory of an image and its result in bytes."""
     own = image.pixels.nbytes + (0 if image.alpha is None else image.alpha.nbytes)
     return own * (1 + scale**2)
 
 
-def _hands() -> dict[str, int]:
-    """How many threads read and write, and how much they may hold, on this machine."""
+def _thread_counts() -> dict[str, int]:
+    """Return the number of decoding and encoding threads for this machine, and the bytes they may hold."""
     import psutil
 
     cores = psutil.cpu_count(logical=False) or 1
@@ -271,13 +274,13 @@ def _hands() -> dict[str, int]:
 
 
 def _job_pixels(jobs: Sequence[Job]) -> int | None:
-    """About how many input pixels the jobs have, from the headers of some; ``None`` where none can be read."""
+    """Estimate the input pixels of the jobs from the headers of some of them; ``None`` if none can be read."""
     from PIL import Image
 
     step = max(1, len(jobs) // _SAMPLED_HEADERS)
     sizes: list[int] = []
     for job in jobs[::step]:
-        if not is_file(job.source):  # to open a pipe would wait for its writer
+        if not is_file(job.source):  # opening a pipe would wait for its writer
             continue
         try:
             with Image.open(job.source) as header:

@@ -1,18 +1,21 @@
-"""Which images a run takes, and where each result goes. Imports no torch.
+"""Find the images of a run, and decide where each result is written. Imports no torch.
 
-The rules for targets, in full:
+The rules for targets are:
 
-* Without an output, results go beside their sources under a marked name: those of a folder into ``folder+mark/``, a
-  file to ``stem+mark.ext`` beside it. The mark is ``_x4`` for an upscaler of scale 4, ``_translated`` for a translator.
-* With an output, a file goes to ``output/stem+suffix.ext``. One folder is mirrored under ``output``; of several folders
-  each goes into a subfolder with its own name. A pattern is mirrored from its last folder without a wildcard.
-* ``ext`` is that of ``format``, else the source's own, else ``.png`` where the source's cannot be written.
-* Sources of one stem that would share a target (``a.png`` and ``a.jpg`` with ``format="png"``) all carry their
-  own extension in the name: ``a_png.png`` and ``a_jpg.png``. All of them, so that a later run with one more
-  source never takes the result of one for that of the other.
-* A source that is itself the target of another source is that one's result, made by an earlier run: it is passed over,
-  whether it was met in a folder or named, as the shell names it for ``photos/*.png``. It stays as it is, since that
-  target is there already. Only ``overwrite`` would replace it, and is refused where such a file is named.
+* Without an output folder, results are written beside their sources, with a mark in the name. The results of a folder
+  go to ``folder+mark/``, and the result of a file goes to ``stem+mark.ext``. The mark is ``_x4`` for an upscaler of
+  scale 4 and ``_translated`` for a translator.
+* With an output folder, the result of a file goes to ``output/stem+suffix.ext``. A single input folder is mirrored in
+  ``output``; each of several input folders gets a subfolder with its own name. A pattern is mirrored from its last
+  folder without a wildcard.
+* ``ext`` is the extension of ``format``. Without ``format`` it is the source's own extension, or ``.png`` if the
+  source's format cannot be written.
+* Sources with the same stem that would share a target (``a.png`` and ``a.jpg`` with ``format="png"``) all get their own
+  extension in the name: ``a_png.png`` and ``a_jpg.png``. A later run with one more source therefore never confuses
+  their results.
+* A source that is the target of another source is the result of an earlier run, and is skipped. This also holds if it
+  is named, as the shell does for ``photos/*.png``. Only ``overwrite`` would replace such a file, and it is refused if
+  the file is named.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from gankit.pipeline.paths import exists, is_folder, place, why_not
 
 @dataclass(frozen=True)
 class Job:
-    """One image to do: the file it comes from and the file it becomes."""
+    """One image to process: the source file and the target file."""
 
     source: Path
     target: Path
@@ -39,14 +42,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What was found.
+    """The images that were found.
 
     Attributes:
-        jobs: one for each image, in the order of the arguments, folders sorted.
-        ignored: files that are hidden or no images, and links to folders, which are not followed.
-        unreadable: folders below the named ones that could not be listed.
-        results: images that are the target of one of the jobs, and so no sources.
-        places: the folders and files that results go to, without an output.
+        jobs: one job for each image, in the order of the arguments. Folders are sorted.
+        ignored: number of files that are hidden or not images, and of links to folders, which are not followed.
+        unreadable: errors of subfolders that could not be listed.
+        results: images that are the target of a job and therefore not sources.
+        places: the folders and files to which results go if there is no output folder.
     """
 
     jobs: tuple[Job, ...]
@@ -62,10 +65,10 @@ class _Found:
 
     Attributes:
         source: the file.
-        folder: that its result goes to, under the output.
-        named: whether the user named the very file.
-        root: what stands for the output where there is none.
-        mark: what follows the stem of the result.
+        folder: folder of the result, relative to the output folder.
+        named: whether the user named this file.
+        root: folder that replaces the output folder if there is none.
+        mark: text that follows the stem of the result.
     """
 
     source: Path
@@ -76,7 +79,7 @@ class _Found:
 
 
 class _Finder:
-    """Walks folders and patterns; remembers what it passes over and which folders it cannot list."""
+    """Walks folders and patterns. Records which files it ignores and which folders it cannot list."""
 
     def __init__(self, output: str | Path | None, readable: frozenset[str]) -> None:
         self.output = None if output is None else os.path.realpath(output)
@@ -91,16 +94,16 @@ class _Finder:
         self.ignored.add(place(path))
 
     def wanted(self, path: Path) -> bool:
-        """Whether a file met in a folder or pattern is taken; remembers it where not."""
+        """Whether to process a file from a folder or pattern; otherwise records it as ignored."""
         take = self.is_image(path) and not path.name.startswith(".")
         if not take:
             self.ignore(path)
         return take
 
     def listing(self, folder: Path, root: Path) -> tuple[list[str], list[str]]:
-        """Names of the folders to enter and of the files, sorted. Hidden folders and the output are left out.
+        """Return the sorted names of the folders to enter and of the files, without hidden folders and the output.
 
-        A link to a folder is among the files, and no image: to follow it may lead in circles.
+        A link to a folder counts as a file that is not an image, because following it could lead in circles.
         """
         try:
             with os.scandir(folder) as entries:
@@ -116,7 +119,7 @@ class _Finder:
         return [name for name in folders if os.path.realpath(folder / name) != self.output], files
 
     def walk(self, top: Path, root: Path, prefix: Path) -> Iterator[_Found]:
-        """The images in ``top`` and below; ``root`` is what the user named, ``prefix`` mirrors ``top``."""
+        """Yield the images in ``top`` and below. The user named ``root``, and ``prefix`` mirrors ``top``."""
         waiting = [(top, prefix)]
         while waiting:
             folder, mirrored = waiting.pop()
@@ -127,11 +130,11 @@ class _Finder:
             waiting += [(folder / name, mirrored / name) for name in reversed(folders)]
 
     def match(self, pattern: str) -> Iterator[_Found]:
-        """The images that a pattern finds, and those in the folders that it finds."""
+        """Yield the images that match a pattern, and those in the folders that match it."""
         root = _fixed_part(pattern)
         paths = sorted(self.expand(root, Path(pattern).parts[len(root.parts) :])) if is_folder(root) else []
         if not paths and not self.unreadable:
-            raise UsageError(f"{pattern}: no file matches")
+            raise UsageError(f"{pattern}: no file matches this pattern")
         for path, whole in paths:
             if whole:
                 yield from self.walk(path, root, path.relative_to(root))
@@ -139,7 +142,7 @@ class _Finder:
                 yield _Found(path, path.parent.relative_to(root))
 
     def expand(self, root: Path, parts: Sequence[str]) -> set[tuple[Path, bool]]:
-        """What matches below ``root``, folders marked. Unlike ``glob`` it follows no links."""
+        """Return the matches below ``root``, and whether each is a folder. Unlike ``glob``, follow no links."""
         found: set[tuple[Path, bool]] = set()
         seen: set[tuple[Path, tuple[str, ...]]] = set()
         waiting = [(root, tuple(parts))]
@@ -173,34 +176,34 @@ def collect(
     overwrite: bool = False,
     mark: str = "",
 ) -> Inputs:
-    """Find the images and give each its target.
+    """Find the images and decide the target of each.
 
     Args:
-        inputs: files, folders (recursive) and patterns (``**`` goes through folders). Links to folders are followed
-            only where they are named.
-        output: folder of the results; need not exist. Where it lies inside an input folder it is not read. ``None``
-            puts results beside their sources.
-        suffix: added to each name, before the extension.
-        format: name of the format of all results; ``None`` keeps each source's own.
-        overwrite: whether targets that are there will be replaced.
-        mark: what sets results apart from their sources where there is no output.
+        inputs: files, folders (with their subfolders) and patterns (``**`` matches subfolders). Links to folders are
+            followed only if they are named.
+        output: folder for the results, which need not exist. It is not read if it is inside an input folder. ``None``
+            writes the results beside their sources.
+        suffix: text to add to each file name, before the extension.
+        format: file format of all results; ``None`` keeps the format of each source.
+        overwrite: whether existing targets will be replaced.
+        mark: text that distinguishes results from their sources if there is no output folder.
 
     Returns:
         The jobs, at least one.
 
     Raises:
-        UsageError: an empty name, a path or pattern that finds nothing, a named folder that cannot be listed, a file
-            that is no image named alone, nothing to do at all, an unknown format, two sources with one target, or a
-            target that is its own source, or with ``overwrite`` another named one.
+        UsageError: If a name is empty, a path or pattern finds nothing, a named folder cannot be listed, the only
+            input is not an image, there are no images at all, the format is unknown, two sources have the same target,
+            or a target is its own source or, with ``overwrite``, another named source.
     """
     from gankit.images import SUFFIXES
 
     if not inputs:
-        raise UsageError("no input: give files, folders or patterns")
+        raise UsageError("no input; name files, folders or patterns")
     if "" in inputs or output == "":
-        raise UsageError("an input or the output is an empty name: the current folder is '.'")
+        raise UsageError("an input or the output is an empty name; use '.' for the current folder")
     if "/" in suffix or os.sep in suffix or "\0" in suffix:
-        raise UsageError(f"suffix '{suffix}' must not name a folder")
+        raise UsageError(f"suffix '{suffix}' must not contain a folder")
     extension = _extension(format)
     finder = _Finder(output, SUFFIXES)
     found = _unique(_find(finder, inputs) if output is not None else _find_beside(finder, inputs, mark))
@@ -209,7 +212,7 @@ def collect(
         if unreadable:
             raise UsageError(str(unreadable[0]))
         places = ", ".join(str(path) for path in inputs)
-        raise UsageError(f"{places}: no images found (read are {', '.join(sorted(SUFFIXES))})")
+        raise UsageError(f"{places}: no images found; gankit reads {', '.join(sorted(SUFFIXES))}")
     every = _targets(found, Path() if output is None else Path(output), suffix, extension)
     jobs = _without_results(every, {item.source for item in found if item.named and overwrite})
     _refuse_overwriting_sources(jobs)
@@ -226,7 +229,7 @@ def _extension(format: str | None) -> str | None:
     if format is None:
         return None
     if format.lower() not in FORMATS:
-        raise UsageError(f"unknown format '{format}': known are {', '.join(sorted(FORMATS))}")
+        raise UsageError(f"unknown format '{format}'; choose from {', '.join(sorted(FORMATS))}")
     return FORMATS[format.lower()]
 
 
@@ -235,17 +238,17 @@ def _find(finder: _Finder, inputs: Sequence[str | Path]) -> Iterator[_Found]:
     for given in inputs:
         path = Path(given)
         if is_folder(path):
-            # "." and ".." have a name only when resolved
+            # "." and ".." have a name only after they are resolved
             prefix = Path(Path(os.path.realpath(path)).name) if folders > 1 else Path()
             yield from finder.walk(path, path, prefix)
         elif exists(path):
             if finder.is_image(path):
                 yield _Found(path, Path(), named=True)
             elif len(inputs) > 1:
-                finder.ignore(path)  # as the shell hands over photos/*
+                finder.ignore(path)  # the shell expands photos/* to all files
             else:
                 known = ", ".join(sorted(finder.readable))
-                raise UsageError(f"{path}: not an image by its name (read are {known})")
+                raise UsageError(f"{path}: the extension is not that of an image; gankit reads {known}")
         elif glob.has_magic(str(given)):
             yield from finder.match(os.path.expanduser(str(given)))  # noqa: PTH111 - a pattern is no path
         else:
@@ -253,11 +256,13 @@ def _find(finder: _Finder, inputs: Sequence[str | Path]) -> Iterator[_Found]:
 
 
 def _find_beside(finder: _Finder, inputs: Sequence[str | Path], mark: str) -> Iterator[_Found]:
-    """As :func:`_find`, with results beside their sources."""
+    """Like :func:`_find`, but with results beside their sources."""
     for given in inputs:
         path = Path(given)
         if not is_folder(path):
-            several = [given, given] if len(inputs) > 1 else [given]  # one file of several may be no image
+            several = (
+                [given, given] if len(inputs) > 1 else [given]
+            )  # with several inputs, a file that is not an image is ignored
             for item in _unique(_find(finder, several)):
                 yield replace(item, folder=Path(), root=item.source.parent, mark=mark)
             continue
@@ -267,12 +272,12 @@ def _find_beside(finder: _Finder, inputs: Sequence[str | Path], mark: str) -> It
 
 
 def _place(item: _Found, target: Path) -> Path:
-    """What the user is shown: the folder that stands for a whole input folder, or the file."""
+    """Return the place to report to the user: the folder for a whole input folder, or the file."""
     return target if item.mark or item.root is None else item.root / item.folder.parts[0]
 
 
 def _unique(found: Iterable[_Found]) -> list[_Found]:
-    """Each source once, as it was met first; named where it was named at all."""
+    """Return each source once, as found first, and as named if the user named it at all."""
     seen: dict[str, _Found] = {}
     for item in found:
         first = seen.setdefault(place(item.source), item)
@@ -298,8 +303,8 @@ def _targets(found: Sequence[_Found], output: Path, suffix: str, extension: str 
             place = plain if len(items) == 1 else target(item, f"{stem}_{item.source.suffix[1:]}")
             if place in jobs:
                 raise UsageError(
-                    f"{jobs[place].source} and {item.source} would both become {place}: "
-                    "rename one, or run them with different outputs"
+                    f"{jobs[place].source} and {item.source} would both become {place}; "
+                    "rename one of them, or use another output for it"
                 )
             jobs[place] = Job(item.source, place)
     order = {item.source: index for index, item in enumerate(found)}
@@ -307,7 +312,7 @@ def _targets(found: Sequence[_Found], output: Path, suffix: str, extension: str 
 
 
 def _without_results(jobs: Sequence[Job], kept: Container[Path]) -> list[Job]:
-    """Leave out what an earlier run has made of another source, except for those that must be kept."""
+    """Remove the sources that are results of an earlier run, except for those to keep."""
     makers = {place(job.target): job for job in jobs}
     return [job for job in jobs if job.source in kept or makers.get(place(job.source), job) is job]
 
@@ -317,11 +322,11 @@ def _refuse_overwriting_sources(jobs: Sequence[Job]) -> None:
     for job in jobs:
         hit = sources.get(os.path.realpath(job.target))
         if hit is not None:
-            raise UsageError(f"{hit}: the result of {job.source} would replace it: give another output or suffix")
+            raise UsageError(f"{hit}: the result of {job.source} would replace it; use another --output or --suffix")
 
 
 def _fixed_part(pattern: str) -> Path:
-    """The folder of a pattern before its first wildcard."""
+    """Return the part of a pattern before its first wildcard."""
     fixed: list[str] = []
     for part in Path(pattern).parts:
         if glob.has_magic(part):

@@ -1,4 +1,4 @@
-"""What goes through the threads of a run: images on their way, what is reported of them, how several share a call."""
+"""The data that the threads of a run exchange: images, progress and batching."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batching:
-    """Images that the engine takes in one call, where several alike are there already.
+    """How several decoded images share one call of the engine.
 
     Attributes:
-        key: what images that share a call have in common, and how many of them one call takes at most.
-        work: does them. Where it fails with an error of one image, each is done alone.
-        largest: the largest number that ``key`` gives.
+        key: returns the key that images must share to run in one call, and the largest number of images in a call.
+        work: processes several images. If one of them causes an error, each is processed alone.
+        largest: the largest number that ``key`` returns.
     """
 
     key: Callable[[DecodedImage], tuple[Hashable, int]]
@@ -33,16 +33,16 @@ class Batching:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is.
+    """The state of a run.
 
     Attributes:
-        total: images to do, without the skipped ones.
-        done: images written.
-        failed: images given up.
-        output_mp: million pixels written.
-        seconds: since the run began.
+        total: number of images to process, without the skipped ones.
+        done: number of images written.
+        failed: number of images that failed.
+        output_mp: megapixels written.
+        seconds: seconds since the run began.
         current: the image in the engine.
-        fraction: the part of it that is done, 0 to 1.
+        fraction: fraction of that image that is done, 0 to 1.
     """
 
     total: int
@@ -56,7 +56,7 @@ class Progress:
 
 @dataclass
 class Item:
-    """An image on its way, and what it has cost so far."""
+    """An image in the pipeline, with its memory and times so far."""
 
     index: int
     job: Job
@@ -68,15 +68,15 @@ class Item:
 
 
 def size(image: DecodedImage) -> tuple[int, int]:
-    """Width and height."""
+    """Return the width and height in pixels."""
     height, width = image.pixels.shape[:2]
     return width, height
 
 
-def words(job: Job, error: Exception) -> str:
-    """What went wrong with an image, in one line that names it."""
+def error_message(job: Job, error: Exception) -> str:
+    """Return one line that names an image and what went wrong with it."""
     if isinstance(error, MemoryError) and not isinstance(error, GankitError):
-        reason = "too large for the memory of this machine: close other programs, or upscale parts of it"
+        reason = "too large for the memory of this machine; close other programs, or process parts of the image"
         return f"{job.source}: {reason}"
     if isinstance(error, OSError):
         return f"{job.source}: {error.strerror or error}"

@@ -1,4 +1,4 @@
-"""How much memory there is, in a container too. Imports no torch."""
+"""Measure the available memory, also in a container. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Bytes that this process can still take without swapping, or being killed for them.
+    """Return the bytes that this process can still allocate without swapping or being killed.
 
     Args:
-        root: where the kernel's ``proc`` and ``sys`` are.
+        root: folder that contains the kernel's ``proc`` and ``sys``.
 
     Returns:
-        The machine's available memory, or what its control groups (of a container, a service, a batch job) leave of
-        their limits if that is less; never below 0.
+        The available memory of the machine, or what is left of the limits of its control groups (of a container, a
+        service or a batch job), whichever is less. Never less than 0.
     """
     import psutil
 
@@ -22,7 +22,7 @@ def available_memory(root: Path = Path("/")) -> int:
 
 
 def _group_rooms(root: Path) -> list[int]:
-    """What each limited control group above this process has left; empty on other systems."""
+    """Return the bytes left in each limited control group of this process; empty on other systems."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -36,7 +36,7 @@ def _group_rooms(root: Path) -> list[int]:
             base, names = root / "sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
         else:
             continue
-        # In a container the path may be the host's, of which nothing but its last folder is seen, as the base.
+        # In a container the path may be the host's, of which only the last folder is visible, as the base.
         own = base / path.lstrip("/")
         for group in (own, *own.parents):
             room = _room(group, *names)
@@ -48,7 +48,7 @@ def _group_rooms(root: Path) -> list[int]:
 
 
 def _room(group: Path, limit: str, usage: str, prefix: str) -> int | None:
-    """Limit less usage; cached files do not count, for the kernel drops them when memory is short."""
+    """Return limit minus usage. Cached files do not count, because the kernel drops them when memory is short."""
     try:
         most, used = int((group / limit).read_text()), int((group / usage).read_text())
         pairs = (line.split() for line in (group / "memory.stat").read_text().splitlines())

@@ -1,4 +1,4 @@
-"""Folders and files that results go to. Imports no torch."""
+"""Prepare output folders and write text files. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ _STALE_SECONDS = 86400.0
 
 
 def prepare(folder: Path, option: str = "--output") -> None:
-    """Make the output folder and see that it can be written, before any work is done.
+    """Create the output folder and check that it can be written, before any work is done.
 
     Args:
-        folder: made with its parents where it is missing.
-        option: what the user can give instead, named in the error.
+        folder: the folder, which is created with its parents if it is missing.
+        option: the option that the error message names.
 
     Raises:
-        OutputError: it cannot be made or written.
+        OutputError: If the folder cannot be created or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".gankit-{secrets.token_hex(8)}.part"
-        probe.touch(exist_ok=False)  # permission bits alone say too little: read-only mounts, root, network folders
+        probe.touch(exist_ok=False)  # permission bits miss read-only mounts, root and network folders
         probe.unlink()
     except OSError as error:
         reason = "a file is in its place" if isinstance(error, FileExistsError) else error.strerror
-        raise OutputError(f"{folder}: the output folder cannot be written: {reason}; give another {option}") from error
+        raise OutputError(f"{folder}: the output folder cannot be written: {reason}; use another {option}") from error
 
 
 def remove_stale(folder: Path) -> None:
-    """Delete the unfinished files that a killed or crashed run has left in ``folder``: those older than a day."""
-    with suppress(OSError):  # not there yet, or not ours to read
+    """Delete the unfinished files in ``folder`` that are older than a day. A killed or crashed run leaves them."""
+    with suppress(OSError):  # the folder does not exist yet or cannot be read
         for path in folder.iterdir():
             if _PART.fullmatch(path.name):
                 with suppress(OSError):  # another run may be doing the same
@@ -49,17 +49,19 @@ def write_whole(path: Path, text: str) -> None:
     """Write a text file under a temporary name, then rename it.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: If the file cannot be written.
     """
     temporary = path.parent / f".gankit-{secrets.token_hex(8)}.part"
     try:
-        with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:  # names need not be text
+        with temporary.open(
+            "x", encoding="utf-8", errors="backslashreplace"
+        ) as file:  # file names may contain undecodable bytes
             file.write(text)
             file.flush()
             os.fsync(file.fileno())  # the name must not reach the disk before the text does
         temporary.replace(path)
     except BaseException as error:
-        with suppress(OSError):  # the first error is the one to tell
+        with suppress(OSError):  # report the first error, not this one
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise OutputError(f"{path}: cannot be written: {error.strerror}") from error

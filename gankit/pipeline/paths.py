@@ -1,7 +1,7 @@
-"""Questions about paths that are answered, not raised.
+"""Tests of paths that return an answer instead of raising.
 
-``pathlib`` raises where a folder on the way is locked or a name is too long; there is nothing to be had in either
-case, and who opens the file tells why.
+``pathlib`` raises if a parent folder is locked or a name is too long. Nothing can be read there in either case, and the
+reason is reported when the file is opened.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def exists(path: str | Path) -> bool:
-    """Whether anything can be found at ``path``; a broken link is nothing."""
+    """Whether ``path`` exists. A broken link does not."""
     return os.path.exists(path)  # noqa: PTH110
 
 
@@ -21,12 +21,12 @@ def is_folder(path: str | Path) -> bool:
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether ``path`` is a regular file, or a link to one: no folder, pipe or device."""
+    """Whether ``path`` is a regular file or a link to one, and not a folder, pipe or device."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def why_not(path: Path) -> str:
-    """Why there is nothing to read at ``path``."""
+    """Return the reason why nothing can be read at ``path``."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -37,5 +37,5 @@ def why_not(path: Path) -> str:
 
 
 def place(path: Path) -> str:
-    """One text for each name in a folder, however the folder was reached; a link keeps its own."""
+    """Return the same text for a file however its folder was reached. A link keeps its own name."""
     return os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118 - a key, no path

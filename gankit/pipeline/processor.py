@@ -1,4 +1,4 @@
-"""One image through the engine: colours, gray, transparency, 16 bit, and memory that runs out."""
+"""Run one image through the engine: colour, gray, transparency, 16 bit, and running out of memory."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ from gankit.models.facts import Facts
 from gankit.pipeline.memory import available_memory
 from gankit.pipeline.tiles import auto_tile, run_tiled
 
-Watch = Callable[[float], None]
+ProgressCallback = Callable[[float], None]
 
 LARGEST_BATCH = 16
 _LEAST_PIXELS = 64 * 64
 _MOST_BYTES = 3 << 30
 _FLAT_WINDOW = 5
-# The second is the CPU allocator's on Windows, the next are CUDA's own and its libraries'.
+# The second is from the CPU allocator on Windows; the next are from CUDA and its libraries.
 _OUT_OF_MEMORY = ("can't allocate memory", "DefaultCPUAllocator", "out of memory", "ALLOC_FAILED", "bad_alloc")
 
 
 @dataclass
 class Processor:
-    """The engine with the way it is fed.
+    """Runs images through an engine, in tiles and batches that fit into memory.
 
     Attributes:
-        engine: ready to run.
-        facts: of its generator.
-        halo: of its generator, in input pixels.
-        tile: side in input pixels, or ``"auto"``: the whole image or the least wasteful cut within ``max_pixels``.
-        batch: tiles in one call, or ``"auto"``: as many as ``max_pixels`` allow.
-        max_pixels: input pixels in one call. Halved each time that memory runs out, for good if the image then fits.
+        engine: the engine.
+        facts: facts of its generator.
+        halo: halo of its generator in input pixels.
+        tile: side of a tile in input pixels. ``"auto"`` uses the whole image or the least wasteful tile that
+            ``max_pixels`` allows.
+        batch: tiles per call. ``"auto"`` uses as many as ``max_pixels`` allows.
+        max_pixels: input pixels per call. It is halved each time memory runs out, and stays so if the image then fits.
     """
 
     engine: Engine
@@ -53,19 +54,19 @@ class Processor:
     def __post_init__(self) -> None:
         self.max_pixels = self.max_pixels or memory_pixels(self.facts, self.engine.device, self.engine.precision)
         if not self.facts.tileable and self.tile != "auto":
-            raise UsageError(f"'{self.facts.name}' looks at the whole image and cannot be tiled: leave --tile out")
+            raise UsageError(f"'{self.facts.name}' needs the whole image and cannot be tiled; omit --tile")
 
-    def image(self, image: DecodedImage, watch: Watch | None = None) -> DecodedImage:
-        """Upscale an image with all it has; metadata stay.
+    def image(self, image: DecodedImage, progress: ProgressCallback | None = None) -> DecodedImage:
+        """Upscale an image with its transparency. Metadata are kept.
 
         Args:
-            image: any that ``gankit.images`` decodes.
-            watch: called with the part that is done, up to 1.
+            image: any image that ``gankit.images`` decodes.
+            progress: called with the fraction that is done, up to 1.
 
         Raises:
-            MemoryError: the result, and the file made of it, are more than the memory that is free. Raised before it
-                is tried: an operating system that overcommits would kill the whole run.
-            EngineMemoryError: see :meth:`tensor`.
+            MemoryError: If the result and its file need more than the free memory. This is checked first, because an
+                operating system that overcommits would kill the whole run.
+            EngineMemoryError: See :meth:`tensor`.
         """
         if _peak_bytes(image, self.facts.scale) > available_memory():
             raise MemoryError
@@ -73,30 +74,30 @@ class Processor:
         busy = alpha is not None and bool((alpha != alpha.flat[0]).any())
         colours = image.pixels if alpha is None else bleed(image.pixels, alpha)
         share = 0.5 if busy else 1.0
-        pixels = self._colours(colours, image.gray, watch and (lambda part: watch(part * share)))
+        pixels = self._colours(colours, image.gray, progress and (lambda part: progress(part * share)))
         grown: np.ndarray | None = None
         if alpha is not None:
             grown = np.full(pixels.shape[:2], alpha.flat[0], dtype=alpha.dtype)
             if busy:
-                grown = self._alpha(alpha, watch and (lambda part: watch(0.5 + part / 2)))
+                grown = self._alpha(alpha, progress and (lambda part: progress(0.5 + part / 2)))
         return replace(image, pixels=pixels, alpha=grown)
 
     def images(self, images: Sequence[DecodedImage]) -> list[DecodedImage]:
-        """Upscale images of one size and depth in one call, those that :meth:`shared_call` allows; metadata stay."""
+        """Upscale images of equal size and depth in one call, as :meth:`shared_call` allows. Metadata are kept."""
         results = self.tensor(stacked([nchw(image.pixels) for image in images]))
         return [replace(image, pixels=hwc(result)) for image, result in zip(images, results.split(1), strict=True)]
 
     def shared_call(self, image: DecodedImage) -> int:
-        """How many images like this one :meth:`images` may be given; 1 where one needs more than its colours."""
+        """Return how many images like this one :meth:`images` may process; 1 if only its colours would fit."""
         plain = image.alpha is None and not image.gray and self.facts.channels == 3
         fits = _peak_bytes(image, self.facts.scale) * max(1, self.batch_of(image)) <= available_memory()
         return self.batch_of(image) if plain and fits else 1
 
     def batch_of(self, image: DecodedImage) -> int:
-        """How many whole images of this size go into one call of the engine.
+        """Return how many whole images of this size go into one call of the engine.
 
-        As many as the user says. Otherwise one on a CPU, which is busy with one already, and on a GPU as many as
-        ``max_pixels`` allow.
+        This is the batch that the user set. Otherwise it is 1 on a CPU, which one image keeps busy, and as many as
+        ``max_pixels`` allows on a GPU.
         """
         if self.engine.wants == "images":
             return 1
@@ -108,12 +109,16 @@ class Processor:
         result: int = max(1, min(LARGEST_BATCH, self.max_pixels // (height * width)))
         return result
 
-    def tensor(self, batch: Tensor, watch: Watch | None = None) -> Tensor:
-        """Upscale (N, C, H, W) uint8, uint16 or float32 on the CPU, in tiles, backing off where memory runs out.
+    def tensor(self, batch: Tensor, progress: ProgressCallback | None = None) -> Tensor:
+        """Upscale a batch in tiles, with smaller tiles each time memory runs out.
+
+        Args:
+            batch: (N, C, H, W) uint8, uint16 or float32 on the CPU.
+            progress: called with the fraction that is done, up to 1.
 
         Raises:
-            EngineMemoryError: memory runs out even for the least tile, for the tile that the user set, or for an
-                engine that wants whole images. What was learnt on the way is forgotten: the next image may fit.
+            EngineMemoryError: If memory runs out even for the smallest tile, for the tile that the user set, or for an
+                engine that needs whole images. ``max_pixels`` is then restored, because the next image may fit.
         """
         before = self.max_pixels
         while True:
@@ -130,14 +135,14 @@ class Processor:
                     tile=tile if self.facts.tileable else None,
                     multiple=self.facts.multiple,
                     batch=min(in_call, max(1, count * math.ceil(height * width / size) * 4)),
-                    watch=watch,
+                    progress=progress,
                     out_channels=self.facts.out_channels,
                     minimum=self.facts.minimum,
                 )
             except (RuntimeError, EngineMemoryError) as error:
                 if not _out_of_memory(error):
                     raise
-            # Outside of the handler, so that the error no longer keeps what the engine had.
+            # Outside of the handler, because the error keeps the engine's tensors alive.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             fixed = self.tile != "auto" and (self.batch != "auto" or in_call == 1)
@@ -145,8 +150,8 @@ class Processor:
             if fixed or whole or min(self.max_pixels, size) <= _LEAST_PIXELS:
                 self.max_pixels = before
                 place = "" if whole else f" with tile {tile[1]}×{tile[0]}"
-                hint = "set a smaller --tile" if fixed else "free some memory or use another --device"
-                raise EngineMemoryError(f"out of memory on {self.engine.device}{place}: {hint}")
+                hint = "use a smaller --tile" if fixed else "free some memory or use another --device"
+                raise EngineMemoryError(f"out of memory on {self.engine.device}{place}; {hint}")
             self.max_pixels = max(_LEAST_PIXELS, min(self.max_pixels, size * in_call) // 2)
 
     def _tile(self, height: int, width: int) -> tuple[int, int]:
@@ -156,32 +161,34 @@ class Processor:
             return self.tile, self.tile
         return auto_tile(height, width, self.halo, self.max_pixels, self.facts.multiple)
 
-    def _colours(self, pixels: np.ndarray, gray: bool, watch: Watch | None) -> np.ndarray:
-        """(H, W, 3) -> (scale·H, scale·W, 3); a gray image stays exactly gray."""
+    def _colours(self, pixels: np.ndarray, gray: bool, progress: ProgressCallback | None) -> np.ndarray:
+        """Upscale (H, W, 3) to (scale·H, scale·W, 3). A gray image stays exactly gray."""
         if gray:
-            return _same_channels(self._plane(pixels[..., 0], watch))
+            return _same_channels(self._plane(pixels[..., 0], progress))
         if self.facts.channels == 3:
-            return hwc(self.tensor(nchw(pixels), watch))
-        return np.ascontiguousarray(self._planes(pixels.transpose(2, 0, 1), watch).transpose(1, 2, 0))
+            return hwc(self.tensor(nchw(pixels), progress))
+        return np.ascontiguousarray(self._planes(pixels.transpose(2, 0, 1), progress).transpose(1, 2, 0))
 
-    def _plane(self, plane: np.ndarray, watch: Watch | None) -> np.ndarray:
-        """(H, W) -> (scale·H, scale·W): a gray image, to a model of colours with three equal channels."""
+    def _plane(self, plane: np.ndarray, progress: ProgressCallback | None) -> np.ndarray:
+        """Upscale (H, W) to (scale·H, scale·W). A colour model gets three equal channels."""
         if self.facts.channels == 3:
-            return _mean(hwc(self.tensor(nchw(_same_channels(plane)), watch)))
-        return np.ascontiguousarray(self._planes(plane[None], watch)[0])
+            return _mean(hwc(self.tensor(nchw(_same_channels(plane)), progress)))
+        return np.ascontiguousarray(self._planes(plane[None], progress)[0])
 
-    def _planes(self, planes: np.ndarray, watch: Watch | None) -> np.ndarray:
-        """(N, H, W) -> (N, scale·H, scale·W): a gray model takes each colour for itself."""
+    def _planes(self, planes: np.ndarray, progress: ProgressCallback | None) -> np.ndarray:
+        """Upscale (N, H, W) to (N, scale·H, scale·W) with a gray model, each plane by itself."""
         if self.facts.channels != 1:
-            raise UsageError(f"'{self.facts.name}' works on {self.facts.channels} channels, which no image has")
-        return self.tensor(torch.from_numpy(np.array(planes[:, None], order="C")), watch).numpy()[:, 0]
+            raise UsageError(
+                f"'{self.facts.name}' takes {self.facts.channels} channels, but images have 1 or 3; use another model"
+            )
+        return self.tensor(torch.from_numpy(np.array(planes[:, None], order="C")), progress).numpy()[:, 0]
 
-    def _alpha(self, alpha: np.ndarray, watch: Watch | None) -> np.ndarray:
-        """Transparency as a gray image, so that its edges are as sharp as those of the colours.
+    def _alpha(self, alpha: np.ndarray, progress: ProgressCallback | None) -> np.ndarray:
+        """Upscale transparency as a gray image, which makes its edges as sharp as those of the colours.
 
-        Where it is flat it stays exactly as it is: a generator makes 253 of 255 and a pane of glass of a solid.
+        Flat areas keep their exact value, because a generator would turn 255 into 253 and opaque into transparent.
         """
-        scale, grown = self.facts.scale, self._plane(alpha, watch)
+        scale, grown = self.facts.scale, self._plane(alpha, progress)
         values = torch.from_numpy(alpha.astype(np.float32))[None, None]
         pad = _FLAT_WINDOW // 2
         highest = functional.max_pool2d(values, _FLAT_WINDOW, stride=1, padding=pad)
@@ -194,22 +201,23 @@ class Processor:
 
 
 def memory_pixels(facts: Facts, device: str, precision: Precision = "fp32") -> int:
-    """How many input pixels an engine can take at once, from the memory that is free.
+    """Estimate from the free memory how many input pixels an engine can process at once.
 
-    The largest activations have the body's width at the output's size; about three of them live at a time.
+    The largest activations have the channels of the body at the size of the output, and about three of them exist at a
+    time.
 
     Args:
-        facts: of the generator.
+        facts: facts of the generator.
         device: ``"cpu"``, ``"cuda"``, ….
-        precision: of the activations.
+        precision: precision of the activations.
 
     Returns:
-        Input pixels, at least 64².
+        The number of input pixels, at least 64².
     """
     width = int(facts.options.get("channels", 64))
     each = 3 * (4 if precision == "fp32" else 2) * width * facts.scale**2
     if device.startswith("cuda"):
-        indexable = (2**31 - 1) // (width * facts.scale**2)  # beyond it cuDNN's kernels count in 64 bit, or not at all
+        indexable = (2**31 - 1) // (width * facts.scale**2)  # larger tensors make cuDNN use 64-bit indices, or fail
         most = min(torch.cuda.mem_get_info(device)[0] // 2 // each, indexable)
     else:
         most = min(_MOST_BYTES, available_memory() // 4) // each
@@ -217,9 +225,9 @@ def memory_pixels(facts: Facts, device: str, precision: Precision = "fp32") -> i
 
 
 def _peak_bytes(image: DecodedImage, scale: int) -> int:
-    """Memory that the result and its file take at most, if the file is as large as the result.
+    """Return the largest memory of the result and its file, if the file is as large as the result.
 
-    A gray result is made from one of three channels; a transparent one is copied to bring its channels together.
+    A gray result is made from one of three channels. A transparent one is copied to join its channels.
     """
     alpha = 0 if image.alpha is None else image.alpha.nbytes
     own = image.pixels.nbytes + alpha
@@ -227,7 +235,7 @@ def _peak_bytes(image: DecodedImage, scale: int) -> int:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Torch has an exception for CUDA's allocator; for the CPU's, and for CUDA's libraries, only the words tell."""
+    """Whether an error means that memory ran out. CUDA's allocator has its own exception, others only a message."""
     if isinstance(error, EngineMemoryError | torch.OutOfMemoryError):
         return True
     text = str(error)
@@ -235,25 +243,25 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def nchw(pixels: np.ndarray) -> Tensor:
-    """(H, W, C) array -> (1, C, H, W) view, channels_last."""
-    if not pixels.flags.writeable:  # torch warns of memory that it could not write
+    """Return an (H, W, C) array as a (1, C, H, W) view in channels_last."""
+    if not pixels.flags.writeable:  # torch warns about read-only memory
         pixels = pixels.copy()
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
 
 
 def stacked(batches: Sequence[Tensor]) -> Tensor:
-    """Several (1, C, H, W) as one (N, C, H, W), channels_last."""
+    """Concatenate several (1, C, H, W) to one (N, C, H, W) in channels_last."""
     return torch.cat(list(batches)).contiguous(memory_format=torch.channels_last)
 
 
 def hwc(batch: Tensor) -> np.ndarray:
-    """(1, C, H, W) -> (H, W, C), contiguous; no copy where the tensor is channels_last."""
+    """Return (1, C, H, W) as a contiguous (H, W, C) array, without a copy if the tensor is channels_last."""
     array: np.ndarray = batch[0].permute(1, 2, 0).numpy()
     return np.ascontiguousarray(array)
 
 
 def _mean(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 3) -> (H, W), the mean of the channels rounded to nearest, in the same integer type."""
+    """Return the mean of the channels of (H, W, 3) as (H, W), rounded to nearest, in the same integer type."""
 
     def mean(part: np.ndarray) -> np.ndarray:
         total = part[..., 0].astype(np.uint32) + part[..., 1] + part[..., 2]
@@ -264,5 +272,5 @@ def _mean(pixels: np.ndarray) -> np.ndarray:
 
 
 def _same_channels(plane: np.ndarray) -> np.ndarray:
-    """(H, W) -> (H, W, 3)."""
+    """Repeat (H, W) to (H, W, 3)."""
     return np.repeat(plane[..., None], 3, axis=2)

@@ -1,4 +1,4 @@
-"""What is known of each image at any moment, so that a run that is cut short can tell it too. Imports no torch."""
+"""The state of each image at any moment, so that an interrupted run can report it as well. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gankit.pipeline.report import ImageReport
 
 
 class Records:
-    """The reports of one run, from any thread.
+    """Collects the reports of one run from any thread.
 
     Args:
-        found: the run's jobs, and the folders that could not be listed: they have failed already.
+        found: the jobs of the run, and the folders that could not be listed, which count as failed.
         output: folder of the results.
-        failed: called with each report of a failure, one call at a time.
+        failed: called with the report of each failure, one call at a time.
     """
 
     def __init__(self, found: Inputs, output: Path, failed: Callable[[ImageReport], None] | None) -> None:
@@ -28,14 +28,14 @@ class Records:
             self.add(ImageReport(error.path, output, "failed", error=str(error)))
 
     def add(self, report: ImageReport) -> None:
-        """Take a report in."""
+        """Add a report."""
         with self._lock:
             self._known[report.source] = report
             if self._failed and report.status == "failed":
                 self._failed(report)
 
     def images(self) -> tuple[ImageReport, ...]:
-        """A report for each job, ``"left"`` where there is none yet, then one for each folder."""
+        """Return a report for each job, ``"left"`` if there is none yet, followed by one for each failed folder."""
         jobs, folders = self._found.jobs, self._found.unreadable
         known = [self._known.get(job.source) or ImageReport(job.source, job.target, "left") for job in jobs]
         return (*known, *(self._known[error.path] for error in folders))

@@ -1,4 +1,4 @@
-"""What a run did, as frozen facts that become JSON. Imports no torch."""
+"""The report of a run: frozen dataclasses that are written as JSON. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class ImageReport:
-    """One image, or a folder that could not be listed.
+    """The report of one image, or of a folder that could not be listed.
 
     Attributes:
-        source: the file read.
-        target: the file written, or that would have been; the output folder for what is no image.
-        status: ``"skipped"`` where the target was there before, ``"left"`` where the run ended early.
-        error: why it failed, in one line with the file's name.
-        input_size: width and height, where it was decoded.
+        source: the source file.
+        target: the target file, whether or not it was written; the output folder if the source is a folder.
+        status: ``"done"``, ``"failed"``, ``"skipped"`` if the target existed, or ``"left"`` if the run ended early.
+        error: one line that names the file and why it failed.
+        input_size: width and height of the source, if it was decoded.
         output_size: width and height of the result.
-        decode_seconds: in the decoder; likewise for the other two. Stages overlap, so their sum is not the run's time.
-        engine_seconds: in the engine, with cutting and stitching.
-        encode_seconds: in the encoder, with writing.
+        decode_seconds: time in the decoder. The three times overlap, so their sum exceeds the time of the run.
+        engine_seconds: time in the engine, including tiling and stitching.
+        encode_seconds: time in the encoder, including writing.
     """
 
     source: Path
@@ -47,18 +47,18 @@ class ImageReport:
 
 @dataclass(frozen=True)
 class EngineReport:
-    """What ran.
+    """The engine of a run.
 
     Attributes:
         backend: name of the backend.
-        precision: of its arithmetic.
-        device: where.
-        tile: the side set by the user, ``"auto"``, or ``"streamed"`` for an engine that takes whole images.
-        batch: tiles in one call.
-        parity_db: PSNR of its images against the fp32 ones (``None``: not measured; infinite: equal).
-        parity_max_abs: largest difference, 1 being full scale.
-        start_seconds: loading the weights and choosing and loading the engine.
-        summary: the choice in words.
+        precision: arithmetic precision.
+        device: device.
+        tile: side set by the user, ``"auto"``, or ``"streamed"`` for an engine that takes whole images.
+        batch: tiles per call, or ``"auto"``.
+        parity_db: PSNR against the fp32 images in dB; ``None`` if it was not measured, infinite if they are equal.
+        parity_max_abs: largest absolute difference, where 1 is full scale.
+        start_seconds: time to load the weights, and to choose and load the engine.
+        summary: one line that describes the choice.
     """
 
     backend: str
@@ -74,10 +74,14 @@ class EngineReport:
 
 @dataclass(frozen=True)
 class ModelReport:
-    """Which weights ran.
+    """The weights of a run.
 
     Attributes:
-        options: those of the model that the user set, in place of what the weights file tells.
+        name: name of the model.
+        scale: scale of the model.
+        path: the weights file.
+        sha256: checksum of the weights.
+        options: model options that the user set in place of those of the weights file.
     """
 
     name: str
@@ -89,11 +93,11 @@ class ModelReport:
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over the images that were done; MP is a million pixels.
+    """Totals of a run. Times and megapixels (MP) are sums over the images that were done.
 
     Attributes:
-        left: images that were not done when the run ended early.
-        seconds: wall-clock time from the first decode to the last file written, without starting the engine.
+        left: number of images that were not processed because the run ended early.
+        seconds: wall-clock time from the first decode to the last write, without the start of the engine.
     """
 
     done: int
@@ -110,29 +114,29 @@ class Totals:
 
     @property
     def output_mp_per_second(self) -> float:
-        """Speed in pixels written."""
+        """Megapixels written per second."""
         return self.output_mp / self.seconds if self.seconds else 0.0
 
     @property
     def input_mp_per_second(self) -> float:
-        """Speed in pixels read."""
+        """Megapixels read per second."""
         return self.input_mp / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)
 class Report:
-    """A whole run.
+    """The report of a whole run.
 
     Attributes:
-        images: in the order of the inputs, folders that could not be listed last.
+        images: one report for each image in the order of the inputs, then one for each folder that could not be listed.
         ignored: see ``gankit.pipeline.inputs.Inputs``.
         seconds: see :class:`Totals`.
-        engine: what ran, ``None`` where nothing had to.
-        fp32_engine: what ran the 16-bit images, and those whose values left the range of ``engine``, where that was
-            another engine.
-        model: likewise.
-        versions: of gankit, Python and the packages that make the images.
-        machine: facts of it; empty where nothing had to run.
+        engine: the engine; ``None`` if nothing had to run.
+        fp32_engine: the second engine, for 16-bit images and values beyond the range of ``engine``; ``None`` if it
+            was not needed.
+        model: the weights; ``None`` if nothing had to run.
+        versions: versions of gankit, Python and the packages that produce the images.
+        machine: facts of the machine; empty if nothing had to run.
     """
 
     images: tuple[ImageReport, ...]
@@ -146,7 +150,7 @@ class Report:
 
     @property
     def totals(self) -> Totals:
-        """The sums."""
+        """The totals over all images."""
         done = [item for item in self.images if item.status == "done"]
         return Totals(
             done=len(done),
@@ -168,7 +172,7 @@ class Report:
         return tuple(item for item in self.images if item.status == "failed")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they stand in the JSON."""
+        """Return the report as plain values, as in the JSON."""
         totals = self.totals
         sums = asdict(totals) | {
             "input_mp_per_second": totals.input_mp_per_second,
@@ -188,21 +192,21 @@ class Report:
         return plain
 
     def write(self, path: str | Path) -> None:
-        """Write the JSON, whole or not at all.
+        """Write the report as JSON. The file appears complete or not at all.
 
         Raises:
-            OutputError: the file cannot be written.
+            OutputError: If the file cannot be written.
         """
-        # In ASCII: a file's name need not be text, and what is not cannot be written as UTF-8.
+        # In ASCII, because file names may contain bytes that cannot be written as UTF-8.
         text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
         write_whole(Path(path), text)
 
 
 def versions(packages: Iterable[str] = ()) -> dict[str, str]:
-    """Versions of gankit, Python and the packages that make the images, as far as they are installed.
+    """Return the versions of gankit, Python and the installed packages that produce the images.
 
     Args:
-        packages: those of the backends, too.
+        packages: names of further packages, such as those of the backends.
     """
     found = {"python": platform.python_version()}
     for name in dict.fromkeys(("gankit", "torch", "numpy", "pillow", "imagecodecs", *packages)):
@@ -212,7 +216,7 @@ def versions(packages: Iterable[str] = ()) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    """Paths as text, infinities as text (JSON has none), tuples as lists."""
+    """Convert paths and infinities to text, because JSON has neither, and tuples to lists."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

@@ -1,9 +1,9 @@
-"""Decoders, engine and encoders at work at once, in bounded memory. Imports no torch.
+"""Decode, compute and encode at the same time, in bounded memory. Imports no torch.
 
-The engine runs in the caller's thread, so that Ctrl-C reaches it; decoders and encoders have threads of their own.
-What goes wrong with one image is kept with its name and the others go on; what goes wrong with the output stops
-the run; anything else is a fault of ours and leaves ``run`` with its own traceback. However the run ends, the
-threads have ended before it does: a file being written is finished, the others are not begun.
+The engine runs in the caller's thread, where Ctrl-C reaches it. Decoders and encoders have threads of their own. An
+error of one image is recorded with its name, and the run continues with the others. An error of the output stops the
+run. Any other exception is a bug and is raised by ``run`` with its traceback. All threads end before the run does. They
+complete the files that they are writing, and begin no others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gankit.errors import ImageError, NotFiniteError, OutputError
 from gankit.pipeline.flow import Budget, Channel, Stop, Stopped
 from gankit.pipeline.inputs import Job
-from gankit.pipeline.items import Batching, Item, Progress, size, words
+from gankit.pipeline.items import Batching, Item, Progress, error_message, size
 from gankit.pipeline.report import ImageReport
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ Decode = Callable[[Path], "DecodedImage"]
 Work = Callable[["DecodedImage", Callable[[float], None]], "DecodedImage"]
 Encode = Callable[["DecodedImage", Path], "tuple[str, ...] | None"]
 
-_IMAGE_ERRORS = (ImageError, NotFiniteError, MemoryError)  # of one image: the others go on
+_IMAGE_ERRORS = (ImageError, NotFiniteError, MemoryError)  # errors of one image; the run continues with the others
 
-# What the whole output suffers from; any other trouble with a file is that file's own.
+# Errors that concern the whole output. All others concern one file.
 _OUTPUT_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.EEXIST}
 )
@@ -39,19 +39,19 @@ _OUTPUT_ERRORS = frozenset(
 
 @dataclass
 class Runner:
-    """Takes jobs from files to files.
+    """Runs jobs from source files to target files.
 
     Attributes:
-        decode: reads an image; :class:`ImageError` where it cannot.
-        work: upscales one, reporting the part that is done.
-        encode: writes one, whole or not at all.
-        cost: bytes that a decoded image and its result take.
-        max_bytes: bytes of images in flight, not counting the one in each decoder's hands.
-        decoders: threads that read.
-        encoders: threads that write.
-        progress: called after each step of the engine and each image, one call at a time, from any thread.
-        record: called with each image's report as soon as it is known, from any thread.
-        batching: how several images share a call of the engine; ``None`` for one image at a time.
+        decode: reads an image; raises :class:`ImageError` if it cannot.
+        work: processes an image and reports the fraction that is done.
+        encode: writes an image, completely or not at all.
+        cost: returns the bytes that a decoded image and its result take.
+        max_bytes: largest number of bytes in flight, not counting the image that each decoder is reading.
+        decoders: number of decoding threads.
+        encoders: number of encoding threads.
+        progress: called after each step of the engine and each image, from any thread, one call at a time.
+        record: called with the report of each image as soon as it is known, from any thread.
+        batching: how several images share a call of the engine; ``None`` runs one image at a time.
     """
 
     decode: Decode
@@ -68,21 +68,21 @@ class Runner:
     _state: Progress = field(default=Progress(0), init=False)
     _began: float = field(default=0.0, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
-    _telling: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _progress_lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def run(self, jobs: Sequence[Job]) -> list[ImageReport]:
-        """Do the jobs.
+        """Run the jobs.
 
         Args:
-            jobs: with different targets.
+            jobs: jobs with different targets.
 
         Returns:
-            One report for each job, in their order, ``"done"`` or ``"failed"``.
+            One report for each job in their order, each ``"done"`` or ``"failed"``.
 
         Raises:
-            OutputError: the output can take nothing more.
-            GankitError: the engine cannot go on.
-            KeyboardInterrupt: Ctrl-C.
+            OutputError: If the output cannot be written.
+            GankitError: If the engine cannot continue.
+            KeyboardInterrupt: If the user presses Ctrl-C.
         """
         self._reports, self._state, self._began = {}, Progress(len(jobs)), perf_counter()
         stop = Stop()
@@ -124,7 +124,7 @@ class Runner:
 
     @staticmethod
     def _guard(stop: Stop, body: Callable[..., None], *args: object) -> None:
-        """Run a thread's body; what it raises ends the run and is raised there."""
+        """Run the body of a thread. An exception stops the run, which raises it."""
         try:
             body(*args)
         except Stopped:
@@ -134,7 +134,7 @@ class Runner:
 
     def _read(self, queue: Iterator[tuple[int, Job]], decoded: Channel[Item], budget: Budget, stop: Stop) -> None:
         while True:
-            stop.check()  # broken images wait for nothing that would notice the end
+            stop.check()  # broken images never reach a wait that would notice the end
             with self._lock:
                 entry = next(queue, None)
             if entry is None:
@@ -151,7 +151,7 @@ class Runner:
             cost = self.cost(image)
             budget.take(cost)
             decoded.put(Item(index, job, image, cost, seconds, size(image)))
-            del image  # while this thread waits it must keep nothing alive that the budget no longer counts
+            del image  # a waiting thread must not keep an image alive that the budget no longer counts
 
     def _work(self, decoded: Channel[Item], finished: Channel[Item], budget: Budget, stop: Stop) -> None:
         for first in decoded:
@@ -169,11 +169,11 @@ class Runner:
                     del item
                 else:
                     cost = item.cost
-                    del item  # likewise
+                    del item  # as above
                     budget.give(cost)
 
     def _others(self, first: Item, decoded: Channel[Item]) -> list[Item]:
-        """Those that wait already and go with the first."""
+        """Take the decoded images that can share a call with the first."""
         if self.batching is None:
             return []
         key, largest = self.batching.key(first.image)
@@ -186,31 +186,31 @@ class Runner:
         return others
 
     def _work_batch(self, items: Sequence[Item]) -> bool:
-        """Several images in one call; whether that was done."""
+        """Process several images in one call; return whether it succeeded."""
         assert self.batching is not None
         began = perf_counter()
-        self._tell(current=items[0].job.source, fraction=0.0)
+        self._report_progress(current=items[0].job.source, fraction=0.0)
         try:
             results = self.batching.work([item.image for item in items])
         except _IMAGE_ERRORS:
-            return False  # which of them it was shows when each is alone
+            return False  # processing each alone shows which one failed
         seconds = (perf_counter() - began) / len(items)
         for item, result in zip(items, results, strict=True):
             item.image, item.engine_seconds = result, seconds
         return True
 
     def _work_alone(self, item: Item, stop: Stop) -> bool:
-        """One image; whether it was done."""
+        """Process one image; return whether it succeeded."""
 
-        def watch(part: float) -> None:
+        def progress(part: float) -> None:
             if stop.set:
                 raise Stopped
-            self._tell(current=item.job.source, fraction=part)
+            self._report_progress(current=item.job.source, fraction=part)
 
         began = perf_counter()
-        self._tell(current=item.job.source, fraction=0.0)
+        self._report_progress(current=item.job.source, fraction=0.0)
         try:
-            item.image = self.work(item.image, watch)
+            item.image = self.work(item.image, progress)
         except _IMAGE_ERRORS as error:
             self._fail(item.index, item.job, error, item, engine_seconds=perf_counter() - began)
             return False
@@ -264,7 +264,7 @@ class Runner:
                 job.source,
                 job.target,
                 "failed",
-                error=words(job, error),
+                error=error_message(job, error),
                 input_size=item.input_size if item else None,
                 decode_seconds=item.decode_seconds if item else decode_seconds,
                 engine_seconds=engine_seconds or (item.engine_seconds if item else 0.0),
@@ -282,15 +282,15 @@ class Runner:
                 self._state = replace(
                     self._state, done=self._state.done + 1, output_mp=self._state.output_mp + pixels / 1e6
                 )
-        self._tell()
+        self._report_progress()
         if self.record is not None:
             self.record(report)
 
-    def _tell(self, **changes: Any) -> None:
-        """Pass the state on, one call at a time."""
+    def _report_progress(self, **changes: Any) -> None:
+        """Update the state and report it, one call at a time."""
         with self._lock:
             self._state = replace(self._state, seconds=perf_counter() - self._began, **changes)
             state = self._state
         if self.progress is not None:
-            with self._telling:
+            with self._progress_lock:
                 self.progress(state)

@@ -1,4 +1,4 @@
-"""Many small images on one sample grid."""
+"""Place many small images on one sample grid."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class SampleGrid:
     """A grid of equal images that is filled image by image, with a white gap between them.
 
     Args:
-        count: images.
-        size: height and width of each.
+        count: number of images.
+        size: height and width of each image in pixels.
         channels: 1 or 3.
-        columns: images in a row; ``None`` for about as many as rows.
+        columns: images per row; ``None`` makes the grid about square.
     """
 
     def __init__(self, count: int, size: tuple[int, int], channels: int, columns: int | None = None) -> None:
@@ -31,11 +31,11 @@ class SampleGrid:
 
     @property
     def pixels(self) -> np.ndarray:
-        """(H, W, C) uint8."""
+        """The grid as (H, W, C) uint8."""
         if self._pixels is None:
             self._pixels = self._layout.blank(self._channels)
         return self._pixels
 
     def place(self, index: int, image: np.ndarray) -> None:
-        """Put (height, width, C) uint8 into cell ``index``."""
+        """Place an image, (height, width, C) uint8, in cell ``index``."""
         self._layout.paste(self.pixels, index, image)

@@ -1,4 +1,4 @@
-"""Images from noise: a generator's samples, paths between them, an autoencoder's reconstructions.
+"""Images from noise: samples of a generator, paths between them, and reconstructions of an autoencoder.
 
 Importing this module imports no torch; the first image does.
 """
@@ -36,23 +36,23 @@ _BATCH = 64
 class Sampler:
     """Samples one generator with one engine, which is loaded and compared with fp32 at the first image.
 
-    Sample number i of a seed is the same image whatever the batch and however many are asked for; on another engine
-    of the same precision it differs by one level of 255 at most where rounding goes the other way.
+    Sample i of a seed is the same image whatever the batch and the number of samples. Another engine of the same
+    precision may round differently, by at most one level of 255.
 
     Args:
         model: a registry name, a weights file, a :class:`~gankit.checkpoints.Loaded` model, or an ``nn.Module`` of your
             own that takes latents (N, latent), and classes (N,) where it has some, and returns (N, C, H, W).
-        engine: the options of the engine; the fields of :class:`~gankit.options.EngineOptions` can be given as keywords
-            too, and win. The backend ``"auto"`` is eager: these networks are so small that the others gain less than
-            they take to start. The precision ``"auto"`` is fp32, the batch ``"auto"`` 64 samples.
-        notify: called with a line when something worth telling happens while the engine is chosen.
-        options: of the model, in place of those that its weights file holds; see :func:`gankit.checkpoints.open_model`.
-        facts: of your own module, as :class:`gankit.Facts`. Or state them by keyword: ``latent``, ``value_range`` and,
-            for a conditional one, ``classes``.
-        keywords: of the engine and of the module, as above.
+        engine: the engine options. You can also pass the fields of :class:`~gankit.options.EngineOptions` as keywords,
+            which take precedence. The backend ``"auto"`` is eager, because these networks are so small that the others
+            gain less than they take to start. The precision ``"auto"`` is fp32, and the batch ``"auto"`` is 64 samples.
+        notify: called with each line to report to the user, such as a precision that failed the parity check.
+        options: model options that replace those of the weights file; see :func:`gankit.checkpoints.open_model`.
+        facts: facts of your own module, as :class:`gankit.Facts`. You can also state them as keywords: ``latent``,
+            ``value_range`` and, for a conditional model, ``classes``.
+        keywords: engine options and facts, as above.
 
     Raises:
-        UsageError: an unknown model, backend or precision, or a number below 1.
+        UsageError: If the model, the backend or the precision is unknown, or a number is less than 1.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class Sampler:
 
     @property
     def loaded(self) -> Loaded:
-        """The model; read at the first use.
+        """The model, which the first use reads.
 
         Raises:
-            UsageError: it does not generate from noise.
-            CheckpointError: it cannot be read.
+            UsageError: If the model does not generate from noise.
+            CheckpointError: If the model cannot be read.
         """
         if self._loaded is None:
             self._loaded = self._source.open()
@@ -88,15 +88,16 @@ class Sampler:
 
     @property
     def facts(self) -> Facts:
-        """What is known of the model."""
+        """The facts of the model."""
         return self.loaded.facts
 
     def start(self) -> Engine:
-        """The engine; loaded, and compared with fp32, at the first call.
+        """Return the engine. The first call loads it and compares it with fp32.
 
         Raises:
-            UsageError: an unknown device.
-            BackendError, ParityError: it cannot run this model, or not right.
+            UsageError: If the device is unknown.
+            BackendError: If the engine cannot run this model.
+            ParityError: If the engine fails the parity check.
         """
         if self._selection is None:
             from gankit.backends.base import Shapes
@@ -107,59 +108,59 @@ class Sampler:
 
     @property
     def parity(self) -> Parity | None:
-        """How far the engine's images are from the fp32 ones; ``None`` before the first image."""
+        """The parity of the engine with fp32; ``None`` before the first image."""
         return None if self._selection is None else self._selection.parity
 
     def sample(self, n: int, seed: int = 0, classes: Classes = None, truncation: float | None = None) -> np.ndarray:
-        """Samples 0 to n - 1 of a seed.
+        """Generate the samples 0 to n - 1 of a seed.
 
         Args:
-            n: how many, at least 1.
-            seed: from 0 to 2⁶⁴ - 1.
-            classes: one for all, or one for each; ``None`` takes the model's in turn: sample i has class i modulo
-                their number. Of a conditional model only.
-            truncation: no number of a latent is beyond ± this; see :func:`gankit.models.sampling.latent`.
+            n: number of samples, at least 1.
+            seed: random seed, 0 to 2⁶⁴ - 1.
+            classes: one class for all samples, or one for each; only for a conditional model. ``None`` uses every class
+                in turn, so that sample i has class i modulo their number.
+            truncation: largest absolute value in a latent; see :func:`gankit.models.sampling.latent`.
 
         Returns:
-            (n, H, W, C) uint8, C 1 or 3.
+            (n, H, W, C) uint8, where C is 1 or 3.
 
         Raises:
-            UsageError: wrong arguments, or a model without classes.
-            NotFiniteError: an image has values beyond the range of the precision.
+            UsageError: If an argument is wrong, or classes are given for a model that has none.
+            NotFiniteError: If an image has values beyond the range of the precision.
         """
         return self._stack(n, lambda: self.stream(range(n), seed, classes, truncation))
 
     def interpolate(
         self, steps: int, n: int = 1, seed: int = 0, classes: Classes = None, truncation: float | None = None
     ) -> np.ndarray:
-        """Paths from one sample to another: path k from sample 2k of the seed to sample 2k + 1, on an arc.
+        """Generate paths between samples. Path k runs on an arc from sample 2k of the seed to sample 2k + 1.
 
         Args:
-            steps: images in a path, both ends too, at least 2.
-            n: paths.
-            seed: from 0 to 2⁶⁴ - 1.
-            classes: as in :meth:`sample`, by path: both ends have the same.
-            truncation: of the ends.
+            steps: number of images in a path including both ends, at least 2.
+            n: number of paths.
+            seed: random seed, 0 to 2⁶⁴ - 1.
+            classes: as in :meth:`sample`, for each path. Both ends of a path have the same class.
+            truncation: as in :meth:`sample`, for the ends of each path.
 
         Returns:
             (n · steps, H, W, C) uint8, path after path.
 
         Raises:
-            UsageError, NotFiniteError: as :meth:`sample`.
+            UsageError, NotFiniteError: See :meth:`sample`.
         """
         return self._stack(n, lambda: self.stream(range(n * steps), seed, classes, truncation, steps))
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
-        """An autoencoder's images of the means of what its encoder sees.
+        """Encode images with an autoencoder and decode the means of their latents.
 
         Args:
-            images: (N, H, W, C) uint8 of the model's size and colours, or (N, H, W) for a gray one.
+            images: (N, H, W, C) uint8 with the size and channels of the model, or (N, H, W) for a gray model.
 
         Returns:
-            The same shape, uint8.
+            The reconstructions, uint8 of the same shape.
 
         Raises:
-            UsageError: the model has no encoder, or the images do not fit.
+            UsageError: If the model has no encoder or the images do not fit it.
         """
         import torch
 
@@ -180,13 +181,13 @@ class Sampler:
         return np.concatenate(results).reshape(images.shape)
 
     def encoding(self) -> Any:
-        """The model, which has an encoder.
+        """Return the model after checking that it has an encoder.
 
         Raises:
-            UsageError: it has none.
+            UsageError: If it has none.
         """
         if not hasattr(self.loaded.generator, "encode"):
-            raise UsageError(f"'{self.facts.name}' has no encoder to reconstruct images with: take a vae")
+            raise UsageError(f"'{self.facts.name}' has no encoder to reconstruct images with; use a model such as vae")
         return self.loaded
 
     def stream(
@@ -197,30 +198,33 @@ class Sampler:
         truncation: float | None = None,
         steps: int | None = None,
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Some samples, batch by batch, so that any number fits into memory.
+        """Generate samples batch by batch, so that any number of them fits into memory.
 
         Args:
-            indices: of the samples; of a path's images, path · steps + step.
-            seed: as in :meth:`sample`, and likewise the next two.
-            classes: as there, or as in :meth:`interpolate`.
-            truncation: as there.
-            steps: ``None`` for samples, else as in :meth:`interpolate`.
+            indices: numbers of the samples. The images of a path have the numbers path · steps + step.
+            seed: as in :meth:`sample`.
+            classes: as in :meth:`sample` or :meth:`interpolate`.
+            truncation: as in :meth:`sample`.
+            steps: as in :meth:`interpolate`; ``None`` generates single samples.
 
         Returns:
-            Each index with its image, (H, W, C) uint8. Wrong arguments are reported before the first.
+            An iterator over each index with its image, (H, W, C) uint8. Arguments are checked before the first image.
+
+        Raises:
+            UsageError: If an argument is wrong.
         """
         if not 0 <= seed < _SEEDS:
             raise UsageError(f"seed must be from 0 to 2**64 - 1, not {seed}")
         if truncation is not None and not truncation >= SMALLEST_TRUNCATION:
             raise UsageError(f"truncation must be at least {SMALLEST_TRUNCATION:g}, not {truncation:g}")
         if steps is not None and steps < _FEWEST_STEPS:
-            raise UsageError(f"a path has at least {_FEWEST_STEPS} steps, its ends, not {steps}")
+            raise UsageError(f"a path needs at least {_FEWEST_STEPS} steps, its ends, not {steps}")
         each = steps or 1
         chosen = self._classes(classes, 1 + max((index // each for index in indices), default=-1))
         return self._stream(indices, seed, chosen, truncation, each)
 
     def close(self) -> None:
-        """Give back the engine. Closing twice is fine."""
+        """Release the engine. It is safe to call this twice."""
         if self._selection is not None:
             self._selection.engine.close()
         self._selection = None
@@ -259,21 +263,21 @@ class Sampler:
         return between(first, second, step / (steps - 1))
 
     def _pixels(self, values: Tensor) -> np.ndarray:
-        """(N, C, H, W) float32, nominally in [0, 1] -> (N, H, W, C) uint8."""
+        """Convert (N, C, H, W) float32, nominally in [0, 1], to (N, H, W, C) uint8."""
         import torch
 
         if not bool(values.isfinite().all()):
-            raise NotFiniteError(f"'{self.facts.name}' made values that are not finite: take --precision fp32")
+            raise NotFiniteError(f"'{self.facts.name}' produced values that are not finite; use --precision fp32")
         pixels = (values * 255).clamp_(0, 255).round_().to(torch.uint8)
         return pixels.permute(0, 2, 3, 1).contiguous().numpy()
 
     def _classes(self, classes: Classes, n: int) -> Classes:
-        """The classes, checked: one for all, or at least ``n``."""
+        """Check the classes and return them: one for all samples, or at least ``n``."""
         if classes is None:
             return None
         known, name = self.facts.classes, self.facts.name
         if not known:
-            raise UsageError(f"'{name}' has no classes: leave the class out")
+            raise UsageError(f"'{name}' has no classes; omit the class")
         several = [operator.index(item) for item in ([classes] if isinstance(classes, int) else classes)]
         for item in several:
             if not 0 <= item < known:
@@ -281,7 +285,7 @@ class Sampler:
         if isinstance(classes, int):
             return classes
         if len(several) < n:
-            raise UsageError(f"{len(several)} classes for {n}: give one, or one for each")
+            raise UsageError(f"{len(several)} classes for {n} samples; use one class for all, or one for each")
         return several
 
 

@@ -1,4 +1,4 @@
-"""Which model a pipeline runs: a name, a weights file, an open model or a user's own module. Imports no torch."""
+"""The model of a pipeline: a name, a weights file, an open model or a user's own module. Imports no torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class FactsKeywords(TypedDict, total=False):
-    """What a user may state of a module of their own; see :class:`gankit.Facts`."""
+    """The facts that users may state about their own module; see :class:`gankit.Facts`."""
 
     scale: int
     channels: int
@@ -37,7 +37,7 @@ class FactsKeywords(TypedDict, total=False):
 
 
 class PipelineKeywords(EngineKeywords, FactsKeywords, total=False):
-    """Everything that a pipeline takes by name besides its model: an engine's options, and a module's facts."""
+    """The keywords of a pipeline: engine options, and facts of a module."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ class ModelSource:
     """A model and how to open it.
 
     Attributes:
-        model: a registry name, a weights file, a model that is open already, or a module.
-        task: that the model must be for; ``None`` for any.
+        model: a registry name, a weights file, an open model, or a module.
+        task: task that the model must be for; ``None`` accepts any.
         direction: which generator of a pair; see :func:`gankit.checkpoints.open_model`.
-        norm: what a BatchNorm goes by, likewise.
-        options: of the model, in place of those that its weights file holds, likewise.
-        facts: of a module, whole; ``None`` where ``stated`` has them.
-        stated: facts of a module, one by one.
+        norm: which statistics BatchNorm uses; see :func:`gankit.checkpoints.open_model`.
+        options: model options that replace those of the weights file; see :func:`gankit.checkpoints.open_model`.
+        facts: all facts of a module; ``None`` if ``stated`` has them.
+        stated: single facts of a module.
 
     Raises:
-        UsageError: an unknown name, or facts that go with no module.
+        UsageError: If the name is unknown, or facts are stated for a model that is not a module.
     """
 
     model: Model
@@ -68,13 +68,13 @@ class ModelSource:
     def __post_init__(self) -> None:
         if self.is_module:
             if self.direction is not None or self.norm is not None or self.options:
-                raise UsageError("direction, norm and options are for weights files; a module is run as it is")
+                raise UsageError("direction, norm and options apply to weights files; a module runs as it is")
             if self.facts is not None and self.stated:
-                raise UsageError(f"facts are given, and so are {', '.join(self.stated)}; give one or the other")
+                raise UsageError(f"facts and {', '.join(self.stated)} are both given; use one or the other")
             return
         if self.facts is not None or self.stated:
             what = "facts" if self.facts is not None else " and ".join(self.stated)
-            raise UsageError(f"{what}: only for a module of your own; '{self.model}' has its own facts")
+            raise UsageError(f"{what}: only a module of your own needs facts; '{self.model}' has its own facts")
         if isinstance(self.model, str | Path) and not models.is_known(str(self.model)) and not exists(self.model):
             self._open_named()  # raises, naming the nearest model or the file
 
@@ -87,14 +87,14 @@ class ModelSource:
         """Load the model.
 
         Raises:
-            UsageError: it is for another task, or a module does not agree with its facts.
-            CheckpointError: its file cannot be read.
+            UsageError: If the model is for another task, or a module does not agree with its facts.
+            CheckpointError: If the weights file cannot be read.
         """
         loaded = self._open_module() if self.is_module else self._open_named()
         task = loaded.facts.task
         if self.task is not None and task != self.task:
             name = loaded.facts.name if not isinstance(self.model, str | Path) else self.model
-            raise UsageError(f"'{name}' is a model to {task}, not to {self.task}: use gankit {task}")
+            raise UsageError(f"'{name}' is a model to {task}, not to {self.task}; use `gankit {task}`")
         return loaded
 
     def _open_named(self) -> Loaded:
@@ -119,10 +119,10 @@ class ModelSource:
 
 
 def split_keywords(engine: EngineOptions | None, keywords: PipelineKeywords) -> tuple[EngineOptions, dict[str, Any]]:
-    """The engine's options with those keywords that are theirs, and the others: facts of a module.
+    """Split keywords into engine options, which update ``engine``, and facts of a module.
 
     Raises:
-        TypeError: a keyword is neither.
+        TypeError: If a keyword is neither.
     """
     own = EngineKeywords.__annotations__
     given: dict[str, Any] = dict(keywords)

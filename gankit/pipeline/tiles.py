@@ -1,9 +1,9 @@
-"""Exact tiling: the stitched result is the one of the whole image, up to the rounding of the arithmetic.
+"""Exact tiling: the stitched result equals that of the whole image, up to rounding.
 
-Tiles lie inside the image and share its borders, so that the network's own zero padding is seen only where the
-image really ends. Where a cut is made, ``halo`` pixels on either side are computed and thrown away; the halo is the
-generator's receptive field, so what is kept depends on no pixel outside its tile. All tiles of an image have one
-shape: one engine, equal batches.
+Tiles lie inside the image and share its borders, so that the network's zero padding occurs only where the image ends.
+At each cut, ``halo`` pixels on either side are computed and discarded. The halo is the generator's receptive field, so
+the pixels that are kept depend on no pixel outside their tile. All tiles of an image have the same shape, which allows
+equal batches.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gankit.errors import ParityError, UsageError
 
 @dataclass(frozen=True)
 class Span:
-    """One axis of a tile, in input pixels: it reads [start, start + size) and keeps [keep, stop)."""
+    """One axis of a tile in input pixels. The tile reads [start, start + size) and keeps [keep, stop)."""
 
     start: int
     keep: int
@@ -31,7 +31,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Box:
-    """One tile: what it reads and keeps, down and across."""
+    """One tile: its vertical and its horizontal span."""
 
     down: Span
     across: Span
@@ -42,10 +42,10 @@ class Plan:
     """How an image is cut.
 
     Attributes:
-        height: of the image, in input pixels.
-        width: of the image.
-        tile: height and width of every tile.
-        boxes: the tiles, row by row; the kept parts cover the image once.
+        height: height of the image in input pixels.
+        width: width of the image in input pixels.
+        tile: height and width of every tile in input pixels.
+        boxes: the tiles, row by row. The parts they keep cover the image exactly once.
     """
 
     height: int
@@ -55,26 +55,26 @@ class Plan:
 
     @property
     def waste(self) -> float:
-        """Pixels computed over pixels kept; 1 for the whole image."""
+        """Computed pixels divided by kept pixels; 1 for the whole image."""
         return len(self.boxes) * math.prod(self.tile) / (self.height * self.width)
 
 
 def plan(height: int, width: int, tile: int | tuple[int, int], halo: int, multiple: int = 1) -> Plan:
-    """Cut an image.
+    """Plan how to cut an image into tiles.
 
     Args:
-        height: of the image in input pixels, a multiple of ``multiple``.
-        width: of the image, likewise.
-        tile: side, or height and width, of a tile with its halo. Rounded up to ``multiple``.
+        height: height of the image in input pixels, a multiple of ``multiple``.
+        width: width of the image in input pixels, a multiple of ``multiple``.
+        tile: side, or height and width, of a tile including its halo. It is rounded up to ``multiple``.
         halo: context that an inner cut needs on either side, in input pixels.
-        multiple: the generator's size multiple; tiles start and end on it.
+        multiple: size multiple of the generator. Tiles start and end at its multiples.
 
     Returns:
-        The plan: tiles of ``min(tile, height)`` × ``min(tile, width)``.
+        The plan, with tiles of ``min(tile, height)`` × ``min(tile, width)``.
 
     Raises:
-        UsageError: the tile does not exceed twice the halo along an axis that it does not cover.
-        ValueError: the image is empty or no multiple of ``multiple``.
+        UsageError: If the tile is at most twice the halo along an axis that it does not cover.
+        ValueError: If the image is empty or its size is not a multiple of ``multiple``.
     """
     if height < 1 or width < 1 or height % multiple or width % multiple:
         raise ValueError(f"{height}×{width} cannot be cut into tiles on a grid of {multiple}")
@@ -86,17 +86,17 @@ def plan(height: int, width: int, tile: int | tuple[int, int], halo: int, multip
 
 
 def auto_tile(height: int, width: int, halo: int, max_pixels: int, multiple: int = 1) -> tuple[int, int]:
-    """The tile that wastes least among those of at most ``max_pixels``; the whole image where it fits.
+    """Find the least wasteful tile of at most ``max_pixels``; the whole image if it fits.
 
     Args:
-        height: of the image in input pixels.
-        width: of the image.
+        height: height of the image in input pixels.
+        width: width of the image in input pixels.
         halo: as in :func:`plan`.
-        max_pixels: what the engine's memory holds, in input pixels.
+        max_pixels: number of input pixels that fit into the memory of the engine.
         multiple: as in :func:`plan`.
 
     Returns:
-        Height and width. Where even the smallest sensible tile is above ``max_pixels``, that one.
+        Height and width. If every sensible tile exceeds ``max_pixels``, the smallest one.
     """
     halo = _up(halo, multiple)
     best: tuple[float, tuple[int, int]] | None = None
@@ -107,7 +107,7 @@ def auto_tile(height: int, width: int, halo: int, max_pixels: int, multiple: int
                 if best is None or cost < best[0]:
                     best = (cost, (tall, wide))
                 break  # more columns only add overlap
-    # Twice the halo would keep nothing; below four times it a tile wastes more than four fifths of its work.
+    # A tile of twice the halo keeps nothing, and one of less than four times wastes more than four fifths of its work.
     least = _up(max(4 * halo, 32), multiple)
     return best[1] if best else (min(least, height), min(least, width))
 
@@ -121,30 +121,30 @@ def run_tiled(
     tile: int | tuple[int, int] | None = None,
     multiple: int = 1,
     batch: int = 1,
-    watch: Callable[[float], None] | None = None,
+    progress: Callable[[float], None] | None = None,
     out_channels: int | None = None,
     minimum: int = 1,
 ) -> Tensor:
-    """Run an engine over one image.
+    """Run an engine over images in tiles.
 
     Args:
-        engine: of either kind; one that wants whole images gets them whole.
-        image: (N, C, H, W) uint8, uint16 or float32 on the CPU; all N are cut alike.
-        scale: output side over input side.
+        engine: the engine. One that wants whole images gets them whole.
+        image: (N, C, H, W) uint8, uint16 or float32 on the CPU. All N images are cut in the same way.
+        scale: side of the output divided by side of the input.
         halo: as in :func:`plan`.
-        tile: as in :func:`plan`; ``None`` for no cuts.
-        multiple: as in :func:`plan`; other sizes are continued by their mirror image and the result is cropped.
-        batch: tiles in one call of the engine.
-        watch: called with the part that is done, above 0 up to 1.
-        out_channels: of the result; ``None`` for C.
-        minimum: the least side that the generator takes; smaller images are continued likewise.
+        tile: as in :func:`plan`; ``None`` does not cut.
+        multiple: as in :func:`plan`. Images of other sizes are padded by reflection and the result is cropped.
+        batch: tiles per call of the engine.
+        progress: called with the fraction that is done, above 0 and up to 1.
+        out_channels: number of channels of the result; ``None`` stands for C.
+        minimum: smallest side that the generator accepts. Smaller images are padded by reflection.
 
     Returns:
-        (N, out_channels, scale·H, scale·W), the dtype of ``image``, channels_last in memory.
+        (N, out_channels, scale·H, scale·W) in the dtype of ``image``, channels_last in memory.
 
     Raises:
-        UsageError: the tile is too small for the halo.
-        ParityError: the engine gave values that are not finite (seen in float results only).
+        UsageError: If the tile is too small for the halo.
+        ParityError: If a float result of the engine contains values that are not finite.
     """
     count, channels, height, width = image.shape
     image = _pad(image, multiple, minimum)
@@ -154,10 +154,10 @@ def run_tiled(
     cut = plan(full_height, full_width, tile, halo, multiple)
     if len(cut.boxes) == 1 and count <= batch:
         result = _checked(engine.run(image), engine)
-        if watch:
-            watch(1.0)
+        if progress:
+            progress(1.0)
         return result[:, :, : height * scale, : width * scale]
-    # NumPy's: rows of pixels as they are encoded, and a MemoryError where there is no room.
+    # A NumPy array has the layout that encoders need, and raises MemoryError if there is no room.
     shape = (count, full_height * scale, full_width * scale, out_channels or channels)
     canvas = torch.from_numpy(np.empty(shape, image.numpy().dtype)).permute(0, 3, 1, 2)
     pieces = [(index, box) for index in range(count) for box in cut.boxes]
@@ -174,13 +174,13 @@ def run_tiled(
         results = _checked(engine.run(stack), engine)
         for (index, box), result in zip(group, results, strict=True):
             _paste(canvas[index], result, box, scale)
-        if watch:
-            watch((first + len(group)) / len(pieces))
+        if progress:
+            progress((first + len(group)) / len(pieces))
     return canvas[:, :, : height * scale, : width * scale]
 
 
 def _paste(canvas: Tensor, result: Tensor, box: Box, scale: int) -> None:
-    """Put the kept part of a tile's result in its place."""
+    """Copy the part of a tile's result that is kept to its place."""
     (top, bottom, y), (left, right, x) = (
         (span.keep * scale, span.stop * scale, (span.keep - span.start) * scale) for span in (box.down, box.across)
     )
@@ -190,18 +190,18 @@ def _paste(canvas: Tensor, result: Tensor, box: Box, scale: int) -> None:
 def _checked(result: Tensor, engine: Engine) -> Tensor:
     if result.is_floating_point() and not bool(result.isfinite().all()):
         raise ParityError(
-            f"{engine.backend} gave values that are not finite in {engine.precision}: use a safer precision (fp32)"
+            f"{engine.backend} produced values that are not finite in {engine.precision}; use --precision fp32"
         )
     return result
 
 
 def _pad(image: Tensor, multiple: int, minimum: int) -> Tensor:
-    """Mirror the image at its last row and column up to the size multiple and the least size."""
+    """Pad the image by reflection, at the bottom and right, to the size multiple and the smallest size."""
     height, width = image.shape[2:]
     tall, wide = (_up(max(side, minimum), multiple) for side in (height, width))
     if (tall, wide) == (height, width):
         return image
-    # In NumPy, since torch pads no 16-bit integers.
+    # In NumPy, because torch does not pad 16-bit integers.
     edges = ((0, 0), (0, 0), (0, tall - height), (0, wide - width))
     return torch.from_numpy(np.pad(image.numpy(), edges, mode="reflect"))
 
@@ -212,8 +212,8 @@ def _spans(length: int, tile: int, halo: int, multiple: int) -> list[Span]:
     step = tile - 2 * halo
     if step < multiple:
         raise UsageError(
-            f"tile {tile} is too small: this model needs more than {2 * halo} (at least {2 * halo + multiple}) "
-            f"where a tile does not cover the image"
+            f"tile {tile} is too small: this model needs at least {2 * halo + multiple} (more than twice its "
+            f"halo of {halo}) unless a tile covers the whole image"
         )
     spans: list[Span] = []
     start = keep = 0
@@ -221,12 +221,12 @@ def _spans(length: int, tile: int, halo: int, multiple: int) -> list[Span]:
         stop = start + tile - halo
         spans.append(Span(start, keep, stop))
         keep, start = stop, start + step
-    # The last tile is shifted inwards to end with the image; it keeps only what is missing.
+    # The last tile is shifted inwards to end with the image, and keeps only the pixels that are missing.
     return [*spans, Span(length - tile, keep, length)]
 
 
 def _even_sizes(length: int, halo: int, multiple: int) -> list[tuple[int, int]]:
-    """How many tiles along an axis, and the least size with which that many cover it; largest first."""
+    """Return numbers of tiles along an axis, each with the smallest size that covers it; largest size first."""
     sizes = [(1, length)]
     inner = length - 2 * halo
     for count in range(2, inner // max(halo, 32) + 1):

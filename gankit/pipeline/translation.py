@@ -1,4 +1,4 @@
-"""One image through a translation engine: the size and the transparency stay, the colours are the generator's."""
+"""Run one image through a translation engine. Size and transparency are kept; the generator makes the colours."""
 
 from __future__ import annotations
 
@@ -11,53 +11,53 @@ from torch import Tensor
 from gankit.errors import UsageError
 from gankit.images import DecodedImage, luma
 from gankit.pipeline.memory import available_memory
-from gankit.pipeline.processor import Processor, Watch, hwc, nchw, stacked
+from gankit.pipeline.processor import Processor, ProgressCallback, hwc, nchw, stacked
 
 
 @dataclass
 class TranslationProcessor(Processor):
-    """The engine of a translation model with the way it is fed."""
+    """Runs images through the engine of a translation model."""
 
-    def image(self, image: DecodedImage, watch: Watch | None = None) -> DecodedImage:
-        """Translate an image; metadata and transparency stay.
+    def image(self, image: DecodedImage, progress: ProgressCallback | None = None) -> DecodedImage:
+        """Translate an image. Metadata and transparency are kept.
 
         Args:
-            image: any that ``gankit.images`` decodes.
-            watch: called with the part that is done, up to 1.
+            image: any image that ``gankit.images`` decodes.
+            progress: called with the fraction that is done, up to 1.
 
         Returns:
-            An image of the same size and depth; gray where the generator has one channel.
+            An image of the same size and depth, which is gray if the generator returns one channel.
 
         Raises:
-            UsageError: the generator works on channels that no image has.
-            MemoryError: the result is more than the memory that is free.
-            EngineMemoryError: see :meth:`Processor.tensor`.
+            UsageError: If the generator takes or returns a number of channels that no image has.
+            MemoryError: If the result needs more than the free memory.
+            EngineMemoryError: See :meth:`Processor.tensor`.
         """
         values = self._values(image)
-        return self._made(image, hwc(self.tensor(values, watch)))
+        return self._made(image, hwc(self.tensor(values, progress)))
 
     def images(self, images: Sequence[DecodedImage]) -> list[DecodedImage]:
-        """Translate images of one size and depth in one call; otherwise as :meth:`image`."""
+        """Translate images of equal size and depth in one call."""
         results = self.tensor(stacked([self._values(image) for image in images]))
         return [self._made(image, hwc(one)) for image, one in zip(images, results.split(1), strict=True)]
 
     def shared_call(self, image: DecodedImage) -> int:
-        """How many images like this one :meth:`images` may be given."""
+        """Return how many images like this one :meth:`images` may process."""
         return self.batch_of(image)
 
     def _values(self, image: DecodedImage) -> Tensor:
-        """The pixels as the generator takes them, (1, C, H, W)."""
+        """Return the pixels for the generator, (1, C, H, W)."""
         taken, made = self.facts.channels, self._channels
         if taken not in (1, 3) or made not in (1, 3):
             raise UsageError(
-                f"'{self.facts.name}' makes {made} channels of {taken}: images have 1 or 3; give a model that fits"
+                f"'{self.facts.name}' makes {made} channels of {taken}, but images have 1 or 3; use another model"
             )
         if 2 * image.pixels.nbytes > available_memory():
             raise MemoryError
         return nchw(image.pixels if taken == 3 else luma(image.pixels)[..., None])
 
     def _made(self, image: DecodedImage, result: np.ndarray) -> DecodedImage:
-        """The image with what the generator made, (H, W, C)."""
+        """Return the image with the pixels that the generator made, (H, W, C)."""
         if self._channels == 1:
             result = np.repeat(result, 3, axis=2)
         return replace(image, pixels=result, gray=self._channels == 1)

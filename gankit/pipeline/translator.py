@@ -1,4 +1,4 @@
-"""Image-to-image translation: an image in, one of the same size out. Imports no torch."""
+"""Image-to-image translation. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from gankit.pipeline.images import ImagePipeline
 
 
 class Translator(ImagePipeline):
-    """Translates images; arguments as :class:`~gankit.pipeline.images.ImagePipeline`.
+    """Translates images. The arguments are those of :class:`~gankit.pipeline.images.ImagePipeline`.
 
-    Any size goes in and the same size comes out: what a network needs beyond it is the image's mirror image, and is
-    cropped away. Transparency stays as it is. A gray image becomes what the generator makes of its three equal
-    channels; a generator of one channel gets the luma (BT.601).
+    Images may have any size, and results have the same size: if the network needs more pixels, the image is padded by
+    reflection and the result is cropped. Transparency is kept. A gray image is given to a colour generator as three
+    equal channels, and a colour image to a gray generator as its luma (BT.601).
     """
 
     task: ClassVar[Task] = "translate"

@@ -1,4 +1,4 @@
-"""Super-resolution: small images in, large ones out. Imports no torch."""
+"""Super-resolution. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Upscaler(ImagePipeline):
-    """Upscales images; arguments as :class:`~gankit.pipeline.images.ImagePipeline`, and ``srgan`` by default."""
+    """Upscales images. The arguments are those of :class:`~gankit.pipeline.images.ImagePipeline`."""
 
     task: ClassVar[Task] = "upscale"
 

@@ -153,7 +153,7 @@ def test_precisions_that_a_backend_has_not(net):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu_is_said(net):
-    with pytest.raises(BackendError, match="sees no CUDA GPU; use --device cpu"):
+    with pytest.raises(BackendError, match="finds no CUDA GPU; use --device cpu"):
         backends.get("eager").load(EngineSpec(net, facts("srgan", OPTIONS), device="cuda"))
 
 

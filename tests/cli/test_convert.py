@@ -40,7 +40,7 @@ def test_nothing_is_replaced_unasked(pickled, tmp_path, capsys):
     path, _ = pickled
     (tmp_path / "n.safetensors").write_bytes(b"mine")
     assert cli.main(["convert", str(path)]) == 2
-    assert "n.safetensors: exists already: give --overwrite" in capsys.readouterr().err
+    assert "n.safetensors: already exists; use --overwrite" in capsys.readouterr().err
     assert (tmp_path / "n.safetensors").read_bytes() == b"mine"
     assert cli.main(["convert", str(path), "--overwrite"]) == 0
 
@@ -59,4 +59,4 @@ def test_a_name_that_is_no_text(pickled, tmp_path, capsys):
     assert cli.main(["convert", str(file), "-o", str(tmp_path / "b.safetensors")]) == 0
     assert read(tmp_path / "b.safetensors").metadata["from"] == "a\\udcff.pth"
     assert cli.main(["export", "--model", str(file), "--output", str(tmp_path)]) == 2
-    assert "ONNX takes no name that is not UTF-8; give another --output" in capsys.readouterr().err
+    assert "ONNX needs a file name that is valid UTF-8; use another --output" in capsys.readouterr().err

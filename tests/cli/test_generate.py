@@ -65,14 +65,14 @@ def test_what_is_there_is_skipped(tmp_path, out, capsys):
     (out / "000000.png").write_bytes(b"mine")
     capsys.readouterr()
     assert run("--model", path, "-n", 4, "--output", out) == 0
-    assert "2 done, 2 skipped (there already)" in capsys.readouterr().out
+    assert "2 done, 2 skipped (results exist)" in capsys.readouterr().out
     assert (out / "000000.png").read_bytes() == b"mine"
     assert np.abs(pixels(out / "000001.png").astype(int) - whole).max() <= 1
     assert run("--model", path, "-n", 4, "--output", out, "--overwrite") == 0
     assert "4 done" in capsys.readouterr().out
     assert pixels(out / "000000.png").shape == whole.shape
     assert run("--model", path, "-n", 4, "--output", out) == 0
-    assert capsys.readouterr().out == "0 done, 4 skipped (there already)\n"
+    assert capsys.readouterr().out == "0 done, 4 skipped (results exist)\n"
 
 
 def test_a_folder_holds_samples_of_one_thing(tmp_path, out, capsys):
@@ -91,7 +91,7 @@ def test_a_folder_holds_samples_of_one_thing(tmp_path, out, capsys):
     assert run("--model", path, "-n", 2, "--output", out, "--seed", 1, "--overwrite") == 0
     assert (pixels(out / "000000.png") != before).any()
     assert run("--model", path, "-n", 1, "--output", out, "--overwrite") == 2
-    assert "samples of another seed (see samples.json), and 1 of them would stay" in one_line(capsys)
+    assert "samples of another seed (see samples.json), and 1 of them would remain" in one_line(capsys)
 
 
 def test_class_and_grid(tmp_path, out):
@@ -144,7 +144,7 @@ def test_reconstructions(tmp_path, originals, out, capsys):
         assert np.array_equal(pixels(sample_grid)[:, left : left + 8], gray[index])
         assert np.array_equal(pixels(sample_grid)[:, left + 10 : left + 18], pixels(out / name))
     assert run("--model", path, "--reconstruct", originals, "--output", out) == 0
-    assert capsys.readouterr().out == "0 done, 3 skipped (there already)\n"
+    assert capsys.readouterr().out == "0 done, 3 skipped (results exist)\n"
 
 
 def test_images_that_do_not_fit_fail_and_the_others_are_done(tmp_path, originals, out, capsys):
@@ -152,7 +152,7 @@ def test_images_that_do_not_fit_fail_and_the_others_are_done(tmp_path, originals
     (originals / "torn.png").write_bytes((originals / "a.png").read_bytes()[:60])
     assert run("--model", weights(tmp_path, "vae"), "--reconstruct", originals, "--output", out) == 1
     printed = capsys.readouterr()
-    assert "wide.png: is 9×8, and 'vae' takes 8×8" in printed.err
+    assert "wide.png: is 9×8, but 'vae' takes 8×8" in printed.err
     assert "torn.png: " in printed.err
     assert printed.err.count("\n") == 2
     assert "3 done, 2 failed" in printed.out
@@ -177,17 +177,17 @@ def one_line(capsys):
         ("gan", ["--truncation", 0], "truncation must be at least"),
         ("gan", ["--interpolate", 1], "at least 2 steps"),
         ("gan", ["--interpolate", -3], "at least 2 steps"),
-        ("gan", ["--format", "gif"], "unknown format 'gif': known are"),
+        ("gan", ["--format", "gif"], "unknown format 'gif'; choose from"),
         ("gan", ["--grid", "sample_grid.gif"], "unknown format '.gif' of the sample grid"),
-        ("gan", ["-n", 10**11], "100,000,000,000 images are too many for a folder: 10,000,000 at most"),
+        ("gan", ["-n", 10**11], "100,000,000,000 images are too many for one folder; the limit is 10,000,000"),
         ("gan", ["-n", 10**7, "--interpolate", 2], "20,000,000 images are too many"),
-        ("gan", ["-n", 2_000_000, "--grid", "sample_grid.png"], "ask for fewer"),
+        ("gan", ["-n", 2_000_000, "--grid", "sample_grid.png"], "reduce -n, or omit --grid"),
         ("gan", ["--backend", "tensorrt"], "tensorrt"),
         ("gan", ["--backend", "onnxruntime", "--precision", "bf16"], "does not run bf16"),
         ("gan", ["--device", "tpu"], "unknown device"),
         ("gan", ["--reconstruct", "."], "no encoder"),
         ("vae", ["--reconstruct", "nowhere"], "no such file or folder"),
-        ("vae", ["--reconstruct", ".", "-n", 3, "--seed", 1], "leave -n and --seed out"),
+        ("vae", ["--reconstruct", ".", "-n", 3, "--seed", 1], "omit -n and --seed"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, out, capsys, monkeypatch, name, arguments, words):
@@ -209,7 +209,7 @@ def test_a_batch_is_a_number_or_auto(tmp_path, out, capsys):
 def test_wrong_models_are_one_line(tmp_path, out, capsys):
     torch.save(models.build("srgan", {"channels": 4, "blocks": 1}).state_dict(), tmp_path / "up.pth")
     assert run("--model", tmp_path / "up.pth", "--output", out) == 2
-    assert "is a model to upscale, not to generate: use gankit upscale" in one_line(capsys)
+    assert "is a model to upscale, not to generate; use `gankit upscale`" in one_line(capsys)
     assert run("--model", "dcgna", "--output", out) == 2
     assert "did you mean 'dcgan'?" in one_line(capsys)
     assert run("--model", tmp_path / "none.pth", "--output", out) == 2
@@ -226,7 +226,7 @@ def test_commands_for_images_refuse_a_model_that_generates(tmp_path, out, capsys
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     path = weights(tmp_path, "gan")
     assert cli.main([command, str(tmp_path / "a.png"), "--model", str(path), "--output", str(out)]) == 2
-    assert f"is a model to generate, not to {command}: use gankit generate" in one_line(capsys)
+    assert f"is a model to generate, not to {command}; use `gankit generate`" in one_line(capsys)
 
 
 def test_an_output_that_cannot_be_written(tmp_path, capsys):

@@ -58,9 +58,9 @@ def test_every_command_has_help(name, capsys):
         (["upscael"], "command 'upscael': did you mean 'upscale'?"),
         (["trian", "srgan"], "command 'trian': did you mean 'train'?"),
         (["train", "srgna"], "recipe 'srgna': did you mean 'srgan'?"),
-        (["train", "zzz", "--output", "x"], "recipe 'zzz': known are gan, cgan, dcgan, wgan"),
+        (["train", "zzz", "--output", "x"], "recipe 'zzz': choose from gan, cgan, dcgan, wgan"),
         (["evaluate", "genrate", "--model", "dcgan"], "command 'genrate': did you mean 'generate'?"),
-        (["evaluate", "photos/"], "command 'photos/': known are upscale, translate, generate"),
+        (["evaluate", "photos/"], "command 'photos/': choose from upscale, translate, generate"),
     ],
 )
 def test_unknown_command(words, reported, capsys):

@@ -95,7 +95,7 @@ def test_figures_of_the_published_networks(capsys):
     assert "11,378,179" in said
     assert "49.5 G for 256×256 input" in said or "49.6 G for 256×256 input" in said
     assert "the whole image" in said
-    assert "no: every image runs whole" in said
+    assert "no; every image runs whole" in said
     assert "InstanceNorm2d" in said
     cli.main(["models", "srgan"])
     said = capsys.readouterr().out
@@ -107,7 +107,7 @@ def test_figures_of_the_published_networks(capsys):
 def test_a_file(tmp_path, capsys):
     (tmp_path / "a.pth").touch()
     assert cli.main(["models", str(tmp_path / "a.pth")]) == 2
-    assert "a.pth: this is a file, not the name of a model: gankit convert shows" in capsys.readouterr().err
+    assert "a.pth: this is a file, not the name of a model; `gankit convert` shows" in capsys.readouterr().err
 
 
 def test_unknown(capsys):

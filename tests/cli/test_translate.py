@@ -52,7 +52,7 @@ def one_line(capsys):
         ("torn_resnet.pth", [], "does not fit 'cyclegan': 'model.10.conv_block.1.weight' missing"),
         ("torn_unet.pth", [], "does not fit 'pix2pix': 'model.model.3.bias' missing"),
         ("latest_net_G_A.pth", ["--norm", "eval"], "no BatchNorm with a choice of statistics: omit --norm"),
-        ("latest_net_G_A.pth", ["--tile", "64"], "looks at the whole image and cannot be tiled: leave --tile out"),
+        ("latest_net_G_A.pth", ["--tile", "64"], "needs the whole image and cannot be tiled; omit --tile"),
         ("none.pth", [], "none.pth: no such file"),
         ("p.png", [], "p.png: not a weights file"),
     ],

@@ -90,8 +90,8 @@ def test_again_beside_the_sources(engine, folder, capsys):
     capsys.readouterr()
     assert again() == 0
     printed = capsys.readouterr()
-    assert printed.out == "0 done, 3 skipped (there already)\n"
-    assert printed.err == f"{folder}/a_x4.png and 2 more are results of other inputs: passed over\n"
+    assert printed.out == "0 done, 3 skipped (results exist)\n"
+    assert printed.err == f"skipping {folder}/a_x4.png and 2 more, which are results of other inputs\n"
     assert again("--quiet") == 0
     assert capsys.readouterr() == ("", "")
     assert again("--overwrite") == 2
@@ -267,7 +267,7 @@ def test_a_folder_that_cannot_be_listed_fails_alone(engine, folder, tmp_path, ca
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    for status in ("2 done, 1 failed", "0 done, 2 skipped (there already), 1 failed"):
+    for status in ("2 done, 1 failed", "0 done, 2 skipped (results exist), 1 failed"):
         assert run(folder, "-o", tmp_path / "out") == 1
         printed = capsys.readouterr()
         assert "sub: cannot be read: Permission denied" in one_line(printed.err)
@@ -279,7 +279,7 @@ def test_a_folder_that_cannot_be_listed_fails_alone(engine, folder, tmp_path, ca
     [
         (lambda path: path.mkdir(), "no images found"),
         (lambda path: None, "no such file or folder"),
-        (lambda path: path.write_text("x"), "not an image by its name"),
+        (lambda path: path.write_text("x"), "the extension is not that of an image"),
     ],
 )
 def test_inputs_without_images(engine, tmp_path, capsys, make, words):
@@ -353,7 +353,7 @@ def test_output_in_a_read_only_folder(engine, folder, tmp_path, capsys):
 def one_encoder(monkeypatch):
     """Images are written in order on any machine: several encoders may have others in hand when the disk is full."""
     hands = {"decoders": 1, "encoders": 1, "max_bytes": 1 << 28}
-    monkeypatch.setattr("gankit.pipeline.images._hands", lambda: hands)
+    monkeypatch.setattr("gankit.pipeline.images._thread_counts", lambda: hands)
 
 
 def test_a_disk_that_fills_up(engine, one_encoder, folder, tmp_path, capsys, monkeypatch):
@@ -416,7 +416,7 @@ def test_report_in_a_locked_folder_is_reported_before_the_work(engine, folder, t
 
     monkeypatch.setattr(Path, "touch", refuse)
     assert run(folder, "-o", tmp_path / "out", "--report", tmp_path / "r.json") == 2
-    assert "give another --report" in one_line(capsys.readouterr().err)
+    assert "use another --report" in one_line(capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
 
 
@@ -457,7 +457,7 @@ def test_tile_below_the_halo(engine, folder, tmp_path, capsys):
 def test_tile_and_batch_that_are_not_used_are_said_to_be(engine, folder, tmp_path, capsys, monkeypatch, wants):
     monkeypatch.setattr(cli_fakes.Slow, "wants", wants)
     assert run(folder, "-o", tmp_path / "out", "--tile", "256", "--batch", "2") == 0
-    expected = "repeat takes whole images here and does not use --tile and --batch\n" if wants == "images" else ""
+    expected = "repeat runs whole images here and ignores --tile and --batch\n" if wants == "images" else ""
     assert capsys.readouterr().err == expected
 
 

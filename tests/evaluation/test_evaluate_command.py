@@ -78,7 +78,7 @@ def test_a_file_that_cannot_be_written_is_named_by_its_option(benchmark_dir, tmp
     (tmp_path / "file").touch()
     for option in ("--json", "--comparison"):
         assert cli.main(["evaluate", "--data", str(benchmark_dir), option, str(tmp_path / "file" / "x.png")]) == 2
-        assert f"give another {option}" in capsys.readouterr().err
+        assert f"use another {option}" in capsys.readouterr().err
 
 
 def test_what_the_file_does_not_tell(run, benchmark_dir):

@@ -64,8 +64,8 @@ def test_failing_parity_exits_1_and_leaves_nothing(weights, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--fp16", "--bf16"], "exclude each other"),
-        (["--fp16", "--precision", "fp32"], "exclude each other"),
+        (["--fp16", "--bf16"], "contradict each other"),
+        (["--fp16", "--precision", "fp32"], "contradict each other"),
         (["--threshold", "30"], "threshold"),
         (["--bf16", "--opset", "18"], "opset 22"),
         (["--output", "x.engine"], "must end in .onnx"),

@@ -203,10 +203,10 @@ def test_wrong_use_is_one_line(here, tmp_path, capsys):
     torch.save(shake(ResNet(blocks=1)).state_dict(), tmp_path / "net.pth")
     noise = weights(tmp_path, "gan")
     for model, extra, words in (
-        (noise, ["--parity-images", "a.png"], "leave --parity-images out"),
+        (noise, ["--parity-images", "a.png"], "omit --parity-images"),
         (noise, ["--norm", "eval"], "no BatchNorm with a choice of statistics"),
         (noise, ["--direction", "AtoB"], "omit --direction"),
-        (tmp_path / "four.pth", [], "takes 4 channels: it is measured on images, which have 1 or 3"),
+        (tmp_path / "four.pth", [], "takes 4 channels, but the parity check needs 1 or 3, as in images"),
         (tmp_path / "net.pth", ["--direction", "BtoA"], "omit --direction"),
         (tmp_path / "net.pth", ["--norm", "instance"], "omit --norm"),
     ):

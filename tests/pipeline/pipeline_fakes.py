@@ -9,7 +9,7 @@ from gankit.backends.choice.parity import Parity
 
 
 class Repeat(Engine):
-    """Repeats every pixel; remembers the shapes that it saw.
+    """Repeats every pixel; records the shapes that it saw.
 
     Args:
         scale: output side over input side.

@@ -59,7 +59,7 @@ def test_results_of_an_earlier_run_are_no_sources(tree):
 
 def test_what_is_no_image_is_refused(tree):
     (tree / "notes.txt").write_text("no image")
-    with pytest.raises(UsageError, match="not an image by its name"):
+    with pytest.raises(UsageError, match="the extension is not that of an image"):
         targets(tree / "notes.txt")
     assert targets(tree / "notes.txt", tree / "one.png")[0] == [tree / "one_x4.png"]
 
@@ -75,4 +75,4 @@ def test_the_command_as_it_stands(given, made, tree, monkeypatch, capsys):
     first = (said.err + said.out).splitlines()[0]
     assert first == f"writing to {'photos_x4/' if 'photos' in given else 'one_x4.png'}"
     assert cli.main(["upscale", given]) == 0
-    assert "skipped (there already)" in capsys.readouterr().out
+    assert "skipped (results exist)" in capsys.readouterr().out

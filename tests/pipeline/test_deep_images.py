@@ -62,7 +62,7 @@ class Fast(Repeat):
 
     def run(self, batch):
         if batch.dtype != torch.float32 and int(batch.float().max()) == 255:
-            raise NotFiniteError("values beyond the range of fp16: take bf16 or fp32")
+            raise NotFiniteError("values beyond the range of fp16; use bf16 or fp32")
         return super().run(batch)
 
 
@@ -132,7 +132,7 @@ def test_a_fast_engine_in_fp32_is_enough(engines):
 def test_an_overflow_is_done_again_in_fp32(engines):
     white = np.full((5, 6, 3), 255, np.uint8)
     np.testing.assert_array_equal(gankit.Upscaler()(white), np.full((20, 24, 3), 255, np.uint8))
-    with pytest.raises(NotFiniteError, match="take bf16 or fp32"):
+    with pytest.raises(NotFiniteError, match="use bf16 or fp32"):
         gankit.Upscaler(precision="fp16")(white)
 
 
@@ -161,5 +161,5 @@ def test_a_run_reports_both_engines(engines, folder, tmp_path):
 def test_an_overflow_that_the_user_chose_fails_that_image_only(engines, folder, tmp_path):
     report = gankit.Upscaler(precision="fp16").run(folder, tmp_path / "out")
     assert [item.status for item in report.images] == ["done", "failed", "done"]
-    assert report.images[1].error == f"{folder / 'b.png'}: values beyond the range of fp16: take bf16 or fp32"
+    assert report.images[1].error == f"{folder / 'b.png'}: values beyond the range of fp16; use bf16 or fp32"
     assert math.isclose(report.totals.done, 2)

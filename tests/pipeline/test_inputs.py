@@ -173,8 +173,8 @@ def test_a_target_that_is_a_source_is_refused(tree):
     ("given", "message"),
     [
         ("missing", "no such file or folder"),
-        ("*.gif", "no file matches"),
-        ("notes.txt", "not an image by its name"),
+        ("*.gif", "no file matches this pattern"),
+        ("notes.txt", "the extension is not that of an image"),
         ("empty", "no images found"),
         ("loop.png", "Too many levels of symbolic links"),
     ],

@@ -15,7 +15,7 @@ def test_prepare_makes_the_folder_and_leaves_nothing_in_it(tmp_path):
     prepare(tmp_path / "a" / "b")
     assert not list((tmp_path / "a" / "b").iterdir())
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"a file is in its place; give another --report"):
+    with pytest.raises(OutputError, match=r"a file is in its place; use another --report"):
         prepare(tmp_path / "file", "--report")
 
 

@@ -20,7 +20,7 @@ def facts(**changes):
     return replace(models.facts("srgan", {"channels": 8, "blocks": 1}), **changes)
 
 
-def stage(engine=None, **options):
+def processor(engine=None, **options):
     return Processor(engine or Repeat(4), facts(**options.pop("facts", {})), 3, **options)
 
 
@@ -51,7 +51,7 @@ def grown(array, scale=4):
 def test_colours_and_metadata(dtype, tile):
     pixels = noise(20, 31, 3, dtype=dtype)
     engine = Repeat(4)
-    result = stage(engine, tile=tile).image(DecodedImage(pixels, icc_profile=b"p", exif=b"e", dpi=(72, 72)))
+    result = processor(engine, tile=tile).image(DecodedImage(pixels, icc_profile=b"p", exif=b"e", dpi=(72, 72)))
     np.testing.assert_array_equal(result.pixels, grown(pixels))
     assert result.pixels.dtype == dtype
     assert result.pixels.flags.c_contiguous
@@ -64,7 +64,7 @@ def test_gray_stays_gray(dtype):
     plane = noise(9, 8, dtype=dtype)
     tint = torch.tensor([0, 1, 2]).view(1, 3, 1, 1)  # a generator never treats the channels quite alike
     engine = Repeat(4, change=lambda batch: (batch.int() // 2 + tint).to(batch.dtype))
-    result = stage(engine).image(DecodedImage(np.repeat(plane[..., None], 3, axis=2), gray=True))
+    result = processor(engine).image(DecodedImage(np.repeat(plane[..., None], 3, axis=2), gray=True))
     assert result.gray
     for channel in range(3):
         np.testing.assert_array_equal(result.pixels[..., channel], grown(plane // 2 + 1))
@@ -74,7 +74,7 @@ def test_gray_stays_gray(dtype):
 def test_alpha_goes_through_the_engine(dtype):
     pixels, alpha = noise(12, 10, 3, dtype=dtype), noise(12, 10, dtype=dtype)
     engine = Repeat(4)
-    result = stage(engine).image(DecodedImage(pixels, alpha))
+    result = processor(engine).image(DecodedImage(pixels, alpha))
     np.testing.assert_array_equal(result.alpha, grown(alpha))
     assert result.alpha.dtype == dtype
     assert len(engine.shapes) == 2
@@ -83,7 +83,7 @@ def test_alpha_goes_through_the_engine(dtype):
 @pytest.mark.parametrize("value", [0, 128, 255])
 def test_constant_alpha_is_not_computed(value):
     engine = Repeat(4)
-    result = stage(engine).image(DecodedImage(noise(6, 5, 3), np.full((6, 5), value, np.uint8)))
+    result = processor(engine).image(DecodedImage(noise(6, 5, 3), np.full((6, 5), value, np.uint8)))
     assert (result.alpha == value).all()
     assert result.alpha.shape == (24, 20)
     assert len(engine.shapes) == 1
@@ -94,7 +94,7 @@ def test_colours_under_transparency_are_bled_first():
     pixels[:, :4] = 200
     alpha = np.zeros((8, 8), np.uint8)
     alpha[:, :4] = 255
-    result = stage().image(DecodedImage(pixels, alpha))
+    result = processor().image(DecodedImage(pixels, alpha))
     assert (result.pixels == 200).all()
 
 
@@ -102,7 +102,7 @@ def test_flat_alpha_stays_exact():
     alpha = np.zeros((24, 24), np.uint8)
     alpha[:, :12] = 255
     dim = Repeat(4, change=lambda batch: batch.clamp(3, 250))
-    result = stage(dim).image(DecodedImage(noise(24, 24, 3), alpha))
+    result = processor(dim).image(DecodedImage(noise(24, 24, 3), alpha))
     assert (result.alpha[:, :36] == 255).all()
     assert (result.alpha[:, 60:] == 0).all()
     assert (result.alpha[:, 46:48] == 250).all()  # at the edge, the engine's
@@ -111,7 +111,7 @@ def test_flat_alpha_stays_exact():
 def test_progress_grows_to_one():
     for alpha in (None, noise(40, 40)):
         seen = []
-        stage(tile=16).image(DecodedImage(noise(40, 40, 3), alpha), seen.append)
+        processor(tile=16).image(DecodedImage(noise(40, 40, 3), alpha), seen.append)
         assert seen == sorted(seen)
         assert seen[-1] == 1.0
 
@@ -122,21 +122,21 @@ def test_a_model_of_one_channel(gray):
     if gray:
         pixels = np.repeat(pixels[..., :1], 3, axis=2)
     engine = Repeat(4)
-    result = stage(engine, facts={"channels": 1}).image(DecodedImage(pixels, gray=gray))
+    result = processor(engine, facts={"channels": 1}).image(DecodedImage(pixels, gray=gray))
     np.testing.assert_array_equal(result.pixels, grown(pixels))
     assert all(shape[1] == 1 for shape in engine.shapes)
 
 
 def test_a_model_of_five_channels_is_refused():
     with pytest.raises(UsageError, match="5 channels"):
-        stage(facts={"channels": 5}).image(DecodedImage(noise(7, 9, 3)))
+        processor(facts={"channels": 5}).image(DecodedImage(noise(7, 9, 3)))
 
 
 def test_whole_image_norms_are_not_cut():
     with pytest.raises(UsageError, match="cannot be tiled"):
-        stage(facts={"tileable": False}, tile=32)
+        processor(facts={"tileable": False}, tile=32)
     engine = Repeat(4)
-    stage(engine, facts={"tileable": False}, max_pixels=100).image(DecodedImage(noise(90, 90, 3)))
+    processor(engine, facts={"tileable": False}, max_pixels=100).image(DecodedImage(noise(90, 90, 3)))
     assert engine.shapes == [(1, 3, 90, 90)]
 
 
@@ -156,7 +156,7 @@ def test_memory_that_runs_out_makes_tiles_smaller(error):
         return batch
 
     engine = Repeat(4, change=greedy)
-    made = stage(engine, max_pixels=40000)
+    made = processor(engine, max_pixels=40000)
     pixels = noise(200, 200, 3)
     np.testing.assert_array_equal(made.image(DecodedImage(pixels)).pixels, grown(pixels))
     assert made.max_pixels < 40000
@@ -170,18 +170,18 @@ def test_memory_that_is_never_enough_is_an_error():
         raise torch.OutOfMemoryError("no")
 
     pixels = DecodedImage(noise(200, 200, 3))
-    made = stage(Repeat(4, change=never), max_pixels=40000)
+    made = processor(Repeat(4, change=never), max_pixels=40000)
     with pytest.raises(EngineMemoryError, match=r"out of memory on cpu.*free some memory"):
         made.image(pixels)
     assert made.max_pixels == 40000  # other images are not to suffer
     assert len(made.engine.shapes) > 1
     for batch in (1, 4):
-        made = stage(Repeat(4, change=never), tile=100, batch=batch)
+        made = processor(Repeat(4, change=never), tile=100, batch=batch)
         with pytest.raises(EngineMemoryError, match="smaller --tile"):
             made.image(pixels)
         assert len(made.engine.shapes) == 1  # nothing that could be tried
-    for made in (stage(Repeat(4, "images", never)), stage(Repeat(4, change=never), facts={"tileable": False})):
-        with pytest.raises(EngineMemoryError, match="on cpu: free some memory"):
+    for made in (processor(Repeat(4, "images", never)), processor(Repeat(4, change=never), facts={"tileable": False})):
+        with pytest.raises(EngineMemoryError, match="on cpu; free some memory"):
             made.image(pixels)
         assert made.engine.shapes == [(1, 3, 200, 200)]
 
@@ -201,31 +201,31 @@ def test_other_errors_of_the_engine_are_not_taken_for_memory():
         raise RuntimeError("CUDA error: device-side assert triggered")
 
     with pytest.raises(RuntimeError, match="device-side assert"):
-        stage(Repeat(4, change=broken)).image(DecodedImage(noise(9, 9, 3)))
+        processor(Repeat(4, change=broken)).image(DecodedImage(noise(9, 9, 3)))
 
 
 def test_a_result_above_the_memory_is_reported_before_it_is_tried():
     huge = np.broadcast_to(np.zeros(3, np.uint8), (2_000_000, 2_000_000, 3))  # one pixel of memory
     engine = Repeat(4)
     with pytest.raises(MemoryError):
-        stage(engine).image(DecodedImage(huge))
+        processor(engine).image(DecodedImage(huge))
     assert engine.shapes == []
 
 
 @pytest.mark.parametrize(("kind", "times"), [("colour", 2), ("gray", 2), ("alpha", 3)])
 def test_memory_is_taken_as_reported(monkeypatch, kind, times):
-    """Whatever the kind of image, the stage needs no more than it asked for, and asks before it begins."""
+    """Whatever the kind of image, the processor needs no more than it asked for, and asks before it begins."""
     pixels = noise(256, 256, 3)
     image = DecodedImage(pixels, noise(256, 256) if kind == "alpha" else None, gray=kind == "gray")
     needed = times * 16 * (pixels.nbytes + (256 * 256 if kind == "alpha" else 0))
     tracemalloc.start()
     try:
-        stage(Ready(4)).image(image)
+        processor(Ready(4)).image(image)
         assert tracemalloc.get_traced_memory()[1] < needed * 0.9  # the rest is for the file
     finally:
         tracemalloc.stop()
     monkeypatch.setattr("gankit.pipeline.processor.available_memory", lambda: needed)
-    made = stage(max_pixels=1 << 20)
+    made = processor(max_pixels=1 << 20)
     made.image(image)
     monkeypatch.setattr("gankit.pipeline.processor.available_memory", lambda: needed - 1)
     with pytest.raises(MemoryError):
@@ -242,7 +242,7 @@ def test_read_only_pixels_and_slices():
     pixels = noise(10, 10, 3)
     view = pixels[::-1, ::2]
     view.flags.writeable = False
-    np.testing.assert_array_equal(stage().image(DecodedImage(view)).pixels, grown(view))
+    np.testing.assert_array_equal(processor().image(DecodedImage(view)).pixels, grown(view))
 
 
 def test_memory_bound_is_sensible():

@@ -34,8 +34,8 @@ def image(path):
     return DecodedImage(np.full((4, 5, 3), int(path.stem), np.uint8))
 
 
-def double(item, watch):
-    watch(1.0)
+def double(item, progress):
+    progress(1.0)
     return DecodedImage(item.pixels.repeat(2, axis=0).repeat(2, axis=1))
 
 
@@ -84,7 +84,7 @@ def test_images_that_are_alike_share_a_call(jobs):
         return [double(item, lambda part: None) for item in items]
 
     reports = runner(
-        decode=decode, work=lambda item, watch: work([item])[0], batching=batching(work), max_bytes=10**6
+        decode=decode, work=lambda item, progress: work([item])[0], batching=batching(work), max_bytes=10**6
     ).run(jobs)
     assert {report.status for report in reports} == {"done"}
     assert [job.target.read_bytes()[0] for job in jobs] == list(range(12))
@@ -99,10 +99,10 @@ def test_where_a_call_of_several_fails_each_is_done_alone(jobs):
     def several(items):
         raise MemoryError
 
-    def one(item, watch):
+    def one(item, progress):
         if item.pixels[0, 0, 0] == 5:
             raise MemoryError
-        return double(item, watch)
+        return double(item, progress)
 
     reports = runner(work=one, batching=batching(several), max_bytes=10**6).run(jobs)
     assert [report.status for report in reports] == ["done"] * 5 + ["failed"] + ["done"] * 6
@@ -112,10 +112,10 @@ def test_where_a_call_of_several_fails_each_is_done_alone(jobs):
 
     begun = threading.Event()
 
-    def wait(item, watch):
+    def wait(item, progress):
         begun.wait(10)
         time.sleep(0.05)  # the others are decoded meanwhile
-        return double(item, watch)
+        return double(item, progress)
 
     def decode(path):
         if path.stem == "3":
@@ -134,10 +134,10 @@ def test_a_broken_image_does_not_stop_the_others(jobs):
             raise FileNotFoundError(errno.ENOENT, "No such file or directory")
         return image(path)
 
-    def work(item, watch):
+    def work(item, progress):
         if item.pixels[0, 0, 0] == 5:
             raise MemoryError
-        return double(item, watch)
+        return double(item, progress)
 
     def encode(item, target):
         if target.stem == "6":
@@ -188,18 +188,18 @@ def test_a_fault_of_ours_keeps_its_traceback(jobs, where):
 
 
 def test_memory_that_the_engine_has_not_fails_one_image(jobs):
-    def work(item, watch):
+    def work(item, progress):
         if item.pixels[0, 0, 0] == 2:
-            raise EngineMemoryError("out of memory on cuda with tile 512×512: set a smaller --tile")
-        return double(item, watch)
+            raise EngineMemoryError("out of memory on cuda with tile 512×512; use a smaller --tile")
+        return double(item, progress)
 
     reports = runner(work=work).run(jobs)
     (failed,) = [report for report in reports if report.status == "failed"]
-    assert failed.error == f"{jobs[2].source}: out of memory on cuda with tile 512×512: set a smaller --tile"
+    assert failed.error == f"{jobs[2].source}: out of memory on cuda with tile 512×512; use a smaller --tile"
 
 
 def test_an_engine_that_gives_up_ends_the_run(jobs):
-    def work(item, watch):
+    def work(item, progress):
         raise BackendError("out of memory")
 
     with pytest.raises(BackendError):
@@ -214,11 +214,11 @@ def test_an_interrupt_lets_the_file_being_written_finish(jobs):
         time.sleep(0.3)
         save(item, target)
 
-    def work(item, watch):
+    def work(item, progress):
         if item.pixels[0, 0, 0] == 1:
             assert writing.wait(5)
             raise KeyboardInterrupt
-        return double(item, watch)
+        return double(item, progress)
 
     with pytest.raises(KeyboardInterrupt):
         runner(work=work, encode=encode).run(jobs)
@@ -230,13 +230,13 @@ def test_a_stop_reaches_the_middle_of_a_image(jobs):
     """The engine may need minutes for one image; a full disk must not wait for it."""
     steps = []
 
-    def work(item, watch):
+    def work(item, progress):
         if item.pixels[0, 0, 0] == 1:
             for step in range(500):
                 steps.append(step)
-                watch(step / 500)
+                progress(step / 500)
                 time.sleep(0.01)
-        return double(item, watch)
+        return double(item, progress)
 
     def encode(item, target):
         raise OutputError("disk full")
@@ -271,7 +271,7 @@ def test_threads_that_wait_keep_no_image(jobs, fails):
     """The last image waits for the decoder; until it is there, all others have to be gone."""
     made, left = [], []
 
-    def remembered(item):
+    def tracked(item):
         made.append(weakref.ref(item))
         return item
 
@@ -282,12 +282,12 @@ def test_threads_that_wait_keep_no_image(jobs, fails):
                 gc.collect()
                 time.sleep(0.005)
             left.append(sum(one() is not None for one in made))
-        return remembered(image(path))
+        return tracked(image(path))
 
-    def work(item, watch):
+    def work(item, progress):
         if fails:
             raise ImageError("x.png", "no")
-        return remembered(double(item, watch))
+        return tracked(double(item, progress))
 
     runner(decode=decode, work=work, encoders=3).run(jobs)
     assert left == [0]
@@ -303,7 +303,7 @@ def test_a_stop_does_not_wait_for_broken_images(jobs):
             raise ImageError(path, "broken")
         return image(path)
 
-    def work(item, watch):
+    def work(item, progress):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -102,7 +102,7 @@ def test_integers_stay_integers(dtype):
 def test_tiles_are_equal_and_batched():
     engine = Repeat(1)
     done = []
-    run_tiled(engine, torch.zeros(1, 3, 64, 64), scale=1, halo=4, tile=24, batch=4, watch=done.append)
+    run_tiled(engine, torch.zeros(1, 3, 64, 64), scale=1, halo=4, tile=24, batch=4, progress=done.append)
     assert {shape[1:] for shape in engine.shapes} == {(3, 24, 24)}
     assert [shape[0] for shape in engine.shapes] == [4, 4, 4, 4]
     assert done == [0.25, 0.5, 0.75, 1.0]

@@ -80,7 +80,7 @@ def test_images_of_one_size_share_a_call(weights, tmp_path, monkeypatch, backend
         return others(self, first, decoded)
 
     monkeypatch.setattr(Runner, "_others", wait)
-    monkeypatch.setattr("gankit.pipeline.images._hands", lambda: {})  # one decoder, whatever the machine
+    monkeypatch.setattr("gankit.pipeline.images._thread_counts", lambda: {})  # one decoder, whatever the machine
     monkeypatch.setattr(
         TranslationProcessor, "images", lambda self, items: counts.append(len(items)) or many(self, items)
     )
@@ -97,10 +97,10 @@ def test_a_batch_of_images_equals_one_after_another(weights):
     path, _ = weights
     images = [DecodedImage(image(32, 48, seed), alpha=image(32, 48, seed)[..., 0].copy()) for seed in range(3)]
     with Translator(path, backend="eager", precision="fp32", batch=3) as translator:
-        stage = translator._engines.fast()
-        assert stage.shared_call(images[0]) == 3
-        results = stage.images(images)
-        alone = [stage.image(item) for item in images]
+        processor = translator._engines.fast()
+        assert processor.shared_call(images[0]) == 3
+        results = processor.images(images)
+        alone = [processor.image(item) for item in images]
     for result, other, item in zip(results, alone, images, strict=True):
         assert np.abs(result.pixels.astype(int) - other.pixels).max() <= 1
         assert np.array_equal(result.alpha, item.alpha)
@@ -150,7 +150,7 @@ class Channels(nn.Module):
         return x.mean(1, keepdim=True).repeat(1, self.made, 1, 1)
 
 
-def stage(taken, made):
+def processor(taken, made):
     facts = Facts(name="test", task="translate", channels=taken, value_range=(-1, 1), out_channels=made)
     return TranslationProcessor(EagerBackend().load(EngineSpec(Channels(made).eval(), facts)), facts, 0)
 
@@ -158,7 +158,7 @@ def stage(taken, made):
 def test_a_generator_of_one_channel_gets_the_luma():
     pixels = np.zeros((4, 6, 3), np.uint8)
     pixels[:, :2], pixels[:, 2:4], pixels[:, 4:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-    result = stage(1, 3).image(DecodedImage(pixels))
+    result = processor(1, 3).image(DecodedImage(pixels))
     assert not result.gray
     assert result.pixels[0, ::2].tolist() == [[76] * 3, [150] * 3, [29] * 3]  # Pillow's convert("L") gives the same
     assert result.pixels[0, ::2, 0].tolist() == np.asarray(Image.fromarray(pixels).convert("L"))[0, ::2].tolist()
@@ -166,25 +166,25 @@ def test_a_generator_of_one_channel_gets_the_luma():
 
 def test_one_channel_out_is_a_gray_image():
     pixels = image(5, 7)
-    result = stage(3, 1).image(DecodedImage(pixels))
+    result = processor(3, 1).image(DecodedImage(pixels))
     assert result.gray
     assert np.abs(result.pixels[..., 0] - pixels.mean(2)).max() <= 1
-    deep = stage(1, 1).image(DecodedImage(np.full((3, 3, 3), 65535, np.uint16)))
+    deep = processor(1, 1).image(DecodedImage(np.full((3, 3, 3), 65535, np.uint16)))
     assert (deep.pixels == 65535).all()
 
 
 def test_channels_that_no_image_has():
-    with pytest.raises(UsageError, match="makes 2 channels of 3: images have 1 or 3"):
-        stage(3, 2).image(DecodedImage(image(5, 7)))
+    with pytest.raises(UsageError, match="makes 2 channels of 3, but images have 1 or 3"):
+        processor(3, 2).image(DecodedImage(image(5, 7)))
 
 
 def test_the_wrong_task(weights, tmp_path, capsys):
     path, _ = weights
     Image.fromarray(image(8, 8)).save(tmp_path / "a.png")
     assert cli.main(["translate", str(tmp_path / "a.png"), "--model", "srgan", "--output", str(tmp_path / "o")]) == 2
-    assert "'srgan' is a model to upscale, not to translate: use gankit upscale" in capsys.readouterr().err
+    assert "'srgan' is a model to upscale, not to translate; use `gankit upscale`" in capsys.readouterr().err
     assert cli.main(["upscale", str(tmp_path / "a.png"), "--model", str(path), "--output", str(tmp_path / "o")]) == 2
-    assert "is a model to translate, not to upscale: use gankit translate" in capsys.readouterr().err
+    assert "is a model to translate, not to upscale; use `gankit translate`" in capsys.readouterr().err
 
 
 def test_the_command(weights, tmp_path, capsys):
@@ -204,7 +204,7 @@ def test_the_command(weights, tmp_path, capsys):
     assert cli.main([*command, "--direction", "AtoB"]) == 2
     assert "neither its keys nor its name show the direction" in capsys.readouterr().err
     assert cli.main([*command, "--tile", "64"]) == 2
-    assert "looks at the whole image and cannot be tiled" in capsys.readouterr().err
+    assert "needs the whole image and cannot be tiled" in capsys.readouterr().err
 
 
 def test_a_image_above_the_limit_runs_in_strips(weights, monkeypatch):
@@ -237,7 +237,7 @@ def test_sizes_on_the_command_line(weights, tmp_path, capsys):
     assert cli.main([*command, str(tmp_path / "o"), "--max-memory", "0.05MB"]) == 0
     assert "layerwise" in capsys.readouterr().err
     assert cli.main([*command, str(tmp_path / "o"), "--max-memory", "much"]) == 2
-    assert "'much' is no size such as 500MB or 2GiB" in capsys.readouterr().err
+    assert "'much' is not a size such as 500MB or 2GiB" in capsys.readouterr().err
 
 
 def test_batch_norm_by_the_image_or_by_running_statistics(tmp_path):

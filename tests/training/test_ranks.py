@@ -123,7 +123,7 @@ def test_the_command_launches_its_own_processes(photos, tmp_path):
     command = ["-m", "gankit", "train", "srresnet", "--data", photos, "--validation", photos, *TINY, *NET]
     done = launch(*command, "--devices", "2", "--output", tmp_path / "own")
     assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stderr.count("2 processes with a batch of 2: 4 in a step") == 1
+    assert done.stderr.count("2 processes with a batch of 2: 4 samples a step") == 1
     assert len(done.stdout.splitlines()) == 1
     content = torch.load(tmp_path / "own/last.pt", weights_only=True)
     assert (content["step"], len(content["others"])) == (4, 1)

@@ -1,4 +1,4 @@
-"""Candidates measured side by side on the same input, with the parity check before the clock."""
+"""Measure candidates on the same input. The parity check comes before the timing."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch import Tensor
 from gankit.backends.base import Engine, EngineSpec, Precision
 from gankit.backends.choice.candidates import Candidate
 from gankit.backends.choice.parity import GATE_DB, Parity
-from gankit.backends.choice.probe import Probe, in_words
+from gankit.backends.choice.probe import Probe, parity_message
 
-_MOST_RUNS, _ENOUGH_SECONDS = 10, 0.3  # of one engine; three runs are timed in any case
+_MOST_RUNS, _ENOUGH_SECONDS = 10, 0.3  # limits for one engine; at least three runs are timed
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One candidate.
+    """The measurement of one candidate.
 
     Attributes:
-        backend: its name.
-        precision: what it ran in.
-        device: where it ran.
-        megapixels_per_second: input pixels; 0 where it is out.
-        parity: with fp32; ``None`` where it did not run.
-        remark: why it is out, or nothing.
-        kernels: whether it was with gankit's own kernels where there are some.
-        label: as the user reads it.
+        backend: name of the backend.
+        precision: precision in which it ran.
+        device: device on which it ran.
+        megapixels_per_second: speed in input megapixels per second; 0 if the candidate was rejected.
+        parity: parity with fp32; ``None`` if the candidate did not run.
+        remark: why the candidate was rejected; empty if it was not.
+        kernels: whether it could use gankit's own kernels.
+        label: name for the user.
     """
 
     backend: str
@@ -46,16 +46,16 @@ class Measured:
 
 
 class Benchmark:
-    """Measures candidates; the engine of the fastest that passes the parity check stays open.
+    """Measures candidates. The engine of the fastest one that passes the parity check stays open.
 
     Args:
-        spec: generator, facts, and the first device that will run.
+        spec: generator, facts and first device of the candidates.
 
     Attributes:
-        best: engine and figures of the fastest so far, or ``None``.
-        measured: all that were tried, in order.
-        remarks: a line for each candidate that is out.
-        title: what they are measured on, in words.
+        best: engine and measurement of the fastest candidate so far, or ``None``.
+        measured: measurements of all candidates, in order.
+        remarks: one line for each rejected candidate.
+        title: description of the input.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
@@ -66,18 +66,18 @@ class Benchmark:
         self._probe = Probe.of(spec)
         self.title = self._probe.title
 
-    def run(self, entrants: Iterable[Candidate], *, budget: float = math.inf, least: int = 1) -> list[Candidate]:
-        """Measure candidates; one that fails in a narrow precision is tried in the next safer one.
+    def run(self, candidates: Iterable[Candidate], *, budget: float = math.inf, least: int = 1) -> list[Candidate]:
+        """Measure candidates. One that fails in a narrow precision is tried again in the next safer one.
 
         Args:
-            entrants: in the order to try them.
-            budget: seconds since the benchmark began after which no further one is tried.
-            least: how many are tried whatever the time.
+            candidates: the candidates in the order in which to try them.
+            budget: seconds since the start of the benchmark after which no further candidate is tried.
+            least: number of candidates to try however long they take.
 
         Returns:
-            Those for which there was no time.
+            The candidates that were not tried for lack of time.
         """
-        queue, left = list(entrants), []
+        queue, left = list(candidates), []
         while queue:
             candidate = queue.pop(0)
             late = time.perf_counter() - self._began > budget
@@ -92,7 +92,9 @@ class Benchmark:
             plain = candidate.without_kernels if result.parity is None else None
             safer = plain or candidate.safer
             instead = "torch's kernels" if plain else safer.spec.precision if safer else ""
-            self.remarks.append(f"{candidate} is out: {result.remark}{f': {instead} instead' if instead else ''}")
+            failure = "did not run" if result.parity is None else "failed the parity check"
+            using = f"; using {instead} instead" if instead else ""
+            self.remarks.append(f"{candidate} {failure}: {result.remark}{using}")
             if safer is not None and str(safer) not in map(str, queue):
                 queue.insert(0, safer)
         return left
@@ -106,37 +108,37 @@ class Benchmark:
         self.best = engine, result
 
     def _measure(self, candidate: Candidate) -> tuple[Measured, Engine | None]:
-        """Load, check, time; the engine is ``None`` if the candidate is out, for whatever reason."""
+        """Load, check and time a candidate. The engine is ``None`` if the candidate is rejected for any reason."""
         spec = candidate.spec
         what = candidate.backend.name, spec.precision, spec.device
         engine, parity = None, None
         try:
             engine = candidate.backend.load(spec)
             parity, seconds = self._check(engine)
-        except Exception as error:  # compilers, runtimes and drivers raise what they like; the others can still win
+        except Exception as error:  # compilers, runtimes and drivers raise anything; go on with the others
             remark = first_line(error)
         else:
             if parity.passes():
                 speed = self._probe.megapixels / seconds
                 return Measured(*what, speed, parity, "", spec.kernels, candidate.label), engine
-            remark = f"{in_words(parity)}, below {GATE_DB:.0f} dB"
+            remark = f"{parity_message(parity)}, below {GATE_DB:.0f} dB"
         if engine is not None:
             engine.close()
         return Measured(*what, 0.0, parity, remark, spec.kernels, candidate.label), None
 
     def _check(self, engine: Engine) -> tuple[Parity, float]:
-        """Parity and seconds for the input; one timed run is enough for an engine that is far behind the best."""
+        """Return the parity and the seconds per run. An engine that is far behind the best is timed once."""
         parity = self._probe.parity(engine)
         if not parity.passes():
             return parity, math.inf
         inputs = self._probe.timed_inputs
         result, seconds = _timed(engine, inputs)
         if not (through_bytes := self._probe.parity_of(result)).passes():
-            return through_bytes, math.inf  # images come as bytes: that way has to be right, too
+            return through_bytes, math.inf  # images are bytes, whose conversion must be right as well
         to_beat = self.best[1].megapixels_per_second if self.best else 0.0
         spent, runs, pixels = seconds, 1, self._probe.megapixels
-        while (runs < 2 and pixels / seconds > to_beat / 8) or (  # one run that was disturbed does not decide
-            pixels / seconds > to_beat / 2  # else it cannot win
+        while (runs < 2 and pixels / seconds > to_beat / 8) or (  # a single disturbed run must not decide
+            pixels / seconds > to_beat / 2  # otherwise it cannot become the best
             and (runs < 3 or (runs < _MOST_RUNS and spent < _ENOUGH_SECONDS))
         ):
             again = _timed(engine, inputs)[1]
@@ -145,7 +147,7 @@ class Benchmark:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line of bounded length; its kind where it says nothing."""
+    """Return the first line of an error message, at most 300 characters; its class name if the message is empty."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__
 

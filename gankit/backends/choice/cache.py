@@ -1,4 +1,4 @@
-"""What ``auto`` chose, kept between runs: per model, machine, versions and question."""
+"""The cached choices of ``auto``, one for each model, machine, set of versions and question."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from gankit.version import __version__
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend, precision and device that passed the gate, with the figures of then.
+    """A backend, precision and device that passed the parity check, with the measured figures.
 
     Attributes:
-        backend: its name.
-        precision: what it runs in.
-        device: where.
-        psnr: parity with fp32 in dB.
-        max_abs: parity with fp32, largest absolute difference (1 is full scale).
-        megapixels_per_second: input pixels.
-        unmeasured: candidates (backend, precision, with gankit's kernels) for which there was no time; a
-            choice with any is not final.
-        kernels: with gankit's own kernels on a GPU, or torch's.
+        backend: name of the backend.
+        precision: precision of the engine.
+        device: device of the engine.
+        psnr: parity with fp32, as PSNR in dB.
+        max_abs: parity with fp32, as largest absolute difference (1 is full scale).
+        megapixels_per_second: speed in input megapixels per second.
+        unmeasured: candidates (backend, precision, whether with gankit's kernels) that were not measured for lack of
+            time. A choice with any is not final.
+        kernels: whether to use gankit's own kernels on a GPU, rather than torch's.
     """
 
     backend: str
@@ -50,7 +50,7 @@ _KINDS = {"psnr": float, "max_abs": float, "megapixels_per_second": float, "unme
 
 
 def look_up(question: Sequence[Any]) -> Choice | None:
-    """The choice made for the same question on the same machine with the same versions."""
+    """Return the choice for the same question on the same machine with the same versions, or ``None``."""
     try:
         found = json.loads(_file(question).read_text())
         if not all(isinstance(found[field.name], _KINDS.get(field.name, str)) for field in fields(Choice)):
@@ -58,11 +58,11 @@ def look_up(question: Sequence[Any]) -> Choice | None:
         rest = tuple((backend, precision, bool(own)) for backend, precision, own in found.pop("unmeasured"))
         return Choice(**found, unmeasured=rest)
     except (OSError, ValueError, TypeError, KeyError):
-        return None  # none yet, or not ours to read: it is measured again
+        return None  # missing or unreadable, so the backends are measured again
 
 
 def store(question: Sequence[Any], choice: Choice) -> None:
-    """Keep a choice. A cache that cannot be written costs a measurement next time, and nothing else."""
+    """Store a choice. If the cache cannot be written, the next run measures again."""
     path = _file(question)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -75,19 +75,19 @@ def store(question: Sequence[Any], choice: Choice) -> None:
 
 
 def drop(question: Sequence[Any]) -> None:
-    """Drop a choice, where it can be."""
+    """Delete a choice if possible."""
     with suppress(OSError):
         _file(question).unlink()
 
 
 def clear() -> int:
-    """Drop every choice of this user, so that the next run measures anew.
+    """Delete all choices of this user. The next run measures again.
 
     Returns:
-        How many there were.
+        The number of choices that were deleted.
 
     Raises:
-        OutputError: one cannot be removed.
+        OutputError: If a choice cannot be deleted.
     """
     try:
         found = [path for path in _folder().glob("*.json") if path.is_file()]

@@ -1,4 +1,4 @@
-"""What may run a generator on this machine: devices and precisions, as far as the backends support them."""
+"""Find the backends, devices and precisions that can run a generator on this machine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """As the user reads it where the device is known."""
+        """Name for the user if the device is known."""
         return f"{self.backend.name} {self.spec.precision}{self._note}"
 
     @property
@@ -44,14 +44,14 @@ class Candidate:
 
     @property
     def without_kernels(self) -> Candidate | None:
-        """The same with torch's kernels; ``None`` where it runs them already."""
+        """The same candidate with torch's kernels; ``None`` if it uses them already."""
         if not (self.spec.kernels and self.backend.own_kernels and self.spec.device_type == "cuda"):
             return None
         return replace(self, spec=replace(self.spec, kernels=False))
 
     @property
     def safer(self) -> Candidate | None:
-        """The same in the next safer precision that the backend supports; ``None`` where there is none."""
+        """The same candidate in the next safer precision that the backend supports; ``None`` if there is none."""
         narrower = _FASTEST_FIRST.index(self.spec.precision)
         for precision in _FASTEST_FIRST[narrower + 1 :]:
             spec = replace(self.spec, precision=precision)
@@ -61,41 +61,41 @@ class Candidate:
 
 
 def parse_device(device: str) -> str:
-    """The device as everything below spells it: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    """Check a device and return it as ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
 
     Raises:
-        UsageError: another word, or a GPU that is not here.
+        UsageError: If the device is unknown or the machine has no such GPU.
     """
     found = _DEVICE.fullmatch(device)
     if device != "auto" and found is None:
-        raise UsageError(f"unknown device '{device}': known are auto, cpu, cuda and cuda:N")
+        raise UsageError(f"unknown device '{device}'; choose from auto, cpu, cuda and cuda:N")
     if found is None or device.startswith("cpu"):
         return device.partition(":")[0]
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
-        raise UsageError(f"device '{device}': this torch sees no CUDA GPU; use --device cpu")
+        raise UsageError(f"device '{device}': this torch finds no CUDA GPU; use --device cpu")
     if found[1] is None:
         return device
     index = int(found[1])
     if index >= count:
         known = ", ".join(f"cuda:{number}" for number in range(count))
-        raise UsageError(f"device '{device}': this machine has {known}")
+        raise UsageError(f"device '{device}': no such GPU; this machine has {known}")
     return f"cuda:{index}"
 
 
 def candidates(spec: EngineSpec, options: EngineOptions) -> list[list[Candidate]]:
-    """What to try, by device.
+    """List the candidates to measure, by device.
 
     Args:
-        spec: what all candidates have in common: generator, facts, shapes, threads.
-        options: backend, precision and device, the latter as :func:`parse_device` spells it.
+        spec: generator, facts, shapes and threads, which all candidates share.
+        options: backend, precision and device; the device as :func:`parse_device` returns it.
 
     Returns:
-        For each device with any, its candidates: those that are likely fast come early.
+        The candidates of each device that has any. Those that are likely fast come early.
 
     Raises:
-        UsageError: an unknown backend.
-        BackendError: there is none; the line has the reason for each backend.
+        UsageError: If the backend is unknown.
+        BackendError: If there is no candidate. The message gives the reason for each backend.
     """
     groups: list[list[Candidate]] = []
     reasons: dict[str, str] = {}
@@ -109,7 +109,7 @@ def candidates(spec: EngineSpec, options: EngineOptions) -> list[list[Candidate]
                 reasons[backend.name] = f"backend '{backend.name}': {chosen}"
                 continue
             candidate = Candidate(backend, chosen)
-            plain = None if backend.slow_start else candidate.without_kernels  # the faster of the two is not known
+            plain = None if backend.slow_start else candidate.without_kernels  # either may be faster
             group += [candidate, *([plain] if plain else [])]
         if group:
             groups.append(group)
@@ -129,19 +129,19 @@ def _backends(spec: EngineSpec, name: str) -> list[Backend]:
 
 
 def devices() -> tuple[str, ...]:
-    """The kinds of devices of this machine, best first."""
+    """Return the kinds of devices of this machine, best first."""
     return ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",)
 
 
 def offered(backend: Backend, spec: EngineSpec) -> tuple[Precision, ...]:
-    """The precisions in which a backend supports a spec, safest first."""
+    """Return the precisions in which a backend supports a spec, safest first."""
     every: tuple[Precision, ...] = get_args(Precision)
     can = [item for item in every if backend.supports(replace(spec, precision=item)) is None]
     return tuple(sorted(can, key=_FASTEST_FIRST.index, reverse=True))
 
 
 def first_precision(backend: Backend, spec: EngineSpec, precision: str) -> EngineSpec | str:
-    """The spec in the precision asked for; for ``"auto"`` in the fastest that may pass the gate.
+    """Set the precision of a spec; ``"auto"`` sets the fastest one that is likely to pass the parity check.
 
     Returns:
         The spec, or the reason why the backend does not support it.
@@ -152,7 +152,7 @@ def first_precision(backend: Backend, spec: EngineSpec, precision: str) -> Engin
         return backend.supports(spec) or spec
     can = offered(backend, spec)
     if not can:
-        return backend.supports(spec) or "supports no precision of this model"
+        return backend.supports(spec) or "supports none of the precisions of this model"
     if spec.facts.task == "generate":
         return replace(spec, precision=can[0])
     if spec.device_type == "cpu":

@@ -1,4 +1,4 @@
-"""What ``gankit doctor`` shows, and what a cached choice depends on."""
+"""The environment: what ``gankit doctor`` shows, and the versions on which cached choices depend."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gankit.backends.choice.candidates import devices, offered
 from gankit.backends.choice.machine import machine
 from gankit.models.facts import Facts
 
-_OTHER_PACKAGES = ("onnx", "onnxscript", "triton", "lightning-fabric")  # of exports, kernels and training
+_OTHER_PACKAGES = ("onnx", "onnxscript", "triton", "lightning-fabric")  # for exports, kernels and training
 _PROBE = Facts(task="upscale", value_range=(0, 1), name="probe")
 
 
@@ -24,9 +24,9 @@ class BackendState(NamedTuple):
     """What a backend can do on this machine.
 
     Attributes:
-        usable: whether it can run here.
-        remark: why not and the way out, or what to know of it.
-        precisions: that it offers; one that only the GPU or only the CPU of the machine offers says so.
+        usable: whether the backend can run here.
+        remark: why it cannot run and the next step, or a note about it.
+        precisions: precisions that it offers, marked if only the CPU or only the GPU of the machine offers them.
     """
 
     usable: bool
@@ -36,11 +36,11 @@ class BackendState(NamedTuple):
 
 @dataclass(frozen=True)
 class Environment:
-    """What there is.
+    """The machine, the packages and the backends.
 
     Attributes:
-        system: facts of the machine in words.
-        packages: versions of the packages that engines and training use; ``None`` where one is not installed.
+        system: facts of the machine, as text.
+        packages: versions of the packages that engines and training use; ``None`` for one that is not installed.
         backends: the state of each backend.
     """
 
@@ -50,7 +50,7 @@ class Environment:
 
 
 def installed() -> dict[str, str | None]:
-    """Versions of the packages that matter to a choice of backend: those that the backends name, and a few others."""
+    """Return the versions of the packages that affect the choice of a backend; ``None`` for missing ones."""
     found: dict[str, str | None] = {}
     alternatives = [get(name).packages for name in BACKENDS] + [(name,) for name in _OTHER_PACKAGES]
     for names in filter(None, alternatives):
@@ -66,24 +66,24 @@ def _version(package: str) -> str | None:
 
 
 def environment() -> Environment:
-    """Look at this machine."""
+    """Describe the environment."""
     here = machine()
-    bf16 = "in hardware" if here.fast_bf16 else "no hardware for it: fp32 is the fast precision here"
+    bf16 = "supported in hardware" if here.fast_bf16 else "not supported in hardware; auto uses fp32"
     system = {
         "system": here.system,
         "Python": sys.version.split()[0],
         "processor": here.cpu,
         "cores": str(here.cores),
-        "units": ", ".join(here.features) or "none known",
+        "instructions": ", ".join(here.features) or "none known",
         "bf16": bf16,
         "memory": f"{here.memory_gib} GiB",
-        "GPU": here.gpu or "none that torch can use",
+        "GPU": here.gpu or "none found by torch",
     }
     return Environment(system, installed(), {name: _state(get(name)) for name in BACKENDS})
 
 
 def _state(backend: Backend) -> BackendState:
-    """What a backend supports on the devices of the machine that it is made for."""
+    """Find out what a backend supports on the devices of the machine."""
     here = [device for device in devices() if backend.precisions.get(device)]
     probes = {device: EngineSpec(nn.Identity(), _PROBE, device=device) for device in here or backend.precisions}
     can = {device: offered(backend, probe) for device, probe in probes.items()}
@@ -94,10 +94,10 @@ def _state(backend: Backend) -> BackendState:
         if why is not None:
             remarks.append(f"{device}: {why}" if len(probes) > 1 else why)
     if usable and backend.slow_start:
-        remarks.append("takes minutes to compile: auto uses it for long jobs only")
+        remarks.append("takes minutes to compile; auto uses it only for long jobs")
     shown: dict[str, list[str]] = {}
     for device in usable or probes:
         for precision in can[device] or backend.precisions[device]:
             shown.setdefault(precision, []).append(device)
-    words = [name if len(on) >= len(devices()) else f"{name} ({on[0]} only)" for name, on in shown.items()]
-    return BackendState(bool(usable), "; ".join(remarks), tuple(words))
+    labels = [name if len(on) >= len(devices()) else f"{name} ({on[0]} only)" for name, on in shown.items()]
+    return BackendState(bool(usable), "; ".join(remarks), tuple(labels))

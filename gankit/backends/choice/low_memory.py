@@ -1,4 +1,4 @@
-"""The engine for images that are too large to run at once."""
+"""The layerwise engine for images that are too large to run at once."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from torch.fx import GraphModule
 from gankit.backends import get
 from gankit.backends.base import EngineSpec, Precision
 from gankit.backends.choice.candidates import offered
-from gankit.backends.choice.probe import Probe, in_words
+from gankit.backends.choice.probe import Probe, parity_message
 from gankit.backends.choice.select import Selection
 from gankit.backends.cpu.layerwise import working_bytes
 from gankit.checkpoints import Loaded
 from gankit.errors import ParityError
 
 _TILE = (160, 192)
-_BACKEND = "eager"  # the one that runs layerwise
-_OVERHEAD = 2  # a runtime's work space and its copies, over the layers' outputs alone
+_BACKEND = "eager"  # the only backend that runs layerwise
+_OVERHEAD = 2  # factor for the work space and the copies of a runtime, besides the outputs of the layers
 
 
 class Footprint:
-    """How much memory a generator needs for an image.
+    """Estimates how much memory a generator needs for an image.
 
     Args:
         loaded: the generator.
@@ -41,9 +41,14 @@ class Footprint:
             self._module = None
 
     def bytes(self, height: int, width: int, precision: Precision) -> int:
-        """About what an engine takes for an image of so many pixels; 0 of a network that cannot run layerwise.
+        """Estimate the memory of an engine for an image in bytes; 0 for a network that cannot run layerwise.
 
-        A layerwise run needs the graph, so that such a network runs at once or not at all.
+        Layerwise runs need a traced network, so that any other one runs at once or not at all.
+
+        Args:
+            height: height of the image in pixels.
+            width: width of the image in pixels.
+            precision: precision of the engine.
         """
         if self._module is None:
             return 0
@@ -58,16 +63,16 @@ class Footprint:
 
 
 def layerwise(loaded: Loaded, precision: Precision, threads: int | None, max_bytes: int) -> Selection:
-    """An engine that runs layerwise, behind the parity check as every engine.
+    """Load a layerwise engine and check its parity.
 
     Args:
         loaded: the generator.
-        precision: the wanted one; float32 where it is not offered.
+        precision: precision of the engine; fp32 is used if it is not offered.
         threads: as in :class:`EngineSpec`.
-        max_bytes: for the layers' outputs.
+        max_bytes: memory limit for the outputs of the layers.
 
     Raises:
-        ParityError: its images are not those of float32.
+        ParityError: If the engine fails the parity check.
     """
     backend = get(_BACKEND)
     spec = EngineSpec(loaded.generator, loaded.facts, threads=threads, layer_bytes=max_bytes)
@@ -76,5 +81,5 @@ def layerwise(loaded: Loaded, precision: Precision, threads: int | None, max_byt
     engine = backend.load(spec)
     parity = Probe.of(spec, _TILE).parity(engine)
     if not parity.passes():
-        raise ParityError(f"layerwise runs, {spec.precision}: {in_words(parity)}")
-    return Selection(engine, parity, f"{_BACKEND} {spec.precision} layerwise, {in_words(parity)}")
+        raise ParityError(f"{_BACKEND} {spec.precision} layerwise failed the parity check: {parity_message(parity)}")
+    return Selection(engine, parity, f"{_BACKEND} {spec.precision} layerwise, {parity_message(parity)}")

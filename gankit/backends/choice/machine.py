@@ -1,4 +1,4 @@
-"""What the processor and the GPU offer."""
+"""Facts of the processor and the GPU."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _SHOWN = {
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine.
+    """The facts of a machine.
 
     Attributes:
-        cpu: the processor's name.
-        cores: physical cores that this process may use.
-        features: vector and matrix units that engines can use.
+        cpu: name of the processor.
+        cores: number of physical cores that this process may use.
+        features: vector and matrix instructions that engines can use.
         memory_gib: memory of the machine in GiB.
-        gpu: the first CUDA GPU's name, or ``None``.
-        system: operating system and its architecture.
+        gpu: name of the first CUDA GPU, or ``None``.
+        system: operating system and architecture.
     """
 
     cpu: str
@@ -48,13 +48,13 @@ class Machine:
 
     @property
     def fast_bf16(self) -> bool:
-        """Whether the CPU multiplies bf16 in hardware."""
+        """Whether the CPU supports bf16 arithmetic in hardware."""
         return bool({"AVX512-BF16", "AMX-BF16", "BF16 (Arm)"} & set(self.features))
 
 
 @cache
 def machine() -> Machine:
-    """This machine, asked once."""
+    """Return the facts of this machine. They are read once."""
     name, flags = _processor()
     return Machine(
         cpu=name,
@@ -67,7 +67,7 @@ def machine() -> Machine:
 
 
 def _processor() -> tuple[str, set[str]]:
-    """Name and feature flags; where the system does not list them, what torch found out."""
+    """Return the name and the feature flags of the processor, from the system or else from torch."""
     name, flags = platform.processor() or platform.machine(), set()
     listing = Path("/proc/cpuinfo")
     if listing.exists():

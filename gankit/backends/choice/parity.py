@@ -1,4 +1,4 @@
-"""How far an engine's images are from the fp32 eager ones."""
+"""Measure how far an engine's images are from the fp32 eager ones."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ GATE_DB = 45.0
 
 @dataclass(frozen=True)
 class Parity:
-    """Distance of an image from the reference, both clamped to [0, 1].
+    """The distance of an image from the reference, with both clamped to [0, 1].
 
     Attributes:
-        psnr: peak signal-to-noise ratio in dB; infinite for equal images, ``-inf`` where a value is not finite.
+        psnr: peak signal-to-noise ratio in dB; infinite for equal images, ``-inf`` if a value is not finite.
         max_abs: largest absolute difference (1 is full scale).
     """
 
@@ -29,14 +29,14 @@ class Parity:
 
 
 def compare(result: Tensor, reference: Tensor) -> Parity:
-    """Parity of ``result`` with ``reference``.
+    """Measure the parity of ``result`` with ``reference``.
 
     Args:
-        result: float tensor, nominally in [0, 1]; compared in float64 after clamping, since that is what is saved.
-        reference: the fp32 eager output, same shape.
+        result: float tensor, nominally in [0, 1]. It is clamped, as in a saved image, and compared in float64.
+        reference: the fp32 eager output, of the same shape.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: If the shapes differ.
     """
     if result.shape != reference.shape:
         raise ValueError(f"shapes differ: {tuple(result.shape)} and {tuple(reference.shape)}")
@@ -48,11 +48,11 @@ def compare(result: Tensor, reference: Tensor) -> Parity:
 
 
 def reference(generator: nn.Module, *inputs: Tensor) -> Tensor:
-    """The fp32 eager output that everything is compared with: the module as loaded, no rewrite, CPU or where it is.
+    """Compute the fp32 eager output with which engines are compared: the module as loaded, on its device.
 
     Args:
-        generator: eval-mode module in fp32.
-        inputs: what it takes: (N, C, H, W) float32 in its value range; or latents and classes.
+        generator: module in fp32 and eval mode.
+        inputs: (N, C, H, W) float32 in the value range of the generator, or latents and classes.
     """
     with torch.inference_mode():
         result: Tensor = generator(*(item.contiguous() for item in inputs))

@@ -1,4 +1,4 @@
-"""What an engine is tried on: one tile of a real image, or a few samples."""
+"""The input for the parity check and the timing: one tile of a real image, or a few samples."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _SAMPLES = 16
 
 @dataclass(frozen=True)
 class Probe:
-    """Inputs with the output that is right for them.
+    """Inputs with their reference output.
 
     Attributes:
-        inputs: what :meth:`Engine.run` takes: images as float32 in [0, 1], or latents and classes.
-        wanted: the generator's own fp32 output for them, float32, nominally in [0, 1].
-        megapixels: millions of input pixels of an image, of output pixels of samples.
-        title: what it is, in words.
+        inputs: arguments of :meth:`Engine.run`: images as float32 in [0, 1], or latents and classes.
+        wanted: the fp32 output of the generator for them, float32, nominally in [0, 1].
+        megapixels: megapixels of the input image, or of the generated samples.
+        title: description of the inputs.
     """
 
     inputs: tuple[Tensor, ...]
@@ -39,11 +39,11 @@ class Probe:
 
     @classmethod
     def of(cls, spec: EngineSpec, sides: tuple[int, int] | None = None) -> Probe:
-        """The one for a spec.
+        """Make the probe for a spec.
 
         Args:
-            spec: what the engine is to be; its device decides the size of the tile.
-            sides: height and width of the tile in pixels, in place of that.
+            spec: the spec of the engine. Its device determines the size of the tile.
+            sides: height and width of the tile in pixels, if another size is needed.
         """
         facts = spec.facts
         if facts.task == "generate":
@@ -67,27 +67,27 @@ class Probe:
 
     @property
     def timed_inputs(self) -> tuple[Tensor, ...]:
-        """What the timed runs take: images as bytes, as they come from files; latents as they are."""
+        """The inputs of the timed runs: images as bytes, as read from files, or latents unchanged."""
         if self.inputs[0].ndim != 4:
             return self.inputs
         return ((self.inputs[0] * 255).round().to(torch.uint8),)
 
     def parity(self, engine: Engine) -> Parity:
-        """How far an engine's output is from the right one."""
+        """Run an engine and measure the parity of its output."""
         return compare(engine.run(*self.inputs), self.wanted)
 
     def parity_of(self, result: Tensor) -> Parity:
-        """Likewise of what the engine made of :attr:`timed_inputs`."""
+        """Measure the parity of an engine's output for :attr:`timed_inputs`."""
         return compare(result if result.is_floating_point() else result.float() / 255, self.wanted)
 
 
 def real_tile(channels: int = 3, multiple: int = 1, sides: tuple[int, int] = _TILE) -> Tensor:
-    """The middle of the image that ships for this purpose, (1, C, H, W) float32 in [0, 1].
+    """Return the centre of the image that ships with gankit, (1, C, H, W) float32 in [0, 1].
 
     Args:
-        channels: 1 for gray, 3 for RGB; for any other number the three colours repeat.
-        multiple: the sides are cut to multiples of it, or mirrored up to it where it is larger than they are.
-        sides: height and width, before that.
+        channels: 1 for gray, 3 for RGB. For any other number, the three colours repeat.
+        multiple: the sides are cut to multiples of it, or padded by reflection if it exceeds them.
+        sides: height and width in pixels, before that.
     """
     with as_file(files("gankit") / "weights" / "parity.png") as path, Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"))
@@ -103,8 +103,8 @@ def real_tile(channels: int = 3, multiple: int = 1, sides: tuple[int, int] = _TI
     return tile.contiguous(memory_format=torch.channels_last)
 
 
-def in_words(parity: Parity | None) -> str:
-    """Such as ``"52.1 dB from fp32"`` or ``"identical to fp32"``."""
+def parity_message(parity: Parity | None) -> str:
+    """Describe a parity, such as ``"52.1 dB from fp32"`` or ``"identical to fp32"``."""
     if parity is None or parity.psnr == -math.inf:
         return "not finite"
     return "identical to fp32" if parity.psnr == math.inf else f"{parity.psnr:.1f} dB from fp32"

@@ -1,1 +1,1 @@
-"""What eager and compile run on a CUDA GPU."""
+"""Support for CUDA GPUs in the backends eager and compile."""

@@ -1,4 +1,4 @@
-"""gankit's own CUDA kernels in a generator, and the switch that turns them off."""
+"""Use gankit's own CUDA kernels in a generator, unless the environment turns them off."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _WORDS = {"": True, "1": True, "on": True, "0": False, "off": False}
 
 
 def wanted() -> bool:
-    """Whether CUDA engines take the kernels: yes, unless the environment says ``GANKIT_KERNELS=off``.
+    """Whether CUDA engines use the kernels, which they do unless ``GANKIT_KERNELS=off`` is set.
 
     Raises:
-        UsageError: another word.
+        UsageError: If the variable has an unknown value.
     """
     word = os.environ.get(SWITCH, "").lower()
     if word not in _WORDS:
@@ -28,12 +28,12 @@ def wanted() -> bool:
 
 
 def with_kernels(module: nn.Module) -> nn.Module:
-    """A copy of a typed generator in which norms and shuffles are fused with what stands around them.
+    """Return a copy of a typed generator in which norms and shuffles are fused with their neighbours.
 
-    One that has no graph stays as it is.
+    A generator that cannot be traced is returned unchanged.
 
     Args:
-        module: what :func:`gankit.backends.eager.typed_module` makes.
+        module: the result of :func:`gankit.backends.modules.typed_module`.
     """
     from gankit_kernels import fuse
 
@@ -44,7 +44,7 @@ def with_kernels(module: nn.Module) -> nn.Module:
 
 
 def to_values(batch: Tensor, facts: Facts, dtype: torch.dtype) -> Tensor:
-    """As :func:`gankit.backends.pixels.to_values` for integers, bit for bit, in one pass; channels_last."""
+    """Like :func:`gankit.backends.pixels.to_values` for integers, bit for bit, in one pass and in channels_last."""
     from gankit_kernels import from_uint8
 
     low, high = facts.value_range
@@ -53,7 +53,7 @@ def to_values(batch: Tensor, facts: Facts, dtype: torch.dtype) -> Tensor:
 
 
 def from_values(values: Tensor, facts: Facts, dtype: torch.dtype) -> Tensor:
-    """As :func:`gankit.backends.pixels.from_values` for integers, bit for bit, in one pass; channels_last."""
+    """Like :func:`gankit.backends.pixels.from_values` for integers, bit for bit, in one pass and in channels_last."""
     from gankit_kernels import to_uint8
 
     low, high = facts.value_range
@@ -61,5 +61,5 @@ def from_values(values: Tensor, facts: Facts, dtype: torch.dtype) -> Tensor:
 
 
 def _norm_inside(module: nn.Module) -> nn.Module:
-    """The kernels compute in float32 by themselves: the casts around a normalisation fall away."""
+    """Return the norm without the casts around it, because the kernels compute in float32 themselves."""
     return module.norm if isinstance(module, Float32Norm) else module

@@ -1,4 +1,4 @@
-"""Exact float32 on a GPU."""
+"""True float32 arithmetic on a GPU."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from gankit_export.precision import Precision
 
 @contextmanager
 def exact_fp32(device: str, precision: Precision) -> Iterator[None]:
-    """Convolutions and matrix products in true float32 inside, and as before outside.
+    """Run convolutions and matrix products in true float32 inside the context.
 
-    On a GPU torch rounds the inputs of fp32 convolutions to TF32, 11 bits, unless it is set not to. The setting is
-    the process's; its older form, ``torch.backends.cudnn.allow_tf32``, cannot be read inside. Does nothing for other
-    precisions and on a CPU.
+    By default torch rounds the inputs of fp32 convolutions on a GPU to TF32, which has 11 bits. The setting belongs to
+    the process; its older form, ``torch.backends.cudnn.allow_tf32``, cannot be read inside the context. For other
+    precisions and on a CPU, the context does nothing.
 
     Args:
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …
-        precision: of the engine.
+        precision: precision of the engine.
     """
     operations = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     narrow = [item for item in operations if item.fp32_precision == "tf32"]

@@ -41,12 +41,12 @@ def test_devices_have_one_spelling(given, normal, gpus):
 @pytest.mark.parametrize("word", ["", "tpu", "cuda:", "cuda:abc", "cuda:-1", "cuda:1:2", "cpu:1", "CUDA", "cuda:¹"])
 def test_other_devices_are_unknown(word, gpus):
     gpus(2)
-    with pytest.raises(UsageError, match=r"unknown device .*: known are auto, cpu, cuda and cuda:N"):
+    with pytest.raises(UsageError, match=r"unknown device .*; choose from auto, cpu, cuda and cuda:N"):
         parse_device(word)
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(0, "sees no CUDA GPU; use --device cpu"), (2, "this machine has cuda:0, cuda:1")]
+    ("count", "words"), [(0, "finds no CUDA GPU; use --device cpu"), (2, "this machine has cuda:0, cuda:1")]
 )
 def test_a_gpu_that_is_not_here(count, words, gpus):
     gpus(count)

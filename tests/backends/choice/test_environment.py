@@ -48,4 +48,4 @@ def test_a_machine_with_a_gpu_shows_both_devices(monkeypatch):
     assert found["onnxruntime"] == (True, "", ("fp32 (cpu only)",))
     usable, why, precisions = found["compile"]
     assert (usable, precisions) == (True, ("fp32 (cpu only)", "bf16 (cpu only)"))
-    assert why == "cuda: needs it; takes minutes to compile: auto uses it for long jobs only"
+    assert why == "cuda: needs it; takes minutes to compile; auto uses it only for long jobs"

@@ -184,7 +184,7 @@ def test_failing_precision_is_stepped_up_and_said(loaded, only):
     only(Fake("fake", noise=("bf16",)))
     selection = choose(loaded, backend="fake", precision="bf16", notify=lines.append)
     assert selection.engine.precision == "fp32"
-    assert any("bf16" in line and "below 45 dB: fp32 instead" in line for line in lines)
+    assert any("bf16" in line and "below 45 dB; using fp32 instead" in line for line in lines)
 
 
 @pytest.mark.parametrize("fake", [Fake("fake", noise=("bf16", "fp32")), Fake("fake", nan=True)])
@@ -209,7 +209,7 @@ def test_a_backend_that_breaks_is_out_and_said(where, loaded, only):
     selection = choose(loaded, precision="fp32", notify=lines.append)
     assert selection.engine.backend == "good"
     assert all(engine.closed for engine in broken.engines)
-    assert "broken fp32 is out: libfoo.so" in lines
+    assert "broken fp32 did not run: libfoo.so" in lines
     assert "broken" not in selection.summary
 
 
@@ -219,12 +219,12 @@ def test_a_precision_that_breaks_is_stepped_up(where, loaded, only):
     only(fake)
     selection = choose(loaded, precision="bf16", notify=lines.append)
     assert selection.engine.precision == "fp32"
-    assert "fake bf16 is out: no luck: fp32 instead" in lines
+    assert "fake bf16 did not run: no luck; using fp32 instead" in lines
 
 
 def test_all_broken_is_one_line(loaded, only):
     only(Fake("one", fails=("fp32",)), Fake("two", fails=("fp32",), where="run", error=MemoryError()))
-    with pytest.raises(BackendError, match=r"one fp32 is out: no luck; two fp32 is out: MemoryError$"):
+    with pytest.raises(BackendError, match=r"one fp32 did not run: no luck; two fp32 did not run: MemoryError$"):
         choose(loaded, precision="fp32")
 
 
@@ -280,7 +280,8 @@ def test_kernels_that_break_are_left_out(loaded, only, slow_start):
     assert not selection.engine.spec.kernels
     assert selection.engine.precision == "fp16"
     assert "own fp16 with torch's kernels" in selection.summary
-    assert "own fp16 on cuda is out: PTX was compiled with an unsupported toolchain: torch's kernels instead" in said
+    failure = "own fp16 on cuda did not run: PTX was compiled with an unsupported toolchain"
+    assert f"{failure}; using torch's kernels instead" in said
     again = choose(loaded, backend="own")
     assert not again.measured
     assert not again.engine.spec.kernels, "cached"
@@ -421,8 +422,8 @@ def test_the_cpu_where_nothing_runs_on_the_gpu(loaded, only):
     only(fake, gpu=True)
     selection = choose(loaded, notify=lines.append)
     assert (selection.engine.backend, selection.engine.device) == ("fake", "cpu")
-    assert "fake fp16 on cuda is out: no luck: bf16 instead" in lines
-    assert "fake fp32 on cuda is out: no luck" in lines
+    assert "fake fp16 on cuda did not run: no luck; using bf16 instead" in lines
+    assert "fake fp32 on cuda did not run: no luck" in lines
     before = fake.loads
     again = choose(loaded)
     assert (again.engine.device, fake.loads) == ("cpu", before + 1)
