@@ -72,6 +72,8 @@ class Engines:
         Raises:
             UsageError, BackendError, CheckpointError: If no engine can run the model.
         """
+        if {self.options.backend, self.options.precision, self.options.device} == {"auto"}:
+            return  # something always runs
         from gankit.backends.choice.select import check
 
         check(self.loaded(), self.options)

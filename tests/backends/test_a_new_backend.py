@@ -11,6 +11,7 @@ from gankit import backends, cli
 from gankit.backends.choice import cache
 from gankit.backends.choice.environment import environment
 from gankit.errors import UsageError
+from tests.opening import opened
 
 FILE = '''
 """Runs the generator as it is, and says so."""
@@ -73,7 +74,7 @@ def test_the_command_line_takes_it_and_the_report_names_it(mirror, image, tmp_pa
     out = tmp_path / "out"
     line = ["upscale", str(image), "--output", str(out), "--backend", mirror, "--quiet", "--report", str(report)]
     assert cli.main(line) == 0
-    assert Image.open(out / "in.png").size == (80, 64)
+    assert opened(out / "in.png").size == (80, 64)
     written = json.loads(report.read_text())
     assert written["engine"]["backend"] == "mirror"
     assert written["engine"]["parity_db"] is None or written["engine"]["parity_db"] > 90

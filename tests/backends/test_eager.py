@@ -18,7 +18,7 @@ from gankit.errors import BackendError, NotFiniteError
 from gankit.models import Facts, facts
 from tests.networks import small_srgan
 
-SAME_SIZE = Facts(task="translate", value_range=(0, 1))
+SAME_SIZE = Facts(name="test", task="translate", value_range=(0, 1))
 OPTIONS = {"scale": 4, "channels": 16, "blocks": 2}
 
 

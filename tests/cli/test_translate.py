@@ -9,6 +9,7 @@ from PIL import Image
 
 from gankit import cli
 from tests.checkpoints.published_translation import ResNet, UNet, shake
+from tests.opening import opened
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_a_image_below_the_minimum_keeps_its_size(files, tmp_path, size):
     """The U-Net works on 32 pixels at least; the image is mirrored up to them and cut back."""
     Image.fromarray(np.full((*size, 3), 90, np.uint8)).save(tmp_path / "s.png")
     assert run(files, "u.pth", tmp_path / "out", source=tmp_path / "s.png") == 0
-    assert Image.open(tmp_path / "out" / "s.png").size == size[::-1]
+    assert opened(tmp_path / "out" / "s.png").size == size[::-1]
 
 
 def test_nothing_to_read(files, tmp_path, capsys):

@@ -17,6 +17,7 @@ import tifffile
 from PIL import Image
 
 from gankit import cli, images
+from tests.opening import opened
 
 FAKE = Path(cli_fakes.__file__)
 
@@ -59,7 +60,7 @@ def test_a_folder(engine, folder, tmp_path, capsys):
     out, report = tmp_path / "out", tmp_path / "report.json"
     assert run(folder, "--output", out, "--suffix", "_x4", "--report", report) == 0
     assert files(out) == ["a_x4.png", "b_x4.jpg", "sub/c_x4.webp"]
-    assert all(Image.open(out / name).size == (80, 64) for name in files(out))
+    assert all(opened(out / name).size == (80, 64) for name in files(out))
     printed = capsys.readouterr()
     assert printed.err == ""  # no bar where there is no terminal
     for words in ("srgan ×4 on repeat fp32 (cpu)", "tile auto", "70.0 dB", "3 done", "MP/s", "decode", "encode"):
@@ -368,7 +369,7 @@ def test_a_disk_that_fills_up(engine, one_encoder, folder, tmp_path, capsys, mon
     assert run(folder, "-o", tmp_path / "out") == 2
     assert "b.jpg: cannot be written: No space left on device" in one_line(capsys.readouterr().err)
     assert files(tmp_path / "out") == ["a.png"]
-    assert Image.open(tmp_path / "out" / "a.png").size == (80, 64)
+    assert opened(tmp_path / "out" / "a.png").size == (80, 64)
 
 
 def test_a_disk_that_is_really_full(engine, one_encoder, tmp_path, capsys):
@@ -384,7 +385,7 @@ def test_a_disk_that_is_really_full(engine, one_encoder, tmp_path, capsys):
         assert run(source, "-o", out) == 2
         assert "No space left" in one_line(capsys.readouterr().err)
         assert files(out) == ["0.bmp", "1.bmp"]  # 197 kB each
-        assert all(Image.open(out / name).convert("RGB").size == (256, 256) for name in files(out))
+        assert all(opened(out / name).convert("RGB").size == (256, 256) for name in files(out))
     finally:
         subprocess.run(["umount", out], check=True)
 

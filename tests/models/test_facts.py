@@ -102,9 +102,10 @@ def test_no_torch_for_facts_and_options():
 def test_one_precision():
     from gankit_export import precision, precisions
 
+    from gankit import options
     from gankit.backends import base
-    from gankit.pipeline import sampler
 
     facts = sys.modules["gankit.models.facts"]  # the package has a function of this name
     assert facts.Precision is precisions.Precision is precision.Precision is base.Precision
-    assert sampler.PRECISIONS is precisions.PRECISIONS == tuple(precision.DTYPES)
+    assert tuple(precision.DTYPES) == precisions.PRECISIONS
+    assert ("auto", *precisions.PRECISIONS) == options.PRECISIONS

@@ -8,6 +8,7 @@ from gankit import cli
 from gankit.errors import UsageError
 from gankit.pipeline.inputs import collect
 from tests.cli.cli_fakes import install
+from tests.opening import opened
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_the_command_as_it_stands(given, made, tree, monkeypatch, capsys):
     monkeypatch.chdir(tree)
     install(monkeypatch.setattr)
     assert cli.main(["upscale", given]) == 0
-    assert Image.open(tree / made).size == (20, 16)
+    assert opened(tree / made).size == (20, 16)
     said = capsys.readouterr()
     first = (said.err + said.out).splitlines()[0]
     assert first == f"writing to {'photos_x4/' if 'photos' in given else 'one_x4.png'}"

@@ -86,6 +86,7 @@ def engines(monkeypatch, tmp_path):
     )
     monkeypatch.setattr("gankit.checkpoints.open_model", lambda name, **options: loaded)
     monkeypatch.setattr("gankit.backends.choice.select.select", select)
+    monkeypatch.setattr("gankit.backends.choice.select.check", lambda loaded, options: None)  # of any processor
     return made
 
 

@@ -16,6 +16,7 @@ from gankit.models import build
 from gankit.models.facts import Facts
 from gankit.pipeline.runner import Runner
 from gankit.pipeline.translation import TranslationProcessor
+from tests.opening import opened
 
 
 def image(height, width, seed=0):
@@ -200,7 +201,7 @@ def test_the_command(weights, tmp_path, capsys):
     said = capsys.readouterr()
     assert "broken.png" in said.err
     assert "2 done, 1 failed" in said.out
-    assert Image.open(out / "a.png").size == (30, 20)
+    assert opened(out / "a.png").size == (30, 20)
     assert cli.main([*command, "--direction", "AtoB"]) == 2
     assert "neither its keys nor its name show the direction" in capsys.readouterr().err
     assert cli.main([*command, "--tile", "64"]) == 2

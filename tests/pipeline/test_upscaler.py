@@ -36,6 +36,7 @@ def engine(monkeypatch, tmp_path):
 
     monkeypatch.setattr("gankit.checkpoints.open_model", lambda name, **options: loaded)
     monkeypatch.setattr("gankit.backends.choice.select.select", select)
+    monkeypatch.setattr("gankit.backends.choice.select.check", lambda loaded, options: None)  # of any processor
     return made
 
 

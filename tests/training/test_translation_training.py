@@ -16,6 +16,7 @@ from gankit.evaluation import metrics
 from gankit.evaluation.translation import as_rgb
 from gankit.training.fabric import fabric_for
 from gankit.training.validators import CycleValidator, PairShowcase, PairValidator, spread, translated
+from tests.opening import opened
 
 TINY = ["--steps", "4", "--side", "16", "--validate-every", "2", "--grid-every", "2", "--quiet"]
 TINY += ["--discriminator-channels", "4", "--discriminator-layers", "1", "--device", "cpu", "--precision", "fp32"]
@@ -71,7 +72,7 @@ def test_pix2pix_to_masks(folders, tmp_path):
     assert np.array_equal(sample_grid[:, :48], np.asarray(Image.open(images / "04.png")))
     result = translate(run / "final.safetensors", images / "00.png", tmp_path / "made")
     assert result.exit_code == 0, result.output
-    made = Image.open(tmp_path / "made/00.png")
+    made = opened(tmp_path / "made/00.png")
     assert (made.size, made.mode) == ((48, 40), "L")
 
 
@@ -122,7 +123,7 @@ def test_cyclegan_both_ways(folders, tmp_path, refused):
         made = tmp_path / direction
         result = translate(run / "final_G_A.safetensors", source / "00.png", made, "--direction", direction)
         assert result.exit_code == 0, result.output
-        assert Image.open(made / "00.png").mode == mode
+        assert opened(made / "00.png").mode == mode
     more = ["--identity", "0", "--init", run / "final_G_A.safetensors", "--lr", "1e-9", "--average", "0"]
     result = train("cyclegan", *data, "--output", tmp_path / "more", *more)
     assert result.exit_code == 0, result.output

@@ -12,16 +12,24 @@ from torch import Tensor
 from gankit_kernels.on_cuda import channels_last as pixels
 from gankit_kernels.on_cuda import planes
 from gankit_kernels.on_cuda.norm_config import MERGED_BY_ALL, InstanceNormConfig, padded_parts
+from gankit_kernels.on_cuda.norm_steps import (
+    MEAN,
+    MEANS,
+    OUT,
+    SCALARS,
+    SQUARE,
+    SQUARES,
+    X,
+    aligned,
+    combine,
+    part_sizes,
+    statistics,
+)
 from gankit_kernels.on_cuda.steps import Step
 from gankit_kernels.specs import NormSpec
-from gankit_kernels.tensors import channels_last, dense, power_of_two, processors, vector
+from gankit_kernels.tensors import channels_last, dense, processors, vector
 
 __all__ = ["InstanceNormConfig", "NormCall", "NormPlan", "launch", "plan"]
-
-# Indices of a call's tensors, by which steps name their arguments.
-_X, _WEIGHT, _BIAS, _RESIDUAL, _Y, _MEANS, _SQUARES, _MEAN, _SQUARE = range(9)
-_OUT = (_WEIGHT, _BIAS, _RESIDUAL, _Y)
-_SCALARS = ("eps", "slope")
 
 
 def launch(
@@ -200,7 +208,14 @@ def _plan_planes(call: NormCall, sms: int, config: InstanceNormConfig | None) ->
     if config.kernel == "resident":
         integers = {"planes": count, "channels": channels, **strides}
         constants = {**shared, "ROWS": config.rows}
-        step = Step(planes.resident, -(-count // config.rows), (_X, *_OUT), integers, constants, scalars=_SCALARS)
+        step = Step(
+            planes.resident,
+            -(-count // config.rows),
+            (X, *OUT),
+            integers,
+            constants,
+            scalars=SCALARS,
+        )
         return NormPlan((step,))
     geometry = {
         "channels": channels,
@@ -214,14 +229,25 @@ def _plan_planes(call: NormCall, sms: int, config: InstanceNormConfig | None) ->
     }
     if config.kernel == "alone":
         constants = {**shared, "INDEXED": indexed, "maxnreg": 64}
-        return NormPlan((Step(planes.alone, count, (_X, *_OUT), geometry, constants, scalars=_SCALARS),))
+        return NormPlan(
+            (
+                Step(
+                    planes.alone,
+                    count,
+                    (X, *OUT),
+                    geometry,
+                    constants,
+                    scalars=SCALARS,
+                ),
+            )
+        )
     counted, length = (samples, size * channels) if call.whole else (count, size)
-    first = _statistics(counted, 1 if call.whole else channels, length, call.strides[0], config, vec)
+    first = statistics(counted, 1 if call.whole else channels, length, call.strides[0], config, vec)
     second = Step(
         planes.apply,
         count * config.out_parts,
-        (_X, _MEANS, _SQUARES, *_OUT),
-        geometry | _parts(config.parts, config.chunk, config),
+        (X, MEANS, SQUARES, *OUT),
+        geometry | part_sizes(config.parts, config.chunk, config),
         {
             **shared,
             "BLOCK": config.out_block,
@@ -229,26 +255,9 @@ def _plan_planes(call: NormCall, sms: int, config: InstanceNormConfig | None) ->
             "INDEXED": indexed,
             "WHOLE": call.whole,
         },
-        scalars=_SCALARS,
+        scalars=SCALARS,
     )
-    return NormPlan((first, second), _aligned(counted * config.parts))
-
-
-def _statistics(samples: int, channels: int, length: int, batch: int, config: InstanceNormConfig, vec: int) -> Step:
-    """``planes.statistics`` of planes of ``length`` values."""
-    return Step(
-        planes.statistics,
-        samples * config.parts,
-        (_X, _MEANS, _SQUARES),
-        {
-            "channels": channels,
-            "size_v": length // vec,
-            "batch_v": batch // vec,
-            "parts": config.parts,
-            "chunk_blocks": config.chunk // config.block,
-        },
-        {"VEC": vec, "BLOCK": config.block, "num_warps": config.warps},
-    )
+    return NormPlan((first, second), aligned(counted * config.parts))
 
 
 def _plan_pixels(call: NormCall, sms: int, config: InstanceNormConfig | None) -> NormPlan:
@@ -270,15 +279,22 @@ def _plan_pixels(call: NormCall, sms: int, config: InstanceNormConfig | None) ->
     }
     if config.kernel == "resident":
         integers = {**strides, "size": size}
-        step = Step(pixels.resident, samples * blocks, (_X, *_OUT), integers, shared | call.flags, scalars=_SCALARS)
+        step = Step(
+            pixels.resident,
+            samples * blocks,
+            (X, *OUT),
+            integers,
+            shared | call.flags,
+            scalars=SCALARS,
+        )
         return NormPlan((step,))
-    parts, chunk, sums = config.parts, config.chunk, (_MEANS, _SQUARES)
+    parts, chunk, sums = config.parts, config.chunk, (MEANS, SQUARES)
     counts = [samples * parts * channels]
     if call.whole:
         # every image is dense, so that its statistics are those of one plane
         cut = InstanceNormConfig.of_planes((samples, 1, 1, size * channels), 0, sms, whole=True)
         parts, chunk, counts = cut.parts, cut.chunk, [samples * cut.parts]
-        steps = [_statistics(samples, 1, size * channels, call.strides[0], cut, vec)]
+        steps = [statistics(samples, 1, size * channels, call.strides[0], cut, vec)]
     else:
         integers = {
             "channels_v": channels // vec,
@@ -288,11 +304,11 @@ def _plan_pixels(call: NormCall, sms: int, config: InstanceNormConfig | None) ->
             "parts": parts,
             "chunk": chunk,
         }
-        steps = [Step(pixels.statistics, samples * parts * blocks, (_X, *sums), integers, shared | {"maxnreg": 64})]
+        steps = [Step(pixels.statistics, samples * parts * blocks, (X, *sums), integers, shared | {"maxnreg": 64})]
         if parts > MERGED_BY_ALL:
             counts.append(samples * channels)
-            steps.append(_combine(samples, channels, size, chunk, parts))
-            parts, chunk, sums = 1, size, (_MEAN, _SQUARE)
+            steps.append(combine(samples, channels, size, chunk, parts))
+            parts, chunk, sums = 1, size, (MEAN, SQUARE)
     integers = {
         "height": height,
         "width": width,
@@ -300,7 +316,7 @@ def _plan_pixels(call: NormCall, sms: int, config: InstanceNormConfig | None) ->
         "residual_row": residual[2] // vec,
         "residual_column": residual[3] // vec,
         **strides,
-        **_parts(parts, chunk, config),
+        **part_sizes(parts, chunk, config),
     }
     constants = {
         **shared,
@@ -311,28 +327,14 @@ def _plan_pixels(call: NormCall, sms: int, config: InstanceNormConfig | None) ->
     }
     constants["WHOLE"] = call.whole
     programs = samples * config.out_parts * blocks
-    steps.append(Step(pixels.apply, programs, (_X, *sums, *_OUT), integers, constants, scalars=_SCALARS))
-    return NormPlan(tuple(steps), _aligned(*counts))
-
-
-def _combine(samples: int, channels: int, size: int, chunk: int, parts: int) -> Step:
-    """``channels_last.combine``: merges the statistics of many parts once for all programs."""
-    each = min(8, power_of_two(channels))
-    blocks = -(-channels // each)
-    return Step(
-        pixels.combine,
-        samples * blocks,
-        (_MEANS, _SQUARES, _MEAN, _SQUARE),
-        {"channels": channels, "size": size, "chunk": chunk, "parts": parts, "channel_blocks": blocks},
-        {"PARTS": padded_parts(parts, last=True), "CHANNELS": each, "num_warps": 8},
+    steps.append(
+        Step(
+            pixels.apply,
+            programs,
+            (X, *sums, *OUT),
+            integers,
+            constants,
+            scalars=SCALARS,
+        )
     )
-
-
-def _parts(parts: int, chunk: int, config: InstanceNormConfig) -> dict[str, int]:
-    """The integers of an ``apply`` kernel that say how its input and its output are cut."""
-    return {"parts": parts, "chunk": chunk, "out_parts": config.out_parts, "out_blocks": config.out_blocks}
-
-
-def _aligned(*counts: int) -> tuple[int, ...]:
-    """Round up to 16 bytes of float32, so that the second tensor of a pair is as well aligned as the first."""
-    return tuple(-(-count // 4) * 4 for count in counts)
+    return NormPlan(tuple(steps), aligned(*counts))
