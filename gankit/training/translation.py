@@ -152,7 +152,7 @@ def _settings(options: TranslationOptions, data: ImageFolderData) -> Settings:
             flat[name] = str(value) if isinstance(value, list | tuple) else value
     for name, folder in (("source", data.source), ("target", data.target)):
         flat[name] = fingerprint(folder) if folder else None
-    for name in ("source_kind", "target_kind", "turned", "load", "holdout", "batch", "seed"):
+    for name in ("source_kind", "target_kind", "mask_from", "turned", "load", "holdout", "batch", "seed"):
         flat[name] = getattr(data, name)
     return flat
 

@@ -71,8 +71,32 @@ def test_pix2pix_to_masks(folders, tmp_path):
     assert np.array_equal(sample_grid[:, :48], np.asarray(Image.open(images / "04.png")))
     result = translate(run / "final.safetensors", images / "00.png", tmp_path / "made")
     assert result.exit_code == 0, result.output
-    made = Image.open(tmp_path / "made/00.png")
-    assert (made.size, made.mode) == ((48, 40), "L")
+    with Image.open(tmp_path / "made/00.png") as made:
+        assert (made.size, made.mode) == ((48, 40), "L")
+
+
+def test_masks_of_zero_and_one_teach_what_those_of_255_do(folders, tmp_path):
+    images, masks = folders
+    ones, sides = tmp_path / "ones", {}
+    ones.mkdir()
+    for path in masks.iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) // 255).save(ones / path.name)
+    for name, target in (("a", masks), ("b", ones)):
+        words = ["--data", images, "--target", target, "--target-kind", "mask", *UNET, *TINY]
+        assert train("pix2pix", *words, "--output", tmp_path / name).exit_code == 0
+        sides[name] = gankit.load(tmp_path / name / "final.safetensors").state_dict()
+    assert all(torch.equal(value, sides["b"][name]) for name, value in sides["a"].items())
+
+
+def test_masks_of_more_values_need_a_level(folders, tmp_path, refused):
+    images, masks = folders
+    mask = np.asarray(Image.open(masks / "03.png")).copy()
+    mask[0, 0] = 128
+    Image.fromarray(mask).save(masks / "03.png")
+    words = ["--data", images, "--target", masks, "--target-kind", "mask", *UNET, *TINY, "--output", tmp_path / "run"]
+    line = refused("pix2pix", *words)
+    assert line.startswith(f"error: {masks / '03.png'}: is no mask: a mask has two values, and it has 0, 128, 255")
+    assert train("pix2pix", *words, "--mask-from", 64).exit_code == 0
 
 
 def test_pix2pix_from_masks_side_by_side(folders, tmp_path):
@@ -122,7 +146,8 @@ def test_cyclegan_both_ways(folders, tmp_path, refused):
         made = tmp_path / direction
         result = translate(run / "final_G_A.safetensors", source / "00.png", made, "--direction", direction)
         assert result.exit_code == 0, result.output
-        assert Image.open(made / "00.png").mode == mode
+        with Image.open(made / "00.png") as image:
+            assert image.mode == mode
     more = ["--identity", "0", "--init", run / "final_G_A.safetensors", "--lr", "1e-9", "--average", "0"]
     result = train("cyclegan", *data, "--output", tmp_path / "more", *more)
     assert result.exit_code == 0, result.output

@@ -46,10 +46,15 @@ _READ = (
     Option(
         "source_kind",
         _KIND,
-        "How A is read. 'auto' is gray if every image is gray and colour otherwise; 'mask' is black and white; "
-        "'labels' are gray levels that are never mixed.",
+        "How A is read. 'auto' is gray if every image is gray and colour otherwise; 'mask' has two values in a file, "
+        "such as 0 and 1 or 0 and 255; 'labels' are class numbers as the file stores them, which are never mixed.",
     ),
     Option("target_kind", _KIND, "How B is read."),
+    Option(
+        "mask_from",
+        COUNT,
+        "Lowest value of a mask that is set, in the file's own numbers, for masks of more than two values.",
+    ),
     Option("direction", Choice(("AtoB", "BtoA")), "Direction to learn.", default="AtoB"),
     Option("holdout", NUMBER, "Hold out every N-th image, by name, for validation; 0 holds out none."),
 )
@@ -87,7 +92,7 @@ _ADVERSARIAL = (
     Option("penalty", WEIGHT, "Weight of the gradient penalty; 0 turns it off."),
     Option("initial", Text(), "Start from these weights: a model's name or a file.", switch="init"),
 )
-_OF_DATA = ("load", "holdout", "source_kind", "target_kind")
+_OF_DATA = ("load", "holdout", "source_kind", "target_kind", "mask_from")
 _OF_CUT = ("side", "zoom", "flips", "candidates")
 _PLACES = ("source", "target", "aligned", "direction")
 
