@@ -109,8 +109,8 @@ def to_masks(files: Mapping[Key, np.ndarray], least: int | None = None) -> dict[
     Raises:
         UsageError: a file has more than two values, or no value reaches ``least``.
     """
-    found = {name: np.unique(values) for name, values in files.items()}
-    every = np.unique(np.concatenate([np.zeros(0, np.uint8), *found.values()]))
+    found: dict[Key, np.ndarray] = {name: np.unique(values) for name, values in files.items()}
+    every: np.ndarray = np.unique(np.concatenate([np.zeros(0, np.uint8), *found.values()]))
     if least is not None:
         if every.any() and int(every[-1]) < least:
             raise UsageError(

@@ -19,7 +19,7 @@ class Cut:
     """How training images are cut (Isola et al. 2017, section 6.2: resize 286, crop 256, mirror).
 
     Attributes:
-        side: of the square that the nets see, in pixels.
+        size: side of the square that the nets see, in pixels.
         zoom: lowest and highest factor by which an image is enlarged before the square is cut; the default is the
             paper's 286/256. Where an image would have no room for the square, it is enlarged until it has.
         flips: ``"mirror"`` left and right; ``"all"`` for images without an up, such as those of a microscope: also
@@ -27,7 +27,7 @@ class Cut:
         candidates: number of candidate crops, of which the one with the highest contrast is used.
     """
 
-    side: int = 256
+    size: int = 256
     zoom: tuple[float, float] = (1.0, 286 / 256)
     flips: Flips = "mirror"
     candidates: int = 1

@@ -214,3 +214,13 @@ def test_errors_are_one_line(run, words, message):
     assert isinstance(result.exception, GankitError), result.output
     assert message in str(result.exception)
     assert "\n" not in str(result.exception)
+
+
+def test_a_refused_evaluation_leaves_no_empty_folder(run, folders):
+    words = ("--model", "red", "--data", "{d}/in", "--json", "{d}/new/deep/f.json", "--comparison", "{d}/other/c.png")
+    result = run(*words, "--target", "{d}/none")
+    assert isinstance(result.exception, GankitError)
+    assert not (folders / "new").exists()
+    assert not (folders / "other").exists()
+    assert run(*words, "--target", "{d}/out").exit_code == 0
+    assert (folders / "new/deep/f.json").exists()

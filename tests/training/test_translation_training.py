@@ -17,7 +17,7 @@ from gankit.evaluation.translation import as_rgb
 from gankit.training.fabric import fabric_for
 from gankit.training.validators import CycleValidator, PairShowcase, PairValidator, spread, translated
 
-TINY = ["--steps", "4", "--side", "16", "--validate-every", "2", "--grid-every", "2", "--quiet"]
+TINY = ["--steps", "4", "--size", "16", "--validate-every", "2", "--grid-every", "2", "--quiet"]
 TINY += ["--discriminator-channels", "4", "--discriminator-layers", "1", "--device", "cpu", "--precision", "fp32"]
 UNET = ["--channels", "4", "--downs", "3"]
 RESNET = ["--channels", "4", "--blocks", "1"]
@@ -136,7 +136,7 @@ def test_cyclegan_both_ways(folders, tmp_path, refused):
     data = ["--data", folders[1], "--target", folders[0], *RESNET, *TINY]
     assert "as many channels in A as in B" in refused("cyclegan", *data, "--output", tmp_path / "run")
     run = tmp_path / "run"
-    result = train("cyclegan", *data, "--output", run, "--identity", "0", "--pool", "2")
+    result = train("cyclegan", *data, "--output", run, "--identity-weight", "0", "--image-pool", "2")
     assert result.exit_code == 0, result.output
     assert "final_G_A.safetensors" in result.output
     assert "final_G_B.safetensors" in result.output
@@ -148,7 +148,7 @@ def test_cyclegan_both_ways(folders, tmp_path, refused):
         assert result.exit_code == 0, result.output
         with Image.open(made / "00.png") as image:
             assert image.mode == mode
-    more = ["--identity", "0", "--init", run / "final_G_A.safetensors", "--lr", "1e-9", "--average", "0"]
+    more = ["--identity-weight", "0", "--init", run / "final_G_A.safetensors", "--lr", "1e-9", "--average", "0"]
     result = train("cyclegan", *data, "--output", tmp_path / "more", *more)
     assert result.exit_code == 0, result.output
     for name in ("final_G_A", "final_G_B"):
@@ -159,7 +159,7 @@ def test_cyclegan_both_ways(folders, tmp_path, refused):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--side", "20"], "--side 20: must be a multiple of 8"),
+        (["--size", "20"], "--size 20: must be a multiple of 8"),
         (["--discriminator-layers", "3"], "the discriminator needs at least 24"),
         (["--holdout", "7"], "--holdout 7: 6 images are too few"),
         (["--zoom", "2", "1"], "give the lower factor first"),
@@ -188,16 +188,16 @@ def test_options_reach_the_recipe(folders, tmp_path):
         "--discriminator-lr": "1e-3",
         "--content": "mse",
         "--instance-noise": "0.1",
-        "--r1": "0.5",
+        "--r1-weight": "0.5",
     }
-    given |= {"--weight-init": "xavier", "--schedule": "step", "--warmup": "2", "--penalty": "1"}
+    given |= {"--weight-init": "xavier", "--schedule": "step", "--warmup": "2", "--penalty-weight": "1"}
     given |= {"--content-weight": "5", "--weight-decay": "0.01", "--adversarial": "lsgan", "--discriminator-steps": "2"}
     data = ["--data", folders[0], "--target", folders[1], "--output", tmp_path / "run", *UNET, *TINY]
     result = train("pix2pix", *data, *[part for each in given.items() for part in each])
     assert result.exit_code == 0, result.output
     settings = torch.load(tmp_path / "run/last.pt", weights_only=True)["settings"]
     for option, value in given.items():
-        name = {"--instance-noise": "noise"}.get(option, option[2:].replace("-", "_"))
+        name = option[2:].replace("-", "_")
         assert str(settings[name]) == value or float(settings[name]) == float(value), option
     assert settings["model_downs"] == 3
 

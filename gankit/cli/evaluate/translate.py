@@ -155,7 +155,7 @@ def translate(
         from gankit.evaluation.perceptual import Lpips
 
         distance = Lpips(lpips)
-    kinds = (source_kind, "mask" if masks else "auto")
+    kinds: tuple[Kind, Kind] = (source_kind, "mask" if masks else "auto")
     pairs = _pairs(data, target, aligned, swap, kinds, mask_from, holdout)
     if wrong := [name for name in images if name not in pairs]:
         raise UsageError(f"--image {wrong[0]}: there is no pair of that name; the first one is {next(iter(pairs))}")

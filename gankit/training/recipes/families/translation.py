@@ -28,7 +28,7 @@ from gankit.training.systems.translation_options import TranslationOptions
 
 _KIND = Choice(("auto", "colour", "gray", "mask", "labels"))
 _CUT = (
-    Option("side", COUNT, "Side of the square crops in pixels."),
+    Option("size", COUNT, "Side of the square crops in pixels."),
     Option("load", COUNT, "Resize every image first, so that its shorter side has this many pixels."),
     Option(
         "zoom",
@@ -83,17 +83,16 @@ _ADVERSARIAL = (
     ),
     Option("discriminator_steps", COUNT, "Discriminator steps per generator step."),
     Option(
-        "noise",
+        "instance_noise",
         WEIGHT,
         "Standard deviation of the noise added to the discriminator's input; it falls linearly to 0.",
-        switch="instance-noise",
     ),
-    Option("r1", WEIGHT, "Weight of the R1 penalty; 0 turns it off."),
-    Option("penalty", WEIGHT, "Weight of the gradient penalty; 0 turns it off."),
+    Option("r1_weight", WEIGHT, "Weight of the R1 penalty; 0 turns it off."),
+    Option("penalty_weight", WEIGHT, "Weight of the gradient penalty; 0 turns it off."),
     Option("initial", Text(), "Start from these weights: a model's name or a file.", switch="init"),
 )
 _OF_DATA = ("load", "holdout", "source_kind", "target_kind", "mask_from")
-_OF_CUT = ("side", "zoom", "flips", "candidates")
+_OF_CUT = ("size", "zoom", "flips", "candidates")
 _PLACES = ("source", "target", "aligned", "direction")
 
 
