@@ -121,8 +121,15 @@ def _classes(
     """Masks or label maps, (H, W, 1) uint8, by stem and sorted."""
     values = {places[stem]: indices(found[stem], places[stem]) for stem in sorted(found)}
     if kind == "mask":
-        made = {path: np.where(mask, np.uint8(255), np.uint8(0)) for path, mask in to_masks(values, mask_from).items()}
+        masks = to_masks(values, mask_from)
+        if len({bool(value) for mask in masks.values() for value in (mask.min(), mask.max())}) == 1:
+            _log.warning(
+                "every one of %d masks is %s", len(masks), "full" if next(iter(masks.values())).all() else "empty"
+            )
+        made = {path: np.where(mask, np.uint8(255), np.uint8(0)) for path, mask in masks.items()}
     else:
+        if lossy := [path for path in values if path.suffix.lower() in (".jpg", ".jpeg")]:
+            _log.warning("%s: JPEG changes the numbers of a label map; save label maps as PNG", lossy[0])
         made = {path: to_labels(each, path) for path, each in values.items()}
     return {stem: _loaded(made[places[stem]][..., None], load, exact=True) for stem in sorted(found)}
 

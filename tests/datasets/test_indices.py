@@ -175,3 +175,23 @@ def test_images_as_dark_as_masks_are_said(tmp_path, caplog, top, said):
     with caplog.at_level(logging.WARNING):
         read_side(tmp_path)
     assert ("--target-kind" in caplog.text) is said
+
+
+@pytest.mark.parametrize(("value", "word"), [(0, "empty"), (1, "full")])
+def test_masks_that_teach_nothing_are_said(tmp_path, caplog, value, word):
+    for name in "ab":
+        Image.fromarray(np.full((4, 4), value, np.uint8)).save(tmp_path / f"{name}.png")
+    with caplog.at_level(logging.WARNING):
+        read_side(tmp_path, "mask")
+    assert f"every one of 2 masks is {word}" in caplog.text
+    caplog.clear()
+    Image.fromarray(np.eye(4, dtype=np.uint8)).save(tmp_path / "c.png")
+    read_side(tmp_path, "mask")
+    assert not caplog.records
+
+
+def test_a_label_map_in_a_jpeg_is_said(tmp_path, caplog):
+    Image.fromarray(LABELS).save(tmp_path / "a.jpg")
+    with caplog.at_level(logging.WARNING):
+        read_side(tmp_path, "labels")
+    assert "a.jpg: JPEG changes the numbers of a label map" in caplog.text
