@@ -14,7 +14,7 @@ from gankit.training import recipes
 from gankit.training.recipes.base import GROUPS, Choice, Flag, Option, Switch
 
 TRICKS = {"adversarial", "smooth", "betas", "schedule", "warmup", "discriminator_steps", "discriminator_lr"}
-TRICKS |= {"discriminator_norm", "instance_noise", "r1_weight", "penalty_weight"}
+TRICKS |= {"weight_decay", "discriminator_norm", "instance_noise", "r1_weight", "penalty_weight"}
 ADVERSARIAL = sorted(set(recipes.RECIPES) - {"vae", "srresnet"})
 
 

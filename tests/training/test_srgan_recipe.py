@@ -123,12 +123,13 @@ def test_smoothing_and_noise_reach_the_discriminator():
 
 
 def test_clipping_turns_and_rates():
-    made = system("srgan", 20, head_start=0, clip=0.01, discriminator_steps=3, betas=(0.5, 0.8), schedule="linear")
+    made = system("srgan", 20, head_start=0, clip=0.01, discriminator_steps=3, betas=(0.5, 0.8), weight_decay=0.1)
     made.step(next(stream()(0)), 0)
     assert max(float(each.detach().abs().max()) for each in made.modules["discriminator"].parameters()) <= 0.01 + 1e-6
     optimiser = made.optimisers["discriminator"]
     assert {int(state["step"]) for state in optimiser.state.values()} == {3}
-    assert optimiser.param_groups[0]["betas"] == (0.5, 0.8)
+    for group in (optimiser.param_groups[0], made.optimisers["generator"].param_groups[-1]):
+        assert (group["betas"], group["weight_decay"]) == ((0.5, 0.8), 0.1)
     rate = system("srgan", 1000, head_start=0, schedule="linear", warmup=0).schedules["discriminator"]
     assert [rate(0), rate(500), rate(750)] == [1, 1, pytest.approx(0.5)]
 

@@ -63,8 +63,9 @@ class ContentSystem(System):
         self.generator.train()
         inner, rest = _split(self.generator)
         forward = TrainingForward(self.generator, options.norm)
+        adam: dict[str, Any] = {"betas": options.betas, "weight_decay": options.weight_decay}
         self._forward, optimiser = fabric.setup(
-            forward, MuonAdam(inner, rest, inner_lr=options.inner_lr, lr=options.lr, betas=options.betas)
+            forward, MuonAdam(inner, rest, inner_lr=options.inner_lr, lr=options.lr, **adam)
         )
         self._optimiser = optimiser
         self.modules: dict[str, nn.Module] = {"generator": self.generator}
@@ -133,7 +134,12 @@ class AdversarialSystem(ContentSystem):
         discriminator = Discriminator(channels=options.discriminator_channels, norm=not spectral).train()
         if spectral:
             add_spectral_norm(discriminator)
-        optimiser = torch.optim.Adam(discriminator.parameters(), lr=options.discriminator_lr, betas=options.betas)
+        optimiser = torch.optim.Adam(
+            discriminator.parameters(),
+            lr=options.discriminator_lr,
+            betas=options.betas,
+            weight_decay=options.weight_decay,
+        )
         self._discriminator, self._discriminator_optimiser = fabric.setup(discriminator, optimiser)
         self._features = discriminator  # without Fabric's wrapper, which does not autocast methods but forward
         self.modules["discriminator"] = discriminator

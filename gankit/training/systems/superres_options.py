@@ -24,6 +24,7 @@ class ContentOptions:
         lr: Adam's learning rate for the rest.
         content: ``"l1"``, ``"mse"`` (the paper's) or ``"charbonnier"``.
         betas: Adam's decay rates, of all networks.
+        weight_decay: L2 penalty on the weights that Adam trains: all but the generator's body.
         schedule: of all learning rates; see :data:`gankit.training.schedules.SCHEDULES`.
         warmup: steps in which they rise from 0.
         model: further arguments of the generator (``blocks``, ``channels``).
@@ -36,6 +37,7 @@ class ContentOptions:
     lr: float = 1e-3
     content: Literal["l1", "mse", "charbonnier"] = "l1"
     betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
     schedule: str = "cosine"
     warmup: int = 100
     model: Mapping[str, Any] = field(default_factory=dict)

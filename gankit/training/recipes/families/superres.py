@@ -46,6 +46,7 @@ _SHARED = (
     Option("lr", RATE, "Adam's learning rate, for the first and last layers and the biases."),
     Option("inner_lr", RATE, "Muon's learning rate, for the body."),
     Option("betas", Two(SHARE), "Adam's decay rates for the mean of the gradients and of their squares."),
+    Option("weight_decay", WEIGHT, "L2 penalty on the weights that Adam trains."),
     Option("schedule", Choice(tuple(SCHEDULES)), "Schedule of the learning rates."),
     Option("warmup", NUMBER, "Steps over which the learning rates rise from 0."),
     Option("content", Choice(CONTENT_NAMES), "Content loss: the distance between two images."),
