@@ -59,6 +59,7 @@ def test_pickled_module(tmp_path, generator):
     refused(tmp_path / "b.pth", "pickled object")
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_torchscript(tmp_path):
     torch.jit.script(nn.Conv2d(3, 3, 3)).save(tmp_path / "a.pt")
     refused(tmp_path / "a.pt", "TorchScript")
