@@ -10,17 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from gankit.checkpoints.containers import strip_prefixes, tensors_of, unwrap, without_common
 from gankit.checkpoints.directions import file_for, holds_pair, pick
+from gankit.checkpoints.kinds import other_kind
+from gankit.checkpoints.limits import LARGEST, check_declared, check_tensors
 from gankit.checkpoints.pickles import PICKLE, ZIP, load_torch
 from gankit.errors import CheckpointError
 from gankit.models.facts import Direction
 
-_LARGEST = 4 << 30  # bytes; far above any generator, and the file is read into memory
+_PLAIN = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Stored:
     """What a weights file holds.
 
     Attributes:
-        tensors: by name, without wrappers and prefixes; dtypes as stored; on the CPU.
+        tensors: by name, without wrappers and prefixes; dtypes as stored, but for those of 8 bits, which are
+            float32; on the CPU.
         metadata: of a safetensors file; empty for other files.
         sha256: of the file, hexadecimal.
         path: of the file that was read, which a direction may have selected; ``None`` for tensors from elsewhere.
@@ -57,11 +61,13 @@ def read(path: Path, direction: Direction | None = None) -> Stored:
     if _is_safetensors(data) or (path.suffix == ".safetensors" and not data.startswith((ZIP, PICKLE))):
         found, metadata = _read_safetensors(path, data)
     elif data.startswith((ZIP, PICKLE)):
+        check_declared(path, data)
         found = load_torch(path, data)
     else:
-        raise CheckpointError(
-            f"{path}: not a weights file (neither safetensors nor PyTorch): give the checkpoint itself"
+        what = (
+            other_kind(path, data) or "not a weights file (neither safetensors nor PyTorch): give the checkpoint itself"
         )
+        raise CheckpointError(f"{path}: {what}")
     found = unwrap(found)
     if not holds_pair(found) and holds_pair(inner := without_common(found)):
         found = inner
@@ -73,6 +79,8 @@ def read(path: Path, direction: Direction | None = None) -> Stored:
     tensors = strip_prefixes(tensors_of(unwrap(found)))
     if not tensors:
         raise CheckpointError(f"{path}: holds no tensors: give a file with the generator's state dict")
+    tensors = {name: _plain(path, name, value) for name, value in tensors.items()}
+    check_tensors(path, tensors)
     return Stored(tensors, metadata, hashlib.sha256(data).hexdigest(), path)
 
 
@@ -91,7 +99,7 @@ def _bytes(path: Path) -> bytes:
             raise CheckpointError(f"{path}: not a regular file: give a weights file")
         if status.st_size == 0:
             raise CheckpointError(f"{path}: empty file: download or copy it again")
-        if status.st_size > _LARGEST:
+        if status.st_size > LARGEST:
             raise CheckpointError(f"{path}: {status.st_size / 1e9:.1f} GB is too large for a generator's weights")
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError for a name that no file can have
@@ -104,7 +112,24 @@ def _read_safetensors(path: Path, data: bytes) -> tuple[dict[str, Tensor], dict[
     try:
         tensors = load_safetensors(data)
         (length,) = struct.unpack_from("<Q", data)
-        metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    except (SafetensorError, struct.error, ValueError, KeyError) as error:
+        header = json.loads(data[8 : 8 + length]).get("__metadata__") or {}  # the library accepts null
+        metadata = {str(key): str(value) for key, value in header.items()}
+    except (SafetensorError, struct.error, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: truncated or damaged safetensors file: download or copy it again") from error
     return tensors, metadata
+
+
+def _plain(path: Path, name: str, value: Tensor) -> Tensor:
+    """A tensor that has data and one shape; float8, in which nothing can be computed, becomes float32."""
+    if value.is_nested:
+        raise CheckpointError(f"{path}: '{name}' is a nested tensor: give plain floating-point weights")
+    if value.is_meta:
+        raise CheckpointError(f"{path}: '{name}' is a meta tensor, which has no data: save the weights themselves")
+    if not value.is_floating_point() or value.dtype in _PLAIN or value.layout != torch.strided:
+        return value
+    try:
+        return value.float()
+    except (RuntimeError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: '{name}' is {value.dtype}: give float32, float16 or bfloat16 weights"
+        ) from error

@@ -103,6 +103,8 @@ def _open_file(
         facts = models.facts(found.model, found.options)
         with torch.device("meta"):  # shapes first: no memory, no random numbers
             generator = models.build(found.model, found.options)
+    except RecursionError as error:  # options nested more deeply than can be shown
+        raise CheckpointError(f"{path}: damaged options: save or download the file again") from error
     except (UsageError, CheckpointError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     _fill(path, generator, found)

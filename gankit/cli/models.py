@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from gankit import models as registry
+from gankit.cli.process import one_line
 from gankit.errors import UsageError
 from gankit.pipeline.paths import exists
 from gankit.weights import TRAINED
@@ -167,4 +168,6 @@ def _words(value: object) -> str:
     if isinstance(value, list | tuple):
         words = [_words(item) for item in value]
         return (" " if all(word.endswith(".") for word in words) else ", ").join(words)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in one_line(str(value)))
