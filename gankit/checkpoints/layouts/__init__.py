@@ -6,6 +6,7 @@ A new layout needs its own file in this folder, with a function ``match``, and o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -78,7 +79,7 @@ def recognise(state: Mapping[str, Tensor]) -> Match:
         for layout in _LAYOUTS:
             found = layout.match(candidate)
             if found is not None:
-                return found
+                return replace(found, recognised=f"the names of its tensors: {layout.name}")
     names = list(state)
     shown = ", ".join(f"{name} {list(state[name].shape)}" for name in names[:3])
     raise CheckpointError(

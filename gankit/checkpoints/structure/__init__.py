@@ -1,0 +1,106 @@
+"""Networks recognised by the order and the shapes of their tensors, whatever the names are.
+
+It is the second way, for files whose names fit no layout. What shapes do not tell (activations, the range of values) is
+assumed, and said. A new structure needs a function that yields proposals, and one line in ``_PATTERNS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from gankit import models
+from gankit.checkpoints.containers import networks
+from gankit.checkpoints.layouts.base import Match
+from gankit.checkpoints.structure import latents, superres, translation
+from gankit.checkpoints.structure.base import Pattern, Proposal
+from gankit.checkpoints.structure.discriminators import discriminator
+from gankit.errors import CheckpointError
+
+__all__ = ["by_structure"]
+
+_PATTERNS = (
+    Pattern("SRResNet (SRGAN)", superres.srresnet),
+    Pattern("Fast-SRGAN", superres.fast_srgan),
+    Pattern("RRDBNet (ESRGAN)", superres.rrdb),
+    Pattern("SRVGGNetCompact", superres.compact),
+    Pattern("MSRResNet", superres.msrresnet),
+    Pattern("ResNet (CycleGAN)", translation.resnet),
+    Pattern("U-Net (pix2pix)", translation.unet),
+    Pattern("AnimeGANv2", translation.animegan),
+    Pattern("CartoonGAN", translation.cartoongan),
+    Pattern("DCGAN", latents.dcgan),
+    Pattern("dense layers (GAN)", latents.dense),
+    Pattern("VAE", latents.vae),
+    Pattern("conditional GAN", latents.cgan),
+)
+
+
+def by_structure(state: Mapping[str, Tensor], given: Mapping[str, Any] | None = None) -> Match | None:
+    """Recognise a generator by its structure.
+
+    Args:
+        state: tensors by name, in the order of the network's layers, as PyTorch saves them.
+        given: options that the user states, which decide between readings.
+
+    Returns:
+        The model, its options and the weights under gankit's names, with what was assumed; ``None`` where no structure
+        fits.
+
+    Raises:
+        CheckpointError: several structures fit, or it is a discriminator. The text does not name the file.
+    """
+    candidates = [dict(state), *(inner for _, inner in networks(state))]
+    for candidate in candidates:
+        found = _read(candidate, given or {})
+        if found is not None:
+            return found
+    for candidate in candidates:
+        what = discriminator([tuple(value.shape) for value in _weights(candidate).values()])
+        if what is not None:
+            raise CheckpointError(f"{what}, which judges images and makes none: give the generator's weights")
+    return None
+
+
+def _weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All but counters."""
+    return {name: value for name, value in state.items() if value.is_floating_point()}
+
+
+def _read(state: Mapping[str, Tensor], given: Mapping[str, Any]) -> Match | None:
+    weights = _weights(state)
+    shapes = [tuple(value.shape) for value in weights.values()]
+    if not shapes or () in shapes or any(0 in shape for shape in shapes):
+        return None
+    proposals = [proposal for pattern in _PATTERNS for proposal in pattern.read(shapes)]
+    readings: list[tuple[Proposal, Match | None]] = []
+    for proposal in proposals:
+        named = dict(zip((name for name, _ in proposal.items), weights.values(), strict=True))
+        if proposal.accepts(named):
+            readings.append((proposal, proposal.finish(named)))
+    if given and len(readings) > 1:
+        readings = [(proposal, match) for proposal, match in readings if match and _agrees(proposal, match, given)]
+    if len(readings) > 1:
+        names = [proposal.what for proposal, _ in readings]
+        raise CheckpointError(
+            f"unknown names, and its tensors fit {', '.join(names[:-1])} and {names[-1]}: say which it is with "
+            "--model-option, such as scale=4"
+        )
+    if not readings:
+        return None
+    proposal, match = readings[0]
+    if match is None:
+        return None
+    assumed = [text for key, text in proposal.assumed.items() if key not in given]
+    return replace(
+        match, recognised=f"the order and shapes of its tensors: {proposal.what}", assumed=", ".join(assumed)
+    )
+
+
+def _agrees(proposal: Proposal, match: Match, given: Mapping[str, Any]) -> bool:
+    known = models.known_options(match.model)
+    same_scale = proposal.scale is None or given.get("scale", proposal.scale) == proposal.scale
+    return same_scale and all(name in known for name in given)
