@@ -35,6 +35,7 @@ class Stored:
             float32; on the CPU.
         metadata: of a safetensors file; empty for other files.
         sha256: of the file, hexadecimal.
+        ordered: whether the tensors come in the order of the layers, which a safetensors file does not keep.
         path: of the file that was read, which a direction may have selected; ``None`` for tensors from elsewhere.
     """
 
@@ -42,6 +43,7 @@ class Stored:
     metadata: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
     path: Path | None = None
+    ordered: bool = True
 
 
 def read(path: Path, direction: Direction | None = None) -> Stored:
@@ -81,7 +83,8 @@ def read(path: Path, direction: Direction | None = None) -> Stored:
         raise CheckpointError(f"{path}: holds no tensors: give a file with the generator's state dict")
     tensors = {name: _plain(path, name, value) for name, value in tensors.items()}
     check_tensors(path, tensors)
-    return Stored(tensors, metadata, hashlib.sha256(data).hexdigest(), path)
+    ordered = data.startswith((ZIP, PICKLE)) and not _is_safetensors(data)
+    return Stored(tensors, metadata, hashlib.sha256(data).hexdigest(), path, ordered)
 
 
 def _is_safetensors(data: bytes) -> bool:

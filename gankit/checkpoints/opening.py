@@ -105,7 +105,7 @@ def _open_file(
                     failure = error
             else:
                 failure = CheckpointError(f"{unknown}; --norm and --model-option work with these only")
-            found = by_structure(stored.tensors, options)
+            found = by_structure(stored.tensors, options, ordered=stored.ordered)
             if found is None:
                 raise failure from unknown
             assumed = f", assuming {found.assumed} (--model-option changes what is an option)" if found.assumed else ""

@@ -311,3 +311,67 @@ def test_what_nearly_fits_is_unknown(tmp_path, change):
     torch.save(state, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="unknown architecture"):
         open_model(tmp_path / "a.pth")
+
+
+def numbered(state):
+    """The names that one ``nn.Sequential`` of all layers gives."""
+    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in state))
+    names = {name: f"stack.{layers.index(name.rpartition('.')[0])}.{name.rpartition('.')[2]}" for name in state}
+    return {names[name]: value.contiguous() for name, value in state.items() if value.is_floating_point()}
+
+
+@pytest.mark.parametrize("case", ["srgan deep", "srvgg", "dcgan", "cyclegan"])
+def test_safetensors_by_the_numbers_in_the_names(tmp_path, case):
+    from safetensors.torch import save_file
+
+    model, options = BUILT[case]
+    torch.manual_seed(1)
+    net = models.build(model, options)
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.running_mean, -0.2, 0.2)
+    torch.save(net.state_dict(), tmp_path / "named.pth")
+    save_file(numbered(net.state_dict()), tmp_path / "a.safetensors")
+    named, found = open_model(tmp_path / "named.pth"), open_model(tmp_path / "a.safetensors")
+    assert torch.equal(images(found), images(named))
+
+
+def test_safetensors_whose_names_tell_no_order_are_not_guessed(tmp_path):
+    from safetensors.torch import save_file
+
+    state = {name: value for name, value in models.build("dcgan").state_dict().items() if value.is_floating_point()}
+    words = {name: name.replace("main.", "layer_") for name in state}
+    save_file({words[name]: value.contiguous() for name, value in state.items()}, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match="unknown architecture"):
+        open_model(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("names", ["kept", "lost"])
+def test_parts_of_a_norm_in_another_order_are_not_taken(tmp_path, names):
+    """All four have one shape: sorted by name, the bias would be taken for the weight."""
+    net = models.build("dcgan", {"widths": (16, 8)})
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.bias, -0.2, 0.2)
+            nn.init.uniform_(layer.running_mean, -0.2, 0.2)
+    state = {f"{name.replace('main', 'net')}": value for name, value in sorted(net.state_dict().items())}
+    if names == "lost":  # weight, running variance, running mean, bias
+        state = renamed(dict(sorted(state.items(), key=lambda item: item[0].rpartition(".")[0])))
+        norms = [name for name, value in state.items() if value.ndim == 1]
+        for start in range(0, len(norms), 4):
+            state[norms[start + 3]] = state[norms[start]]
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="unknown architecture"):
+        open_model(tmp_path / "a.pth")
+
+
+def test_the_decoder_of_a_vae_alone(data, tmp_path):
+    whole = open_model(data / "checkpoints" / "mnist_vae.pth")
+    state = torch.load(data / "checkpoints" / "mnist_vae.pth", weights_only=True)
+    state = {name: value for name, value in state.items() if name.startswith(("fc3", "fc4"))}
+    assert len(state) == 4
+    torch.save(renamed(state), tmp_path / "a.pth")
+    loaded = open_model(tmp_path / "a.pth")
+    assert "output=sigmoid" in loaded.assumed
+    assert torch.equal(images(loaded), images(whole))
+    assert open_model(tmp_path / "a.pth", options={"output": "tanh"}).facts.value_range == (-1, 1)

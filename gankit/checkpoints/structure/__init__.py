@@ -18,6 +18,7 @@ from gankit.checkpoints.layouts.base import Match
 from gankit.checkpoints.structure import latents, superres, translation
 from gankit.checkpoints.structure.base import Pattern, Proposal
 from gankit.checkpoints.structure.discriminators import discriminator
+from gankit.checkpoints.structure.order import agrees, by_number, positive
 from gankit.errors import CheckpointError
 
 __all__ = ["by_structure"]
@@ -39,12 +40,16 @@ _PATTERNS = (
 )
 
 
-def by_structure(state: Mapping[str, Tensor], given: Mapping[str, Any] | None = None) -> Match | None:
+def by_structure(
+    state: Mapping[str, Tensor], given: Mapping[str, Any] | None = None, *, ordered: bool = True
+) -> Match | None:
     """Recognise a generator by its structure.
 
     Args:
         state: tensors by name, in the order of the network's layers, as PyTorch saves them.
         given: options that the user states, which decide between readings.
+        ordered: whether the order is that of the layers. Safetensors files do not keep it; then numbers in the names
+            must tell it.
 
     Returns:
         The model, its options and the weights under gankit's names, with what was assumed; ``None`` where no structure
@@ -55,7 +60,8 @@ def by_structure(state: Mapping[str, Tensor], given: Mapping[str, Any] | None = 
     """
     candidates = [dict(state), *(inner for _, inner in networks(state))]
     for candidate in candidates:
-        found = _read(candidate, given or {})
+        layers = _weights(candidate) if ordered else by_number(_weights(candidate))
+        found = None if layers is None else _read(layers, given or {})
         if found is not None:
             return found
     for candidate in candidates:
@@ -70,23 +76,23 @@ def _weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if value.is_floating_point()}
 
 
-def _read(state: Mapping[str, Tensor], given: Mapping[str, Any]) -> Match | None:
-    weights = _weights(state)
+def _read(weights: Mapping[str, Tensor], given: Mapping[str, Any]) -> Match | None:
     shapes = [tuple(value.shape) for value in weights.values()]
     if not shapes or () in shapes or any(0 in shape for shape in shapes):
         return None
     proposals = [proposal for pattern in _PATTERNS for proposal in pattern.read(shapes)]
     readings: list[tuple[Proposal, Match | None]] = []
     for proposal in proposals:
-        named = dict(zip((name for name, _ in proposal.items), weights.values(), strict=True))
-        if proposal.accepts(named):
+        names = [name for name, _ in proposal.items]
+        named = dict(zip(names, weights.values(), strict=True))
+        if agrees(list(weights), names) and positive(named) and proposal.accepts(named):
             readings.append((proposal, proposal.finish(named)))
     if given and len(readings) > 1:
         readings = [(proposal, match) for proposal, match in readings if match and _agrees(proposal, match, given)]
     if len(readings) > 1:
-        names = [proposal.what for proposal, _ in readings]
+        *others, last = (proposal.what for proposal, _ in readings)
         raise CheckpointError(
-            f"unknown names, and its tensors fit {', '.join(names[:-1])} and {names[-1]}: say which it is with "
+            f"unknown names, and its tensors fit {', '.join(others)} and {last}: say which it is with "
             "--model-option, such as scale=4"
         )
     if not readings:
