@@ -12,13 +12,15 @@ _CONTAINERS = (
     *("gen_ema", "model_ema", "ema_model", "ema", "shadow", "params", "state_dict"),
     *("generator", "generator_state_dict", "gen", "gen_state_dict", "g", "G", "g_state_dict", "G_state_dict"),
     *("netG", "netG_state_dict", "net_G", "net_g", "net_g_state_dict", "g_model", "model_g", "G_model"),
-    *("model_state_dict", "model", "net", "network", "module", "weights", "decoder", "best_model", "best"),
+    *("model_state_dict", "model", "net", "network", "module", "weights", "best_model", "best"),
 )
 _PREFIXES = ("module.", "_orig_mod.", "netG.", "generator.")
 # First parts of names, in lower case and without underscores. Averaged weights come first here, too.
 _AVERAGED = ("gema", "netgema", "generatorema", "genema", "emamodel", "modelema", "emag", "ema", "averagemodel")
 _GENERATORS = ("netg", "g", "gen", "generator", "gmodel", "modelg", "gnet", "generatornet")
-_ANY = ("model", "net", "network", "module", "origmod", "backbone", "student", "sr", "srmodel", "srnet", "decoder")
+_ANY = ("model", "net", "network", "module", "origmod", "backbone", "student", "sr", "srmodel", "srnet")
+_RANKS = (_AVERAGED, _GENERATORS, _ANY)
+_ANY_RANK = 2
 _OTHERS = ("d", "netd", "disc", "critic", "loss", "crit", "vgg", "lpips", "percep", "feature", "metric", "dmodel")
 _DEPTH = 5
 
@@ -76,8 +78,8 @@ def networks(state: Mapping[str, Tensor], depth: int = _DEPTH) -> Iterator[tuple
         depth: how many prefixes may be nested.
 
     Yields:
-        A prefix with its dot, and the tensors under it without the prefix. A prefix of no known meaning is one only
-        where all names have it, or where the others are of discriminators and losses.
+        A prefix with its dot, and the tensors under it without the prefix. One that does not say "generator" is one
+        only where the other names are of discriminators and losses.
     """
     if not depth:
         return
@@ -88,8 +90,10 @@ def networks(state: Mapping[str, Tensor], depth: int = _DEPTH) -> Iterator[tuple
             groups.setdefault(first, {})[rest] = value
     known = {first: rank for first in groups if (rank := _rank(first)) is not None}
     unknown = [first for first in groups if first not in known and not _is_other(first)]
-    bare = any("." not in name for name in state)
-    if not known and len(unknown) == 1 and not bare and not unknown[0].isdigit():
+    alone = not any("." not in name and value.numel() > 1 for name, value in state.items())
+    if unknown or not alone:  # a part of a network may have such a name
+        known = {first: rank for first, rank in known.items() if rank < _ANY_RANK}
+    if not known and len(unknown) == 1 and alone and not unknown[0].isdigit():
         known = {unknown[0]: 0}
     for first in sorted(known, key=lambda name: known[name]):
         yield f"{first}.", groups[first]
@@ -98,7 +102,7 @@ def networks(state: Mapping[str, Tensor], depth: int = _DEPTH) -> Iterator[tuple
 
 
 def _rank(first: str) -> int | None:
-    for rank, names in enumerate((_AVERAGED, _GENERATORS, _ANY)):
+    for rank, names in enumerate(_RANKS):
         if _plain(first) in names:
             return rank
     return None

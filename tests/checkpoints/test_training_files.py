@@ -240,3 +240,17 @@ def test_names_that_begin_like_a_prefix_stay(tmp_path, prefix):
         torch.save({f"{prefix}{name}": value for name, value in theirs.state_dict().items()}, tmp_path / "a.pth")
         loaded = open_model(tmp_path / "a.pth")
         assert loaded.facts.name in ("cyclegan", "pix2pix")
+
+
+@pytest.mark.parametrize("rest", ["refine.0.weight", "scale_and_shift"])
+def test_a_part_of_a_network_is_not_taken_for_all_of_it(tmp_path, generator, rest):
+    state = {f"net.{name}": value for name, value in generator.state_dict().items()}
+    torch.save({**state, rest: torch.zeros(3, 3, 1, 1)}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="unknown architecture"):
+        open_model(tmp_path / "a.pth")
+
+
+def test_a_discriminator_with_a_generators_prefix_beside_it(tmp_path, generator, batch):
+    state = {f"backbone.{name}": value for name, value in generator.state_dict().items()}
+    torch.save({**state, "d.0.weight": torch.zeros(3, 3, 1, 1), "step": torch.tensor(3)}, tmp_path / "a.pth")
+    assert torch.equal(open_model(tmp_path / "a.pth").generator(batch), generator(batch))
