@@ -375,3 +375,41 @@ def test_the_decoder_of_a_vae_alone(data, tmp_path):
     assert "output=sigmoid" in loaded.assumed
     assert torch.equal(images(loaded), images(whole))
     assert open_model(tmp_path / "a.pth", options={"output": "tanh"}).facts.value_range == (-1, 1)
+
+
+def test_the_range_of_values_is_measured_where_the_weights_are_trained(data, tmp_path):
+    """The same network behind an input in [-1, 1]: no shape tells it, and the usual reading gives other images."""
+    path = data / "checkpoints" / "srgan_leftthomas_x4.pth"
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    kernel = state["block1.0.weight"]
+    state["block1.0.weight"] = kernel / 2
+    state["block1.0.bias"] = state["block1.0.bias"] + kernel.sum((1, 2, 3)) / 2
+    torch.save(renamed(state), tmp_path / "a.pth")
+    loaded = open_model(tmp_path / "a.pth")
+    assert (loaded.facts.options["values_in"], loaded.facts.options["output"]) == ("signed", "tanh")
+    assert "values_in=signed" in loaded.assumed
+    assert "a smooth image keeps" in loaded.assumed
+    inner = slice(80, -80)  # zeros at the border are another value there
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    wanted = open_model(path).generator(image)
+    torch.testing.assert_close(loaded.generator(image)[..., inner, inner], wanted[..., inner, inner], atol=1e-4, rtol=0)
+    stated = open_model(tmp_path / "a.pth", options={"values_in": "unit"})
+    assert stated.facts.options.get("values_in", "unit") == "unit"
+
+
+def test_eriklindernorens_rrdb(tmp_path):
+    state = unlike_new(Rrdb(4)).state_dict()
+    rules = {"conv_first": "conv1", "conv_body": "conv2", "conv_hr": "conv3.0", "conv_last": "conv3.2"}
+    found = {}
+    for name, value in state.items():
+        first, _, rest = name.partition(".")
+        if first == "body":
+            block, dense, conv, part = rest.split(".")
+            found[f"res_blocks.{block}.dense_blocks.{int(dense[3:]) - 1}.b{conv[4:]}.0.{part}"] = value
+        elif first.startswith("conv_up"):
+            found[f"upsampling.{3 * (int(first[7:]) - 1)}.{rest}"] = value.repeat_interleave(4, 0)
+        else:
+            found[f"{rules[first]}.{rest}"] = value
+    _, loaded = same(tmp_path, found)
+    assert (loaded.facts.options["slope"], loaded.facts.options["values_in"]) == (0.01, "imagenet")
+    assert "slope=0.01" in loaded.assumed

@@ -6,6 +6,7 @@ assumed, and said. A new structure needs a function that yields proposals, and o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ from gankit.checkpoints.structure import latents, superres, translation
 from gankit.checkpoints.structure.base import Pattern, Proposal
 from gankit.checkpoints.structure.discriminators import discriminator
 from gankit.checkpoints.structure.order import agrees, by_number, positive
+from gankit.checkpoints.structure.probe import AHEAD, CLEAR, fidelity
 from gankit.errors import CheckpointError
 
 __all__ = ["by_structure"]
@@ -100,10 +102,29 @@ def _read(weights: Mapping[str, Tensor], given: Mapping[str, Any]) -> Match | No
     proposal, match = readings[0]
     if match is None:
         return None
-    assumed = [text for key, text in proposal.assumed.items() if key not in given]
+    assumes, match = _measured(proposal, match, weights, given)
+    assumed = [text for key, text in assumes.items() if key not in given]
     return replace(
         match, recognised=f"the order and shapes of its tensors: {proposal.what}", assumed=", ".join(assumed)
     )
+
+
+def _measured(
+    proposal: Proposal, match: Match, weights: Mapping[str, Tensor], given: Mapping[str, Any]
+) -> tuple[Mapping[str, str], Match]:
+    """What is assumed, and the match: another reading of the same tensors where a measurement speaks clearly for it."""
+    if not proposal.others or given.keys() & proposal.assumed.keys():
+        return proposal.assumed, match
+    best, score, assumes = match, fidelity(match), proposal.assumed
+    needed = max(CLEAR, score + AHEAD)
+    for assumed, finish in proposal.others:
+        other = finish(dict(zip((name for name, _ in proposal.items), weights.values(), strict=True)))
+        other_score = -math.inf if other is None else fidelity(other)
+        if other is not None and other_score >= max(needed, score):
+            best, score, assumes = other, other_score, assumed
+    if score >= CLEAR:
+        assumes = {**assumes, "measured": f"with which a smooth image keeps {score:.0f} dB"}
+    return assumes, best
 
 
 def _agrees(proposal: Proposal, match: Match, given: Mapping[str, Any]) -> bool:

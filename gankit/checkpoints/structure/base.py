@@ -31,6 +31,8 @@ class Proposal:
         finish: makes the match of the tensors under these names.
         assumed: what no shape tells, by the option that changes it, or by a word where no option does.
         scale: enlargement, where readings differ in it.
+        others: other readings of the same tensors, what they assume and how they finish, between which and this one a
+            measurement may decide.
         accepts: whether the values of the tensors allow this reading, where shapes do not decide.
     """
 
@@ -39,6 +41,7 @@ class Proposal:
     finish: Finish
     assumed: Mapping[str, str] = field(default_factory=dict)
     scale: int | None = None
+    others: Sequence[tuple[Mapping[str, str], Finish]] = ()
     accepts: Callable[[Mapping[str, Tensor]], bool] = lambda _: True
 
 

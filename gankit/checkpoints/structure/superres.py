@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
@@ -14,6 +14,7 @@ from gankit.checkpoints.layouts import eriklindernoren, srvgg
 from gankit.checkpoints.layouts.base import Match, rename
 from gankit.checkpoints.layouts.folding import biases_into_means, norm_into_conv, with_values
 from gankit.checkpoints.structure.base import (
+    Finish,
     Item,
     Proposal,
     Shape,
@@ -26,6 +27,8 @@ from gankit.checkpoints.structure.base import (
     norm,
 )
 from gankit.models.values import Input, Output
+
+Way = tuple[dict[str, str], Finish]  # what a reading assumes, and how it finishes
 
 
 def _ends(shapes: Shapes, size: int) -> tuple[int, int, list[Shape]] | None:
@@ -44,9 +47,8 @@ def srresnet(shapes: Shapes) -> Iterator[Proposal]:
         return
     width, colours, found = ends
     stages = found.count((4 * width, width, 3, 3))
-    for slopes, biased, neck, up_norm in product(
-        (1, width, 0), (False, True), ("norm", "bare", "prelu"), (False, True)
-    ):
+    necks = ("norm", "bare", "prelu")
+    for slopes, biased, neck, up_norm in product((1, width, 0), (False, True), necks, (False, True)):
 
         def make(
             blocks: int, slopes: int = slopes, biased: bool = biased, neck: str = neck, up_norm: bool = up_norm
@@ -71,25 +73,30 @@ def srresnet(shapes: Shapes) -> Iterator[Proposal]:
             "in_channels": colours,
             "neck": "prelu" if neck == "prelu" else "norm",
             "slopes": "channel" if slopes == width > 1 else "shared",
-            "bn_eps": 0.8 if up_norm and recent else 1e-5,
-            "values_in": values[0],
-            "output": values[1],
         }
-
-        def finish(
-            state: dict[str, Tensor], options: dict[str, Any] = options, values: tuple[Input, Output] = values
-        ) -> Match:
-            return _finish_srresnet(state, options, values)
-
-        assumed = {
-            "values_in": f"values_in={values[0]}",
-            "output": f"output={values[1]}",
-            "bn_eps": f"bn_eps={options['bn_eps']}",
-        }
-        if not recent:
-            assumed["activation"] = "ReLU"
-        yield Proposal(f"SRResNet (SRGAN) ×{2**stages}", make(blocks), finish, assumed)
+        more = {} if recent else {"activation": "ReLU"}
+        epsilons = (0.8, 1e-5) if up_norm and recent else (1e-5,)
+        ways = [_way(options, pair, eps, more) for eps in epsilons for pair in _values(values, colours)]
+        (assumed, finish), *others = ways
+        yield Proposal(f"SRResNet (SRGAN) ×{2**stages}", make(blocks), finish, assumed, others=others)
         return  # a width of 1 would be read twice
+
+
+def _values(usual: tuple[Input, Output], colours: int) -> list[tuple[Input, Output]]:
+    """The ranges of values that published networks have, the usual one of this structure first."""
+    known: list[tuple[Input, Output]] = [("unit", "linear"), ("unit", "tanh"), ("signed", "tanh")]
+    if colours == 3:
+        known += [("imagenet", "tanh"), ("imagenet", "tanh-imagenet")]
+    return [usual, *(pair for pair in known if pair != usual)]
+
+
+def _way(
+    options: Mapping[str, Any], values: tuple[Input, Output], eps: float, more: Mapping[str, str]
+) -> tuple[dict[str, str], Finish]:
+    """One reading of an SRResNet's tensors: what it assumes, and how it finishes."""
+    full = {**options, "bn_eps": eps, "values_in": values[0], "output": values[1]}
+    assumed = {"values_in": f"values_in={values[0]}", "output": f"output={values[1]}", "bn_eps": f"bn_eps={eps}"}
+    return {**assumed, **more}, lambda state: _finish_srresnet(state, full, values)
 
 
 def _srresnet(
@@ -191,14 +198,16 @@ def rrdb(shapes: Shapes) -> Iterator[Proposal]:
         options["blocks"] = blocks
         erik = kind == "shuffle" and folds == 1 and enlarges != 3
 
-        def finish(state: dict[str, Tensor], options: dict[str, Any] = options, erik: bool = erik) -> Match | None:
-            return _erik(state) if erik else Match("esrgan", options, state)
+        def finish(state: dict[str, Tensor], options: dict[str, Any] = options) -> Match | None:
+            return Match("esrgan", options, state)
 
-        slope, values = (0.01, "imagenet" if colours == 3 else "unit") if erik else (0.2, "unit")
-        assumed = {"slope": f"slope={slope}", "values_in": f"values_in={values}"}
+        more: dict[str, str] = {}
         if enlarges == 2 and kind == "nearest" and folds == 1:
-            assumed["scale"] = "scale=2, which has the tensors of scale=3"
-        yield Proposal(f"RRDBNet (ESRGAN) ×{options['scale']}", items, finish, assumed, options["scale"])
+            more["scale"] = "scale=2, which has the tensors of scale=3"
+        plain: Way = {"slope": "slope=0.2", "values_in": "values_in=unit", **more}, finish
+        other: Way = {"slope": "slope=0.01", "values_in": f"values_in={'imagenet' if colours == 3 else 'unit'}"}, _erik
+        (assumed, use), *others = [other, plain] if erik else [plain]
+        yield Proposal(f"RRDBNet (ESRGAN) ×{options['scale']}", items, use, assumed, options["scale"], others)
 
 
 _ERIK = [
