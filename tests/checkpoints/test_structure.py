@@ -413,3 +413,16 @@ def test_eriklindernorens_rrdb(tmp_path):
     _, loaded = same(tmp_path, found)
     assert (loaded.facts.options["slope"], loaded.facts.options["values_in"]) == (0.01, "imagenet")
     assert "slope=0.01" in loaded.assumed
+
+
+@pytest.mark.parametrize("name", ["gan", "cgan"])
+def test_epsilon_and_activation_are_measured_in_the_norms(tmp_path, name):
+    """Most code has an epsilon of 0.8 there, which is assumed; these networks have 1e-5, and their norms show it."""
+    ours = open_model(name)
+    torch.save(renamed(ours.generator.state_dict()), tmp_path / "a.pth")
+    loaded = open_model(tmp_path / "a.pth")
+    assert dict(loaded.facts.options) == dict(ours.facts.options)
+    assert "eps=1e-05, activation=leaky_relu" in loaded.assumed
+    assert "the variances that they remember" in loaded.assumed
+    assert torch.equal(images(loaded), images(ours))
+    assert open_model(tmp_path / "a.pth", options={"eps": 0.5}).facts.options["eps"] == 0.5

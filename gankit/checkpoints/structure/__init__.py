@@ -20,7 +20,6 @@ from gankit.checkpoints.structure import latents, superres, translation
 from gankit.checkpoints.structure.base import Pattern, Proposal
 from gankit.checkpoints.structure.discriminators import discriminator
 from gankit.checkpoints.structure.order import agrees, by_number, positive
-from gankit.checkpoints.structure.probe import AHEAD, CLEAR, fidelity
 from gankit.errors import CheckpointError
 
 __all__ = ["by_structure"]
@@ -113,17 +112,19 @@ def _measured(
     proposal: Proposal, match: Match, weights: Mapping[str, Tensor], given: Mapping[str, Any]
 ) -> tuple[Mapping[str, str], Match]:
     """What is assumed, and the match: another reading of the same tensors where a measurement speaks clearly for it."""
-    if not proposal.others or given.keys() & proposal.assumed.keys():
+    measure = proposal.measure
+    if measure is None or given.keys() & proposal.assumed.keys():
         return proposal.assumed, match
-    best, score, assumes = match, fidelity(match), proposal.assumed
-    needed = max(CLEAR, score + AHEAD)
+    named = dict(zip((name for name, _ in proposal.items), weights.values(), strict=True))
+    best, score, assumes = match, measure.score(match), proposal.assumed
+    needed = max(measure.clear, score + measure.ahead)
     for assumed, finish in proposal.others:
-        other = finish(dict(zip((name for name, _ in proposal.items), weights.values(), strict=True)))
-        other_score = -math.inf if other is None else fidelity(other)
+        other = finish(named)
+        other_score = -math.inf if other is None else measure.score(other)
         if other is not None and other_score >= max(needed, score):
             best, score, assumes = other, other_score, assumed
-    if score >= CLEAR:
-        assumes = {**assumes, "measured": f"with which a smooth image keeps {score:.0f} dB"}
+    if score >= measure.clear:
+        assumes = {**assumes, "measured": measure.words(score)}
     return assumes, best
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gankit import models
 from gankit.checkpoints.layouts.base import Match
+from gankit.checkpoints.structure.probe import Measure
 
 Shape = tuple[int, ...]
 Shapes = Sequence[Shape]
@@ -33,6 +34,7 @@ class Proposal:
         scale: enlargement, where readings differ in it.
         others: other readings of the same tensors, what they assume and how they finish, between which and this one a
             measurement may decide.
+        measure: by which it does; ``None`` for no measurement.
         accepts: whether the values of the tensors allow this reading, where shapes do not decide.
     """
 
@@ -42,6 +44,7 @@ class Proposal:
     assumed: Mapping[str, str] = field(default_factory=dict)
     scale: int | None = None
     others: Sequence[tuple[Mapping[str, str], Finish]] = ()
+    measure: Measure | None = None
     accepts: Callable[[Mapping[str, Tensor]], bool] = lambda _: True
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise, product
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from gankit.checkpoints.layouts import pytorch_dcgan
 from gankit.checkpoints.layouts.base import Match
 from gankit.checkpoints.layouts.stacks import image
 from gankit.checkpoints.structure.base import Item, Proposal, Shape, Shapes, built, fits, norm
+from gankit.checkpoints.structure.probe import NORMS
 
 
 def _matched(model: str, options: dict[str, Any]) -> Any:
@@ -20,6 +21,24 @@ def _matched(model: str, options: dict[str, Any]) -> Any:
         return Match(model, options, state)
 
     return finish
+
+
+def _proposal(
+    what: str, items: Sequence[Item], model: str, options: Mapping[str, Any], usual: Mapping[str, Any]
+) -> Proposal:
+    """A network whose activation, epsilon and order of class and latent the variances in its BatchNorms may show."""
+    ways = [dict(usual)]
+    if options["norm"]:
+        orders = [{"class_first": first} for first in (False, True)] if "class_first" in usual else [{}]
+        ways += [
+            {**usual, "eps": eps, "activation": act, **order}
+            for eps, act, order in product((1e-5, 0.8), ("relu", "leaky_relu"), orders)
+        ]
+    (assumed, finish), *others = (
+        ({key: f"{key}={str(value).lower()}" for key, value in way.items()}, _matched(model, {**options, **way}))
+        for way in ways
+    )
+    return Proposal(what, items, finish, assumed, others=others, measure=NORMS if options["norm"] else None)
 
 
 def dcgan(shapes: Shapes) -> Iterator[Proposal]:
@@ -56,13 +75,13 @@ def dense(shapes: Shapes) -> Iterator[Proposal]:
         items = built("gan", **options)
         if not fits(shapes, items):
             continue
+        usual: dict[str, Any]
         if with_norm:
             usual = {"eps": 0.8, "activation": "leaky_relu", "output": "tanh"}
         else:  # with one hidden layer it is a VAE's decoder, as in pytorch/examples
             usual = {"activation": "relu", "output": "sigmoid" if len(widths) == 3 else "tanh"}
         what = "dense layers (the decoder of a VAE)" if len(widths) == 3 else "dense layers (GAN)"
-        assumed = {key: f"{key}={value}" for key, value in usual.items()}
-        yield Proposal(what, items, _matched("gan", options | usual), assumed)
+        yield _proposal(what, items, "gan", options, usual)
         return
 
 
@@ -113,8 +132,7 @@ def cgan(shapes: Shapes) -> Iterator[Proposal]:
     for options, usual in readings:
         items = built("cgan", **common, **options)
         if fits(shapes, items):
-            assumed = {key: f"{key}={str(value).lower()}" for key, value in usual.items()}
-            yield Proposal("conditional GAN", items, _matched("cgan", {**common, **options, **usual}), assumed)
+            yield _proposal("conditional GAN", items, "cgan", {**common, **options}, usual)
             return
 
 

@@ -26,6 +26,7 @@ from gankit.checkpoints.structure.base import (
     kernels,
     norm,
 )
+from gankit.checkpoints.structure.probe import UPSCALER
 from gankit.models.values import Input, Output
 
 Way = tuple[dict[str, str], Finish]  # what a reading assumes, and how it finishes
@@ -78,7 +79,7 @@ def srresnet(shapes: Shapes) -> Iterator[Proposal]:
         epsilons = (0.8, 1e-5) if up_norm and recent else (1e-5,)
         ways = [_way(options, pair, eps, more) for eps in epsilons for pair in _values(values, colours)]
         (assumed, finish), *others = ways
-        yield Proposal(f"SRResNet (SRGAN) ×{2**stages}", make(blocks), finish, assumed, others=others)
+        yield Proposal(f"SRResNet (SRGAN) ×{2**stages}", make(blocks), finish, assumed, others=others, measure=UPSCALER)
         return  # a width of 1 would be read twice
 
 
@@ -207,7 +208,7 @@ def rrdb(shapes: Shapes) -> Iterator[Proposal]:
         plain: Way = {"slope": "slope=0.2", "values_in": "values_in=unit", **more}, finish
         other: Way = {"slope": "slope=0.01", "values_in": f"values_in={'imagenet' if colours == 3 else 'unit'}"}, _erik
         (assumed, use), *others = [other, plain] if erik else [plain]
-        yield Proposal(f"RRDBNet (ESRGAN) ×{options['scale']}", items, use, assumed, options["scale"], others)
+        yield Proposal(f"RRDBNet (ESRGAN) ×{options['scale']}", items, use, assumed, options["scale"], others, UPSCALER)
 
 
 _ERIK = [
