@@ -43,7 +43,9 @@ def tensors_of(found: Mapping[str, object]) -> dict[str, Tensor]:
     The state of an optimiser, whose keys are numbers, is none of them.
     """
     own = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
-    return own or dict(_nested(found, _DEPTH))
+    if any(value.is_nested or value.ndim > 1 for value in own.values()):
+        return own
+    return dict(_nested(found, _DEPTH)) or own  # a state of a random number generator is a vector
 
 
 def strip_prefixes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

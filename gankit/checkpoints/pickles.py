@@ -83,7 +83,7 @@ def load_torch(path: Path, data: bytes) -> Mapping[str, object]:
         _log.warning(
             "%s: read the tensors, and skipped objects that only their own code can load: %s%s",
             path,
-            ", ".join(skipped[:3]),
+            ", ".join(map(_shown, skipped[:3])),
             others,
         )
     return {str(key): value for key, value in found.items() if not isinstance(value, _Skipped)}
@@ -177,7 +177,14 @@ def _pickles(data: bytes) -> Iterator[io.BytesIO]:
 def _refuse_code(path: Path, names: list[str]) -> None:
     for name in names:
         if name in CODE or name.partition(".")[0] in CODE_MODULES:
-            raise CheckpointError(f"{path}: refused, because loading it would run code ({name}): {STATE_DICT_ONLY}")
+            raise CheckpointError(
+                f"{path}: refused, because loading it would run code ({_shown(name)}): {STATE_DICT_ONLY}"
+            )
+
+
+def _shown(name: str) -> str:
+    """A name out of a file, as it may be printed."""
+    return name[:100].encode("ascii", "backslashreplace").decode() if name[:100].isprintable() else ascii(name[:100])
 
 
 def _of_torch(name: str) -> bool:
@@ -193,7 +200,7 @@ def _has_tensors(found: object, depth: int = 6) -> bool:
 
 def _pickled(skipped: list[str]) -> str:
     own = [name for name in skipped if not name.startswith("torch.nn.")] or skipped or ["an unknown class"]
-    return f"holds a pickled object ({own[0]}), which only its own code can load: {STATE_DICT_ONLY}"
+    return f"holds a pickled object ({_shown(own[0])}), which only its own code can load: {STATE_DICT_ONLY}"
 
 
 def _why(message: str, first: str) -> str:

@@ -222,10 +222,13 @@ def test_averaged_weights_are_preferred(tmp_path, generator, batch):
     assert torch.equal(open_model(tmp_path / "a.ckpt").generator(batch), generator(batch))
 
 
-@pytest.mark.parametrize("key", ["params_ema", "g_ema", "model_state_dict", "generator", "gen_state_dict", "netG", "G"])
+@pytest.mark.parametrize(
+    "key", ["my_own_generator", "params_ema", "g_ema", "model_state_dict", "generator", "gen_state_dict", "netG", "G"]
+)
 @pytest.mark.parametrize("deep", [False, True])
 def test_containers(tmp_path, generator, batch, key, deep):
     inner = {key: generator.state_dict()}
+    inner["rng_state"] = torch.get_rng_state()
     torch.save({"epoch": 1, "netD": {"a": torch.zeros(2)}, **({"state": inner} if deep else inner)}, tmp_path / "a.pth")
     assert torch.equal(open_model(tmp_path / "a.pth").generator(batch), generator(batch))
 
