@@ -73,9 +73,11 @@ def declared(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, s
         model = metadata["model"]
         if not isinstance(options, dict):
             raise TypeError("options must be a table")
+    except RecursionError as error:
+        raise CheckpointError(f"{path}: damaged header (options): save or download the file again") from error
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged header ({error}): save or download the file again") from error
-    return Match(model, options, tensors)
+    return Match(model, options, tensors, "its header")
 
 
 def _stored(path: Path, name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
