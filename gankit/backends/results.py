@@ -26,10 +26,20 @@ def checked_run(engine: Engine, *tensors: Tensor, shape: Sequence[int]) -> Tenso
         BackendError: If the engine returns anything else.
     """
     result = engine.run(*tensors)
+    check_result(engine, tensors, result, shape)
+    return result
+
+
+def check_result(engine: Engine, tensors: Sequence[Tensor], result: Tensor, shape: Sequence[int]) -> None:
+    """Check the shape and the dtype of a result, as :func:`checked_run` does.
+
+    Raises:
+        BackendError: If one of them is wrong. The message names the engine and both.
+    """
     images = tensors[0].ndim == len(shape)
     dtype = tensors[0].dtype if images else torch.float32
     if tuple(result.shape) == tuple(shape) and result.dtype == dtype:
-        return result
+        return
     given, got, wanted = tuple(tensors[0].shape), tuple(result.shape), tuple(shape)
     returned = f"{got} and not {wanted}" if got != wanted else f"{result.dtype} and not {dtype}"
     name = f"{engine.backend} {engine.precision}"
