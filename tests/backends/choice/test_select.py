@@ -393,6 +393,15 @@ def test_measuring_ends_when_its_time_is_up_and_the_choice_is_final(loaded, only
     assert choose(loaded).engine.backend == "second"
 
 
+def test_a_busy_machine_leaves_out_nothing(loaded, only, monkeypatch):
+    """The clock on the wall runs on while other programs have the processor."""
+    only(Fake("first"), Fake("second"), Fake("third"))
+    clock = iter(range(0, 10**9, 1000))
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(select, "BUDGET_SECONDS", 500.0)
+    assert len(choose(loaded).measured) == 3
+
+
 def test_time_that_is_up_does_not_end_the_search_for_one_that_passes(loaded, only, monkeypatch):
     only(Fake("first", nan=True), Fake("second", fails=("fp32",)), Fake("third"), Fake("fourth"))
     monkeypatch.setattr(select, "BUDGET_SECONDS", 0.0)
