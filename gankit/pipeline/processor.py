@@ -19,8 +19,8 @@ from torch.nn import functional
 from gankit.backends.base import Engine, EngineMemoryError, Precision
 from gankit.errors import UsageError
 from gankit.images import DecodedImage, bleed
-from gankit.images.strips import by_strips
 from gankit.models.facts import Facts
+from gankit.pipeline.gray import equal_channels, equalise
 from gankit.pipeline.memory import available_memory
 from gankit.pipeline.tiles import auto_tile, run_tiled
 
@@ -30,7 +30,6 @@ LARGEST_BATCH = 16
 _LEAST_PIXELS = 64 * 64
 _MOST_BYTES = 3 << 30
 _FLAT_WINDOW = 5
-_COMPARED_PIXELS = 1 << 16
 # The second is from the CPU allocator on Windows; the next are from CUDA and its libraries.
 _OUT_OF_MEMORY = ("can't allocate memory", "DefaultCPUAllocator", "out of memory", "ALLOC_FAILED", "bad_alloc")
 
@@ -275,28 +274,6 @@ def hwc(batch: Tensor) -> np.ndarray:
     """Return (1, C, H, W) as a contiguous (H, W, C) array, without a copy if the tensor is channels_last."""
     array: np.ndarray = batch[0].permute(1, 2, 0).numpy()
     return np.ascontiguousarray(array)
-
-
-def equal_channels(pixels: np.ndarray) -> bool:
-    """Whether the channels of (H, W, C) are equal everywhere. It stops at the first rows where they are not."""
-    rows = max(1, _COMPARED_PIXELS // max(1, pixels.shape[1]))
-    return all(
-        bool((pixels[top : top + rows, :, 1:] == pixels[top : top + rows, :, :1]).all())
-        for top in range(0, len(pixels), rows)
-    )
-
-
-def equalise(pixels: np.ndarray) -> None:
-    """Set all channels of (H, W, C) to their mean, in place. Integers are rounded to the nearest, half up."""
-    count = pixels.shape[2]
-
-    def mean(part: np.ndarray) -> np.ndarray:
-        if part.dtype.kind == "f":
-            return np.asarray(part.mean(axis=2, keepdims=True, dtype=np.float64))
-        total = part.sum(axis=2, keepdims=True, dtype=np.uint32)
-        return np.asarray((2 * total + count) // (2 * count))
-
-    by_strips(mean, pixels, pixels)
 
 
 def _same_channels(plane: np.ndarray) -> np.ndarray:

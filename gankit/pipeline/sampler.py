@@ -268,8 +268,7 @@ class Sampler:
 
         from gankit.backends.results import checked_run
 
-        facts = self.facts
-        shape = (len(tensors[0]), facts.channels, *(facts.output_size or ()))
+        shape = (len(tensors[0]), self.facts.channels, *(self.facts.output_size or ()))
         values = checked_run(self.start(), *tensors, shape=shape)
         if not bool(values.isfinite().all()):
             raise NotFiniteError(f"'{self.facts.name}' produced values that are not finite; use --precision fp32")

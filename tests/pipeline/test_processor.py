@@ -11,7 +11,8 @@ from gankit import models
 from gankit.backends.base import Engine, EngineMemoryError, memory_errors
 from gankit.errors import BackendError, UsageError
 from gankit.images import DecodedImage
-from gankit.pipeline.processor import Processor, equal_channels, equalise, memory_pixels
+from gankit.pipeline.gray import equal_channels, equalise
+from gankit.pipeline.processor import Processor, memory_pixels
 
 
 def facts(**changes):
