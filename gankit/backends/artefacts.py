@@ -1,4 +1,7 @@
-"""The ONNX files from which engines are made, cached between runs."""
+"""The ONNX files from which engines are made, cached between runs.
+
+The name of each file ends with the sha256 of its content, which is checked before every use.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import atexit
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from gankit_export.files import partial_path
 from platformdirs import user_cache_path
 
 from gankit.backends.base import EngineSpec
@@ -63,11 +68,12 @@ def fingerprint(spec: EngineSpec) -> str:
 def open_onnx(spec: EngineSpec, open_file: Callable[[Path], T]) -> T:
     """Open the generator's ONNX file: fp32, with dynamic sizes, after the exact rewrites.
 
-    The file is exported once and cached. A cached file that cannot be opened is exported once more. If the cache cannot
-    be written, the file goes to a temporary folder of this process.
+    The file is exported once and cached. A cached file that has changed on disk, or that cannot be opened, is deleted
+    and exported once more, which is reported in one line. If the cache cannot be written, the file goes to a temporary
+    folder of this process.
 
     Args:
-        spec: the generator.
+        spec: the generator. Lines for the user go to its ``notify``.
         open_file: opens the file, and raises any exception if the file is damaged.
 
     Returns:
@@ -76,43 +82,85 @@ def open_onnx(spec: EngineSpec, open_file: Callable[[Path], T]) -> T:
     Raises:
         BackendError: If the generator cannot be exported or the file cannot be written anywhere.
     """
-    path = _cached(spec)
-    with suppress(OSError):
-        if path.is_file():
-            try:
-                return open_file(path)
-            except (ImportError, MemoryError):
-                raise  # not the file's fault
-            except Exception:  # the file is damaged or unreadable; each runtime has its own errors
-                with suppress(OSError):
-                    path.unlink()
-    return open_file(_exported(spec))
+    stem = f"{re.sub(r'[^A-Za-z0-9._-]', '_', spec.facts.name)[:60]}-{fingerprint(spec)}"
+    for path in _intact(_folder(), stem, spec):
+        try:
+            return open_file(path)
+        except (ImportError, MemoryError):
+            raise  # not the file's fault
+        except Exception:  # each runtime has its own errors
+            _discard(path, "cannot be opened", spec)
+    return open_file(_exported(spec, stem))
 
 
-def _cached(spec: EngineSpec) -> Path:
-    return cache_folder() / "onnx" / f"{spec.facts.name}-{fingerprint(spec)}.onnx"
+def sha256_in_name(path: Path) -> str:
+    """Return the sha256 that the content of an exported file must have."""
+    return path.stem.rpartition("-")[2]
 
 
-def _exported(spec: EngineSpec) -> Path:
-    """Export the file to the cache. If that fails, export it to the temporary folder, unless it exists there."""
-    path = _cached(spec)
+def is_intact(path: Path) -> bool:
+    """Whether an exported file exists and its content has the sha256 in its name."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256_in_name(path)
+    except OSError:
+        return False
+
+
+def _folder() -> Path:
+    return cache_folder() / "onnx"
+
+
+def _intact(folder: Path, stem: str, spec: EngineSpec) -> Iterator[Path]:
+    """List the intact files of a generator, and discard those that have changed."""
+    found: list[Path] = []
+    with suppress(OSError):
+        found = sorted(folder.glob(f"{stem}-{'[0-9a-f]' * 64}.onnx"))
+    for path in found:
+        if is_intact(path):
+            yield path
+        else:
+            _discard(path, "has changed since gankit wrote it", spec)
+
+
+def _discard(path: Path, why: str, spec: EngineSpec) -> None:
+    with suppress(OSError):
+        path.unlink()
+    if spec.notify is not None:
+        spec.notify(f"{path}: this cached file {why}; exporting the model again")
+
+
+def _exported(spec: EngineSpec, stem: str) -> Path:
+    """Export the file to the cache. If that fails, export it to the temporary folder, unless it exists there."""
+    folder = _folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass  # find out before the export, which takes seconds
-        _export(spec, path)
+        return _export(spec, folder, stem)
     except OSError as error:
         try:
-            path = _private_folder() / path.name
-            if not path.is_file():
-                _export(spec, path)
+            private = _private_folder()
+            return next(_intact(private, stem, spec), None) or _export(spec, private, stem)
         except OSError:
             why = f"cannot be written ({error.strerror}); set GANKIT_CACHE to a folder with free space"
-            raise BackendError(f"{path.parent}: the exported model {why}") from error
-    return path
+            raise BackendError(f"{folder}: the exported model {why}") from error
 
 
-def _export(spec: EngineSpec, path: Path) -> None:
+def _export(spec: EngineSpec, folder: Path, stem: str) -> Path:
+    """Export the generator to a file that appears whole, under the name of its content."""
+    temporary = partial_path(folder, ".onnx")
+    try:
+        _write(spec, temporary)
+        with temporary.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return temporary.replace(folder / f"{stem}-{digest}.onnx")
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _write(spec: EngineSpec, path: Path) -> None:
     from gankit_export.latent import export_latent_onnx
     from gankit_export.onnx import ExportError, export_onnx
     from gankit_export.rewrites import for_inference

@@ -7,7 +7,7 @@ pipeline, the benchmarks and the parity check know only these classes, and do no
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
@@ -55,6 +55,7 @@ class EngineSpec:
         kernels: whether to run gankit's own kernels on a GPU; see :mod:`gankit.backends.cuda.kernels`.
         layer_bytes: memory limit in bytes for the layers of one image, under which the network runs layerwise;
             ``None`` sets no limit.
+        notify: called with each line to report to the user while the engine loads, such as a damaged file in the cache.
     """
 
     generator: nn.Module
@@ -65,6 +66,7 @@ class EngineSpec:
     threads: int | None = None
     kernels: bool = field(default_factory=wanted)
     layer_bytes: int | None = None
+    notify: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
 
     @property
     def device_type(self) -> str:
@@ -103,12 +105,14 @@ class Engine(ABC):
         device: device on which it runs.
         wants: ``"tiles"`` for batches of equal tiles that fit into memory; ``"images"`` for one whole image of any size
             at a time, for which the engine bounds its memory itself.
+        artefact: sha256 of the exported file that it runs, as 64 hexadecimal digits; empty if it runs none.
     """
 
     backend: str
     precision: Precision
     device: str
     wants: Wants = "tiles"
+    artefact: str = ""
 
     def __init__(self, backend: str, spec: EngineSpec) -> None:
         self.backend, self.precision, self.device = backend, spec.precision, spec.device

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gankit.backends.artefacts import open_onnx
+from gankit.backends.artefacts import open_onnx, sha256_in_name
 from gankit.backends.base import Backend, Engine, EngineSpec, Precision, memory_errors
 from gankit.backends.cpu.threads import physical_cores
 from gankit.backends.pixels import enter, leave
@@ -47,7 +47,7 @@ class OnnxRuntimeEngine(Engine):
         import onnxruntime
 
         super().__init__(OnnxRuntimeBackend.name, spec)
-        self._facts = spec.facts
+        self._facts, self.artefact = spec.facts, sha256_in_name(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = spec.threads or physical_cores()
         options.log_severity_level = 4  # errors are raised, so their lines on stderr would repeat them

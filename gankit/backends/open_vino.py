@@ -11,11 +11,12 @@ import torch
 from gankit_export.openvino_core import openvino_core
 from torch import Tensor
 
-from gankit.backends.artefacts import open_onnx
+from gankit.backends.artefacts import is_intact, open_onnx, sha256_in_name
 from gankit.backends.base import Backend, Engine, EngineMemoryError, EngineSpec, Precision, memory_errors
 from gankit.backends.cpu.threads import physical_cores
 from gankit.backends.modules import lacks_bf16
 from gankit.backends.pixels import FULL_SCALE, check, leave
+from gankit.errors import BackendError
 from gankit.models.facts import Facts
 
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
@@ -57,6 +58,7 @@ class OpenVinoEngine(Engine):
     def __init__(self, spec: EngineSpec, path: Path) -> None:
         super().__init__(OpenVinoBackend.name, spec)
         self._facts, self._path, self._settings = spec.facts, path, _settings(spec)
+        self.artefact = sha256_in_name(path)
         self._core = openvino_core()
         self._core.read_model(path)  # raises if the file is damaged, so that it is exported again
         self._requests: dict[torch.dtype, Any] = {}
@@ -82,6 +84,8 @@ class OpenVinoEngine(Engine):
         self._requests.clear()
 
     def _compile(self, dtype: torch.dtype) -> Any:
+        if not is_intact(self._path):  # the engine may have been opened hours ago
+            raise BackendError(f"{self._path}: this cached file was changed or deleted during the run; start it again")
         model = with_pixel_edges(self._core.read_model(self._path), self._facts, dtype)
         return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
 
@@ -91,7 +95,7 @@ class OpenVinoLatentEngine(Engine):
 
     def __init__(self, spec: EngineSpec, path: Path) -> None:
         super().__init__(OpenVinoBackend.name, spec)
-        self._facts = spec.facts
+        self._facts, self.artefact = spec.facts, sha256_in_name(path)
         core = openvino_core()
         self._request = core.compile_model(core.read_model(path), "CPU", _settings(spec)).create_infer_request()
 

@@ -1,4 +1,8 @@
-"""Run one image through the engine: colour, gray, transparency, 16 bit, and running out of memory."""
+"""Run one image through the engine: colour, gray, transparency, 16 bit, and running out of memory.
+
+A network treats the three channels alike only nearly. An image whose channels are equal everywhere, in a gray or in a
+colour file, would therefore come out tinted, and its result is made gray again.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,8 @@ from torch.nn import functional
 from gankit.backends.base import Engine, EngineMemoryError, Precision
 from gankit.errors import UsageError
 from gankit.images import DecodedImage, bleed
-from gankit.images.strips import by_strips
 from gankit.models.facts import Facts
+from gankit.pipeline.gray import equal_channels, equalise
 from gankit.pipeline.memory import available_memory
 from gankit.pipeline.tiles import auto_tile, run_tiled
 
@@ -110,16 +114,28 @@ class Processor:
         return result
 
     def tensor(self, batch: Tensor, progress: ProgressCallback | None = None) -> Tensor:
-        """Upscale a batch in tiles, with smaller tiles each time memory runs out.
+        """Run a batch in tiles, with smaller tiles each time memory runs out.
 
         Args:
             batch: (N, C, H, W) uint8, uint16 or float32 on the CPU.
             progress: called with the fraction that is done, up to 1.
 
+        Returns:
+            (N, C', scale·H, scale·W) in the dtype of ``batch``. An upscaled image has equal channels if its source has.
+
         Raises:
+            BackendError: If the engine returns another shape than it must.
             EngineMemoryError: If memory runs out even for the smallest tile, for the tile that the user set, or for an
                 engine that needs whole images. ``max_pixels`` is then restored, because the next image may fit.
         """
+        result = self._tiled(batch, progress)
+        if self.facts.task == "upscale" and batch.shape[1] == result.shape[1] > 1:
+            for source, made in zip(batch, result, strict=True):
+                if equal_channels(source.permute(1, 2, 0).numpy()):
+                    equalise(made.permute(1, 2, 0).numpy())
+        return result
+
+    def _tiled(self, batch: Tensor, progress: ProgressCallback | None) -> Tensor:
         before = self.max_pixels
         while True:
             count, _, height, width = batch.shape
@@ -163,16 +179,16 @@ class Processor:
 
     def _colours(self, pixels: np.ndarray, gray: bool, progress: ProgressCallback | None) -> np.ndarray:
         """Upscale (H, W, 3) to (scale·H, scale·W, 3). A gray image stays exactly gray."""
-        if gray:
-            return _same_channels(self._plane(pixels[..., 0], progress))
         if self.facts.channels == 3:
             return hwc(self.tensor(nchw(pixels), progress))
+        if gray or equal_channels(pixels):
+            return _same_channels(self._plane(pixels[..., 0], progress))
         return np.ascontiguousarray(self._planes(pixels.transpose(2, 0, 1), progress).transpose(1, 2, 0))
 
     def _plane(self, plane: np.ndarray, progress: ProgressCallback | None) -> np.ndarray:
         """Upscale (H, W) to (scale·H, scale·W). A colour model gets three equal channels."""
         if self.facts.channels == 3:
-            return _mean(hwc(self.tensor(nchw(_same_channels(plane)), progress)))
+            return np.ascontiguousarray(hwc(self.tensor(nchw(_same_channels(plane)), progress))[..., 0])
         return np.ascontiguousarray(self._planes(plane[None], progress)[0])
 
     def _planes(self, planes: np.ndarray, progress: ProgressCallback | None) -> np.ndarray:
@@ -227,7 +243,7 @@ def memory_pixels(facts: Facts, device: str, precision: Precision = "fp32") -> i
 def _peak_bytes(image: DecodedImage, scale: int) -> int:
     """Return the largest memory of the result and its file, if the file is as large as the result.
 
-    A gray result is made from one of three channels. A transparent one is copied to join its channels.
+    A transparent result is copied to join its channels.
     """
     alpha = 0 if image.alpha is None else image.alpha.nbytes
     own = image.pixels.nbytes + alpha
@@ -258,17 +274,6 @@ def hwc(batch: Tensor) -> np.ndarray:
     """Return (1, C, H, W) as a contiguous (H, W, C) array, without a copy if the tensor is channels_last."""
     array: np.ndarray = batch[0].permute(1, 2, 0).numpy()
     return np.ascontiguousarray(array)
-
-
-def _mean(pixels: np.ndarray) -> np.ndarray:
-    """Return the mean of the channels of (H, W, 3) as (H, W), rounded to nearest, in the same integer type."""
-
-    def mean(part: np.ndarray) -> np.ndarray:
-        total = part[..., 0].astype(np.uint32) + part[..., 1] + part[..., 2]
-        rounded: np.ndarray = (total + 1) // 3
-        return rounded
-
-    return by_strips(mean, np.empty(pixels.shape[:2], pixels.dtype), pixels)
 
 
 def _same_channels(plane: np.ndarray) -> np.ndarray:

@@ -177,7 +177,7 @@ class Sampler:
             part = torch.from_numpy(np.ascontiguousarray(batch[start : start + self.batch])).permute(0, 3, 1, 2)
             with torch.inference_mode():
                 mean, _ = generator.encode(part.float() * ((high - low) / 255) + low)
-            results.append(self._pixels(self.start().run(mean.contiguous())))
+            results.append(self._run(mean.contiguous()))
         return np.concatenate(results).reshape(images.shape)
 
     def encoding(self) -> Any:
@@ -252,7 +252,7 @@ class Sampler:
             tensors = [torch.from_numpy(given)]
             if facts.classes:
                 tensors.append(torch.tensor([_class(classes, index // steps, facts.classes) for index in part]))
-            yield from zip(part, self._pixels(self.start().run(*tensors)), strict=True)
+            yield from zip(part, self._run(*tensors), strict=True)
 
     def _latent(self, seed: int, index: int, truncation: float | None, steps: int) -> np.ndarray:
         size = self.facts.latent
@@ -262,10 +262,14 @@ class Sampler:
         first, second = (latent(seed, 2 * path + end, size, truncation) for end in (0, 1))
         return between(first, second, step / (steps - 1))
 
-    def _pixels(self, values: Tensor) -> np.ndarray:
-        """Convert (N, C, H, W) float32, nominally in [0, 1], to (N, H, W, C) uint8."""
+    def _run(self, *tensors: Tensor) -> np.ndarray:
+        """Run latents, and classes if the model has some, and return the samples as (N, H, W, C) uint8."""
         import torch
 
+        from gankit.backends.results import checked_run
+
+        shape = (len(tensors[0]), self.facts.channels, *(self.facts.output_size or ()))
+        values = checked_run(self.start(), *tensors, shape=shape)
         if not bool(values.isfinite().all()):
             raise NotFiniteError(f"'{self.facts.name}' produced values that are not finite; use --precision fp32")
         pixels = (values * 255).clamp_(0, 255).round_().to(torch.uint8)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gankit.backends.base import Engine
+from gankit.backends.results import checked_run
 from gankit.errors import ParityError, UsageError
 
 
@@ -144,6 +145,7 @@ def run_tiled(
 
     Raises:
         UsageError: If the tile is too small for the halo.
+        BackendError: If the engine returns another shape or dtype than it must.
         ParityError: If a float result of the engine contains values that are not finite.
     """
     count, channels, height, width = image.shape
@@ -152,13 +154,15 @@ def run_tiled(
     if engine.wants == "images" or tile is None:
         tile = (full_height, full_width)
     cut = plan(full_height, full_width, tile, halo, multiple)
+    made = out_channels or channels
     if len(cut.boxes) == 1 and count <= batch:
-        result = _checked(engine.run(image), engine)
+        whole = (count, made, full_height * scale, full_width * scale)
+        result = _finite(checked_run(engine, image, shape=whole), engine)
         if progress:
             progress(1.0)
         return result[:, :, : height * scale, : width * scale]
     # A NumPy array has the layout that encoders need, and raises MemoryError if there is no room.
-    shape = (count, full_height * scale, full_width * scale, out_channels or channels)
+    shape = (count, full_height * scale, full_width * scale, made)
     canvas = torch.from_numpy(np.empty(shape, image.numpy().dtype)).permute(0, 3, 1, 2)
     pieces = [(index, box) for index in range(count) for box in cut.boxes]
     tall, wide = cut.tile
@@ -171,7 +175,8 @@ def run_tiled(
         stack = torch.empty((len(group), channels, tall, wide), dtype=image.dtype, memory_format=torch.channels_last)
         for slot, view in enumerate(views):
             stack[slot].copy_(view)
-        results = _checked(engine.run(stack), engine)
+        each = (len(group), made, tall * scale, wide * scale)
+        results = _finite(checked_run(engine, stack, shape=each), engine)
         for (index, box), result in zip(group, results, strict=True):
             _paste(canvas[index], result, box, scale)
         if progress:
@@ -187,7 +192,7 @@ def _paste(canvas: Tensor, result: Tensor, box: Box, scale: int) -> None:
     canvas[:, top:bottom, left:right].copy_(result[:, y : y + bottom - top, x : x + right - left])
 
 
-def _checked(result: Tensor, engine: Engine) -> Tensor:
+def _finite(result: Tensor, engine: Engine) -> Tensor:
     if result.is_floating_point() and not bool(result.isfinite().all()):
         raise ParityError(
             f"{engine.backend} produced values that are not finite in {engine.precision}; use --precision fp32"

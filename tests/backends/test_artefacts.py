@@ -1,5 +1,6 @@
 """Exported files: found again, made again, and never a reason to stop."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,8 +49,10 @@ def read(path):
 def test_a_file_is_exported_once(spec, exports):
     path = open_onnx(spec, read)
     assert open_onnx(spec, read) == path
-    assert exports == [path]
+    assert len(exports) == 1
     assert artefacts.cache_folder() in path.parents
+    assert list(path.parent.iterdir()) == [path]
+    assert artefacts.sha256_in_name(path) == hashlib.sha256(b"exported").hexdigest()
 
 
 def test_other_weights_options_versions_or_code_have_their_own_file(spec, exports, monkeypatch):
@@ -63,11 +66,37 @@ def test_other_weights_options_versions_or_code_have_their_own_file(spec, export
     assert len(paths) == 5
 
 
-def test_a_damaged_file_is_exported_again_once(spec, exports):
+@pytest.mark.parametrize("text", ["damaged", "exporteD", "", "exported "])
+def test_a_file_that_changed_is_exported_again_once_and_said(spec, exports, text):
+    """Whether a runtime would open it or not."""
+    lines = []
+    spec = replace(spec, notify=lines.append)
+    path = open_onnx(spec, read)
+    path.write_text(text)
+    assert open_onnx(spec, lambda path: path).read_text() == "exported"
+    assert lines == [f"{path}: this cached file has changed since gankit wrote it; exporting the model again"]
+    assert open_onnx(spec, read) == path
+    assert (len(exports), len(lines)) == (2, 1)
+
+
+def test_a_changed_file_that_cannot_be_deleted_is_not_used(spec, exports, monkeypatch):
     path = open_onnx(spec, read)
     path.write_text("damaged")
-    assert open_onnx(spec, read).read_text() == "exported"
-    assert exports == [path, path]
+    real = Path.unlink
+
+    def refuse(self, missing_ok=False):
+        if self == path:
+            raise PermissionError(13, "Permission denied")
+        real(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert open_onnx(spec, lambda path: path).read_text() == "exported"
+
+
+def test_a_file_that_no_runtime_opens_is_exported_again_once(spec, exports):
+    lines = []
+    spec = replace(spec, notify=lines.append)
+    path = open_onnx(spec, read)
     tried = []
 
     def never(path):
@@ -77,6 +106,26 @@ def test_a_damaged_file_is_exported_again_once(spec, exports):
     with pytest.raises(RuntimeError, match="no"):
         open_onnx(spec, never)
     assert len(tried) == 2
+    assert lines == [f"{path}: this cached file cannot be opened; exporting the model again"]
+
+
+def test_nothing_half_is_left_where_the_export_fails(spec, monkeypatch):
+    def export_onnx(module, path, **_):
+        path.write_text("half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gankit_export.onnx.export_onnx", export_onnx)
+    with pytest.raises(KeyboardInterrupt):
+        open_onnx(spec, read)
+    assert list((artefacts.cache_folder() / "onnx").iterdir()) == []
+
+
+def test_a_name_that_is_no_file_name(spec, exports):
+    path = open_onnx(replace(spec, facts=replace(spec.facts, name="../my [net]*" + "n" * 300)), read)
+    assert path.parent == artefacts.cache_folder() / "onnx"
+    assert path.name.startswith(".._my__net__nnn")
+    assert open_onnx(replace(spec, facts=replace(spec.facts, name="../my [net]*" + "n" * 300)), read) == path
+    assert len(exports) == 1
 
 
 @pytest.mark.parametrize("error", [ImportError("libfoo"), MemoryError()])
@@ -105,7 +154,7 @@ def test_a_cache_that_cannot_be_used_is_replaced_by_one_folder(where, spec, expo
     in_the_way(folder / where)
     path = open_onnx(spec, read)
     assert open_onnx(spec, read) == path
-    assert exports == [path]
+    assert len(exports) == 1
     other = open_onnx(replace(spec, generator=small_srgan(**OPTIONS, seed=1)), read)
     assert other.parent == path.parent != folder
 
@@ -148,6 +197,18 @@ def test_runtimes_mend_a_damaged_file(name, spec):
     path.write_bytes(path.read_bytes()[:1000])
     with backend.load(spec) as engine:
         assert engine.run(torch.zeros(1, 3, 8, 8)).shape == (1, 3, 16, 16)
+
+
+def test_a_file_that_changes_during_the_run_is_not_compiled(spec):
+    backend = backends.get("openvino")
+    if (why := backend.supports(spec)) is not None:
+        pytest.skip(why)
+    with backend.load(spec) as engine:
+        engine.run(torch.zeros(1, 3, 8, 8))
+        (path,) = (artefacts.cache_folder() / "onnx").iterdir()
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(BackendError, match="changed or deleted during the run"):
+            engine.run(torch.zeros(1, 3, 8, 8, dtype=torch.uint16))
 
 
 def test_the_code_has_a_fingerprint(monkeypatch, tmp_path):

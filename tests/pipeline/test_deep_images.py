@@ -29,9 +29,9 @@ def weights(tmp_path_factory):
 
 
 def ramp():
-    """96×96 RGB, every pixel of another level between 0.55 and 0.95 of 65535."""
+    """96×96 RGB that is hardly tinted, every pixel of another level between 0.55 and 0.95 of 65535."""
     values = np.linspace(0.55, 0.95, 96 * 96).reshape(96, 96, 1) * 65535
-    return values.round().astype(np.uint16).repeat(3, axis=2)
+    return values.round().astype(np.uint16) + np.arange(3, dtype=np.uint16)
 
 
 @pytest.mark.parametrize("kind", ["uint16", "float"])

@@ -9,9 +9,10 @@ from pipeline_fakes import Repeat
 
 from gankit import models
 from gankit.backends.base import Engine, EngineMemoryError, memory_errors
-from gankit.errors import UsageError
+from gankit.errors import BackendError, UsageError
 from gankit.images import DecodedImage
-from gankit.pipeline.processor import Processor, _mean, memory_pixels
+from gankit.pipeline.gray import equal_channels, equalise
+from gankit.pipeline.processor import Processor, memory_pixels
 
 
 def facts(**changes):
@@ -62,8 +63,7 @@ def test_colours_and_metadata(dtype, tile):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_gray_stays_gray(dtype):
     plane = noise(9, 8, dtype=dtype)
-    tint = torch.tensor([0, 1, 2]).view(1, 3, 1, 1)  # a generator never treats the channels quite alike
-    engine = Repeat(4, change=lambda batch: (batch.int() // 2 + tint).to(batch.dtype))
+    engine = Repeat(4, change=tinted)
     result = processor(engine).image(DecodedImage(np.repeat(plane[..., None], 3, axis=2), gray=True))
     assert result.gray
     for channel in range(3):
@@ -235,7 +235,75 @@ def test_memory_is_taken_as_reported(monkeypatch, kind, times):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_mean_of_large_images(dtype):
     pixels = noise(700, 333, 3, dtype=dtype)
-    np.testing.assert_array_equal(_mean(pixels), np.rint(pixels.astype(np.float64).mean(axis=2)))
+    wanted = np.rint(pixels.astype(np.float64).mean(axis=2))
+    equalise(pixels)
+    for channel in range(3):
+        np.testing.assert_array_equal(pixels[..., channel], wanted)
+
+
+def test_one_pixel_of_another_colour_is_seen():
+    pixels = np.repeat(noise(700, 333, 1), 3, axis=2)
+    assert equal_channels(pixels)
+    pixels[699, 332, 2] ^= 1
+    assert not equal_channels(pixels)
+
+
+TINT = torch.tensor([0, 1, 2]).view(1, 3, 1, 1)  # a generator never treats the channels quite alike
+
+
+def tinted(batch):
+    return (
+        (batch // 2 + TINT).to(batch.dtype)
+        if batch.dtype == torch.float32
+        else (batch.int() // 2 + TINT).to(batch.dtype)
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("tile", ["auto", 16])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_a_colour_file_with_equal_channels_stays_gray(dtype, tile, alpha):
+    plane = noise(20, 31, dtype=dtype)
+    image = DecodedImage(np.repeat(plane[..., None], 3, axis=2), noise(20, 31, dtype=dtype) | 1 if alpha else None)
+    result = processor(Repeat(4, change=tinted), tile=tile).image(image)
+    assert not result.gray  # the file keeps its three channels
+    for channel in range(3):
+        np.testing.assert_array_equal(result.pixels[..., channel], grown(plane // 2 + 1))
+
+
+def test_gray_images_in_a_batch_and_in_a_tensor_stay_gray():
+    gray, colour = np.repeat(noise(8, 9, 1), 3, axis=2), noise(8, 9, 3)
+    made = processor(Repeat(4, change=tinted), batch=2)
+    first, second = made.images([DecodedImage(gray), DecodedImage(colour)])
+    assert equal_channels(first.pixels)
+    np.testing.assert_array_equal(second.pixels, grown(colour // 2 + np.arange(3, dtype=np.uint8)))
+    floats = torch.rand(2, 1, 8, 9).expand(2, 3, 8, 9)
+    result = processor(Repeat(4, change=lambda batch: batch + TINT / 100)).tensor(floats)
+    assert (result == result[:, :1]).all()
+    torch.testing.assert_close(result[:, :1, ::4, ::4], floats[:, :1] + 0.01)
+
+
+def test_a_colour_image_is_not_made_gray():
+    pixels = np.repeat(noise(8, 9, 1), 3, axis=2)
+    pixels[0, 0, 0] ^= 1
+    result = processor(Repeat(4, change=tinted)).image(DecodedImage(pixels))
+    assert not equal_channels(result.pixels)
+
+
+def test_a_gray_model_runs_equal_channels_once():
+    engine = Repeat(4)
+    pixels = np.repeat(noise(7, 9, 1), 3, axis=2)
+    result = processor(engine, facts={"channels": 1}).image(DecodedImage(pixels))
+    np.testing.assert_array_equal(result.pixels, grown(pixels))
+    assert engine.shapes == [(1, 1, 7, 9)]
+
+
+@pytest.mark.parametrize(("scale", "tile"), [(2, "auto"), (3, 16), (8, "auto")])
+@pytest.mark.parametrize("wants", ["tiles", "images"])
+def test_an_engine_of_another_scale_is_an_error(scale, tile, wants):
+    made = processor(Repeat(scale, wants), tile=tile)
+    with pytest.raises(BackendError, match=r"^repeat fp32 returned \(\d+, 3, \d+, \d+\) and not \(\d+, 3, \d+, \d+\)"):
+        made.image(DecodedImage(noise(40, 40, 3)))
 
 
 def test_read_only_pixels_and_slices():

@@ -140,6 +140,15 @@ def test_values_that_are_not_finite_are_no_image(make, monkeypatch):
         sampler.sample(1)
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 8, 11), (1, 1, 8, 12), (2, 3, 8, 12)])
+def test_another_shape_is_no_sample(make, monkeypatch, shape):
+    sampler = make()
+    monkeypatch.setattr(sampler.start(), "run", lambda *_: torch.zeros(shape))
+    with pytest.raises(BackendError) as caught:
+        sampler.sample(1)
+    assert str(caught.value).startswith(f"eager fp32 returned {shape} and not (1, 3, 8, 12) for an input of (1, ")
+
+
 def test_classes(make):
     sampler = make("cgan")
     turns = sampler.sample(10)

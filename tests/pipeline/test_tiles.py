@@ -7,7 +7,7 @@ import torch
 from pipeline_fakes import NetEngine, Repeat
 
 from gankit import models
-from gankit.errors import ParityError, UsageError
+from gankit.errors import BackendError, ParityError, UsageError
 from gankit.pipeline.tiles import auto_tile, plan, run_tiled
 
 # Of the net below: head 4, one block 2, neck 1, upsampler 1, and 9×9 at twice the size 2.
@@ -127,3 +127,30 @@ def test_values_that_are_not_finite_are_refused():
     engine = Repeat(1, change=lambda batch: batch / 0)
     with pytest.raises(ParityError, match="not finite in fp32"):
         run_tiled(engine, torch.rand(1, 3, 8, 8), scale=1, halo=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda batch: batch[:, :1], r"repeat fp32 returned (1, 1, 16, 16) and not (1, 3, 16, 16)"),
+        (lambda batch: batch[:, :, 1:], r"repeat fp32 returned (1, 3, 14, 16) and not (1, 3, 16, 16)"),
+        (lambda batch: batch[0], r"repeat fp32 returned (3, 16, 16) and not (1, 3, 16, 16)"),
+        (lambda batch: batch.half(), r"repeat fp32 returned torch.float16 and not torch.float32"),
+    ],
+)
+def test_any_other_result_than_the_stated_one_is_an_error(change, words):
+    class Wrong(Repeat):
+        def run(self, batch):
+            if change(batch).ndim == 3 or change(batch).dtype == torch.float16:
+                return change(super().run(batch))
+            return super().run(change(batch))
+
+    with pytest.raises(BackendError) as caught:
+        run_tiled(Wrong(2), torch.rand(1, 3, 8, 8), scale=2, halo=0)
+    assert str(caught.value).startswith(f"{words} for an input of (1, 3, 8, 8); ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_makes_fewer_channels_may():
+    one = Repeat(2, change=lambda batch: batch[:, :1])
+    assert run_tiled(one, torch.rand(1, 3, 40, 40), scale=2, halo=2, tile=16, out_channels=1).shape == (1, 1, 80, 80)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from gankit_export.files import atomic_path
 
 from gankit.backends.artefacts import cache_folder, sources
 from gankit.backends.base import Precision
@@ -28,12 +29,12 @@ class Choice:
         backend: name of the backend.
         precision: precision of the engine.
         device: device of the engine.
-        psnr: parity with fp32, as PSNR in dB.
-        max_abs: parity with fp32, as largest absolute difference (1 is full scale).
+        psnr: worst parity with fp32 of all inputs, as PSNR in dB.
+        max_abs: largest absolute difference (1 is full scale) on that input.
+        image: the name of that input, as in :class:`~gankit.backends.choice.parity.Parity`.
         megapixels_per_second: speed in input megapixels per second.
-        unmeasured: candidates (backend, precision, whether with gankit's kernels) that were not measured for lack of
-            time. A choice with any is not final.
         kernels: whether to use gankit's own kernels on a GPU, rather than torch's.
+        artefact: sha256 of the exported file that the measured engine ran; empty if it ran none.
     """
 
     backend: str
@@ -41,37 +42,47 @@ class Choice:
     device: str
     psnr: float
     max_abs: float
+    image: str
     megapixels_per_second: float
-    unmeasured: tuple[tuple[str, Precision, bool], ...] = ()
     kernels: bool = True
+    artefact: str = ""
 
 
-_KINDS = {"psnr": float, "max_abs": float, "megapixels_per_second": float, "unmeasured": list, "kernels": bool}
+_KINDS = {"psnr": float, "max_abs": float, "megapixels_per_second": float, "kernels": bool}
 
 
-def look_up(question: Sequence[Any]) -> Choice | None:
-    """Return the choice for the same question on the same machine with the same versions, or ``None``."""
+def look_up(question: Sequence[Any], notify: Callable[[str], None] | None = None) -> Choice | None:
+    """Return the choice for the same question on the same machine with the same versions, or ``None``.
+
+    Args:
+        question: what was asked: model, options and shapes.
+        notify: called with one line if the cached choice is damaged.
+    """
+    path = _file(question)
     try:
-        found = json.loads(_file(question).read_text())
-        if not all(isinstance(found[field.name], _KINDS.get(field.name, str)) for field in fields(Choice)):
-            return None
-        rest = tuple((backend, precision, bool(own)) for backend, precision, own in found.pop("unmeasured"))
-        return Choice(**found, unmeasured=rest)
-    except (OSError, ValueError, TypeError, KeyError):
-        return None  # missing or unreadable, so the backends are measured again
+        text = path.read_bytes()
+    except OSError:
+        return None  # missing or unreadable, so the backends are measured
+    try:
+        found = json.loads(text)
+        if set(found) == {field.name for field in fields(Choice)} and all(
+            isinstance(found[field.name], _KINDS.get(field.name, str)) for field in fields(Choice)
+        ):
+            return Choice(**found)
+    except (ValueError, TypeError, RecursionError):
+        pass
+    if notify is not None:
+        notify(f"{path}: this cached choice of a backend is damaged; measuring again")
+    return None
 
 
 def store(question: Sequence[Any], choice: Choice) -> None:
     """Store a choice. If the cache cannot be written, the next run measures again."""
     path = _file(question)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(choice)))
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(asdict(choice)))
 
 
 def drop(question: Sequence[Any]) -> None:

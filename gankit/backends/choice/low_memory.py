@@ -13,7 +13,7 @@ from torch.fx import GraphModule
 
 from gankit.backends import get
 from gankit.backends.base import EngineSpec, Precision
-from gankit.backends.choice.candidates import offered
+from gankit.backends.choice.candidates import Candidate, offered
 from gankit.backends.choice.probe import Probe, parity_message
 from gankit.backends.choice.select import Selection
 from gankit.backends.cpu.layerwise import working_bytes
@@ -67,19 +67,28 @@ def layerwise(loaded: Loaded, precision: Precision, threads: int | None, max_byt
 
     Args:
         loaded: the generator.
-        precision: precision of the engine; fp32 is used if it is not offered.
+        precision: precision of the engine; fp32 is used if it is not offered, and the next safer one if it fails the
+            parity check.
         threads: as in :class:`EngineSpec`.
         max_bytes: memory limit for the outputs of the layers.
 
     Raises:
-        ParityError: If the engine fails the parity check.
+        ParityError: If no precision passes the parity check.
     """
     backend = get(_BACKEND)
     spec = EngineSpec(loaded.generator, loaded.facts, threads=threads, layer_bytes=max_bytes)
     if precision in offered(backend, spec):
         spec = replace(spec, precision=precision)
-    engine = backend.load(spec)
-    parity = Probe.of(spec, _TILE).parity(engine)
-    if not parity.passes():
-        raise ParityError(f"{_BACKEND} {spec.precision} layerwise failed the parity check: {parity_message(parity)}")
-    return Selection(engine, parity, f"{_BACKEND} {spec.precision} layerwise, {parity_message(parity)}")
+    probe = Probe.of(spec, _TILE)
+    candidate: Candidate | None = Candidate(backend, spec)
+    failures = []
+    while candidate is not None:
+        engine = backend.load(candidate.spec)
+        parity = probe.parity(engine)
+        what = f"{_BACKEND} {candidate.spec.precision} layerwise"
+        if parity.passes():
+            return Selection(engine, parity, f"{what}, {parity_message(parity)}")
+        engine.close()
+        failures.append(f"{what} failed the parity check: {parity_message(parity)}")
+        candidate = candidate.safer
+    raise ParityError("; ".join(failures))

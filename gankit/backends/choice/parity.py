@@ -18,10 +18,13 @@ class Parity:
     Attributes:
         psnr: peak signal-to-noise ratio in dB; infinite for equal images, ``-inf`` if a value is not finite.
         max_abs: largest absolute difference (1 is full scale).
+        image: name of the image where it was measured, such as ``"one bright dot"``; empty for the usual input, which
+            is a real image or samples.
     """
 
     psnr: float
     max_abs: float
+    image: str = ""
 
     def passes(self, threshold: float = GATE_DB) -> bool:
         """Whether the PSNR reaches ``threshold`` dB."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gankit.backends import get
 from gankit.backends.base import DYNAMIC, Engine, EngineSpec, Shapes
-from gankit.backends.choice.benchmark import Benchmark, Measured
+from gankit.backends.choice.benchmark import Benchmark, Measured, first_line
 from gankit.backends.choice.cache import Choice, drop, look_up, store
 from gankit.backends.choice.candidates import Candidate, candidates, parse_device
 from gankit.backends.choice.parity import GATE_DB, Parity
@@ -19,7 +20,7 @@ from gankit.options import EngineOptions
 if TYPE_CHECKING:
     from gankit.checkpoints import Loaded
 
-BUDGET_SECONDS = 7.0  # limit for measuring; loading the last candidate may exceed it a little
+BUDGET_SECONDS = 15.0  # no candidate starts after this; it covers an export, which several candidates share
 LONG_JOB_SECONDS = 600.0  # jobs longer than this can repay a compilation of a minute or two
 
 
@@ -68,10 +69,14 @@ def select(
 ) -> Selection:
     """Choose and load an engine.
 
-    The candidates run on one tile of a real image, or on a few samples. Those below 45 dB are rejected, and the fastest
-    of the others is chosen. The choice is cached for the model, the machine, the versions and the question. If time
-    runs out before all candidates have run, the next call measures the rest. A backend that compiles for minutes is
-    measured only if the job would take long with the fastest other one.
+    The candidates run on one tile of a real image and on synthetic images, or on a few samples. Those below 45 dB on
+    any of them are rejected, and the fastest of the others is chosen. The choice is final: it is cached for the model,
+    the machine, the versions and the question, and later calls measure nothing. Candidates for which the time runs out
+    are left out, and a line names them. A backend that compiles for minutes is measured only if the job would take long
+    with the fastest other one.
+
+    A cached choice is dropped, and a line says so, if it is damaged, if its engine does not load, or if the exported
+    file that its engine runs is not the one that was measured.
 
     Args:
         loaded: generator, facts and sha256.
@@ -89,28 +94,31 @@ def select(
     """
     options = options or EngineOptions()
     options = replace(options, device=parse_device(options.device))
-    spec = EngineSpec(loaded.generator, loaded.facts, shapes=shapes, threads=options.threads)
+    notify = notify or (lambda line: None)
+    spec = EngineSpec(loaded.generator, loaded.facts, shapes=shapes, threads=options.threads, notify=notify)
     groups = candidates(spec, options)
     asked = options.backend, options.precision, options.device, options.threads, shapes.batch, shapes.tile
     key = (loaded.sha256, *asked, sorted(loaded.facts.options.items()))
     question = _Question(spec, job_pixels, key)
-    known = look_up(key)
-    final = look_up(question.long_job_key) if known and _has_slow_alternatives(question, known, groups) else known
-    if final is not None and not final.unmeasured:
-        try:
-            return _reopen(question, final)
-        except Exception:  # a missing package, a driver, a full memory: measure again
-            drop(key)
-            drop(question.long_job_key)
-            known = None
+    known = look_up(key, notify)
+    final = known
+    if known is not None and _has_slow_alternatives(question, known, groups):
+        final = look_up(question.long_job_key, notify)
+    if final is not None:
+        if (selection := _reopen(question, final)) is not None:
+            return selection
+        drop(key)
+        drop(question.long_job_key)
+        known = None
     benchmark = Benchmark(groups[0][0].spec)
+    omitted: list[str] = []
     for group in sorted(groups, key=lambda group: known is not None and group[0].spec.device != known.device):
-        _measure(benchmark, question, group, known)
+        omitted = _measure(benchmark, question, group, known)
         if benchmark.best is not None:
             break
     # A model that generates has only one candidate under "auto", so there is no choice to report.
     chose = options.backend == "auto" and loaded.facts.task != "generate"
-    return _conclude(benchmark, notify or (lambda line: None), report_choice=chose)
+    return _conclude(benchmark, notify, omitted, report_choice=chose)
 
 
 def check(loaded: Loaded, options: EngineOptions) -> None:
@@ -123,59 +131,80 @@ def check(loaded: Loaded, options: EngineOptions) -> None:
     candidates(spec, replace(options, device=parse_device(options.device)))
 
 
-def _reopen(question: _Question, choice: Choice) -> Selection:
-    """Load the engine of a cached choice."""
+def _reopen(question: _Question, choice: Choice) -> Selection | None:
+    """Load the engine of a cached choice; ``None``, after a line to the user, if the choice no longer holds."""
     spec = replace(question.spec, precision=choice.precision, device=choice.device, kernels=choice.kernels)
-    engine = get(choice.backend).load(spec)
-    parity = Parity(choice.psnr, choice.max_abs)
+    name = f"the cached choice, {choice.backend} {choice.precision},"
+    parity = Parity(choice.psnr, choice.max_abs, choice.image)
+    engine: Engine | None = None
+    why = f"is below {GATE_DB:.0f} dB"
+    if parity.passes():
+        try:
+            engine = get(choice.backend).load(spec)
+        except Exception as error:  # a missing package, a driver, a full memory
+            why = f"did not load ({first_line(error)})"
+    if engine is not None and engine.artefact != choice.artefact:
+        engine.close()
+        engine, why = None, "was measured with another exported file"
+    if engine is None:
+        if spec.notify is not None:
+            spec.notify(f"{name} {why}; measuring again")
+        return None
     line = f"{choice.backend} {choice.precision}, {parity_message(parity)}"
     return Selection(engine, parity, f"{line}, from the cache of an earlier measurement")
 
 
-def _measure(benchmark: Benchmark, question: _Question, group: Sequence[Candidate], known: Choice | None) -> None:
+def _measure(benchmark: Benchmark, question: _Question, group: Sequence[Candidate], known: Choice | None) -> list[str]:
     """Benchmark the candidates of one device, and cache the choice.
 
     Args:
         benchmark: measures the candidates.
         question: the question under which to cache the choice.
         group: all candidates of the device.
-        known: an earlier choice that is not final. Only this one and the candidates that were not measured then run.
+        known: the cached choice for short jobs, if the job is long. Of the quick candidates, only this one then runs.
+
+    Returns:
+        A line for each reason why candidates were not measured. It names them.
     """
     quick = [item for item in group if not item.backend.slow_start] or list(group)
     slow = [item for item in group if item not in quick]
-    first = _still_to_run(question, known, group[0].spec.device) or quick
-    # The earlier choice and at least one more candidate always run, so that measuring ends after a few calls.
-    left = benchmark.run(first, budget=BUDGET_SECONDS, least=1 if known is None else 2)
-    if benchmark.best is None and known is not None:
+    again = known is not None and known.device == group[0].spec.device
+    left = benchmark.run([_candidate(question, known)] if known and again else quick, budget=BUDGET_SECONDS)
+    if benchmark.best is None and again:
         left = benchmark.run(quick, budget=BUDGET_SECONDS)
+    omitted = [_out_of_time(left)] if left else []
     if benchmark.best is not None:
-        store(question.key, _choice(benchmark.best[1], left))
-    if slow and (benchmark.best is None or question.is_long(benchmark.best[1].megapixels_per_second)):
-        nothing_quick = benchmark.best is None
-        benchmark.run(slow)
-        if benchmark.best is not None:
-            store(question.long_job_key, _choice(benchmark.best[1]))
-        if benchmark.best is not None and nothing_quick:
-            store(question.key, _choice(benchmark.best[1]))
+        store(question.key, _choice(*benchmark.best))
+    if not slow:
+        return omitted
+    if benchmark.best is not None and not question.is_long(benchmark.best[1].megapixels_per_second):
+        names = ", ".join(map(str, slow))
+        reason = f"takes minutes to start, and is measured for jobs of over {LONG_JOB_SECONDS / 60:.0f} minutes only"
+        return [*omitted, f"not measured: {names}, which {reason}"]
+    nothing_quick = benchmark.best is None
+    benchmark.run(slow)
+    if benchmark.best is not None:
+        store(question.long_job_key, _choice(*benchmark.best))
+        if nothing_quick:
+            store(question.key, _choice(*benchmark.best))
+    return omitted
 
 
-def _still_to_run(question: _Question, known: Choice | None, device: str) -> list[Candidate]:
-    """Return an earlier choice that is not final, and the candidates that were not measured then."""
-    if known is None or known.device != device:
-        return []
-    entries = [(known.backend, known.precision, known.kernels), *known.unmeasured]
-    spec = replace(question.spec, device=device)
-    return [
-        Candidate(get(name), replace(spec, precision=precision, kernels=kernels))
-        for name, precision, kernels in entries
-    ]
+def _out_of_time(left: Sequence[Candidate]) -> str:
+    names, first = ", ".join(map(str, left)), left[0].backend.name
+    after = f"because the {BUDGET_SECONDS:.0f} s for measuring had passed"
+    return f"not measured: {names}, {after}; use --backend {first}, or `gankit doctor --forget` to measure again"
 
 
-def _choice(best: Measured, left: Sequence[Candidate] = ()) -> Choice:
+def _candidate(question: _Question, known: Choice) -> Candidate:
+    spec = replace(question.spec, device=known.device, precision=known.precision, kernels=known.kernels)
+    return Candidate(get(known.backend), spec)
+
+
+def _choice(engine: Engine, best: Measured) -> Choice:
     assert best.parity is not None
-    figures = best.parity.psnr, best.parity.max_abs, best.megapixels_per_second
-    rest = tuple((item.backend.name, item.spec.precision, item.spec.kernels) for item in left)
-    return Choice(best.backend, best.precision, best.device, *figures, rest, best.kernels)
+    figures = best.parity.psnr, best.parity.max_abs, best.parity.image, best.megapixels_per_second
+    return Choice(best.backend, best.precision, best.device, *figures, best.kernels, engine.artefact)
 
 
 def _has_slow_alternatives(question: _Question, known: Choice, groups: Sequence[Sequence[Candidate]]) -> bool:
@@ -185,8 +214,10 @@ def _has_slow_alternatives(question: _Question, known: Choice, groups: Sequence[
     return bool(others) and question.is_long(known.megapixels_per_second)
 
 
-def _conclude(benchmark: Benchmark, notify: Callable[[str], None], *, report_choice: bool) -> Selection:
-    """Make a selection from the benchmark, and report it.
+def _conclude(
+    benchmark: Benchmark, notify: Callable[[str], None], omitted: Sequence[str], *, report_choice: bool
+) -> Selection:
+    """Make a selection from the benchmark, and report it with what was compared and what was not.
 
     Raises:
         ParityError: If engines ran but none passed the parity check.
@@ -197,14 +228,23 @@ def _conclude(benchmark: Benchmark, notify: Callable[[str], None], *, report_cho
     for line in benchmark.remarks:
         notify(line)
     engine, best = benchmark.best
-    summary = f"{best}, {parity_message(best.parity)}, {best.megapixels_per_second:.3f} MP/s in"
+    summary = f"{best}, {parity_message(best.parity)}, {_speed(best)} MP/s in"
     others = [item for item in benchmark.measured if item is not best and not item.remark]
     if others:
-        speeds = ", ".join(f"{item} {item.megapixels_per_second:.3f}" for item in others)
-        summary = f"{summary} (fastest of {1 + len(others)}: {speeds})"
+        others.sort(key=lambda item: item.megapixels_per_second, reverse=True)
+        summary = f"{summary}; slower: {', '.join(f'{item} {_speed(item)}' for item in others)}"
     if report_choice:
         notify(f"chose {summary}")
+        for line in omitted:
+            notify(line)
     return Selection(engine, best.parity, summary, tuple(benchmark.measured))
+
+
+def _speed(item: Measured) -> str:
+    """Return the speed in MP/s with three significant digits, in full."""
+    speed = item.megapixels_per_second
+    decimals = max(0, 2 - math.floor(math.log10(speed))) if speed else 0
+    return f"{speed:.{decimals}f}"
 
 
 def _refuse(benchmark: Benchmark, ran: bool) -> NoReturn:

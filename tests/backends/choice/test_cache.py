@@ -9,8 +9,7 @@ from gankit import cli
 from gankit.backends.choice import cache
 from gankit.backends.choice.cache import Choice, clear, drop, look_up, store
 
-LEFT = (("openvino", "bf16", True), ("eager", "fp32", False))
-CHOICE = Choice("eager", "bf16", "cpu", math.inf, 0.0, 1.25, LEFT, kernels=False)
+CHOICE = Choice("eager", "bf16", "cpu", math.inf, 0.0, "a step", 1.25, kernels=False, artefact="ab" * 32)
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +27,18 @@ def test_a_choice_comes_back_whole(folder):
     drop(["q"])
     drop(["q"])
     assert look_up(["q"]) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"backend": 3}', "[" * 100_000, "\xff"])
+def test_a_damaged_choice_is_reported_in_one_line(folder, text):
+    lines = []
+    look_up(["q"], lines.append)
+    assert lines == [], "a missing choice is no damage"
+    store(["q"], CHOICE)
+    (path,) = folder.iterdir()
+    path.write_text(text, encoding="latin-1")
+    assert look_up(["q"], lines.append) is None
+    assert lines == [f"{path}: this cached choice of a backend is damaged; measuring again"]
 
 
 @pytest.mark.parametrize("name", ["write_text", "replace"])

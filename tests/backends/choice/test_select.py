@@ -1,5 +1,6 @@
 """The gate, the choice and its memory."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from gankit.backends.base import Backend, Engine, EngineSpec
 from gankit.backends.choice import benchmark, cache, candidates, select
 from gankit.backends.choice.parity import compare, reference
 from gankit.backends.choice.probe import real_tile
+from gankit.backends.choice.synthetic import synthetic_images
 from gankit.checkpoints.types import Loaded
 from gankit.errors import BackendError, ParityError, UsageError
 from gankit.models import facts
@@ -80,15 +82,17 @@ class FakeEngine(Engine):
 
     def __init__(self, backend, spec):
         super().__init__(backend.name, spec)
-        self.kind, self.spec, self.closed = backend, spec, False
+        self.kind, self.spec, self.closed, self.runs = backend, spec, False, 0
 
     def run(self, batch):
+        self.runs += 1
         self.kind.fail("run", self.spec)
         full = 255 if batch.dtype == torch.uint8 else 1
         known = self.results.setdefault(self.spec.generator, {})
-        if batch.dtype not in known:
-            known[batch.dtype] = reference(self.spec.generator, batch.float() / full)
-        result = known[batch.dtype]
+        key = batch.dtype, hashlib.sha256(batch.numpy().tobytes()).hexdigest()
+        if key not in known:
+            known[key] = reference(self.spec.generator, batch.float() / full)
+        result = known[key]
         if self.precision in self.kind.noise:
             result = result + 0.02 * torch.randn_like(result)
         if self.kind.nan:
@@ -167,9 +171,11 @@ def test_spoilt_memory_is_measured_again(loaded, only):
     choose(loaded)
     (path,) = (cache.cache_folder() / "choices").iterdir()
     good = json.loads(path.read_text())
-    for bad in ({"backend": 3}, [], {**good, "psnr": "high"}, {**good, "unmeasured": [1]}, {**good, "new": 1}):
+    for bad in ({"backend": 3}, [], {**good, "psnr": "high"}, {**good, "artefact": 1}, {**good, "new": 1}):
+        lines = []
         path.write_text(json.dumps(bad))
-        assert choose(loaded).measured
+        assert choose(loaded, notify=lines.append).measured
+        assert f"{path}: this cached choice of a backend is damaged; measuring again" in lines
 
 
 def test_a_cache_that_cannot_be_written_does_no_harm(loaded, only, monkeypatch, tmp_path):
@@ -232,10 +238,11 @@ def test_a_cached_engine_that_breaks_is_measured_again(loaded, only, monkeypatch
     fake = Fake("fake")
     only(fake, Fake("other", seconds=0.05))
     assert choose(loaded).engine.backend == "fake"
-    fake.fails = ("fp32", "bf16")
-    selection = choose(loaded)
+    fake.fails, lines = ("fp32", "bf16"), []
+    selection = choose(loaded, notify=lines.append)
     assert selection.engine.backend == "other"
     assert selection.measured
+    assert "the cached choice, fake fp32, did not load (no luck); measuring again" in lines
     assert not choose(loaded).measured
 
 
@@ -369,27 +376,240 @@ def test_a_slow_start_is_better_than_nothing(loaded, only):
     assert choose(loaded, job_pixels=1000).measured == ()
 
 
-def test_measuring_ends_when_its_time_is_up_and_the_next_runs_do_the_rest(loaded, only, monkeypatch):
-    first, second, third = Fake("first", seconds=0.05), Fake("second"), Fake("third", seconds=0.1)
+def test_measuring_ends_when_its_time_is_up_and_the_choice_is_final(loaded, only, monkeypatch):
+    lines, first, second, third = [], Fake("first", seconds=0.05), Fake("second"), Fake("third", seconds=0.1)
     only(first, second, third)
     monkeypatch.setattr(select, "BUDGET_SECONDS", 0.0)
-    selection = choose(loaded)
+    selection = choose(loaded, notify=lines.append)
     assert (selection.engine.backend, second.loads, third.loads) == ("first", 0, 0)
-    selection = choose(loaded)
-    assert (selection.engine.backend, second.loads, third.loads) == ("second", 1, 0)
-    selection = choose(loaded)
-    assert (selection.engine.backend, third.loads, first.loads) == ("second", 1, 2)
-    assert choose(loaded).measured == ()
-
-
-def test_an_unfinished_choice_that_no_longer_runs(loaded, only, monkeypatch):
-    first, second, third = Fake("first", seconds=0.05), Fake("second"), Fake("third", nan=True)
-    only(first, second, third)
-    monkeypatch.setattr(select, "BUDGET_SECONDS", 0.0)
-    choose(loaded)
+    (line,) = (line for line in lines if line.startswith("not measured"))
+    assert "second fp32, third fp32" in line
+    assert "gankit doctor --forget" in line
+    monkeypatch.setattr(select, "BUDGET_SECONDS", 1e6)
+    lines.clear()
+    again = choose(loaded, notify=lines.append)
+    assert (again.engine.backend, again.measured, second.loads, third.loads, lines) == ("first", (), 0, 0, [])
+    cache.clear()
     assert choose(loaded).engine.backend == "second"
-    second.nan = True
-    assert choose(loaded).engine.backend == "first"
+
+
+def test_a_busy_machine_leaves_out_nothing(loaded, only, monkeypatch):
+    """The clock on the wall runs on while other programs have the processor."""
+    only(Fake("first"), Fake("second"), Fake("third"))
+    clock = iter(range(0, 10**9, 1000))
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(select, "BUDGET_SECONDS", 500.0)
+    assert len(choose(loaded).measured) == 3
+
+
+def test_time_that_is_up_does_not_end_the_search_for_one_that_passes(loaded, only, monkeypatch):
+    only(Fake("first", nan=True), Fake("second", fails=("fp32",)), Fake("third"), Fake("fourth"))
+    monkeypatch.setattr(select, "BUDGET_SECONDS", 0.0)
+    assert choose(loaded).engine.backend == "third"
+
+
+def test_an_engine_that_is_far_behind_runs_no_more(loaded, only):
+    fast, slow, near = Fake("fast"), Fake("slow", seconds=0.02), Fake("near", seconds=0.002)
+    only(fast, slow, near)
+    selection = choose(loaded)
+    assert slow.engines[0].runs == 2, "the real image for the parity, and once for the time"
+    assert fast.engines[0].runs > near.engines[0].runs > 6
+    assert "slow fp32" in selection.summary
+
+
+def test_the_line_compares_and_names_no_loser_as_the_fastest(loaded, only):
+    lines = []
+    only(Fake("slow", seconds=0.1), Fake("fast"), Fake("middle", seconds=0.002), Fake("wrong", nan=True))
+    choose(loaded, notify=lines.append)
+    (line,) = (line for line in lines if line.startswith("chose"))
+    assert line == "chose fast fp32, identical to fp32, 12.3 MP/s in; slower: middle fp32 4.10, slow fp32 0.122"
+
+
+@pytest.mark.parametrize(("speed", "text"), [(12.345, "12.3"), (0.4711, "0.471"), (0.0123, "0.0123"), (1234.5, "1234")])
+def test_speeds_have_three_digits(speed, text):
+    measured = benchmark.Measured("eager", "fp32", "cpu", speed, None)
+    assert select._speed(measured) == text
+
+
+def test_the_line_names_what_is_for_long_jobs(loaded, only):
+    lines = []
+    only(Fake("slow", slow_start=True), Fake("quick"))
+    choose(loaded, notify=lines.append)
+    assert any(line.startswith("not measured: slow fp32, which takes minutes to start") for line in lines)
+    lines.clear()
+    choose(loaded, job_pixels=LONG, notify=lines.append)
+    assert not any("not measured" in line for line in lines)
+
+
+def spoil(engine, image, by):
+    """Add a value to the engine's result for one synthetic image, in floats; the timed inputs are bytes."""
+    run = engine.run
+    engine.run = lambda batch: run(batch) + by if batch.equal(synthetic_images()[image]) else run(batch)
+    return engine
+
+
+class Flat(Fake):
+    """Wrong where the image is nearly flat, as InstanceNorm is in a narrow precision."""
+
+    def __init__(self, name, image, precisions=("bf16",)):
+        super().__init__(name)
+        self.image, self.wrong = image, precisions
+
+    def open(self, spec):
+        engine = super().open(spec)
+        return spoil(engine, self.image, 0.1) if spec.precision in self.wrong else engine
+
+
+@pytest.mark.parametrize("image", synthetic_images())
+def test_a_precision_that_fails_on_one_synthetic_image_is_out(loaded, only, image):
+    lines = []
+    only(Flat("flat", image))
+    selection = choose(loaded, precision="bf16", notify=lines.append)
+    assert selection.engine.precision == "fp32"
+    assert any(f" dB from fp32 on {image}, below 45 dB; using fp32 instead" in line for line in lines)
+    assert selection.parity.passes()
+
+
+def test_fp32_that_fails_on_a_synthetic_image_is_out(loaded, only):
+    only(Flat("flat", "one bright dot", ("fp32",)))
+    with pytest.raises(ParityError, match="on one bright dot, below 45 dB"):
+        choose(loaded)
+
+
+def test_the_report_gives_the_worst(loaded, only):
+    class Worse(Fake):
+        def open(self, spec):
+            return spoil(super().open(spec), "a step", 1e-3)
+
+    lines = []
+    only(Worse("fake"))
+    selection = choose(loaded, notify=lines.append)
+    assert selection.parity.image == "a step"
+    assert 55 < selection.parity.psnr < 65
+    assert "dB from fp32 on a step" in selection.summary
+    assert choose(loaded).parity == selection.parity, "cached"
+
+
+class Amplifier(torch.nn.Module):
+    """Divides by the standard deviation again and again, so that fp32 does not determine flat images."""
+
+    def forward(self, x):
+        values = x * 0.3 + torch.linspace(0, 1e-9, x.shape[-1], dtype=x.dtype) + 0.3
+        for _ in range(4):
+            values = torch.nn.functional.instance_norm(values) + 0.7
+        return (values - 0.7) * 0.1 + 0.5
+
+
+def test_an_image_that_fp32_does_not_determine_counts_for_narrow_precisions_only(loaded, only):
+    """The module in fp64 is far away as well, so that no engine in fp32 could pass, not even the reference."""
+    lines, flat = [], replace(loaded, generator=Amplifier(), facts=replace(loaded.facts, scale=1))
+    only(Flat("flat", "a black image", ("fp32", "bf16")))
+    selection = choose(flat, precision="bf16", notify=lines.append)
+    assert selection.engine.precision == "fp32"
+    assert selection.parity.passes()
+    assert any("flat bf16 failed the parity check" in line and "on a black image" in line for line in lines)
+
+
+def test_the_real_instance_norm_on_flat_images():
+    """A CycleGAN in a typed fp16 module differs by many levels on a black image; fp32 passes."""
+    from gankit_export.precision import typed
+    from gankit_export.rewrites import for_inference
+
+    from gankit.backends.choice.probe import Probe
+    from gankit.backends.modules import ModuleEngine
+    from gankit.checkpoints import open_model
+
+    model = open_model("nuclei-stain", direction="AtoB")
+    spec = EngineSpec(model.generator, model.facts, threads=1)
+    probe = Probe.of(spec, (64, 64))
+    half = ModuleEngine("eager", replace(spec, precision="fp16"), typed(for_inference(model.generator), "fp16"))
+    half._dtype = torch.float32  # the module converts its input and its output itself
+    assert probe.parity_on_timed(half).passes(), "a photograph does not show it"
+    parity = probe.parity(half)
+    assert not parity.passes()
+    assert parity.image in synthetic_images()
+    with backends.get("eager").load(spec) as engine:
+        assert probe.parity(engine).passes()
+
+
+def test_an_engine_that_returns_another_type_for_bytes_is_out(loaded, only):
+    class Floats(Fake):
+        def open(self, spec):
+            engine = super().open(spec)
+            run = engine.run
+            engine.run = lambda batch: run(batch).float() / (255 if batch.dtype == torch.uint8 else 1)
+            return engine
+
+    only(Floats("floats"))
+    with pytest.raises(BackendError, match=r"floats fp32 returned torch\.float32 and not torch\.uint8"):
+        choose(loaded)
+
+
+def test_synthetic_images_fit_the_model():
+    for channels, multiple, minimum, shape in ((1, 1, 1, (48, 64)), (4, 32, 1, (64, 64)), (3, 4, 70, (72, 72))):
+        images = synthetic_images(channels, multiple, minimum)
+        assert len(images) == 5
+        for image in images.values():
+            assert image.shape == (1, channels, *shape)
+            assert image.min() >= 0
+            assert image.max() <= 1
+    assert synthetic_images()["noise of levels 0 and 1"].mul(255).unique().tolist() == [0, 1]
+    assert synthetic_images()["one bright dot"].sum() == 3
+
+
+def test_a_choice_below_the_gate_is_not_used(loaded, only):
+    lines, fake = [], Fake("fake")
+    only(fake)
+    choose(loaded)
+    (path,) = (cache.cache_folder() / "choices").iterdir()
+    good = json.loads(path.read_text())
+    for psnr in (12.0, float("nan")):
+        path.write_text(json.dumps({**good, "psnr": psnr}))
+        assert choose(loaded, notify=lines.append).measured
+        assert "the cached choice, fake fp32, is below 45 dB; measuring again" in lines
+        lines.clear()
+
+
+def test_a_choice_holds_for_the_file_that_was_measured(loaded, only):
+    class Exported(Fake):
+        artefact = "aa" * 32
+
+        def open(self, spec):
+            engine = super().open(spec)
+            engine.artefact = self.artefact
+            return engine
+
+    lines, fake = [], Exported("fake")
+    only(fake)
+    choose(loaded)
+    assert not choose(loaded, notify=lines.append).measured
+    assert lines == []
+    fake.artefact = "bb" * 32
+    assert choose(loaded, notify=lines.append).measured
+    assert "the cached choice, fake fp32, was measured with another exported file; measuring again" in lines
+    assert fake.engines[-2].closed
+    assert not choose(loaded).measured
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_cached_file_that_was_changed_on_disk_is_not_run(loaded, name, monkeypatch):
+    """A valid file with one changed weight, under the name and with the cached parity of the one that was measured."""
+    import onnx
+
+    if why := backends.get(name).supports(EngineSpec(loaded.generator, loaded.facts)):
+        pytest.skip(why)
+    choose(loaded, backend=name).engine.close()
+    (path,) = (cache.cache_folder() / "onnx").iterdir()
+    model = onnx.load(path)
+    weight = max(model.graph.initializer, key=lambda item: len(item.raw_data))
+    weight.raw_data = (torch.frombuffer(bytearray(weight.raw_data), dtype=torch.float32) * 3).numpy().tobytes()
+    onnx.save(model, path)
+    lines = []
+    selection = choose(loaded, backend=name, notify=lines.append)
+    assert lines[0] == f"{path}: this cached file has changed since gankit wrote it; exporting the model again"
+    tile = real_tile()
+    assert compare(selection.engine.run(tile), reference(loaded.generator, tile)).psnr > 60
+    assert len(list((cache.cache_folder() / "onnx").iterdir())) == 1
 
 
 def test_backends_are_measured_by_rank(loaded, only):
