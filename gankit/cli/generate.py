@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from gankit.cli.engine_options import engine_options
+from gankit.cli.image_types import format_names
 from gankit.cli.model_options import model_option
 from gankit.errors import UsageError
 from gankit.options import EngineOptions
@@ -64,7 +65,7 @@ _SAMPLES = 64
     metavar="FORMAT",
     default="png",
     show_default=True,
-    help="File format: png, jpg, webp, tiff or bmp.",
+    help=f"File format: {format_names()}.",
 )
 @engine_options(tiles=False, batch="samples")
 @model_option

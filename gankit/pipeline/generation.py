@@ -15,12 +15,13 @@ from time import perf_counter
 import numpy as np
 
 from gankit.errors import ImageError, UsageError
-from gankit.pipeline.inputs import Job, collect
+from gankit.pipeline.inputs import collect
 from gankit.pipeline.items import Progress
 from gankit.pipeline.output import prepare, remove_stale, write_whole
 from gankit.pipeline.paths import exists
 from gankit.pipeline.sample_grid import SampleGrid
 from gankit.pipeline.sampler import Sampler
+from gankit.pipeline.targets import Job
 
 RECORD = "samples.json"
 _NAME = re.compile(r"\d{6,}\.[a-z]+")
