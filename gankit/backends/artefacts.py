@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -17,20 +16,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from platformdirs import user_cache_path
 
 from gankit.backends.base import EngineSpec
 from gankit.checkpoints.fingerprint import module_sha256
 from gankit.errors import BackendError
+from gankit.paths import cache_folder
 from gankit.version import __version__
 
 T = TypeVar("T")
-
-
-def cache_folder() -> Path:
-    """Return the folder of gankit's cache: ``$GANKIT_CACHE``, or else a folder in the user's cache."""
-    chosen = os.environ.get("GANKIT_CACHE")
-    return Path(chosen) if chosen else user_cache_path("gankit", appauthor=False)
 
 
 @cache

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
 from gankit import backends
 from gankit.models.facts import AtTest, Direction, Facts, Task
 from gankit.options import EngineOptions
+from gankit.paths import cache_notice
 from gankit.pipeline.engines import Engines
 from gankit.pipeline.image_files import ImageFiles
 from gankit.pipeline.inputs import Inputs, collect
@@ -174,6 +175,8 @@ class ImagePipeline:
         if not todo:
             self.report = self._report(records, found, 0.0)
             return self.report
+        if self.notify and (notice := cache_notice()):
+            self.notify(notice)
         with self._lock:
             self._engines.check()
         folders = {job.target.parent for job in todo}

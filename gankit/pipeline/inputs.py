@@ -191,6 +191,8 @@ def collect(
     if "/" in suffix or os.sep in suffix or "\0" in suffix:
         raise UsageError(f"suffix '{suffix}' must not contain a folder")
     extension = _extension(format)
+    if len(inputs) > 1:  # the shell expands photos/* to all but hidden names
+        inputs = [given for given in inputs if Path(given).name != "__MACOSX"] or inputs
     finder = _Finder(output, SUFFIXES)
     found = _unique(_find(finder, inputs) if output is not None else _find_beside(finder, inputs, mark))
     unreadable, unread = tuple(finder.unreadable.values()), finder.unread_by_kind()
@@ -214,9 +216,11 @@ def collect(
 
 def unread_message(kind: str, paths: Sequence[Path]) -> str:
     """Return one line that names images of a format that gankit does not read, and what to do."""
-    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    verb = "are" if more else "is"
-    return f"{paths[0]}{more} {verb} {kind}, which gankit does not read; convert to PNG, TIFF or JPEG first"
+    article = "an" if kind in ("AVIF", "OpenEXR", "SVG") else "a"
+    what = f"is {article} {kind} image"
+    if len(paths) > 1:
+        what = f"and {len(paths) - 1} more are {kind} images"
+    return f"{paths[0]} {what}, which gankit does not read; convert to PNG, TIFF or JPEG first"
 
 
 def _hidden(name: str) -> bool:
@@ -237,8 +241,6 @@ def _extension(format: str | None) -> str | None:
 def _find(finder: _Finder, inputs: Sequence[str | Path]) -> Iterator[Found]:
     from gankit.images import UNREAD
 
-    if len(inputs) > 1:
-        inputs = [given for given in inputs if Path(given).name != "__MACOSX"]  # named by the shell for photos/*
     folders = sum(is_folder(path) for path in inputs)
     for given in inputs:
         path = Path(given)

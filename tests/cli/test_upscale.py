@@ -88,8 +88,8 @@ def test_again_beside_the_sources(engine, folder, capsys):
         return run(*named, "-o", folder, "--suffix", "_x4", *options)
 
     assert again() == 0
-    made = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    assert len(made) == 7  # with the journal
+    made = {name: (folder / name).read_bytes() for name in files(folder)}
+    assert len(made) == 6
     capsys.readouterr()
     assert again() == 0
     printed = capsys.readouterr()
@@ -99,7 +99,7 @@ def test_again_beside_the_sources(engine, folder, capsys):
     assert capsys.readouterr() == ("", "")
     assert again("--overwrite") == 2
     assert "a_x4.png: the result of" in one_line(capsys.readouterr().err)
-    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == made
+    assert {name: (folder / name).read_bytes() for name in files(folder)} == made
 
 
 def test_what_a_killed_run_left_is_removed(engine, folder, tmp_path):

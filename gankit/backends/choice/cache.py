@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from gankit.backends.artefacts import cache_folder, sources
+from gankit.backends.artefacts import sources
 from gankit.backends.base import Precision
 from gankit.backends.choice.environment import installed
 from gankit.backends.choice.machine import machine
 from gankit.backends.cuda.kernels import wanted
 from gankit.errors import OutputError
+from gankit.paths import cache_folder
 from gankit.version import __version__
 
 
