@@ -12,7 +12,9 @@ from gankit.cli.image_types import format_names
 from gankit.cli.model_options import model_option
 from gankit.errors import UsageError
 from gankit.options import EngineOptions
-from gankit.pipeline.generation import Destination, Outcome, SampleRequest, write_reconstructions, write_samples
+from gankit.pipeline.generated_files import Destination, Outcome
+from gankit.pipeline.generation import SampleRequest, write_samples
+from gankit.pipeline.reconstruction import write_reconstructions
 from gankit.pipeline.sampler import Sampler
 
 _SAMPLES = 64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gankit import backends
 from gankit.errors import NotFiniteError, UsageError
 from gankit.options import EngineOptions
+from gankit.pipeline.journal import plain_json
 from gankit.pipeline.report import EngineReport, ModelReport
 from gankit.pipeline.source import ModelSource
 
@@ -230,12 +230,10 @@ class Engines:
 
     def options_of_results(self) -> dict[str, Any]:
         """Return the options that determine the pixels of a result and are not at their defaults, as in JSON."""
-        chosen = {"backend": self.options.backend, "precision": self.options.precision}
-        found: dict[str, Any] = {name: value for name, value in chosen.items() if value != "auto"}
+        found: dict[str, Any] = {**self.options.of_results()}
         own = {"direction": self.source.direction, "norm": self.source.norm, "model": dict(self.source.options or {})}
         found |= {name: value for name, value in own.items() if value}
-        plain: dict[str, Any] = json.loads(json.dumps(found, default=str))
-        return plain
+        return plain_json(found)
 
     def packages(self) -> tuple[str, ...]:
         """Return the packages of the backends; none if nothing ran, because skipping files must not import torch."""

@@ -190,6 +190,12 @@ class Journal:
                 self._lines, self._complete = len(lines), True
 
 
+def plain_json(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as they are after a journal was written and read, so that they can be compared."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(options), default=str))
+    return plain
+
+
 def _line(entry: Entry) -> bytes:
     # In ASCII, because file names may contain bytes that cannot be written as UTF-8.
     return json.dumps(asdict(entry), separators=(",", ":"), default=str).encode("ascii") + b"\n"
