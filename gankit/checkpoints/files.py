@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import re
 import stat
 import struct
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +15,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
+from gankit.checkpoints.containers import strip_prefixes, tensors_of, unwrap, without_common
 from gankit.checkpoints.directions import file_for, holds_pair, pick
+from gankit.checkpoints.kinds import other_kind
+from gankit.checkpoints.limits import LARGEST, check_declared, check_tensors
+from gankit.checkpoints.pickles import PICKLE, ZIP, load_torch
 from gankit.errors import CheckpointError
 from gankit.models.facts import Direction
 
-_LARGEST = 4 << 30  # bytes; far above any generator, and the file is read into memory
-_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
-_WRAPPERS = ("params_ema", "ema_state_dict", "g_ema", "params", "state_dict", "generator", "model", "net", "weights")
-_PREFIXES = ("module.", "_orig_mod.", "netG.", "generator.")
-_STATE_DICT_ONLY = "save its weights only: torch.save(module.state_dict(), FILE)"
+_PLAIN = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -34,9 +31,11 @@ class Stored:
     """What a weights file holds.
 
     Attributes:
-        tensors: by name, without wrappers and prefixes; dtypes as stored; on the CPU.
+        tensors: by name, without wrappers and prefixes; dtypes as stored, but for those of 8 bits, which are
+            float32; on the CPU.
         metadata: of a safetensors file; empty for other files.
         sha256: of the file, hexadecimal.
+        ordered: whether the tensors come in the order of the layers, which a safetensors file does not keep.
         path: of the file that was read, which a direction may have selected; ``None`` for tensors from elsewhere.
     """
 
@@ -44,6 +43,7 @@ class Stored:
     metadata: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
     path: Path | None = None
+    ordered: bool = True
 
 
 def read(path: Path, direction: Direction | None = None) -> Stored:
@@ -60,55 +60,36 @@ def read(path: Path, direction: Direction | None = None) -> Stored:
     metadata: dict[str, str] = {}
     found: Mapping[str, object]
     # safetensors first: it begins with the length of its header, whose lowest byte may be the one that begins a pickle
-    if _is_safetensors(data) or (path.suffix == ".safetensors" and not data.startswith((_ZIP, _PICKLE))):
+    if _is_safetensors(data) or (path.suffix == ".safetensors" and not data.startswith((ZIP, PICKLE))):
         found, metadata = _read_safetensors(path, data)
-    elif data.startswith((_ZIP, _PICKLE)):
-        found = _read_torch(path, data)
+    elif data.startswith((ZIP, PICKLE)):
+        check_declared(path, data)
+        found = load_torch(path, data)
     else:
-        raise CheckpointError(
-            f"{path}: not a weights file (neither safetensors nor PyTorch): give the checkpoint itself"
+        what = (
+            other_kind(path, data) or "not a weights file (neither safetensors nor PyTorch): give the checkpoint itself"
         )
+        raise CheckpointError(f"{path}: {what}")
     found = unwrap(found)
+    if not holds_pair(found) and holds_pair(inner := without_common(found)):
+        found = inner
     if direction is not None and not holds_pair(found):
         own = file_for(path, direction)
         if own != path:
             return read(own)
     found = pick(path, found, direction if holds_pair(found) else None)
-    tensors = strip_prefixes({name: value for name, value in unwrap(found).items() if isinstance(value, Tensor)})
+    tensors = strip_prefixes(tensors_of(unwrap(found)))
     if not tensors:
         raise CheckpointError(f"{path}: holds no tensors: give a file with the generator's state dict")
-    return Stored(tensors, metadata, hashlib.sha256(data).hexdigest(), path)
+    tensors = {name: _plain(path, name, value) for name, value in tensors.items()}
+    check_tensors(path, tensors)
+    ordered = data.startswith((ZIP, PICKLE)) and not _is_safetensors(data)
+    return Stored(tensors, metadata, hashlib.sha256(data).hexdigest(), path, ordered)
 
 
 def _is_safetensors(data: bytes) -> bool:
     """Whether the file begins with a length and a JSON header of at least that length."""
     return data[8:9] == b"{" and 2 <= int.from_bytes(data[:8], "little") <= len(data) - 8
-
-
-def unwrap(found: Mapping[str, object]) -> Mapping[str, object]:
-    """The state dict inside the dictionaries that training scripts wrap around it; averaged weights are preferred."""
-    for _ in range(4):
-        inner = next((found[key] for key in _WRAPPERS if isinstance(found.get(key), Mapping)), None)
-        if inner is None:
-            break
-        found = inner  # type: ignore[assignment]
-    return found
-
-
-def strip_prefixes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the prefixes that wrappers (DataParallel, torch.compile, a GAN of two networks) add to the names.
-
-    Where only some names have the prefix of a generator, the others belong to other networks and are dropped.
-    """
-    tensors = dict(tensors)
-    changed = True
-    while changed:
-        changed = False
-        for prefix in _PREFIXES:
-            inner = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-            if inner and (len(inner) == len(tensors) or prefix in ("netG.", "generator.")):
-                tensors, changed = inner, True
-    return tensors
 
 
 def _bytes(path: Path) -> bytes:
@@ -121,7 +102,7 @@ def _bytes(path: Path) -> bytes:
             raise CheckpointError(f"{path}: not a regular file: give a weights file")
         if status.st_size == 0:
             raise CheckpointError(f"{path}: empty file: download or copy it again")
-        if status.st_size > _LARGEST:
+        if status.st_size > LARGEST:
             raise CheckpointError(f"{path}: {status.st_size / 1e9:.1f} GB is too large for a generator's weights")
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError for a name that no file can have
@@ -134,34 +115,24 @@ def _read_safetensors(path: Path, data: bytes) -> tuple[dict[str, Tensor], dict[
     try:
         tensors = load_safetensors(data)
         (length,) = struct.unpack_from("<Q", data)
-        metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    except (SafetensorError, struct.error, ValueError, KeyError) as error:
+        header = json.loads(data[8 : 8 + length]).get("__metadata__") or {}  # the library accepts null
+        metadata = {str(key): str(value) for key, value in header.items()}
+    except (SafetensorError, struct.error, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: truncated or damaged safetensors file: download or copy it again") from error
     return tensors, metadata
 
 
-def _read_torch(path: Path, data: bytes) -> Mapping[str, object]:
+def _plain(path: Path, name: str, value: Tensor) -> Tensor:
+    """A tensor that has data and one shape; float8, in which nothing can be computed, becomes float32."""
+    if value.is_nested:
+        raise CheckpointError(f"{path}: '{name}' is a nested tensor: give plain floating-point weights")
+    if value.is_meta:
+        raise CheckpointError(f"{path}: '{name}' is a meta tensor, which has no data: save the weights themselves")
+    if not value.is_floating_point() or value.dtype in _PLAIN or value.layout != torch.strided:
+        return value
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old storage classes; the user can do nothing about them
-            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken pickle or zip makes torch raise errors of many types
-        raise CheckpointError(f"{path}: {_why(str(error))}") from error
-    if not isinstance(found, Mapping):
-        raise CheckpointError(f"{path}: holds a {type(found).__name__}, not a state dict: {_STATE_DICT_ONLY}")
-    return {str(key): value for key, value in found.items()}
-
-
-def _why(message: str) -> str:
-    """The error of ``torch.load``, which has many lines, in one."""
-    if "TorchScript" in message:
-        return f"a TorchScript archive, which holds code, not weights: {_STATE_DICT_ONLY}"
-    named = re.search(r"GLOBAL ([\w.]+)", message)
-    if named is None:
-        if "Unsupported" in message or "not allowed" in message:
-            return f"refused, because loading it would run code: {_STATE_DICT_ONLY}"
-        return "truncated or damaged: download or copy it again"
-    what = named.group(1)
-    if what.startswith("torch.nn.") or (what.rpartition(".")[2][:1].isupper() and "blocked" not in message):
-        return f"holds a pickled object ({what}), which only its own code can load: {_STATE_DICT_ONLY}"
-    return f"refused, because loading it would run code ({what}): {_STATE_DICT_ONLY}"
+        return value.float()
+    except (RuntimeError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: '{name}' is {value.dtype}: give float32, float16 or bfloat16 weights"
+        ) from error

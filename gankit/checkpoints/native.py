@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from gankit_export.files import atomic_path
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
@@ -73,9 +72,11 @@ def declared(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, s
         model = metadata["model"]
         if not isinstance(options, dict):
             raise TypeError("options must be a table")
+    except RecursionError as error:
+        raise CheckpointError(f"{path}: damaged header (options): save or download the file again") from error
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged header ({error}): save or download the file again") from error
-    return Match(model, options, tensors)
+    return Match(model, options, tensors, "its header")
 
 
 def _stored(path: Path, name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -100,16 +101,9 @@ def _ordered(data: bytes) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).chmod(0o644)  # mkstemp makes it private
-        Path(temporary).replace(path)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(data)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

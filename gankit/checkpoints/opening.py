@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,9 +20,12 @@ from gankit.checkpoints.layouts.folding import with_values
 from gankit.checkpoints.native import declared
 from gankit.checkpoints.shipped import card_of, weights_path
 from gankit.checkpoints.spandrel_models import open_with_spandrel
+from gankit.checkpoints.structure import by_structure
 from gankit.checkpoints.types import Loaded
 from gankit.errors import CheckpointError, UsageError
 from gankit.models.facts import AtTest, Direction
+
+_log = logging.getLogger(__name__)
 
 
 def load(name_or_path: str | Path) -> nn.Module:
@@ -94,19 +98,37 @@ def _open_file(
         try:
             found = found or recognise(stored.tensors)
         except CheckpointError as unknown:
-            if norm is not None or options:
-                raise CheckpointError(f"{unknown}; --norm and --model-option work with these only") from unknown
-            return open_with_spandrel(path, stored, unknown)
+            if norm is None and not options:
+                try:
+                    return open_with_spandrel(path, stored, unknown)
+                except CheckpointError as error:
+                    failure = error
+            else:
+                failure = CheckpointError(f"{unknown}; --norm and --model-option work with these only")
+            found = by_structure(stored.tensors, options, ordered=stored.ordered)
+            if found is None:
+                raise failure from unknown
+            assumed = f", assuming {found.assumed} (--model-option changes what is an option)" if found.assumed else ""
+            _log.warning("%s: recognised by %s%s", path, found.recognised, assumed)
         if norm is not None and norm != (options or {}).get("norm_at_test", norm):
             raise UsageError(f"--norm {norm} and --model-option norm_at_test contradict each other: give one of them")
         found = _with_norm(_with_options(found, options or {}), norm)
         facts = models.facts(found.model, found.options)
         with torch.device("meta"):  # shapes first: no memory, no random numbers
             generator = models.build(found.model, found.options)
+    except RecursionError as error:  # options nested more deeply than can be shown
+        raise CheckpointError(f"{path}: damaged options: save or download the file again") from error
     except (UsageError, CheckpointError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     _fill(path, generator, found)
-    return Loaded(generator.eval().requires_grad_(False), facts, stored.sha256, stored.path or path)
+    return Loaded(
+        generator.eval().requires_grad_(False),
+        facts,
+        stored.sha256,
+        stored.path or path,
+        found.recognised,
+        found.assumed,
+    )
 
 
 def _with_options(found: Match, options: Mapping[str, Any]) -> Match:

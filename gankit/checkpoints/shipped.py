@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gankit import models
-from gankit.errors import CheckpointError
+from gankit.errors import CheckpointError, UsageError
 from gankit.weights import TRAINED
 
 
@@ -37,13 +37,21 @@ def installed(file: str) -> Path:
 
 
 def card(name: str) -> dict[str, Any]:
-    """The card of shipped weights: ``sha256``, data, recipe, steps, figures. Of a pair, the card from A to B.
+    """The card of shipped weights: hash, model, options, data, steps, figures. Of a pair, the card from A to B.
 
     Raises:
         UsageError: unknown name.
         CheckpointError: no weights of this name ship, or the card is not installed or is damaged.
     """
-    return card_of(weights_path(name))
+    path = weights_path(name)
+    content = card_of(path)
+    try:
+        if not isinstance(content["model"], str) or not isinstance(content["options"], dict):
+            raise TypeError
+        models.facts(content["model"], content["options"])
+    except (UsageError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _damaged(path) from error
+    return content
 
 
 def card_of(path: Path) -> dict[str, Any]:
@@ -59,6 +67,10 @@ def card_of(path: Path) -> dict[str, Any]:
             raise TypeError
     except FileNotFoundError:
         raise CheckpointError(f"{path}: the card of '{path.stem}' is missing: reinstall gankit") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: the card of '{path.stem}' is damaged: reinstall gankit") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(path) from error
     return dict(content)
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path.with_suffix('.json')}: the card of '{path.stem}' is damaged: reinstall gankit")

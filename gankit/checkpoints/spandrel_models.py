@@ -76,7 +76,7 @@ def open_with_spandrel(path: Path, stored: Stored, unknown: CheckpointError) -> 
     if broken:
         raise CheckpointError(f"NaN or infinite weights in '{broken[0]}': use an earlier or intact checkpoint")
     generator = descriptor.model if _plain(descriptor) else Described(descriptor)
-    return Loaded(generator.eval(), facts, stored.sha256, stored.path or path)
+    return Loaded(generator.eval(), facts, stored.sha256, stored.path or path, "the names of its tensors: spandrel")
 
 
 def _spandrel(unknown: CheckpointError) -> ModuleType:

@@ -21,9 +21,13 @@ class Loaded:
         facts: of the generator.
         sha256: of the weights file, hexadecimal.
         path: the weights file.
+        recognised: by what its model was recognised, in a few words; empty for a module.
+        assumed: what the file does not tell and was assumed, in a few words; empty where nothing was.
     """
 
     generator: nn.Module
     facts: Facts
     sha256: str
     path: Path
+    recognised: str = ""
+    assumed: str = ""

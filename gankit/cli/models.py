@@ -1,4 +1,4 @@
-"""``gankit models``: list the models and trained weights, or describe one of them."""
+"""``gankit models``: the registry, one model in full, and what a weights file is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from gankit import models as registry
+from gankit.cli.model_options import model_option
+from gankit.cli.process import one_line
 from gankit.errors import UsageError
 from gankit.pipeline.paths import exists
 from gankit.weights import TRAINED
@@ -20,23 +23,33 @@ from gankit.weights import TRAINED
 if TYPE_CHECKING:
     from torch import nn
 
-_SIDE = 256  # side in pixels of the square image for which the cost is reported
+    from gankit.models.facts import Facts
+
+_SIDE = 256  # pixels of the square image for which the cost is given
 
 
 @click.command()
 @click.argument("name", required=False)
-def models(name: str | None) -> None:
-    """List the models and the trained weights that ship with gankit, or describe NAME.
+@click.option("--direction", type=click.Choice(["AtoB", "BtoA"]), help="Which generator of a pair to describe.")
+@model_option
+def models(name: str | None, direction: Any, model_options: dict[str, Any]) -> None:
+    """List the trained weights that ship with gankit and the models, or describe NAME.
 
-    NAME is a model or trained weights. If it is both, the weights come first, followed by the model with the values of
-    its paper. The options of a model can be set with --model-option.
+    NAME is the name of trained weights, of a model, or of both: then the weights come first, followed by the model with
+    the values of its paper. A model is described with all its options, which --model-option sets.
+
+    NAME may also be a weights file. Then gankit says which model and options it recognised, by what, and what it
+    assumed because the file does not tell.
     """
     console = Console()
+    if name is not None and not registry.is_known(name) and exists(name):
+        console.print(_rows(_file(name, direction, model_options)), markup=False, highlight=False)
+        return
+    if direction is not None or model_options:
+        raise UsageError("--direction and --model-option describe a weights file: give its path as NAME")
     if name is None:
         _list(console)
         return
-    if not registry.is_known(name) and exists(name):
-        raise UsageError(f"{name}: this is a file, not the name of a model; `gankit convert` shows what it contains")
     if not registry.is_known(name):
         raise registry.unknown(name)
     shown = [_rows(_weights(name))] if name in TRAINED else []
@@ -77,6 +90,28 @@ def _options(name: str) -> Table:
     return table
 
 
+def _file(name: str, direction: Any, options: Mapping[str, Any]) -> dict[str, object]:
+    """What a weights file is: its model, its options, by what they were recognised, and what was assumed."""
+    from gankit.checkpoints import open_model
+
+    loaded = open_model(Path(name), direction=direction, options=options)
+    known = loaded.facts.name in registry.MODELS
+    summary = f": {registry.entry(loaded.facts.name).summary}" if known else ""
+    return {
+        "file": str(loaded.path),
+        "model": f"{loaded.facts.name}{summary}",
+        "recognised by": loaded.recognised,
+        "assumed": loaded.assumed or "nothing",
+        "options": _pairs(loaded.facts.options) or "none",
+        **_described(loaded.generator, loaded.facts),
+        "sha256": loaded.sha256,
+    }
+
+
+def _pairs(options: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={json.dumps(value)}" for key, value in options.items())
+
+
 def _weights(name: str) -> dict[str, object]:
     """Describe trained weights: the facts of their model with their options, and their card."""
     from gankit.checkpoints import card
@@ -86,7 +121,7 @@ def _weights(name: str) -> dict[str, object]:
     return {
         "weights": f"{name}: {TRAINED[name].summary}",
         "model": architecture,
-        "options": " ".join(f"{key}={json.dumps(value)}" for key, value in options.items()),
+        "options": _pairs(options),
         **_facts(architecture, options),
         **{f"card: {key}": value for key, value in found.items() if value is not None},
     }
@@ -109,12 +144,15 @@ def _model(name: str) -> dict[str, object]:
 
 
 def _facts(name: str, options: Mapping[str, Any] | None = None) -> dict[str, object]:
-    """Describe the facts of a model with these options, or with the values of its paper."""
+    """The facts of a model with these options, or with the values of its paper."""
+    return _described(registry.build(name, options).eval(), registry.facts(name, options))
+
+
+def _described(generator: nn.Module, facts: Facts) -> dict[str, object]:
+    """What is known of a generator, and what it costs."""
     from gankit.models.cost import cost
     from gankit.models.receptive_field import halo
 
-    generator = registry.build(name, options).eval()
-    facts = registry.facts(name, options)
     low, high = facts.value_range
     rows: dict[str, object] = {"paper": facts.paper, "task": facts.task}
     if facts.task == "generate":
@@ -165,6 +203,8 @@ def _text(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        texts = [_text(item) for item in value]
-        return (" " if all(text.endswith(".") for text in texts) else ", ").join(texts)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        words = [_text(item) for item in value]
+        return (" " if all(word.endswith(".") for word in words) else ", ").join(words)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in one_line(str(value)))

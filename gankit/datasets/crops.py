@@ -62,7 +62,7 @@ class _Crops(Dataset[tuple[Tensor, Tensor]]):
 
     def _cut(self, rng: np.random.Generator, images: Sequence[np.ndarray], exact: Sequence[bool]) -> Iterator[Tensor]:
         """The same square of every image, (C, side, side) uint8."""
-        side, (least, most) = self.cut.side, self.cut.zoom
+        side, (least, most) = self.cut.size, self.cut.zoom
         height, width = images[0].shape[:2]
         zoom = least * (most / least) ** rng.random()
         taken = max(1, min(round(side / zoom), height, width))

@@ -1,4 +1,8 @@
-"""Folders of images: which files they hold, their pixels, and a fingerprint by which to know them again."""
+"""Folders of images: which files they hold, their pixels, and a fingerprint by which to know them again.
+
+Two rules hold wherever images are read for training or evaluation, and both are made here: hidden files and folders
+and what archives leave behind are no data (:func:`is_data`), and transparency is laid on white (:func:`read_image`).
+"""
 
 from __future__ import annotations
 
@@ -6,32 +10,68 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from gankit.errors import ImageError, UsageError
-from gankit.images import SUFFIXES, decode
+from gankit.images import SUFFIXES, DecodedImage, decode
+from gankit.images.alpha import flatten
 
 _log = logging.getLogger(__name__)
 
 
-def image_files(folder: Path) -> list[Path]:
-    """All images below a folder, sorted.
+def is_data(path: Path, folder: Path) -> bool:
+    """Whether something below a folder is data of it.
+
+    Hidden files and folders are not: ``.ipynb_checkpoints``, macOS's ``._*``, trash and thumbnails. Neither is
+    ``__MACOSX``, which macOS adds to archives. Only the part below the folder counts: a folder that is named by the
+    user may be hidden itself.
+
+    Args:
+        path: of a file or folder below ``folder``.
+        folder: that was named.
+    """
+    return not any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(folder).parts)
+
+
+def image_files(folder: Path, *, recursive: bool = True) -> list[Path]:
+    """All images in a folder, sorted; see :func:`is_data` for what is passed over.
+
+    Args:
+        folder: to look in.
+        recursive: look in the folders below it too.
 
     Raises:
         UsageError: there are none.
     """
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    files = sorted(path for path in found if path.suffix.lower() in SUFFIXES and is_data(path, folder))
     if not files:
         raise UsageError(f"{folder}: no images there; give a folder with PNG, JPEG, WebP, TIFF or BMP files")
     return files
 
 
+def read_image(path: Path) -> DecodedImage:
+    """One image as training and evaluation see it: 8 bit, without transparency.
+
+    16 bit is rounded to 8. Transparent parts are laid on white, as they are where a format holds no transparency: the
+    colours under them are arbitrary and never show.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    image = decode(path)
+    if image.alpha is not None:
+        image = replace(image, pixels=flatten(image.pixels, image.alpha), alpha=None)
+    return image.to_8bit()
+
+
 def read_images(folder: Path) -> Iterator[np.ndarray]:
     """All readable images below a folder as (H, W, 3) uint8 RGB, one at a time; broken ones are named in the log.
 
-    Gray becomes RGB, 16 bit is rounded to 8, transparency is dropped.
+    Gray becomes RGB; see :func:`read_image` for depth and transparency.
 
     Raises:
         UsageError: there are none, or none can be read.
@@ -39,7 +79,7 @@ def read_images(folder: Path) -> Iterator[np.ndarray]:
     readable = 0
     for path in image_files(folder):
         try:
-            image = decode(path).to_8bit().pixels
+            image = read_image(path).pixels
         except ImageError as error:
             _log.warning("skipped %s", error)
             continue

@@ -10,10 +10,8 @@ Fit = Literal["resize", "pad"]
 Flips = Literal["none", "mirror", "all"]
 Kind = Literal["auto", "colour", "gray", "mask", "labels"]
 
-MASK_FROM = 64
-"""Gray level from which on a pixel of a true mask is set: outlines are often drawn at half of the white."""
-
-_EXACT = ("mask", "labels")
+INDEXED: tuple[Kind, ...] = ("mask", "labels")
+"""The kinds whose values are numbers of classes and are never mixed."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class Cut:
     """How training images are cut (Isola et al. 2017, section 6.2: resize 286, crop 256, mirror).
 
     Attributes:
-        side: of the square that the nets see, in pixels.
+        size: side of the square that the nets see, in pixels.
         zoom: lowest and highest factor by which an image is enlarged before the square is cut; the default is the
             paper's 286/256. Where an image would have no room for the square, it is enlarged until it has.
         flips: ``"mirror"`` left and right; ``"all"`` for images without an up, such as those of a microscope: also
@@ -29,7 +27,7 @@ class Cut:
         candidates: number of candidate crops, of which the one with the highest contrast is used.
     """
 
-    side: int = 256
+    size: int = 256
     zoom: tuple[float, float] = (1.0, 286 / 256)
     flips: Flips = "mirror"
     candidates: int = 1
@@ -44,6 +42,8 @@ class ImageFolderData:
         target: folder of targets (B).
         source_kind: see :func:`gankit.datasets.pairs.read_side`.
         target_kind: likewise.
+        mask_from: lowest value of a mask that is set; ``None`` for masks of two values, see
+            :func:`gankit.datasets.indices.to_masks`.
         turned: from B to A instead.
         load: bring the shorter side of every image to this many pixels first.
         cut: see :class:`gankit.datasets.options.Cut`.
@@ -57,6 +57,7 @@ class ImageFolderData:
     target: Path | None = None
     source_kind: Kind = "auto"
     target_kind: Kind = "auto"
+    mask_from: int | None = None
     turned: bool = False
     load: int | None = None
     cut: Cut = field(default_factory=Cut)
@@ -74,5 +75,5 @@ class ImageFolderData:
     @property
     def exact(self) -> tuple[bool, bool]:
         """Of both, whether values are never mixed."""
-        first, second = (kind in _EXACT for kind in self.kinds)
+        first, second = (kind in INDEXED for kind in self.kinds)
         return first, second

@@ -6,11 +6,12 @@ import numpy as np
 from PIL import Image
 
 from gankit.datasets.options import Fit
+from gankit.images import luma
 
 
 def to_gray(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB as (H, W) uint8: full-range BT.601 luma, 0.299 R + 0.587 G + 0.114 B, rounded by Pillow."""
-    return np.asarray(Image.fromarray(pixels).convert("L"))
+    """(H, W, 3) uint8 RGB as (H, W) uint8: :func:`gankit.images.luma`."""
+    return luma(pixels)
 
 
 def resized(

@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gankit.datasets.folders import fingerprint, image_files
+from gankit.datasets.folders import fingerprint, image_files, read_image
 from gankit.datasets.idx import Labelled, is_idx, official_files, read_labelled
 from gankit.datasets.options import Fit
 from gankit.datasets.pixels import fitted, to_gray
 from gankit.errors import ImageError, UsageError
-from gankit.images import decode
 
 _log = logging.getLogger(__name__)
 _LEVELS = (np.arange(256, dtype=np.float32) / 127.5) - 1
@@ -141,7 +140,7 @@ class WholeImages(Dataset[tuple[Tensor, int]]):
         if index in self._held:
             return self._held[index]
         try:
-            pixels = decode(self._files[index]).to_8bit().pixels
+            pixels = read_image(self._files[index]).pixels
             image: np.ndarray | None = np.ascontiguousarray(self._coloured(fitted(pixels, self.side, self.fit)))
         except ImageError as error:
             _log.warning("skipped %s", error)

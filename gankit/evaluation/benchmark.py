@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from gankit.datasets.folders import image_files, read_image
 from gankit.errors import ImageError, UsageError
 from gankit.evaluation.metrics import SSIM_SIDE, DecodedImage, psnr, psnr_y, ssim_y
-from gankit.images import SUFFIXES, decode
 
 Upscale = Callable[[DecodedImage], DecodedImage]
 Distance = Callable[[DecodedImage, DecodedImage], float]
@@ -112,12 +112,12 @@ def find_pairs(hr_dir: Path | str, lr_dir: Path | str, scale: int) -> tuple[Pair
 
 
 def read_rgb(path: Path) -> DecodedImage:
-    """An image as (H, W, 3) uint8 RGB; gray becomes RGB with equal channels, alpha is dropped.
+    """An image as (H, W, 3) uint8 RGB; gray becomes RGB with equal channels, transparency is laid on white.
 
     Raises:
         ImageError: it cannot be read.
     """
-    return decode(path).to_8bit().pixels
+    return read_image(path).pixels
 
 
 def read_pair(pair: Pair, scale: int) -> tuple[DecodedImage, DecodedImage]:
@@ -212,7 +212,4 @@ def mean_of(values: Iterable[float | None]) -> float | None:
 def _images(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
-    files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES}
-    if not files:
-        raise UsageError(f"{folder}: holds no images")
-    return files
+    return {path.stem: path for path in image_files(folder, recursive=False)}

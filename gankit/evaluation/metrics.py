@@ -11,6 +11,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from gankit.images import luma as full_range
+
 DecodedImage = NDArray[np.uint8]
 
 PEAK = 255.0
@@ -39,12 +41,13 @@ def gray(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """BT.601 luma in full range, for networks that take gray images: 0.299 R + 0.587 G + 0.114 B, rounded.
 
     Args:
-        images: (..., 3) uint8 RGB.
+        images: (..., W, 3) uint8 RGB.
 
     Returns:
-        (...) uint8 from 0 to 255.
+        (..., W) uint8 from 0 to 255.
     """
-    return np.asarray(np.rint(images.astype(np.float64) @ _BT601), dtype=np.uint8)
+    *outer, width, colours = images.shape
+    return full_range(images.reshape(-1, width, colours)).reshape(*outer, width)
 
 
 def psnr(result: DecodedImage, target: DecodedImage, border: int = 0) -> float:

@@ -1,20 +1,27 @@
-"""How well a mask covers the true one: Dice and intersection over union."""
+"""How well a mask covers the true one: Dice and intersection over union.
+
+Where both masks are empty the two figures are 0/0. The convention here: they are not a number, and such pairs are
+counted and left out of means (as MONAI's ``DiceMetric`` does by default). A perfect score for them would reward a
+network that finds nothing, and files that were read as black.
+"""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gankit.datasets.options import MASK_FROM
-
 Mask = NDArray[np.bool_]
 
-TRUTH_FROM = MASK_FROM  # as masks are read for training
 RESULT_FROM = 128  # a generator's gray is its certainty: from one half on
 
 
 def to_mask(image: NDArray[np.uint8], least: int = RESULT_FROM) -> Mask:
-    """What of an image is mask: where the mean of its channels is at least ``least``.
+    """What of a generator's output is mask: where the mean of its channels is at least ``least``.
+
+    This is for results, whose gray is a certainty. True masks are read by
+    :func:`gankit.datasets.indices.to_masks`.
 
     Args:
         image: (H, W) or (H, W, C) uint8.
@@ -35,13 +42,13 @@ def dice(result: Mask, target: Mask) -> float:
         target: the truth, same shape.
 
     Returns:
-        From 0, apart, to 1, equal; two empty masks are equal.
+        From 0, apart, to 1, equal; NaN for two empty masks.
 
     Raises:
         ValueError: not boolean, or different shapes.
     """
     both, either = _counts(result, target)
-    return 2 * both / (both + either) if either else 1.0
+    return 2 * both / (both + either) if either else math.nan
 
 
 def iou(result: Mask, target: Mask) -> float:
@@ -50,7 +57,7 @@ def iou(result: Mask, target: Mask) -> float:
     It is Dice / (2 - Dice). Args, errors and range as for :func:`dice`.
     """
     both, either = _counts(result, target)
-    return both / either if either else 1.0
+    return both / either if either else math.nan
 
 
 def _counts(result: Mask, target: Mask) -> tuple[int, int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
+
+from gankit_export.files import atomic_path
 
 from gankit.errors import OutputError
 
@@ -46,23 +47,14 @@ def remove_stale(folder: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename it.
+    """Write a text file, whole or not at all.
 
     Raises:
         OutputError: If the file cannot be written.
     """
-    temporary = path.parent / f".gankit-{secrets.token_hex(8)}.part"
     try:
-        with temporary.open(
-            "x", encoding="utf-8", errors="backslashreplace"
-        ) as file:  # file names may contain undecodable bytes
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())  # the name must not reach the disk before the text does
-        temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):  # report the first error, not this one
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
-        raise
+        with atomic_path(path, sync=True) as temporary:
+            # file names in the text may contain undecodable bytes
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error

@@ -11,5 +11,8 @@ INITS: tuple[Init, ...] = get_args(Init)
 ADVERSARIAL_NAMES = ("minimax", "nonsaturating", "lsgan", "wasserstein", "hinge")
 """The keys of :data:`gankit.training.losses.ADVERSARIAL`."""
 
+RELATIVISTIC = "relativistic"
+"""The loss of super-resolution that compares real and made images with each other; not one of those."""
+
 CONTENT_NAMES = ("l1", "mse", "charbonnier")
 """The keys of :data:`gankit.training.systems.adversary.CONTENT`, and the content losses of super-resolution."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gankit.datasets.idx import official_files
 from gankit.datasets.whole_images import WholeImages
@@ -50,7 +50,7 @@ def train_latent(
         Empty: no score says which samples are best.
 
     Raises:
-        UsageError: data and options do not go together.
+        UsageError: data and options do not go together, or one sample is too few for BatchNorm.
         CheckpointError: the run to resume is another.
         OutputError: nothing can be written to the plan's folder.
     """
@@ -66,6 +66,7 @@ def train_latent(
     reference = _reference(data, made, images)
     torch.manual_seed(data.seed)
     system = LatentSystem(recipe, made, fabric, reference)
+    _check_batch(system.modules, data.batch)
     stream = partial(_stream, images, data, made.discriminator_steps, pinned(fabric))
     return fit(system, stream, plan, notify, _settings(recipe, made, images, data))
 
@@ -88,6 +89,7 @@ def train_vae(
     reference = _reference(data, made, images)
     torch.manual_seed(data.seed)
     system = VAESystem(made, fabric, reference)
+    _check_batch(system.modules, data.batch)
     stream = partial(_stream, images, data, 1, pinned(fabric))
     return fit(system, stream, plan, notify, _settings(system.name, made, images, data))
 
@@ -97,6 +99,20 @@ def _begin(plan: Plan, device: Device | None) -> Any:
     fabric = (device or Device()).launch()
     prepare(plan.folder, resume=plan.resume)
     return fabric
+
+
+def _check_batch(modules: Mapping[str, nn.Module], batch: int) -> None:
+    """See that BatchNorm has something to take the mean of; in convolutions an image has many pixels.
+
+    Raises:
+        UsageError: it has one value.
+    """
+    for name, module in modules.items():
+        if batch < 2 and any(isinstance(each, nn.BatchNorm1d) for each in module.modules()):
+            raise UsageError(
+                f"--batch {batch}: the {name} has BatchNorm over the samples of a step, and needs at least 2: give a "
+                "larger --batch, or --norm none"
+            )
 
 
 def _images(

@@ -22,6 +22,7 @@ class MuonAdam(Optimizer):
         inner_lr: Muon's learning rate.
         lr: Adam's learning rate.
         betas: Adam's decay rates.
+        weight_decay: L2 penalty on what Adam trains; Muon's steps have one size whatever the gradient, and none of it.
     """
 
     def __init__(
@@ -32,13 +33,14 @@ class MuonAdam(Optimizer):
         inner_lr: float = 5e-3,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
     ) -> None:
         inner, rest = list(inner), list(rest)
         self._inner = inner
         self.trained: list[nn.Parameter] = [*inner, *rest]  # for who wants their gradients: the groups have the views
         self._views = [parameter.detach().view(parameter.shape[0], -1) for parameter in inner]
         self._muon = Muon(self._views, lr=inner_lr, weight_decay=0.0)
-        self._adam = Adam(rest, lr=lr, betas=betas)
+        self._adam = Adam(rest, lr=lr, betas=betas, weight_decay=weight_decay)
         super().__init__([*inner, *rest], {})
         self.param_groups = [*self._muon.param_groups, *self._adam.param_groups]
 

@@ -160,7 +160,11 @@ def _settings(system: ContentSystem, data: PhotoData) -> Settings:
     options = asdict(system.options)
     net, vgg = system.generator, options.get("vgg_weights")
     return {
-        **{name: value for name, value in options.items() if name not in ("model", "vgg_weights")},
+        **{
+            name: str(value) if isinstance(value, tuple) else value
+            for name, value in options.items()
+            if name not in ("model", "vgg_weights")
+        },
         "blocks": len(net.body),
         "channels": net.head[0].out_channels,
         "vgg_weights": vgg.name if vgg else None,

@@ -72,7 +72,7 @@ def train_pix2pix(
         state, model = _begin_from(initial, UNetGenerator, model)
     fields = Pix2PixOptions(**{"steps": plan.steps, **options, "model": model})
     multiple = 2 ** int(model.get("downs", 8))
-    _check_side(data.cut.side, multiple, fields)
+    _check_side(data.cut.size, multiple, fields)
 
     torch.manual_seed(data.seed)
     validated = [_middle_pair(each, multiple) for each in pairs.held.values()]
@@ -129,7 +129,7 @@ def train_cyclegan(
         second, _ = _begin_from(initial, ResNetGenerator, {}, "BtoA")
         state = joined_state(first, second)
     fields = CycleGANOptions(**{"steps": plan.steps, "seed": data.seed, **options, "model": model})
-    _check_side(data.cut.side, _CYCLEGAN_MULTIPLE, fields)
+    _check_side(data.cut.size, _CYCLEGAN_MULTIPLE, fields)
 
     torch.manual_seed(data.seed)
     validated = [_middles(_spread(list(side.held.values()), _VALIDATED)) for side in sides]
@@ -152,7 +152,7 @@ def _settings(options: TranslationOptions, data: ImageFolderData) -> Settings:
             flat[name] = str(value) if isinstance(value, list | tuple) else value
     for name, folder in (("source", data.source), ("target", data.target)):
         flat[name] = fingerprint(folder) if folder else None
-    for name in ("source_kind", "target_kind", "turned", "load", "holdout", "batch", "seed"):
+    for name in ("source_kind", "target_kind", "mask_from", "turned", "load", "holdout", "batch", "seed"):
         flat[name] = getattr(data, name)
     return flat
 
@@ -185,11 +185,11 @@ def _check_side(side: int, multiple: int, options: TranslationOptions) -> None:
         UsageError: one cannot.
     """
     if side % multiple:
-        raise UsageError(f"--side {side}: must be a multiple of {multiple} for this generator")
+        raise UsageError(f"--size {side}: must be a multiple of {multiple} for this generator")
     least = 3 * 2**options.discriminator_layers
     if options.discriminator_layers and options.adversarial_weight and side < least:
         raise UsageError(
-            f"--side {side}: the discriminator needs at least {least}: give fewer --discriminator-layers, or larger "
+            f"--size {side}: the discriminator needs at least {least}: give fewer --discriminator-layers, or larger "
             "squares"
         )
 

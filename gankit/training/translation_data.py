@@ -19,10 +19,11 @@ def read_paired(data: ImageFolderData) -> Split[Pair]:
     Raises:
         UsageError: there are too few.
     """
+    kinds = (data.source_kind, data.target_kind)
     if data.target is None:
-        pairs = read_aligned(data.source, data.source_kind, data.target_kind, data.load)
+        pairs = read_aligned(data.source, *kinds, data.load, data.mask_from)
     else:
-        pairs = read_pairs(data.source, data.target, data.source_kind, data.target_kind, data.load)
+        pairs = read_pairs(data.source, data.target, *kinds, data.load, data.mask_from)
     return split({stem: (b, a) for stem, (a, b) in pairs.items()} if data.turned else pairs, data.holdout)
 
 
@@ -35,7 +36,7 @@ def read_unpaired(data: ImageFolderData) -> tuple[Split[np.ndarray], Split[np.nd
     if data.target is None:
         raise UsageError("two folders are needed: give the images of A and of B")
     first, second = (
-        split(read_side(folder, kind, data.load), data.holdout)
+        split(read_side(folder, kind, data.load, data.mask_from), data.holdout)
         for folder, kind in ((data.source, data.source_kind), (data.target, data.target_kind))
     )
     return (second, first) if data.turned else (first, second)

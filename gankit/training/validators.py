@@ -44,8 +44,9 @@ class PairValidator:
     """Mean distance of what a generator makes to the targets.
 
     ``l1`` is the mean absolute error in 8-bit levels, ``psnr`` the mean over the images of 10·log10(255²/MSE), of which
-    none counts for more than 78 dB. For masks ``dice`` and ``iou`` are the means over the images, both set from 128 on.
-    ``score`` is the Dice of masks, and the PSNR otherwise.
+    none counts for more than 78 dB. For masks, which are set from 128 on, ``dice`` and ``iou`` are the means over the
+    images in which not both are empty, and 0 where there is no such image. ``score`` is the Dice of masks, and the PSNR
+    otherwise.
 
     Args:
         pairs: (source, target), (H, W, C) uint8; none gives no figures.
@@ -65,7 +66,8 @@ class PairValidator:
             made = translated(generator, source, self._fabric)
             for name, value in self._figures(made, target).items():
                 found.setdefault(name, []).append(value)
-        means = {name: float(np.mean(values)) for name, values in found.items()}
+        known = {name: [value for value in values if not math.isnan(value)] for name, values in found.items()}
+        means = {name: float(np.mean(values)) if values else 0.0 for name, values in known.items()}
         return {**means, "score": means["dice" if self._mask else "psnr"]}
 
     def _figures(self, made: np.ndarray, target: np.ndarray) -> dict[str, float]:

@@ -59,6 +59,7 @@ def test_pickled_module(tmp_path, generator):
     refused(tmp_path / "b.pth", "pickled object")
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_torchscript(tmp_path):
     torch.jit.script(nn.Conv2d(3, 3, 3)).save(tmp_path / "a.pt")
     refused(tmp_path / "a.pt", "TorchScript")
@@ -149,7 +150,9 @@ def test_shipped(tmp_path, generator, monkeypatch):
     digest = save(tmp_path / "srgan.safetensors", generator.state_dict(), "srgan", OPTIONS)
     with pytest.raises(CheckpointError, match="card of 'srgan' is missing: reinstall"):
         load("srgan")
-    (tmp_path / "srgan.json").write_text(json.dumps({"sha256": digest, "steps": 5}))
+    (tmp_path / "srgan.json").write_text(
+        json.dumps({"sha256": digest, "model": "srgan", "options": OPTIONS, "steps": 5})
+    )
     assert open_model("srgan").sha256 == digest
     assert shipped.card("srgan")["steps"] == 5
     (tmp_path / "srgan.json").write_text(json.dumps({"sha256": "0" * 64}))

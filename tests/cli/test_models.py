@@ -4,12 +4,14 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import torch
 
 import gankit
 from gankit import cli, models
 from gankit.checkpoints import card, open_model
 from gankit.checkpoints.shipped import card_of, weights_path
 from gankit.models import MODELS
+from gankit.models.patchgan import PatchGAN
 from gankit.weights import TRAINED
 
 
@@ -82,7 +84,7 @@ def test_a_name_of_both_weights_and_a_model_shows_both(name, capsys):
 
 
 def test_a_model_names_the_weights_of_it(capsys):
-    for name, ship in (("pix2pix", "nuclei-masks, nuclei-tissue:"), ("dcgan", "dcgan, wgan-gp:"), ("esrgan", "none")):
+    for name, ship in (("pix2pix", "nuclei-masks, nuclei-tissue"), ("dcgan", "dcgan, wgan-gp"), ("esrgan", "none")):
         assert cli.main(["models", name]) == 0
         last = capsys.readouterr().out.split("\n\n")[-2].splitlines()[-1]  # before the options
         assert last.startswith("weights ")
@@ -104,10 +106,62 @@ def test_figures_of_the_published_networks(capsys):
     assert "sha256" in said
 
 
-def test_a_file(tmp_path, capsys):
-    (tmp_path / "a.pth").touch()
-    assert cli.main(["models", str(tmp_path / "a.pth")]) == 2
-    assert "a.pth: this is a file, not the name of a model; `gankit convert` shows" in capsys.readouterr().err
+def said_of(capsys, *arguments):
+    assert cli.main(["models", *map(str, arguments)]) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_file_with_a_header(capsys):
+    path = weights_path("srgan")
+    said = said_of(capsys, path)
+    assert "model srgan: ×2/×4/×8 upscaling" in said
+    assert "recognised by its header" in said
+    assert "assumed nothing" in said
+    assert "receptive field 40 input pixels" in said
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in said.replace(" ", "")
+
+
+def test_a_file_of_another_project_and_one_without_names(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    state = models.build("cyclegan", {"channels": 4, "blocks": 2}).state_dict()
+    torch.save(state, tmp_path / "named.pth")
+    said = said_of(capsys, tmp_path / "named.pth")
+    assert "recognised by the names of its tensors: junyanz ResNet (CycleGAN, CUT, GAN Compression)" in said
+    assert '"blocks"' not in said
+    assert "blocks=2" in said
+    torch.save({f"t{index}": value for index, value in enumerate(state.values())}, tmp_path / "nameless.pth")
+    said = said_of(capsys, tmp_path / "nameless.pth")
+    assert "recognised by the order and shapes of its tensors: ResNet (CycleGAN) with 2 blocks and InstanceNorm" in said
+    assert "assumed RGB in [-1, 1], reflected borders, ReLU" in said
+
+
+def test_options_of_a_file(tmp_path, capsys):
+    state = models.build("srvgg", {"channels": 4, "convs": 2, "activation": "relu"}).state_dict()
+    torch.save(state, tmp_path / "a.pth")
+    assert 'activation="leaky"' in said_of(capsys, tmp_path / "a.pth", "--model-option", "activation=leaky")
+    for arguments in (["srvgg", "--model-option", "activation=leaky"], ["--direction", "AtoB"]):
+        assert cli.main(["models", *arguments]) == 2
+        assert "describe a weights file: give its path as NAME" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.pth", b"", "a.pth: empty file"),
+        ("a.pth", b"text", "a.pth: not a weights file"),
+        ("a.param", b"7767517\n", "a.param: an ncnn model"),
+    ],
+)
+def test_files_that_are_no_weights(tmp_path, capsys, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    assert cli.main(["models", str(tmp_path / name)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_discriminator(tmp_path, capsys):
+    torch.save(PatchGAN().state_dict(), tmp_path / "D.pth")
+    assert cli.main(["models", str(tmp_path / "D.pth")]) == 2
+    assert "D.pth: a discriminator (5 layers, from 3 channels to one logit)" in capsys.readouterr().err
 
 
 def test_unknown(capsys):

@@ -76,7 +76,7 @@ def test_kinds(tmp_path):
     levels = np.array([[0, 63, 64, 128, 255]], np.uint8)
     Image.fromarray(levels).save(tmp_path / "gray.png")
     assert read_side(tmp_path)["gray"].shape == (1, 5, 1)
-    assert read_side(tmp_path, "mask")["gray"][..., 0].tolist() == [[0, 0, 255, 255, 255]]
+    assert read_side(tmp_path, "mask", mask_from=64)["gray"][..., 0].tolist() == [[0, 0, 255, 255, 255]]
     assert read_side(tmp_path, "labels")["gray"][..., 0].tolist() == levels.tolist()
     assert read_side(tmp_path, "colour")["gray"].tolist() == np.repeat(levels[..., None], 3, 2).tolist()
     red = np.zeros((1, 5, 3), np.uint8)

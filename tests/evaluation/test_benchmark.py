@@ -91,7 +91,7 @@ def test_a_missing_folder_is_named(folders, tmp_path, which):
 
 def test_an_empty_folder_is_named(folders, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="empty: holds no images"):
+    with pytest.raises(UsageError, match="empty: no images there"):
         find_scale(tmp_path / "empty", folders[1])
 
 

@@ -84,6 +84,55 @@ def test_masks_and_the_pairs_that_were_held_out(run, folders):
     assert images["p5"]["iou"] == pytest.approx((ours & theirs).sum() / (ours | theirs).sum())
 
 
+def save(folder, images):
+    folder.mkdir(parents=True)
+    for index, pixels in enumerate(images):
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.mark.parametrize("high", [1, 255])
+def test_black_results_are_not_perfect(run, folders, tmp_path, high):
+    """On masks of 0 and 1, as label tools write them, and the other way round: results of 0 and 1."""
+    masks = [np.pad(np.full((6, 6), 1, np.uint8), (4 + index, 14 - index)) for index in range(3)]
+    target = save(tmp_path / "t", [mask * np.uint8(high) for mask in masks])
+    black = save(tmp_path / "black", [mask * np.uint8(0) for mask in masks])
+    ones = save(tmp_path / "ones", masks)
+    arguments = ("--results", black, "--results", ones, "--data", target, "--target", target, "--masks")
+    result = run(*arguments, "--json", tmp_path / "f.json")
+    assert result.exit_code == 0, result.output
+    assert "empty mask" not in result.output
+    found = json.loads((tmp_path / "f.json").read_text())["results"]
+    assert [found[str(each)]["mean"]["dice"] for each in (black, ones)] == [0, 1]
+
+
+def test_empty_masks_are_said(run, tmp_path):
+    mask, empty = np.pad(np.ones((6, 6), np.uint8), 5), np.zeros((16, 16), np.uint8)
+    target = save(tmp_path / "t", [mask, empty])
+    words = ("--results", target, "--data", target, "--target", target, "--masks", "--json", tmp_path / "f.json")
+    result = run(*words)
+    assert "1 of 2 pairs have an empty mask and an empty result" in " ".join(result.output.split())
+    report = json.loads((tmp_path / "f.json").read_text())["results"][str(target)]
+    assert (report["both_empty"], report["mean"]["dice"]) == (1, 1)
+    (target / "0.png").unlink()
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    assert "–" in result.output
+
+
+def test_masks_of_more_values(run, tmp_path):
+    outlined = np.zeros((16, 16), np.uint8)
+    outlined[4:10, 4:10], outlined[5:9, 5:9] = 128, 255
+    target = save(tmp_path / "t", [outlined])
+    words = ("--results", target, "--data", target, "--target", target, "--masks")
+    refused = run(*words)
+    assert str(refused.exception).startswith(f"{target / '0.png'}: is no mask")
+    assert "0, 128, 255" in str(refused.exception)
+    assert run(*words, "--mask-from", 64).exit_code == 0
+    high = run(*words, "--mask-from", 300)
+    assert "no mask here has a value of 300 or more (the highest is 255)" in str(high.exception)
+
+
 def test_pairs_side_by_side_both_ways(run, folders):
     for more in ((), ("--swap",)):
         out = folders / "f.json"
@@ -142,6 +191,7 @@ def test_a_real_model(folders, tmp_path):
         (("--model", "red", "--aligned", "x", "--image", "p1"), "need --comparison"),
         (("--model", "red", "--aligned", "x", "--masks", "--lpips", "alex"), "cannot be measured on masks"),
         (("--model", "red", "--aligned", "x", "--model-option", "blocks"), "KEY=VALUE"),
+        (("--model", "red", "--aligned", "x", "--mask-from", "64"), "--mask-from needs --masks"),
     ],
 )
 def test_wrong_use_is_status_2(run, words, message):
@@ -164,3 +214,13 @@ def test_errors_are_one_line(run, words, message):
     assert isinstance(result.exception, GankitError), result.output
     assert message in str(result.exception)
     assert "\n" not in str(result.exception)
+
+
+def test_a_refused_evaluation_leaves_no_empty_folder(run, folders):
+    words = ("--model", "red", "--data", "{d}/in", "--json", "{d}/new/deep/f.json", "--comparison", "{d}/other/c.png")
+    result = run(*words, "--target", "{d}/none")
+    assert isinstance(result.exception, GankitError)
+    assert not (folders / "new").exists()
+    assert not (folders / "other").exists()
+    assert run(*words, "--target", "{d}/out").exit_code == 0
+    assert (folders / "new/deep/f.json").exists()

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,8 @@ def test_the_ends():
     mask, empty = box(2, 3, 4, 5), box(0, 0, 0, 0)
     assert dice(mask, mask) == iou(mask, mask) == 1
     assert dice(mask, ~mask) == iou(mask, ~mask) == dice(mask, empty) == iou(empty, mask) == 0
-    assert dice(empty, empty) == iou(empty, empty) == 1
+    assert math.isnan(dice(empty, empty))  # 0/0, and no perfect score
+    assert math.isnan(iou(empty, empty))
 
 
 def test_torchmetrics_agrees():

@@ -54,11 +54,47 @@ def test_the_truth(pairs):
 def test_masks(pairs):
     rng = np.random.default_rng(1)
     made = {name: rng.integers(0, 256, (16, 20), np.uint8) for name in pairs}
-    table = evaluate_translations(lambda name, source: made[name], pairs, masks=True)
+    pairs = {name: (source, target[..., :1]) for name, (source, target) in pairs.items()}
+    table = evaluate_translations(lambda name, source: made[name], pairs, masks=True, mask_from=64)
     for score, name in zip(table.scores, pairs, strict=True):
-        ours, theirs = to_mask(made[name], 128), to_mask(pairs[name][1], 64)
+        ours, theirs = to_mask(made[name], 128), pairs[name][1][..., 0] >= 64
         assert (score.dice, score.iou, score.psnr) == (dice(ours, theirs), iou(ours, theirs), None)
     assert set(table.as_dict()["mean"]) == {"dice", "iou"}
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.bool_])
+@pytest.mark.parametrize("high", [1, 7, 255])
+def test_true_masks_have_any_two_values(kind, high):
+    """Masks of 0 and 1 were all empty, and black results perfect."""
+    mask = np.zeros((16, 20), bool)
+    mask[4:8, 4:8] = True
+    pairs = {"a": (np.zeros((16, 20, 3), np.uint8), (mask * high).astype(kind))}
+    assert evaluate_translations(lambda name, source: mask * np.uint8(255), pairs, masks=True).mean.dice == 1
+    assert evaluate_translations(lambda name, source: source, pairs, masks=True).mean.dice == 0
+
+
+def test_true_masks_of_more_values_are_refused_by_name(pairs):
+    with pytest.raises(UsageError, match=r"^b: is no mask: .*--mask-from N"):
+        evaluate_translations(lambda name, source: source, {"b": pairs["b"]}, masks=True)
+    with pytest.raises(UsageError, match=r"^a: is in colour"):
+        evaluate_translations(lambda name, source: source, {"a": pairs["a"]}, masks=True)
+
+
+def test_pairs_of_empty_masks_are_counted_and_not_averaged():
+    empty, mask = np.zeros((2, 16, 20), np.uint8)
+    mask[:4] = 1
+    pairs = {"empty": (empty, empty), "half": (mask, mask), "missed": (empty, mask)}
+    made = {"empty": empty, "half": np.where(np.arange(20) < 10, mask * np.uint8(255), 0), "missed": empty}
+    table = evaluate_translations(lambda name, source: made[name].astype(np.uint8), pairs, masks=True)
+    assert table.both_empty == 1
+    assert table.mean.dice == pytest.approx((2 / 3 + 0) / 2)
+    assert table.mean.iou == pytest.approx((1 / 2 + 0) / 2)
+    report = table.as_dict()
+    assert (report["n"], report["both_empty"]) == (3, 1)
+    assert report["images"]["empty"] == {"dice": None, "iou": None}
+    only = evaluate_translations(lambda name, source: source, {"empty": pairs["empty"]}, masks=True)
+    assert math.isnan(only.mean.dice)
+    assert only.as_dict()["mean"] == {"dice": None, "iou": None}
 
 
 def test_small_images_have_no_ssim():

@@ -36,12 +36,28 @@ def test_every_recipe_trains_and_its_weights_generate(tmp_path, data, recipe):
     assert main(["generate", "--model", str(run / "final.safetensors"), "-n", "2", "--output", str(out)]) == 0
 
 
+@pytest.mark.parametrize("recipe", ["gan", "wgan"])
+def test_one_sample_is_too_few_for_batch_norm(tmp_path, data, recipe, capsys):
+    more = ["--widths", "8,8", *(["--net", "gan"] if recipe == "wgan" else [])]
+    run = tmp_path / "new" / "run"
+    assert train(recipe, data, run, "--batch", "1", *more) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: --batch 1: the generator has BatchNorm over the samples of a step")
+    assert not run.parent.exists()
+    assert train(recipe, data, run, "--batch", "1", *more, "--norm", "none") == 0
+
+
+def test_other_networks_take_one_sample(tmp_path, data):
+    for recipe in ("cgan", "dcgan", "vae"):
+        assert train(recipe, data, tmp_path / recipe, "--batch", "1") == 0
+
+
 def test_options_reach_the_run(tmp_path, data):
     run = tmp_path / "run"
-    more = ["--lr", "0.003", "--adversarial", "minimax", "--smooth", "0.2", "--r1", "1", "--no-generator-norm"]
+    more = ["--lr", "0.003", "--adversarial", "minimax", "--smooth", "0.2", "--r1-weight", "1", "--norm", "none"]
     assert train("gan", data, run, *more, "--progressive", "0") == 0
     settings = torch.load(run / "last.pt", weights_only=True)["settings"]
-    wanted = {"lr": 0.003, "adversarial": "minimax", "smooth": 0.2, "r1": 1.0, "generator_norm": False, "widths": "8"}
+    wanted = {"lr": 0.003, "adversarial": "minimax", "smooth": 0.2, "r1_weight": 1.0, "norm": "none", "widths": "8"}
     assert {name: settings[name] for name in wanted} == wanted
     assert settings["recipe"] == "gan"
 

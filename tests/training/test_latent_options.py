@@ -35,7 +35,7 @@ def steps_done(optimiser):
 
 
 def test_two_learning_rates_betas_and_weight_decay(images):
-    system = latent_system("dcgan", images, lr=1e-3, discriminator_lr=3e-3, beta1=0.3, beta2=0.8, weight_decay=0.1)
+    system = latent_system("dcgan", images, lr=1e-3, discriminator_lr=3e-3, betas=(0.3, 0.8), weight_decay=0.1)
     groups = {name: optimiser.param_groups[0] for name, optimiser in system.optimisers.items()}
     assert (groups["generator"]["lr"], groups["discriminator"]["lr"]) == (1e-3, 3e-3)
     assert all((group["betas"], group["weight_decay"]) == ((0.3, 0.8), 0.1) for group in groups.values())
@@ -86,12 +86,12 @@ def test_clip(images):
 @pytest.mark.parametrize("recipe", ["gan", "cgan", "dcgan"])
 def test_norms(images, recipe):
     for norm in NORMS[recipe]:
-        net = latent_system(recipe, images, norm=norm).modules["discriminator"]
+        net = latent_system(recipe, images, discriminator_norm=norm).modules["discriminator"]
         weighted = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
         assert weighted
         assert all(parametrize.is_parametrized(layer, "weight") == (norm == "spectral") for layer in weighted)
     if recipe == "cgan":
-        net = latent_system("cgan", images, norm="spectral").modules["discriminator"]
+        net = latent_system("cgan", images, discriminator_norm="spectral").modules["discriminator"]
         assert parametrize.is_parametrized(net.projection, "weight")
 
 
@@ -99,9 +99,9 @@ def test_batch_and_instance_norm(tmp_path):
     images = bars(tmp_path, 16)
     kinds = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d}
     for norm, kind in kinds.items():
-        net = latent_system("dcgan", images, norm=norm, widths=(8, 6)).modules["discriminator"]
+        net = latent_system("dcgan", images, discriminator_norm=norm, widths=(8, 6)).modules["discriminator"]
         assert sum(isinstance(layer, kind) for layer in net.modules()) == 1
-    generator = latent_system("gan", images, generator_norm=False, widths=(8, 8)).generator
+    generator = latent_system("gan", images, norm="none", widths=(8, 8)).generator
     assert not any(isinstance(layer, nn.BatchNorm1d) for layer in generator.modules())
 
 
@@ -110,7 +110,7 @@ def test_projection_and_dropout(images):
         net = latent_system("cgan", images, projection=given).modules["discriminator"]
         assert (net.projection is not None) == given
     for recipe in ("gan", "cgan", "dcgan"):
-        net = latent_system(recipe, images, dropout=0.25).modules["discriminator"]
+        net = latent_system(recipe, images, discriminator_dropout=0.25).modules["discriminator"]
         assert {layer.p for layer in net.modules() if isinstance(layer, nn.Dropout | nn.Dropout2d)} == {0.25}
         x, classes = images.first(8)
         given = [classes] if recipe == "cgan" else []
@@ -128,7 +128,7 @@ def test_weight_init(images, init):
 @pytest.mark.parametrize("name", ADVERSARIAL)
 def test_adversarial_losses(images, name):
     """What is reported is the loss of the logits."""
-    system = latent_system("dcgan", images, adversarial=name, norm="none")
+    system = latent_system("dcgan", images, adversarial=name, discriminator_norm="none")
     net, generator = system.modules["discriminator"], system.generator
     items = next(latent_stream(system, images)(0))
     with torch.no_grad():
@@ -139,19 +139,21 @@ def test_adversarial_losses(images, name):
 
 
 def test_smoothing_adds_its_part_of_the_mean_logit(images):
-    losses = [stepped(latent_system("gan", images, dropout=0.0, smooth=smooth), images) for smooth in (0.0, 0.2)]
-    net = latent_system("gan", images, dropout=0.0)
+    losses = [
+        stepped(latent_system("gan", images, discriminator_dropout=0.0, smooth=smooth), images) for smooth in (0.0, 0.2)
+    ]
+    net = latent_system("gan", images, discriminator_dropout=0.0)
     real = next(latent_stream(net, images)(0))[0][0]
     added = 0.2 * net.modules["discriminator"](real).mean().item()
     assert losses[1]["discriminator"] - losses[0]["discriminator"] == pytest.approx(added, abs=1e-5)
 
 
-@pytest.mark.parametrize(("option", "weight"), [("penalty", 10.0), ("r1", 3.0)])
+@pytest.mark.parametrize(("option", "weight"), [("penalty_weight", 10.0), ("r1_weight", 3.0)])
 def test_penalties_join_the_loss_with_their_weight(images, option, weight):
     """The gradient is that without the penalty and ``weight`` times the penalty's own."""
     gradients, reported = [], {}
     for given in ({}, {option: weight}):
-        system = latent_system("hinge", images, norm="none", weight_init="he", **given)
+        system = latent_system("hinge", images, discriminator_norm="none", weight_init="he", **given)
         net = system.modules["discriminator"]
         own = [(value.clone(), value) for value in net.parameters()]
         items = next(latent_stream(system, images)(0))
@@ -161,12 +163,12 @@ def test_penalties_join_the_loss_with_their_weight(images, option, weight):
     with torch.no_grad():
         for before, value in own:
             value.copy_(before)
-        fresh = latent_system("hinge", images, norm="none", weight_init="he")
+        fresh = latent_system("hinge", images, discriminator_norm="none", weight_init="he")
         fake = fresh.generator(fresh.draw(0, 16, 4))
     torch.manual_seed(5)
     real = items[0][0]
-    term = gradient_penalty(net, real, fake) if option == "penalty" else r1_penalty(net, real)
-    assert reported[option].item() == pytest.approx(term.item(), rel=1e-5)
+    term = gradient_penalty(net, real, fake) if option == "penalty_weight" else r1_penalty(net, real)
+    assert reported[option.removesuffix("_weight")].item() == pytest.approx(term.item(), rel=1e-5)
     added = torch.autograd.grad(weight * term, [value for _, value in own], allow_unused=True, materialize_grads=True)
     for plain, both, extra in zip(*gradients, added, strict=True):
         torch.testing.assert_close(both, plain + extra, atol=1e-4, rtol=1e-4)
@@ -174,7 +176,7 @@ def test_penalties_join_the_loss_with_their_weight(images, option, weight):
 
 
 def test_instance_noise_falls_to_nothing(images):
-    system = latent_system("hinge", images, 10, norm="none", instance_noise=0.5)
+    system = latent_system("hinge", images, 10, discriminator_norm="none", instance_noise=0.5)
     seen = []
     system.modules["discriminator"].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     flat = [(torch.zeros(64, 1, 8, 8), torch.zeros(64, dtype=torch.int64))]
@@ -193,9 +195,9 @@ def test_schedule_and_warmup(images):
 
 
 def test_the_vaes_terms(images):
-    beta = latent_system("vae", images, beta=4.0, kl_warmup=10)
+    beta = latent_system("vae", images, kl_weight=4.0, kl_warmup=10)
     assert [beta.kl_weight(index) for index in (0, 4, 9, 50)] == pytest.approx([0.4, 2.0, 4.0, 4.0])
-    assert latent_system("vae", images, beta=2.0, kl_warmup=0).kl_weight(0) == 2.0
+    assert latent_system("vae", images, kl_weight=2.0, kl_warmup=0).kl_weight(0) == 2.0
     half, ones = torch.full((3, 1, 8, 8), 0.5), torch.ones(3, 1, 8, 8)
     assert float(beta._distance(half, ones)) == pytest.approx(64 * math.log(2))
     assert float(latent_system("vae", images, loss="mse")._distance(half, ones)) == pytest.approx(64 * 0.125)
@@ -203,15 +205,17 @@ def test_the_vaes_terms(images):
 
 def test_a_larger_beta_says_less(images):
     """The latent of β = 20 holds less about the image."""
-    ends = [stepped(latent_system("vae", images, beta=b, lr=5e-3), images, 100)["kl"] for b in (0.1, 20.0)]
+    ends = [stepped(latent_system("vae", images, kl_weight=b, lr=5e-3), images, 100)["kl"] for b in (0.1, 20.0)]
     assert ends[1] < ends[0] / 3
 
 
 def test_presets():
     presets = {name: recipe_named(name).preset for name in ("dcgan", "wgan", "lsgan")}
     assert from_preset(presets["wgan"], {"steps": 1}).clip == 0.01
-    assert from_preset(presets["dcgan"], {"steps": 1, "norm": "none"}).norm == "none"
-    assert from_preset(presets["lsgan"], {"steps": 1, "net": "gan"}).norm == "none"  # which has no BatchNorm
+    assert from_preset(presets["dcgan"], {"steps": 1, "discriminator_norm": "none"}).discriminator_norm == "none"
+    assert (
+        from_preset(presets["lsgan"], {"steps": 1, "net": "gan"}).discriminator_norm == "none"
+    )  # which has no BatchNorm
 
 
 def test_draws_depend_on_seed_and_key():

@@ -12,8 +12,8 @@ from gankit.training.loop import Plan, fit
 # In so few steps the papers' learning rates do nothing.
 FAST = {"lr": 4e-3, "discriminator_lr": 4e-3}
 EXACT = [
-    ("gan", {"dropout": 0.3, "instance_noise": 0.2}),
-    ("cgan", {"r1": 0.1, "schedule": "cosine", "warmup": 5}),
+    ("gan", {"discriminator_dropout": 0.3, "instance_noise": 0.2}),
+    ("cgan", {"r1_weight": 0.1, "schedule": "cosine", "warmup": 5}),
     ("wgan-gp", {"discriminator_steps": 2}),
     ("vae", {}),
     ("dcgan", {"progressive": 0.8, "size": 16, "widths": (8, 6)}),
@@ -111,10 +111,10 @@ def test_the_same_latents_on_every_sample_grid(tmp_path):
     [
         ({"adversarial": "kl"}, "unknown adversarial loss 'kl'"),
         ({"discriminator_steps": 0}, "at least one step"),
-        ({"penalty": 10.0}, "BatchNorm mixes them"),
+        ({"penalty_weight": 10.0}, "BatchNorm mixes them"),
         ({"adversarial": "hinge", "smooth": 0.1}, "no labels to smooth"),
-        ({"net": "gan", "norm": "batch"}, "--norm batch: the discriminator of gan has"),
-        ({"net": "gan", "norm": "none", "progressive": 0.5}, "omit --progressive"),
+        ({"net": "gan", "discriminator_norm": "batch"}, "--discriminator-norm batch: the discriminator of gan has"),
+        ({"net": "gan", "discriminator_norm": "none", "progressive": 0.5}, "omit --progressive"),
         ({"progressive": 0.5}, "omit --progressive"),  # 8×8 is doubled once
         ({"widths": (8, 8, 8, 8)}, "cannot make 8×8"),
         ({"size": 9, "widths": ()}, "cannot be made by doubling"),

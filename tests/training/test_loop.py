@@ -338,12 +338,12 @@ def test_head_start_must_leave_steps():
 
 def test_generator_step_leaves_the_discriminator():
     """Its parameters get no gradient from the generator's loss, and the generator gets one from each term."""
-    zero = {"content": 0.0, "consistency": 0.0, "perceptual": 0.0, "adversarial": 0.0}
+    zero = dict.fromkeys(("content_weight", "consistency_weight", "perceptual_weight", "adversarial_weight"), 0.0)
     for term in zero:
         made = system("srgan", 20, head_start=0, **{**zero, term: 1.0})
         made.step(next(stream()(0)), 0)
         assert made.generator.tail.bias.grad.abs().sum() > 0, term
-        if term == "perceptual":
+        if term == "perceptual_weight":
             own = [parameter.grad.clone() for parameter in made.modules["discriminator"].parameters()]
             alone = system("srgan", 20, head_start=19)
             alone.step(next(stream()(0)), 0)

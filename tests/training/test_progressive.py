@@ -101,7 +101,7 @@ def test_a_new_size_fades_in(kind, level):
 
 def test_every_layer_that_ships_is_trained(tmp_path):
     images = bars(tmp_path, 16)
-    system = latent_system("dcgan", images, 8, widths=(8, 6), progressive=0.5, norm="spectral")
+    system = latent_system("dcgan", images, 8, widths=(8, 6), progressive=0.5, discriminator_norm="spectral")
     before = {name: value.clone() for name, value in system.generator.named_parameters()}
     sizes = []
     fit(

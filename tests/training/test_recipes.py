@@ -160,9 +160,9 @@ def test_the_defaults_of_the_help_are_those_of_the_dataclasses():
 def test_defaults_come_from_the_first_source_that_has_them():
     from gankit.datasets.options import Cut, ImageFolderData
 
-    own = [Option("side", Whole(), "Side."), Option("seed", Whole(), "Seed."), Option("x", Choice(("a",)), "X.")]
+    own = [Option("size", Whole(), "Side."), Option("seed", Whole(), "Seed."), Option("x", Choice(("a",)), "X.")]
     assert [each.default for each in with_defaults(own, Cut, ImageFolderData)] == [256, 0, None]
-    assert [each.default for each in with_defaults(own, Cut, preset={"side": 8})] == [8, None, None]
+    assert [each.default for each in with_defaults(own, Cut, preset={"size": 8})] == [8, None, None]
 
 
 def test_choices_of_numbers_are_numbers():

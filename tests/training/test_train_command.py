@@ -116,8 +116,8 @@ def test_inits_that_cannot_be(train, tmp_path, refused):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["srresnet", "--adversarial", "0.1"], "--adversarial belongs to the srgan recipe"),
-        (["srresnet", "--content", "2"], "--content belongs to the srgan recipe"),
+        (["srresnet", "--adversarial-weight", "0.1"], "--adversarial-weight belongs to the srgan recipe"),
+        (["srresnet", "--content-weight", "2"], "--content-weight belongs to the srgan recipe"),
         (["srresnet", "--discriminator-lr", "1"], "--discriminator-lr belongs to the srgan recipe"),
         (["srresnet", "--resume"], "holds no last.pt to resume from: omit --resume"),
         (["srresnet", "--vgg-weights", "x"], "--vgg-weights belongs to the srgan recipe"),
@@ -157,7 +157,7 @@ def test_output_that_is_a_file(refused, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [["--scale", "2"], ["--scale", "8", "--patch", "4"], ["--norm", "batch"], ["--loss", "mse"]]
+    "options", [["--scale", "2"], ["--scale", "8", "--patch", "4"], ["--norm", "batch"], ["--content", "mse"]]
 )
 def test_variants(train, tmp_path, options):
     result = train("srresnet", "--output", tmp_path / "run", *NET, *options)
@@ -183,11 +183,24 @@ def test_batch_norm_is_not_begun_from_frozen_norms(train, refused, tmp_path):
 
 
 def test_options_reach_the_recipe(train, tmp_path):
-    given = ["--content", "2", "--discriminator-lr", "3e-4", "--discriminator-norm", "batch", "--head-start", "1"]
+    given = [
+        "--content-weight",
+        "2",
+        "--discriminator-lr",
+        "3e-4",
+        "--discriminator-norm",
+        "batch",
+        "--head-start",
+        "1",
+    ]
     result = train("srgan", "--output", tmp_path / "a", *NET, *given, "--discriminator-channels", 4)
     assert result.exit_code == 0, result.output
     settings = torch.load(tmp_path / "a/last.pt", weights_only=True)["settings"]
-    assert (settings["content"], settings["discriminator_lr"], settings["discriminator_norm"]) == (2, 3e-4, "batch")
+    assert (settings["content_weight"], settings["discriminator_lr"], settings["discriminator_norm"]) == (
+        2,
+        3e-4,
+        "batch",
+    )
 
 
 def test_sample_grids_show_bicubic_result_and_truth(train, tmp_path, photos):

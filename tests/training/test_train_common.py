@@ -13,6 +13,7 @@ from gankit.cli import progress_train
 from gankit.cli.train.common import Common, common, run
 from gankit.errors import GankitError
 from gankit.training.loop import DivergedError, Progress, fit
+from gankit.training.state import prepare
 
 
 class Saving(Toy):
@@ -40,6 +41,50 @@ def invoke(made, *arguments):
     result = CliRunner().invoke(made, [str(part) for part in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result
+
+
+@pytest.mark.parametrize("place", ["new/run", "there/new"])
+def test_a_refused_run_leaves_no_empty_folder(tmp_path, place):
+    """The folders that it made itself, and no others."""
+
+    def refuse():
+        assert (tmp_path / place).parent.exists()
+        raise GankitError("no")
+
+    (tmp_path / "there").mkdir()
+
+    def start(plan, notify):
+        prepare(plan.folder, resume=False)
+        return refuse()
+
+    @click.command()
+    @common(steps=20, batch=7)
+    def train(common):
+        run(common, start)
+
+    result = CliRunner().invoke(train, ["--output", str(tmp_path / place)])
+    assert isinstance(result.exception, GankitError)
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+def test_a_folder_that_was_there_stays_and_so_do_files(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder, text in (("empty", None), ("new/run", "a")):
+
+        @click.command()
+        @common(steps=20, batch=7)
+        def train(common, text=text):
+            def start(plan, notify):
+                prepare(plan.folder, resume=False)
+                if text:
+                    (plan.folder / "log.csv").write_text(text)
+                raise GankitError("no")
+
+            run(common, start)
+
+        CliRunner().invoke(train, ["--output", str(tmp_path / folder)])
+    assert (tmp_path / "empty").exists()
+    assert (tmp_path / "new/run/log.csv").read_text() == "a"
 
 
 def test_options_reach_the_plan(tmp_path):

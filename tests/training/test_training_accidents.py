@@ -106,7 +106,7 @@ def test_options_of_a_resumed_run(train, photos):
         ("--norm", "batch", "its norm is frozen, not batch"),
         ("--blocks", "2", "its blocks is 1, not 2"),
         ("--seed", "3", "its seed is 0, not 3"),
-        ("--loss", "mse", "its loss is l1, not mse"),
+        ("--content", "mse", "its content is l1, not mse"),
     ):
         status, error = train("--resume", option, value)
         assert (status, words in error) == (2, True), error

@@ -93,7 +93,7 @@ def test_a_step_of_pix2pix_is_the_papers(sgd):
 
 def test_a_step_of_cyclegan_is_the_papers(sgd):
     """Zhu et al. 2017, equations 1 to 3 with LSGAN and section 5.2's identity, by plain torch."""
-    system = cyclegan(pool=0)
+    system = cyclegan(image_pool=0)
     pair = copy.deepcopy(system.generator)
     discriminator_a, discriminator_b = (copy.deepcopy(system.modules[f"discriminator_{side}"]) for side in "ab")
     images = batch(channels=(3, 3), count=1)
@@ -199,7 +199,7 @@ def test_spectral_and_single_pixels():
 
 
 def test_smoothing_moves_the_target_of_real_images_only():
-    plain, smoothed = (pix2pix(adversarial="lsgan", smooth=smooth, noise=0.0) for smooth in (0.0, 0.25))
+    plain, smoothed = (pix2pix(adversarial="lsgan", smooth=smooth, instance_noise=0.0) for smooth in (0.0, 0.25))
     source, target = floats(batch())
     real = torch.cat([source, target], 1)
     logits = plain.modules["discriminator"](real).detach()
@@ -211,7 +211,8 @@ def test_smoothing_moves_the_target_of_real_images_only():
 def test_penalties_add_to_the_loss():
     real = torch.cat(floats(batch()), 1)
     plain, r1, slope = (
-        float(pix2pix(**weight)._adversary.learn(real, -real, 0)) for weight in ({}, {"r1": 100.0}, {"penalty": 10.0})
+        float(pix2pix(**weight)._adversary.learn(real, -real, 0))
+        for weight in ({}, {"r1_weight": 100.0}, {"penalty_weight": 10.0})
     )
     discriminator = pix2pix().modules["discriminator"]
     x = real.clone().requires_grad_(True)
@@ -223,7 +224,7 @@ def test_penalties_add_to_the_loss():
 
 
 def test_noise_is_on_all_that_the_discriminator_sees_and_fades():
-    system = pix2pix(steps=10, noise=0.5)
+    system = pix2pix(steps=10, instance_noise=0.5)
     seen = []
     system.modules["discriminator"].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     x = torch.zeros(2, 4, 16, 16)
@@ -252,7 +253,7 @@ def test_schedules_reach_all_optimisers():
 
 
 def test_the_pool_gives_old_images_to_the_discriminators():
-    system = cyclegan(pool=2)
+    system = cyclegan(image_pool=2)
     seen = []
     learn = system._adversaries["b"].learn
     system._adversaries["b"].learn = lambda real, made, step: seen.append(made) or learn(real, made, step)
@@ -272,8 +273,8 @@ def test_the_pool_gives_old_images_to_the_discriminators():
     [
         (pix2pix, paired),
         (cyclegan, unpaired),
-        (lambda: pix2pix(noise=0.2, r1=0.1, discriminator_norm="spectral"), paired),
-        (lambda: cyclegan(pool=3, model={"dropout": 0.5}), unpaired),
+        (lambda: pix2pix(instance_noise=0.2, r1_weight=0.1, discriminator_norm="spectral"), paired),
+        (lambda: cyclegan(image_pool=3, model={"dropout": 0.5}), unpaired),
     ],
 )
 def test_ten_and_ten_steps_are_twenty(tmp_path, make, stream):

@@ -16,9 +16,8 @@ from gankit.evaluation import metrics
 from gankit.evaluation.translation import as_rgb
 from gankit.training.fabric import fabric_for
 from gankit.training.validators import CycleValidator, PairShowcase, PairValidator, spread, translated
-from tests.opening import opened
 
-TINY = ["--steps", "4", "--side", "16", "--validate-every", "2", "--grid-every", "2", "--quiet"]
+TINY = ["--steps", "4", "--size", "16", "--validate-every", "2", "--grid-every", "2", "--quiet"]
 TINY += ["--discriminator-channels", "4", "--discriminator-layers", "1", "--device", "cpu", "--precision", "fp32"]
 UNET = ["--channels", "4", "--downs", "3"]
 RESNET = ["--channels", "4", "--blocks", "1"]
@@ -72,8 +71,32 @@ def test_pix2pix_to_masks(folders, tmp_path):
     assert np.array_equal(sample_grid[:, :48], np.asarray(Image.open(images / "04.png")))
     result = translate(run / "final.safetensors", images / "00.png", tmp_path / "made")
     assert result.exit_code == 0, result.output
-    made = opened(tmp_path / "made/00.png")
-    assert (made.size, made.mode) == ((48, 40), "L")
+    with Image.open(tmp_path / "made/00.png") as made:
+        assert (made.size, made.mode) == ((48, 40), "L")
+
+
+def test_masks_of_zero_and_one_teach_what_those_of_255_do(folders, tmp_path):
+    images, masks = folders
+    ones, sides = tmp_path / "ones", {}
+    ones.mkdir()
+    for path in masks.iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) // 255).save(ones / path.name)
+    for name, target in (("a", masks), ("b", ones)):
+        words = ["--data", images, "--target", target, "--target-kind", "mask", *UNET, *TINY]
+        assert train("pix2pix", *words, "--output", tmp_path / name).exit_code == 0
+        sides[name] = gankit.load(tmp_path / name / "final.safetensors").state_dict()
+    assert all(torch.equal(value, sides["b"][name]) for name, value in sides["a"].items())
+
+
+def test_masks_of_more_values_need_a_level(folders, tmp_path, refused):
+    images, masks = folders
+    mask = np.asarray(Image.open(masks / "03.png")).copy()
+    mask[0, 0] = 128
+    Image.fromarray(mask).save(masks / "03.png")
+    words = ["--data", images, "--target", masks, "--target-kind", "mask", *UNET, *TINY, "--output", tmp_path / "run"]
+    line = refused("pix2pix", *words)
+    assert line.startswith(f"error: {masks / '03.png'}: is no mask: a mask has two values, and it has 0, 128, 255")
+    assert train("pix2pix", *words, "--mask-from", 64).exit_code == 0
 
 
 def test_pix2pix_from_masks_side_by_side(folders, tmp_path):
@@ -113,7 +136,7 @@ def test_cyclegan_both_ways(folders, tmp_path, refused):
     data = ["--data", folders[1], "--target", folders[0], *RESNET, *TINY]
     assert "as many channels in A as in B" in refused("cyclegan", *data, "--output", tmp_path / "run")
     run = tmp_path / "run"
-    result = train("cyclegan", *data, "--output", run, "--identity", "0", "--pool", "2")
+    result = train("cyclegan", *data, "--output", run, "--identity-weight", "0", "--image-pool", "2")
     assert result.exit_code == 0, result.output
     assert "final_G_A.safetensors" in result.output
     assert "final_G_B.safetensors" in result.output
@@ -123,8 +146,9 @@ def test_cyclegan_both_ways(folders, tmp_path, refused):
         made = tmp_path / direction
         result = translate(run / "final_G_A.safetensors", source / "00.png", made, "--direction", direction)
         assert result.exit_code == 0, result.output
-        assert opened(made / "00.png").mode == mode
-    more = ["--identity", "0", "--init", run / "final_G_A.safetensors", "--lr", "1e-9", "--average", "0"]
+        with Image.open(made / "00.png") as image:
+            assert image.mode == mode
+    more = ["--identity-weight", "0", "--init", run / "final_G_A.safetensors", "--lr", "1e-9", "--average", "0"]
     result = train("cyclegan", *data, "--output", tmp_path / "more", *more)
     assert result.exit_code == 0, result.output
     for name in ("final_G_A", "final_G_B"):
@@ -135,7 +159,7 @@ def test_cyclegan_both_ways(folders, tmp_path, refused):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--side", "20"], "--side 20: must be a multiple of 8"),
+        (["--size", "20"], "--size 20: must be a multiple of 8"),
         (["--discriminator-layers", "3"], "the discriminator needs at least 24"),
         (["--holdout", "7"], "--holdout 7: 6 images are too few"),
         (["--zoom", "2", "1"], "give the lower factor first"),
@@ -164,16 +188,16 @@ def test_options_reach_the_recipe(folders, tmp_path):
         "--discriminator-lr": "1e-3",
         "--content": "mse",
         "--instance-noise": "0.1",
-        "--r1": "0.5",
+        "--r1-weight": "0.5",
     }
-    given |= {"--weight-init": "xavier", "--schedule": "step", "--warmup": "2", "--penalty": "1"}
+    given |= {"--weight-init": "xavier", "--schedule": "step", "--warmup": "2", "--penalty-weight": "1"}
     given |= {"--content-weight": "5", "--weight-decay": "0.01", "--adversarial": "lsgan", "--discriminator-steps": "2"}
     data = ["--data", folders[0], "--target", folders[1], "--output", tmp_path / "run", *UNET, *TINY]
     result = train("pix2pix", *data, *[part for each in given.items() for part in each])
     assert result.exit_code == 0, result.output
     settings = torch.load(tmp_path / "run/last.pt", weights_only=True)["settings"]
     for option, value in given.items():
-        name = {"--instance-noise": "noise"}.get(option, option[2:].replace("-", "_"))
+        name = option[2:].replace("-", "_")
         assert str(settings[name]) == value or float(settings[name]) == float(value), option
     assert settings["model_downs"] == 3
 

@@ -94,7 +94,7 @@ def test_a_training_step_with_vgg19(state, tmp_path):
     """Its features are the perceptual term, the generator learns from them, and no checkpoint carries them."""
     path = tmp_path / "vgg19.pth"
     torch.save(state, path)
-    terms = {"content": 0.0, "consistency": 0.0, "adversarial": 0.0, "perceptual": 1.0}
+    terms = {"content_weight": 0.0, "consistency_weight": 0.0, "adversarial_weight": 0.0, "perceptual_weight": 1.0}
     made = system("srgan", 20, head_start=0, vgg_weights=path, **terms)
     low, high = next(stream(batch=1)(0))
     with torch.no_grad():

@@ -6,9 +6,11 @@ A new layout needs its own file in this folder, with a function ``match``, and o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
+from gankit.checkpoints.containers import networks
 from gankit.checkpoints.layouts import (
     animegan,
     cartoongan,
@@ -67,15 +69,17 @@ def recognise(state: Mapping[str, Tensor]) -> Match:
     """The model, its options and the weights under gankit's names.
 
     Args:
-        state: tensors by name, without wrappers and prefixes.
+        state: tensors by name. Prefixes of a generator are removed where no layout fits the names as they are; other
+            networks in the file are then left out.
 
     Raises:
         CheckpointError: no layout fits; the text shows the first keys and does not name the file.
     """
-    for layout in _LAYOUTS:
-        found = layout.match(state)
-        if found is not None:
-            return found
+    for candidate in (state, *(inner for _, inner in networks(state))):
+        for layout in _LAYOUTS:
+            found = layout.match(candidate)
+            if found is not None:
+                return replace(found, recognised=f"the names of its tensors: {layout.name}")
     names = list(state)
     shown = ", ".join(f"{name} {list(state[name].shape)}" for name in names[:3])
     raise CheckpointError(

@@ -18,11 +18,15 @@ class Match:
         model: registry name.
         options: of the model that these weights fit.
         state: the weights under the names of gankit's generator.
+        recognised: by what, in a few words; empty where it does not matter.
+        assumed: what neither names nor shapes tell, in a few words; empty where nothing is.
     """
 
     model: str
     options: Mapping[str, Any]
     state: Mapping[str, Tensor]
+    recognised: str = ""
+    assumed: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from gankit.cli.folders import leave_no_empty_folders
 from gankit.cli.model_options import model_option
 from gankit.pipeline.output import prepare, write_whole
 from gankit.pipeline.paths import exists
@@ -78,13 +79,14 @@ def found(path: Path) -> Path:
 
 
 def prepare_files(**files: Path | None) -> None:
-    """See that the files can be written, before any work is done.
+    """See that the files can be written, before any work is done; a command that is refused leaves no empty folder.
 
     Args:
         files: by the name of their option.
     """
     for option, file in files.items():
         if file is not None:
+            leave_no_empty_folders(file.parent)
             prepare(file.parent, f"--{option}")
 
 

@@ -79,9 +79,8 @@ def _idx(path: Path) -> Iterator[np.ndarray]:
 
 
 def _folder(folder: Path) -> Iterator[np.ndarray]:
-    from gankit.datasets.folders import image_files
-    from gankit.images import decode
+    from gankit.datasets.folders import image_files, read_image
 
     for path in image_files(folder):
-        image = decode(path).to_8bit()
+        image = read_image(path)
         yield (image.pixels[..., :1] if image.gray else image.pixels)[None]

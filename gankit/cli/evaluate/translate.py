@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table as RichTable
 
+    from gankit.datasets.options import Kind
     from gankit.evaluation import TranslationScore, TranslationTable
     from gankit.evaluation.translation import Translate
 
@@ -59,7 +61,24 @@ _FIGURES = {
     help="Folder of images that show input (left) and truth (right) side by side; replaces --data and --target.",
 )
 @click.option("--swap", is_flag=True, help="Swap input and truth.")
-@click.option("--masks", is_flag=True, help="The true images are masks: measure Dice and IoU.")
+@click.option(
+    "--masks",
+    is_flag=True,
+    help="The true images are masks, with two values in a file, such as 0 and 1 or 0 and 255: measure Dice and IoU.",
+)
+@click.option(
+    "--mask-from",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Lowest value of a true mask that is set, in the file's own numbers, for masks of more than two values.",
+)
+@click.option(
+    "--source-kind",
+    type=click.Choice(["auto", "colour", "gray", "mask", "labels"]),
+    default="auto",
+    show_default=True,
+    help="How the inputs are read, as in `gankit train pix2pix`.",
+)
 @click.option(
     "--holdout",
     type=click.IntRange(2),
@@ -94,6 +113,8 @@ def translate(
     aligned: Path | None,
     swap: bool,
     masks: bool,
+    mask_from: int | None,
+    source_kind: Any,
     holdout: int | None,
     direction: Any,
     norm: Any,
@@ -111,8 +132,9 @@ def translate(
 
     gankit evaluate translate --model pix2pix --data images/ --target masks/ --masks --holdout 5
 
-    Every image is measured at its own size, and the table shows the mean over the images. A folder that does not exist
-    is looked for below the folder that the environment variable GANKIT_DATA names.
+    Every image is measured at its own size, and the table shows the mean over the images. Where neither the result nor
+    the true mask has anything set, Dice and IoU say nothing: such pairs are counted and left out of the mean. A folder
+    that does not exist is looked for below the folder that the environment variable GANKIT_DATA names.
     """
     import gankit
     from gankit.evaluation import evaluate_translations
@@ -124,6 +146,8 @@ def translate(
         raise click.UsageError("give --model, or --results")
     if masks and lpips:
         raise click.UsageError("--lpips cannot be measured on masks: omit --lpips or --masks")
+    if mask_from is not None and not masks:
+        raise click.UsageError("--mask-from needs --masks")
     check_models(models)
     prepare_files(json=json_file, comparison=comparison)
     distance = None
@@ -131,10 +155,11 @@ def translate(
         from gankit.evaluation.perceptual import Lpips
 
         distance = Lpips(lpips)
-    pairs = _pairs(data, target, aligned, swap, masks, holdout)
+    kinds: tuple[Kind, Kind] = (source_kind, "mask" if masks else "auto")
+    pairs = _pairs(data, target, aligned, swap, kinds, mask_from, holdout)
     if wrong := [name for name in images if name not in pairs]:
         raise UsageError(f"--image {wrong[0]}: there is no pair of that name; the first one is {next(iter(pairs))}")
-    ways: dict[str, Translate] = {str(folder): _reader(folder) for folder in results}
+    ways: dict[str, Translate] = {str(folder): _reader(folder, masks) for folder in results}
     for model in models:
         translator = gankit.Translator(
             model,
@@ -154,10 +179,18 @@ def translate(
     which = f", every {holdout}-th pair" if holdout else ""
     console.print(f"means over n = {len(pairs)}{which}; resize none; backend {backend}, precision {precision}")
     console.print(_table(tables))
+    for label, table in tables.items():
+        if table.both_empty:
+            console.print(
+                f"{label}: {table.both_empty} of {len(pairs)} pairs have an empty mask and an empty result; Dice and "
+                "IoU leave them out",
+                markup=False,
+            )
     # The folders as they were named: where they lie on this machine is private.
     named = {"data": data, "target": target, "aligned": aligned}
     report: dict[str, Any] = {name: str(folder) for name, folder in named.items() if folder is not None}
     report |= {"swap": swap, "holdout": holdout, "n": len(pairs), "resize": "none"}
+    report |= {"mask_from": mask_from} if masks else {}
     report |= {"backend": backend, "precision": precision} | ({"lpips": lpips} if lpips else {})
     write_json(json_file, {**report, "results": {label: table.as_dict() for label, table in tables.items()}})
     if comparison is not None:
@@ -166,29 +199,37 @@ def translate(
 
 
 def _pairs(
-    data: Path | None, target: Path | None, aligned: Path | None, swap: bool, masks: bool, holdout: int | None
+    data: Path | None,
+    target: Path | None,
+    aligned: Path | None,
+    swap: bool,
+    kinds: tuple[Kind, Kind],
+    mask_from: int | None,
+    holdout: int | None,
 ) -> Pairs:
+    """(input, truth) by stem; ``kinds`` are theirs."""
     from gankit.datasets.holdout import held_out
     from gankit.datasets.pairs import read_aligned, read_pairs
 
+    first_kind, second_kind = kinds[::-1] if swap else kinds
     if aligned is not None:
         if data is not None or target is not None:
             raise click.UsageError("--aligned holds both: omit --data and --target")
-        pairs = read_aligned(found(aligned))
+        pairs = read_aligned(found(aligned), first_kind, second_kind, mask_from=mask_from)
     elif data is None or target is None:
         raise click.UsageError("give --data DIR and --target DIR, or --aligned DIR")
     else:
-        pairs = read_pairs(found(data), found(target))
+        pairs = read_pairs(found(data), found(target), first_kind, second_kind, mask_from=mask_from)
     if holdout is not None:
         pairs = {stem: pairs[stem] for stem in held_out(list(pairs), holdout)[1]}
     return {stem: (second, first) if swap else (first, second) for stem, (first, second) in pairs.items()}
 
 
-def _reader(folder: Path) -> Translate:
+def _reader(folder: Path, masks: bool) -> Translate:
     """Looks up the results that a folder holds."""
-    from gankit.datasets.pairs import read_side
+    from gankit.datasets.pairs import read_results, read_side
 
-    images = read_side(found(folder))
+    images = read_results(found(folder)) if masks else read_side(found(folder))
 
     def look(name: str, source: np.ndarray) -> np.ndarray:
         if name not in images:
@@ -231,5 +272,10 @@ def _table(tables: dict[str, TranslationTable]) -> RichTable:
     for name in shown:
         shown_table.add_column(_FIGURES[name][0], justify="right")
     for label, mean in means.items():
-        shown_table.add_row(label, *(_FIGURES[name][1].format(getattr(mean, name)) for name in shown))
+        shown_table.add_row(label, *(_shown(name, getattr(mean, name)) for name in shown))
     return shown_table
+
+
+def _shown(name: str, value: float) -> str:
+    """A figure of the table; a dash where all masks are empty."""
+    return "–" if math.isnan(value) else _FIGURES[name][1].format(value)

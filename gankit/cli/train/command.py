@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,9 @@ from gankit.training.recipes.base import Job, Option, Recipe
 
 if TYPE_CHECKING:
     from gankit.training.plan import Plan, Progress
+
+
+_OTHER = "Other options"
 
 
 class _WidthsType(click.ParamType[tuple[int, ...]]):
@@ -45,6 +49,26 @@ class _ChoiceType(click.Choice[str]):
         return self._values[super().convert(str(value), param, ctx)]
 
 
+class _Grouped(click.Command):
+    """A command whose help page has a section for each group of options."""
+
+    groups: Mapping[str, str] = MappingProxyType({})  # by the name of the option
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The sections in the order of :data:`gankit.training.recipes.base.GROUPS`, then what is in none of them."""
+        order = [name for names in base.GROUPS.values() for name in names]
+        places = {name: place for place, name in enumerate(order)}
+        records: dict[str, list[tuple[str, str]]] = {heading: [] for heading in base.GROUPS}
+        for param in sorted(self.get_params(ctx), key=lambda param: places.get(param.name or "", len(places))):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                records.setdefault(self.groups.get(param.name or "", _OTHER), []).append(record)
+        for heading, lines in records.items():
+            if lines:
+                with formatter.section(heading):
+                    formatter.write_dl(lines)
+
+
 def command(recipe: Recipe) -> click.Command:
     """The command of a recipe."""
 
@@ -65,7 +89,15 @@ def command(recipe: Recipe) -> click.Command:
         function = _option(option)(function)
     function = common(**asdict(recipe.defaults))(function)
     epilog = f"\b\nAn example that takes minutes on a laptop's CPU:\n  {recipe.command}"
-    return click.command(recipe.name, epilog=epilog)(function)
+    made = click.command(recipe.name, cls=_Grouped, epilog=epilog)(function)
+    made.groups = _headings(recipe)
+    return made
+
+
+def _headings(recipe: Recipe) -> dict[str, str]:
+    """The section of each option of a recipe's command."""
+    headings = {name: heading for heading, names in base.GROUPS.items() for name in names}
+    return headings | {option.name: option.group for option in recipe.options if option.group}
 
 
 def _option(option: Option) -> Callable[[Any], Any]:

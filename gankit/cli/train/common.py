@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gankit.cli import INTERRUPTED
+from gankit.cli.folders import leave_no_empty_folders
 from gankit.errors import GankitError
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def common(
 def run(
     common: Common, train: Callable[[Plan, Callable[[Progress], None]], dict[str, float]], *, unit: str = ""
 ) -> None:
-    """Train, show how it goes, and say what came of it.
+    """Train, show how it goes, and say what came of it. A run that is refused leaves no empty folder.
 
     Args:
         common: the options.
@@ -192,6 +193,8 @@ def run(
     several = common.devices * common.nodes > 1 or _TORCHRUN in os.environ
     first = is_first() if several else True
     reached = common.steps
+    if first:
+        leave_no_empty_folders(common.output)
 
     def track(state: Progress) -> None:
         nonlocal reached

@@ -87,6 +87,37 @@ SHARE = Real(most=1, open_most=True)
 FOLDER = Place()
 
 
+GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "Run": (
+            *("output", "steps", "batch", "resume", "stop_after", "checkpoint_every", "validate_every", "grid_every"),
+            *("tensorboard", "seed", "quiet", "initial"),
+        ),
+        "Data": (
+            *("images", "photos", "validation", "source", "target", "aligned", "direction", "source_kind"),
+            *("target_kind", "mask_from", "holdout", "size", "patch", "colours", "fit", "load", "zoom", "mirror"),
+            *("flips", "candidates", "synthetic", "workers"),
+        ),
+        "Networks": (
+            *("net", "scale", "latent", "widths", "hidden", "channels", "blocks", "downs", "norm", "norm_at_test"),
+            *("dropout", "antialias", "antialias_up", "projection", "weight_init", "discriminator_widths"),
+            *("discriminator_channels", "discriminator_layers", "discriminator_norm", "discriminator_dropout"),
+        ),
+        "Losses": (
+            *("adversarial", "adversarial_weight", "content", "content_weight", "cycle_weight", "identity_weight"),
+            *("perceptual_weight", "vgg_weights", "consistency_weight", "loss", "kl_weight", "kl_warmup", "smooth"),
+            *("penalty_weight", "r1_weight", "clip", "instance_noise", "image_pool"),
+        ),
+        "Optimisation": (
+            *("optimiser", "lr", "inner_lr", "discriminator_lr", "betas", "weight_decay", "schedule", "warmup"),
+            *("discriminator_steps", "head_start", "progressive", "average"),
+        ),
+        "Device": ("device", "devices", "nodes", "precision"),
+    }
+)
+"""The sections of a help page, in their order, and the options in each: a name means the same in all recipes."""
+
+
 @dataclass(frozen=True)
 class Option:
     """One option of a recipe's command.
@@ -99,6 +130,7 @@ class Option:
         default_text: the same in words, where no value says it.
         required: it must be given.
         switch: its name on the command line, without dashes in front; empty for ``name`` with dashes inside.
+        group: the section of the help page; empty for that of :data:`GROUPS`.
     """
 
     name: str
@@ -108,6 +140,7 @@ class Option:
     default_text: str = ""
     required: bool = False
     switch: str = ""
+    group: str = ""
 
     @property
     def flag(self) -> str:

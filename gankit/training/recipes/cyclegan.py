@@ -42,14 +42,17 @@ _OWN = (
     Option("antialias", Switch(), "Blur before subsampling, as CUT does."),
     Option("antialias_up", Switch(), "Upsample with a blur, which avoids checkerboard patterns."),
     Option("dropout", SHARE, "Dropout probability in every residual block.", default_text="no dropout"),
-    Option("cycle_weight", WEIGHT, "Weight of the cycle loss: the way there and back keeps the image.", switch="cycle"),
+    Option("cycle_weight", WEIGHT, "Weight of the cycle loss: the way there and back keeps the image."),
     Option(
         "identity_weight",
         WEIGHT,
-        "Weight, relative to --cycle, of the identity loss: an image of the target kind stays as it is.",
-        switch="identity",
+        "Weight, relative to --cycle-weight, of the identity loss: an image of the target kind stays as it is.",
     ),
-    Option("pool", NUMBER, "Number of generated images that are kept and shown to the discriminators again."),
+    Option(
+        "image_pool",
+        NUMBER,
+        "Size of the image pool: generated images that are kept and shown to the discriminators again.",
+    ),
 )
 
 
@@ -62,7 +65,7 @@ def _train(job: Job, given: Mapping[str, Any]) -> dict[str, float]:
 RECIPE = Recipe(
     "cyclegan",
     "Image translation in both directions, learnt without pairs (Zhu et al. 2017).",
-    "--data summer/ --target winter/ --channels 16 --blocks 4 --side 128 --steps 300",
+    "--data summer/ --target winter/ --channels 16 --blocks 4 --size 128 --steps 300",
     (*with_defaults(_OWN, CycleGANOptions, preset=_MODEL), *translation.shared_options(CycleGANOptions)),
     _train,
     RunDefaults(20_000, batch=1),

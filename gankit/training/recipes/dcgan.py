@@ -5,5 +5,5 @@ from __future__ import annotations
 from gankit.training.recipes.families.latent import latent_recipe
 
 RECIPE = latent_recipe(
-    "dcgan", "Convolutional GAN (Radford et al. 2016).", {"net": "dcgan", "norm": "batch"}, own_net=True
+    "dcgan", "Convolutional GAN (Radford et al. 2016).", {"net": "dcgan", "discriminator_norm": "batch"}, own_net=True
 )

@@ -10,6 +10,6 @@ from gankit.training.recipes.families.latent import latent_recipe
 RECIPE = latent_recipe(
     "gan",
     "GAN with dense layers (Goodfellow et al. 2014).",
-    {"net": "gan", "dropout": 0.3, "smooth": 0.1},
+    {"net": "gan", "discriminator_dropout": 0.3, "smooth": 0.1},
     own_net=True,
 )

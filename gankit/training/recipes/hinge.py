@@ -7,5 +7,5 @@ from gankit.training.recipes.families.latent import latent_recipe
 RECIPE = latent_recipe(
     "hinge",
     "GAN with the hinge loss (Miyato et al. 2018).",
-    {"adversarial": "hinge", "norm": "spectral", "discriminator_lr": 4e-4, "beta1": 0.0},
+    {"adversarial": "hinge", "discriminator_norm": "spectral", "discriminator_lr": 4e-4, "betas": (0.0, 0.999)},
 )

@@ -21,7 +21,7 @@ from gankit.training.systems.latent_options import VAEOptions
 
 _OWN = (
     Option("hidden", Widths(), "Widths of the encoder's layers; the decoder has them in reverse."),
-    Option("beta", WEIGHT, "Weight of the KL term."),
+    Option("kl_weight", WEIGHT, "Weight of the KL term, the β of β-VAE."),
     Option("loss", Choice(("bce", "mse")), "Reconstruction loss."),
     Option("kl_warmup", NUMBER, "Steps over which the weight of the KL term rises from 0."),
 )

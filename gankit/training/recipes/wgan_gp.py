@@ -10,10 +10,9 @@ RECIPE = latent_recipe(
     {
         "adversarial": "wasserstein",
         "discriminator_steps": 5,
-        "penalty": 10.0,
+        "penalty_weight": 10.0,
         "lr": 1e-4,
-        "beta1": 0.0,
-        "beta2": 0.9,
+        "betas": (0.0, 0.9),
     },
     example=SLOW,
     steps=4000,

@@ -65,7 +65,7 @@ class Adversary:
         rate = options.lr if options.discriminator_lr is None else options.discriminator_lr
         self.optimiser: Optimizer = adam(self.module.train(), options, rate)
         self._forward, self._optimiser = fabric.setup(self.module, self.optimiser)
-        self._noise = fading(options.noise, options.steps)
+        self._noise = fading(options.instance_noise, options.steps)
         self._joined = norm != "batch"  # whose statistics are those of real or of made images, as published
 
     def learn(self, real: Tensor, made: Tensor, step: int) -> Tensor:
@@ -83,10 +83,10 @@ class Adversary:
             with weights_once(self.module):
                 real_logits, made_logits = self._logits(self._noisy(real, step), self._noisy(made, step))
                 loss = self._game.discriminator(real_logits, made_logits) / 2
-                if options.r1:
-                    loss = loss + options.r1 * r1_penalty(self.module, real)
-                if options.penalty:
-                    loss = loss + options.penalty * gradient_penalty(self.module, real, made)
+                if options.r1_weight:
+                    loss = loss + options.r1_weight * r1_penalty(self.module, real)
+                if options.penalty_weight:
+                    loss = loss + options.penalty_weight * gradient_penalty(self.module, real, made)
             self._optimiser.zero_grad()
             self._fabric.backward(loss)
             self._optimiser.step()

@@ -96,7 +96,9 @@ class CycleGAN(System):
         check_game(options)
         taken, made = options.model.get("in_channels", 3), options.model.get("out_channels", 3)
         if options.identity_weight and taken != made:
-            raise UsageError(f"--identity needs as many channels in A as in B, not {taken} and {made}: set it to 0")
+            raise UsageError(
+                f"--identity-weight needs as many channels in A as in B, not {taken} and {made}: set it to 0"
+            )
         self.options, self._fabric, self._validator, self._show = options, fabric, validator, show
         self.generator = Pair(options.model)
         initialise(self.generator, options.weight_init)
@@ -105,7 +107,8 @@ class CycleGAN(System):
         optimiser = adam(self.generator.train(), options, options.lr)
         self._forward, self._optimiser = fabric.setup(self.generator, optimiser)
         self._adversaries = {"a": Adversary(taken, options, fabric), "b": Adversary(made, options, fabric)}
-        self._pools = {"a": ImagePool(options.pool, options.seed), "b": ImagePool(options.pool, options.seed + 1)}
+        size, seed = options.image_pool, options.seed
+        self._pools = {"a": ImagePool(size, seed), "b": ImagePool(size, seed + 1)}
         self.modules: dict[str, nn.Module] = {"generator": self.generator}
         self.optimisers: dict[str, Optimizer] = {"generator": optimiser}
         for side, adversary in self._adversaries.items():

@@ -59,7 +59,7 @@ class LatentSystem(SamplingSystem):
         self.modules: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
         if o.progressive:
             generator, discriminator = GrowingGenerator(generator), GrowingDiscriminator(discriminator)
-            if o.norm == "spectral":
+            if o.discriminator_norm == "spectral":
                 add_spectral_norm(discriminator.heads)
             self.modules |= {"to_colours": generator.heads, "from_colours": discriminator.heads}
             self._growth = GrowthState(generator, discriminator)
@@ -97,10 +97,10 @@ class LatentSystem(SamplingSystem):
             raise UsageError(f"unknown adversarial loss '{o.adversarial}': choose from {', '.join(ADVERSARIAL)}")
         if o.discriminator_steps < 1:
             raise UsageError("the discriminator needs at least one step for each of the generator")
-        if o.penalty and o.norm == "batch":
+        if o.penalty_weight and o.discriminator_norm == "batch":
             raise UsageError(
-                "the gradient penalty needs logits of single images, and BatchNorm mixes them: use --norm none, "
-                "instance or spectral"
+                "the gradient penalty needs logits of single images, and BatchNorm mixes them: use "
+                "--discriminator-norm none, instance or spectral"
             )
 
     def _set_up(self, fabric: Any, net: nn.Module, lr: float) -> tuple[Any, Any]:
@@ -110,8 +110,7 @@ class LatentSystem(SamplingSystem):
         if o.optimiser == "rmsprop":
             optimiser = torch.optim.RMSprop(net.parameters(), lr=lr, weight_decay=o.weight_decay)
         else:
-            betas = (o.beta1, o.beta2)
-            optimiser = torch.optim.Adam(net.parameters(), lr, betas, weight_decay=o.weight_decay, fused=True)
+            optimiser = torch.optim.Adam(net.parameters(), lr, o.betas, weight_decay=o.weight_decay, fused=True)
         made: tuple[Any, Any] = fabric.setup(net, optimiser)
         return made
 
@@ -148,13 +147,13 @@ class LatentSystem(SamplingSystem):
             )
             reported = {"discriminator": loss.detach()}
             discriminator = partial(self._logits, classes)
-            if o.penalty:
+            if o.penalty_weight:
                 penalty = gradient_penalty(discriminator, real, fake)
-                loss = loss + o.penalty * penalty
+                loss = loss + o.penalty_weight * penalty
                 reported["penalty"] = penalty.detach()
-            if o.r1:
+            if o.r1_weight:
                 r1 = r1_penalty(discriminator, real)
-                loss = loss + o.r1 * r1
+                loss = loss + o.r1_weight * r1
                 reported["r1"] = r1.detach()
             self._discriminator_optimiser.zero_grad()
             self._fabric.backward(loss)

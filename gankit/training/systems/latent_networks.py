@@ -59,7 +59,7 @@ def model_options(options: LatentOptions) -> dict[str, Any]:
     if o.net == "dcgan":
         made |= {"widths": widths, "kernels": _kernels(o.size, len(widths))}
     else:
-        made |= {"size": [o.size, o.size], "norm": o.generator_norm, "activation": "leaky_relu", "output": "tanh"}
+        made |= {"size": [o.size, o.size], "norm": o.norm == "batch", "activation": "leaky_relu", "output": "tanh"}
         made["hidden" if o.net == "gan" else "widths"] = widths
     if o.net == "cgan":
         made |= {"classes": o.classes, "body": "convolutional"}
@@ -88,28 +88,29 @@ def build_discriminator(options: LatentOptions) -> nn.Module:
         UsageError: the net has no such norm.
     """
     o = options
-    if o.norm not in NORMS[o.net]:
-        raise UsageError(f"--norm {o.norm}: the discriminator of {o.net} has {' or '.join(NORMS[o.net])}")
+    norm, dropout = o.discriminator_norm, o.discriminator_dropout
+    if norm not in NORMS[o.net]:
+        raise UsageError(f"--discriminator-norm {norm}: the discriminator of {o.net} has {' or '.join(NORMS[o.net])}")
     given = model_options(o)
     square = (o.size, o.size)
     made: nn.Module
     if o.net == "gan":
-        made = gan.Discriminator(o.discriminator_widths or (512, 256), square, o.colours, o.dropout)
+        made = gan.Discriminator(o.discriminator_widths or (512, 256), square, o.colours, dropout)
     elif o.net == "cgan":
         doublings, _ = doubled(o.size)
         widths = o.discriminator_widths or tuple(_BASE * 2**index for index in range(doublings))
         made = cgan.Discriminator(
-            o.classes, "convolutional", widths, square, o.colours, dropout=o.dropout, projection=o.projection
+            o.classes, "convolutional", widths, square, o.colours, dropout=dropout, projection=o.projection
         )
     else:
-        kind = "none" if o.norm == "spectral" else o.norm  # comes below, once the weights are drawn
+        kind = "none" if norm == "spectral" else norm  # comes below, once the weights are drawn
         widths = o.discriminator_widths or tuple(given["widths"])
         if len(widths) != len(given["widths"]):
             raise UsageError(f"--discriminator-widths: images of {o.size}×{o.size} need {len(given['widths'])} widths")
-        made = dcgan.Discriminator(widths, o.colours, given["kernels"], kind, o.dropout)
+        made = dcgan.Discriminator(widths, o.colours, given["kernels"], kind, dropout)
     if o.weight_init is not None:
         initialise(made, o.weight_init)
-    if o.norm == "spectral":
+    if norm == "spectral":
         add_spectral_norm(made)
         if isinstance(made, cgan.Discriminator) and made.projection is not None:
             spectral_norm(made.projection)

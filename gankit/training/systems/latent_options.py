@@ -37,22 +37,21 @@ class LatentOptions:
         latent: numbers in a latent.
         widths: of the generator's layers; empty for those that the size asks for.
         discriminator_widths: of the discriminator's, in its net's order; empty for those that go with the generator.
-        generator_norm: BatchNorm in the generator of ``gan`` and ``cgan``.
-        norm: the discriminator's normalisation; see :data:`NORMS`.
+        norm: ``"batch"`` or ``"none"``: the normalisation in the generator of ``gan`` and ``cgan``.
+        discriminator_norm: the discriminator's normalisation; see :data:`NORMS`.
         projection: the discriminator of ``cgan`` asks of its last features whether they fit the class.
-        dropout: in the discriminator.
+        discriminator_dropout: probability of dropout in the discriminator.
         weight_init: weight init; ``None`` for that of the net's paper.
         adversarial: a key of :data:`gankit.training.losses.ADVERSARIAL`.
         smooth: one-sided label smoothing; real images are asked to be 1 - ``smooth`` real.
-        penalty: weight of the gradient penalty (Gulrajani et al. 2017); 0 for none.
-        r1: weight γ of the penalty γ/2·|∇D(real)|² (Mescheder et al. 2018); 0 for none.
+        penalty_weight: weight of the gradient penalty (Gulrajani et al. 2017); 0 for none.
+        r1_weight: weight γ of the penalty γ/2·|∇D(real)|² (Mescheder et al. 2018); 0 for none.
         clip: the discriminator's weights are held within ± this (Arjovsky et al. 2017); 0 for no bound.
         discriminator_steps: for each of the generator, each with real images of its own.
         optimiser: ``"adam"``, or ``"rmsprop"``, which has no momentum, as Arjovsky et al. want it.
         lr: learning rate of the generator.
         discriminator_lr: of the discriminator; ``None`` for the same (two rates: Heusel et al. 2017, TTUR).
-        beta1: of Adam.
-        beta2: of Adam.
+        betas: Adam's decay rates.
         weight_decay: L2 penalty on the weights of both.
         schedule: of both learning rates; see :data:`gankit.training.schedules.SCHEDULES`.
         warmup: steps in which the learning rates rise from 0.
@@ -71,22 +70,21 @@ class LatentOptions:
     latent: int = 100
     widths: tuple[int, ...] = ()
     discriminator_widths: tuple[int, ...] = ()
-    generator_norm: bool = True
-    norm: Norm = "none"
+    norm: Literal["batch", "none"] = "batch"
+    discriminator_norm: Norm = "none"
     projection: bool = True
-    dropout: float = 0.0
+    discriminator_dropout: float = 0.0
     weight_init: Init | None = None
     adversarial: str = "nonsaturating"
     smooth: float = 0.0
-    penalty: float = 0.0
-    r1: float = 0.0
+    penalty_weight: float = 0.0
+    r1_weight: float = 0.0
     clip: float = 0.0
     discriminator_steps: int = 1
     optimiser: Literal["adam", "rmsprop"] = "adam"
     lr: float = 2e-4
     discriminator_lr: float | None = None
-    beta1: float = 0.5
-    beta2: float = 0.999
+    betas: tuple[float, float] = (0.5, 0.999)
     weight_decay: float = 0.0
     schedule: str = "constant"
     warmup: int = 0
@@ -105,14 +103,13 @@ class VAEOptions:
         colours: 1 for gray, 3 for RGB.
         latent: numbers in a latent.
         hidden: widths of the encoder's layers; the decoder has them in reverse.
-        beta: weight of the KL term; above 1 it asks for a simpler latent, below 1 for sharper images.
+        kl_weight: weight β of the KL term; above 1 it asks for a simpler latent, below 1 for sharper images.
         loss: ``"bce"`` of pixels as probabilities, or ``"mse"``: half the squared error, Gaussian pixels of deviation
             1.
-        kl_warmup: steps in which the KL term's weight rises from 0 to ``beta``.
+        kl_warmup: steps in which the KL term's weight rises from 0 to ``kl_weight``.
         weight_init: weight init; ``None`` for that of the net's paper.
         lr: Adam's learning rate.
-        beta1: of Adam.
-        beta2: of Adam.
+        betas: Adam's decay rates.
         weight_decay: L2 penalty on the weights.
         schedule: of the learning rate; see :data:`gankit.training.schedules.SCHEDULES`.
         warmup: steps in which the learning rate rises from 0.
@@ -124,13 +121,12 @@ class VAEOptions:
     colours: int = 1
     latent: int = 20
     hidden: tuple[int, ...] = (448, 256)
-    beta: float = 1.0
+    kl_weight: float = 1.0
     loss: Literal["bce", "mse"] = "bce"
     kl_warmup: int = 1000
     weight_init: Init | None = None
     lr: float = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
+    betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     schedule: str = "cosine"
     warmup: int = 0
@@ -161,13 +157,14 @@ class LatentData:
 def from_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> LatentOptions:
     """A preset's options with those that are given in their place.
 
-    Where ``norm`` is not given and the net does not have the preset's, there is none.
+    Where ``discriminator_norm`` is not given and the net does not have the preset's, there is none.
 
     Args:
         preset: fields of :class:`LatentOptions`.
         given: likewise.
     """
     fields = {**preset, **given}
-    if "norm" not in given and fields.get("norm", "none") not in NORMS[fields.get("net", "dcgan")]:
-        fields["norm"] = "none"
+    preset_norm = fields.get("discriminator_norm", "none")
+    if "discriminator_norm" not in given and preset_norm not in NORMS[fields.get("net", "dcgan")]:
+        fields["discriminator_norm"] = "none"
     return LatentOptions(**fields)

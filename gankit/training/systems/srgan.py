@@ -24,13 +24,18 @@ from torch.optim import Optimizer
 from gankit.errors import UsageError
 from gankit.models.srgan import Discriminator, SRResNet
 from gankit.training import losses
+from gankit.training.choices import RELATIVISTIC
+from gankit.training.noise import fading, instance_noise
 from gankit.training.optimisers import MuonAdam
-from gankit.training.schedules import Schedule, delayed, warmup_cosine
+from gankit.training.penalties import clip_weights, gradient_penalty, r1_penalty
+from gankit.training.schedules import Schedule, delayed, make_schedule
 from gankit.training.spectral import add_spectral_norm, weights_once
 from gankit.training.srresnet import TrainingForward, freeze_norms, initialise
 from gankit.training.system import System, Validator
 from gankit.training.systems.superres_options import AdversarialOptions, ContentOptions
 from gankit.training.vgg import PerceptualLoss
+
+_Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class ContentSystem(System):
@@ -58,14 +63,18 @@ class ContentSystem(System):
         self.generator.train()
         inner, rest = _split(self.generator)
         forward = TrainingForward(self.generator, options.norm)
+        adam: dict[str, Any] = {"betas": options.betas, "weight_decay": options.weight_decay}
         self._forward, optimiser = fabric.setup(
-            forward, MuonAdam(inner, rest, inner_lr=options.inner_lr, lr=options.lr)
+            forward, MuonAdam(inner, rest, inner_lr=options.inner_lr, lr=options.lr, **adam)
         )
         self._optimiser = optimiser
         self.modules: dict[str, nn.Module] = {"generator": self.generator}
         self.optimisers: dict[str, Optimizer] = {"generator": optimiser.optimizer}
-        self.schedules: dict[str, Schedule] = {"generator": warmup_cosine(options.steps)}
-        self._content = {"l1": losses.l1, "mse": losses.mse, "charbonnier": losses.charbonnier}[options.loss]
+        self.schedules: dict[str, Schedule] = {"generator": self._rates(options.steps)}
+        self._content = {"l1": losses.l1, "mse": losses.mse, "charbonnier": losses.charbonnier}[options.content]
+
+    def _rates(self, steps: int) -> Schedule:
+        return make_schedule(self.options.schedule, steps, warmup=self.options.warmup)
 
     def step(self, batch: Any, index: int) -> Mapping[str, Tensor]:
         """One step on (LR, HR) uint8 patches."""
@@ -98,7 +107,7 @@ class AdversarialSystem(ContentSystem):
     """The ``srgan`` recipe; arguments as :class:`ContentSystem`.
 
     Raises:
-        UsageError: no step is left for the generator.
+        UsageError: no step is left for the generator, or the options do not go together.
         CheckpointError: the VGG19 weights cannot be used.
     """
 
@@ -118,39 +127,41 @@ class AdversarialSystem(ContentSystem):
                 f"{options.steps} steps leave none for the generator: the discriminator trains alone for the first "
                 f"{options.head_start}; give more --steps or a smaller --head-start"
             )
+        self._discriminator_loss, self._generator_loss = _game(options)
         super().__init__(options, fabric, validator, initial)
         self.head_start = options.head_start
         spectral = options.discriminator_norm == "spectral"
         discriminator = Discriminator(channels=options.discriminator_channels, norm=not spectral).train()
         if spectral:
             add_spectral_norm(discriminator)
-        optimiser = torch.optim.Adam(discriminator.parameters(), lr=options.discriminator_lr, betas=(0.9, 0.99))
+        optimiser = torch.optim.Adam(
+            discriminator.parameters(),
+            lr=options.discriminator_lr,
+            betas=options.betas,
+            weight_decay=options.weight_decay,
+        )
         self._discriminator, self._discriminator_optimiser = fabric.setup(discriminator, optimiser)
         self._features = discriminator  # without Fabric's wrapper, which does not autocast methods but forward
         self.modules["discriminator"] = discriminator
         self.optimisers["discriminator"] = optimiser
-        self.schedules["generator"] = delayed(warmup_cosine(options.steps - options.head_start), options.head_start)
-        self.schedules["discriminator"] = warmup_cosine(options.steps)
+        self.schedules["generator"] = delayed(self._rates(options.steps - options.head_start), options.head_start)
+        self.schedules["discriminator"] = self._rates(options.steps)
+        self._deviation = fading(options.instance_noise, options.steps)
         self._perceptual = None
         if options.vgg_weights is not None:
             self._perceptual = PerceptualLoss(options.vgg_weights).to(fabric.device)
 
     def step(self, batch: Any, index: int) -> Mapping[str, Tensor]:
-        """One discriminator step, then one generator step, on the same patches."""
+        """The discriminator's steps, then one of the generator, on the same patches."""
         options, fabric = self.options, self._fabric
         low, high = _to_float(fabric, batch)
         alone = index < options.head_start
         with torch.set_grad_enabled(not alone):
             result = self._forward(low).float()
 
-        with weights_once(self._features):
-            real = self._discriminator(high)
-            fake = self._discriminator(result.detach())
-        discriminator_loss = losses.relativistic_discriminator(real.float(), fake.float())
-        self._discriminator_optimiser.zero_grad()
-        fabric.backward(discriminator_loss)
-        self._discriminator_optimiser.step()
-        reported = {"discriminator": discriminator_loss.detach()}
+        deviation = self._deviation(index)
+        for _ in range(options.discriminator_steps):
+            reported = self._discriminate(high, result.detach(), deviation)
         if alone:
             return reported
 
@@ -159,21 +170,21 @@ class AdversarialSystem(ContentSystem):
         self._features.requires_grad_(False)
         with weights_once(self._features), fabric.autocast():
             ours = self._features.forward_features(result)
-            fake = self._features.classify(ours[-1])
+            fake = self._judged(result, ours, deviation)
             with torch.no_grad():
                 theirs = self._features.forward_features(high)
-                real = self._features.classify(theirs[-1])
+                real = self._judged(high, theirs, deviation)
             perceptual = (
                 losses.feature_matching(ours[:-1], theirs[:-1])
                 if self._perceptual is None
                 else self._perceptual(result, high)
             )
-        adversarial = losses.relativistic_generator(real.float(), fake.float())
+        adversarial = self._generator_loss(real.float(), fake.float())
         loss = (
-            options.content * content
-            + options.consistency * consistency
-            + options.perceptual * perceptual
-            + options.adversarial * adversarial
+            options.content_weight * content
+            + options.consistency_weight * consistency
+            + options.perceptual_weight * perceptual
+            + options.adversarial_weight * adversarial
         )
         self._optimiser.zero_grad()
         fabric.backward(loss)
@@ -185,6 +196,56 @@ class AdversarialSystem(ContentSystem):
             "perceptual": perceptual.detach(),
             "adversarial": adversarial.detach(),
         }
+
+    def _discriminate(self, high: Tensor, made: Tensor, deviation: float) -> dict[str, Tensor]:
+        """One step of the discriminator; its loss, and what its penalties were."""
+        options = self.options
+        high, made = instance_noise(high, deviation), instance_noise(made, deviation)
+        with weights_once(self._features):
+            loss = self._discriminator_loss(self._discriminator(high).float(), self._discriminator(made).float())
+            reported = {"discriminator": loss.detach()}
+            if options.r1_weight:
+                r1 = r1_penalty(self._features, high)
+                loss = loss + options.r1_weight * r1
+                reported["r1"] = r1.detach()
+            if options.penalty_weight:
+                penalty = gradient_penalty(self._features, high, made)
+                loss = loss + options.penalty_weight * penalty
+                reported["penalty"] = penalty.detach()
+        self._discriminator_optimiser.zero_grad()
+        self._fabric.backward(loss)
+        self._discriminator_optimiser.step()
+        if options.clip:
+            clip_weights(self._features, options.clip)
+        return reported
+
+    def _judged(self, images: Tensor, features: list[Tensor], deviation: float) -> Tensor:
+        """The logits of images whose features are known; of the noisy ones where there is noise."""
+        if deviation:
+            features = self._features.forward_features(instance_noise(images, deviation))
+        return self._features.classify(features[-1])
+
+
+def _game(options: AdversarialOptions) -> tuple[_Loss, _Loss]:
+    """The two sides of the game, each a function of the logits of real and of made images.
+
+    Raises:
+        UsageError: there is no such loss, or the options do not go together.
+    """
+    if options.penalty_weight and options.discriminator_norm == "batch":
+        raise UsageError(
+            "the gradient penalty needs logits of single images, and BatchNorm mixes them: use --discriminator-norm "
+            "spectral"
+        )
+    if options.adversarial == RELATIVISTIC:
+        if options.smooth:
+            raise UsageError("the relativistic loss has no labels to smooth: omit --smooth, or use --adversarial lsgan")
+        return losses.relativistic_discriminator, losses.relativistic_generator
+    if options.adversarial not in losses.ADVERSARIAL:
+        known = ", ".join((RELATIVISTIC, *losses.ADVERSARIAL))
+        raise UsageError(f"unknown --adversarial '{options.adversarial}': choose from {known}")
+    game = losses.ADVERSARIAL[options.adversarial].smoothed(options.smooth)
+    return game.discriminator, lambda real, fake: game.generator(fake)
 
 
 def _split(net: SRResNet) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

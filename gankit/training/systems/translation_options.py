@@ -34,9 +34,9 @@ class TranslationOptions:
         discriminator_layers: its strided convolutions: with 3 a logit sees a patch of 70×70, with 0 one pixel.
         discriminator_norm: ``"instance"``, ``"batch"`` as in pix2pix's paper, ``"spectral"`` or ``"none"``.
         discriminator_steps: of the discriminator for one of the generator.
-        noise: deviation of the noise on all that the discriminator sees, falling to 0 with the last step.
-        r1: weight of the R1 penalty on real images.
-        penalty: weight of the gradient penalty between real and made images.
+        instance_noise: deviation of the noise on all that the discriminator sees, falling to 0 with the last step.
+        r1_weight: weight of the R1 penalty on real images.
+        penalty_weight: weight of the gradient penalty between real and made images.
     """
 
     steps: int
@@ -56,9 +56,9 @@ class TranslationOptions:
     discriminator_layers: int = 3
     discriminator_norm: DiscriminatorNorm = "instance"
     discriminator_steps: int = 1
-    noise: float = 0.0
-    r1: float = 0.0
-    penalty: float = 0.0
+    instance_noise: float = 0.0
+    r1_weight: float = 0.0
+    penalty_weight: float = 0.0
 
     def schedule_of(self) -> Schedule:
         """The factor of both learning rates by step."""
@@ -88,7 +88,7 @@ class CycleGANOptions(TranslationOptions):
         cycle_weight: λ of the way there and back (equation 3).
         identity_weight: of leaving images of the other side as they are, as a part of ``cycle_weight`` (section 5.2);
             0 for images whose colours are to change.
-        pool: images that the discriminators see again (section 4).
+        image_pool: images that the discriminators see again (section 4).
         seed: of the choice of those.
     """
 
@@ -97,5 +97,5 @@ class CycleGANOptions(TranslationOptions):
     schedule: str = "linear"
     cycle_weight: float = 10.0
     identity_weight: float = 0.5
-    pool: int = 50
+    image_pool: int = 50
     seed: int = 0

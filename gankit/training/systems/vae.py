@@ -60,7 +60,7 @@ class VAESystem(SamplingSystem):
         if o.weight_init is not None:
             initialise(self.generator, o.weight_init)
         parameters = self.generator.parameters()
-        adam = torch.optim.Adam(parameters, o.lr, (o.beta1, o.beta2), weight_decay=o.weight_decay, fused=True)
+        adam = torch.optim.Adam(parameters, o.lr, o.betas, weight_decay=o.weight_decay, fused=True)
         self._forward, self._optimiser = fabric.setup(_Reconstruction(self.generator), adam)
         self.modules: dict[str, nn.Module] = {"generator": self.generator}
         self.optimisers: dict[str, Optimizer] = {"generator": self._optimiser.optimizer}
@@ -89,7 +89,7 @@ class VAESystem(SamplingSystem):
     def kl_weight(self, index: int) -> float:
         """Weight of the KL term after ``index`` steps."""
         o = self.options
-        return o.beta * (min(1.0, (index + 1) / o.kl_warmup) if o.kl_warmup else 1.0)
+        return o.kl_weight * (min(1.0, (index + 1) / o.kl_warmup) if o.kl_warmup else 1.0)
 
     def validate(self, generator: nn.Module) -> Mapping[str, float]:
         """As :meth:`SamplingSystem.validate`, and the two terms of the loss on the reference images.

@@ -22,6 +22,7 @@ from gankit.training.recipes.base import (
     Recipe,
     RunDefaults,
     Switch,
+    Two,
     Whole,
     Widths,
     with_defaults,
@@ -46,12 +47,12 @@ _GAN = (
         "Widths of the discriminator's layers.",
         default_text="set by the generator's",
     ),
-    Option("norm", Choice(_NORMS), "Normalisation in the discriminator."),
-    Option("dropout", SHARE, "Dropout probability in the discriminator."),
+    Option("discriminator_norm", Choice(_NORMS), "Normalisation in the discriminator."),
+    Option("discriminator_dropout", SHARE, "Dropout probability in the discriminator."),
     Option("adversarial", Choice(ADVERSARIAL_NAMES), "Adversarial loss."),
     Option("smooth", SHARE, "One-sided label smoothing: the target of real images is 1 minus this value."),
-    Option("penalty", WEIGHT, "Weight of the gradient penalty; 0 turns it off."),
-    Option("r1", WEIGHT, "Weight of the R1 penalty; 0 turns it off."),
+    Option("penalty_weight", WEIGHT, "Weight of the gradient penalty; 0 turns it off."),
+    Option("r1_weight", WEIGHT, "Weight of the R1 penalty; 0 turns it off."),
     Option("clip", WEIGHT, "Clip the discriminator's weights to ± this value; 0 turns clipping off."),
     Option("discriminator_steps", COUNT, "Discriminator steps per generator step."),
     Option("optimiser", Choice(("adam", "rmsprop")), "Optimiser of both networks."),
@@ -64,7 +65,7 @@ _GAN = (
     Option("progressive", Real(most=1), "Share of the steps over which images grow from a quarter of the size."),
 )
 _NET = Option("net", Choice(("dcgan", "cgan", "gan")), "Architecture of the generator and the discriminator.")
-_GENERATOR_NORM = Option("generator_norm", Switch(), "Use BatchNorm in the generator.")
+_NORM = Option("norm", Choice(("batch", "none")), "Normalisation in the generator.")
 _PROJECTION = Option(
     "projection", Switch(), "Let the discriminator compare the class with a projection of its last features."
 )
@@ -103,8 +104,7 @@ def shared_options(source: type, preset: Mapping[str, Any]) -> tuple[Option, ...
         Option("latent", COUNT, "Length of the latent vector."),
         Option("weight_init", Choice(INITS), "Weight init of the networks.", default_text="as in the network's paper"),
         Option("lr", RATE, "Learning rate of the generator."),
-        Option("beta1", SHARE, "Adam's decay rate for the mean of the gradients."),
-        Option("beta2", SHARE, "Adam's decay rate for the mean of the squared gradients."),
+        Option("betas", Two(SHARE), "Adam's decay rates for the mean of the gradients and of their squares."),
         Option("weight_decay", WEIGHT, "L2 penalty on the weights."),
         Option("schedule", Choice(tuple(SCHEDULES)), "Schedule of the learning rate."),
         Option("warmup", NUMBER, "Steps over which the learning rate rises from 0."),
@@ -136,9 +136,9 @@ def latent_recipe(
     if not own_net:
         own.insert(0, _NET)
     if not own_net or net == "cgan":
-        own.insert([each.name for each in own].index("dropout"), _PROJECTION)
+        own.insert([each.name for each in own].index("discriminator_dropout"), _PROJECTION)
     if not own_net or net in ("gan", "cgan"):
-        own.insert([each.name for each in own].index("norm"), _GENERATOR_NORM)
+        own.insert([each.name for each in own].index("discriminator_norm"), _NORM)
     options = (
         *data_options(classes=not own_net or net == "cgan"),
         *shared_options(LatentOptions, preset),

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
-from gankit.training.choices import CONTENT_NAMES
+from gankit.training.choices import ADVERSARIAL_NAMES, CONTENT_NAMES, RELATIVISTIC
 from gankit.training.recipes.base import (
     COUNT,
     FOLDER,
     NUMBER,
     RATE,
+    SHARE,
     WEIGHT,
     Choice,
     Job,
@@ -20,8 +21,10 @@ from gankit.training.recipes.base import (
     Recipe,
     RunDefaults,
     Text,
+    Two,
     with_defaults,
 )
+from gankit.training.schedules import SCHEDULES
 from gankit.training.systems.superres_options import AdversarialOptions, ContentOptions, PhotoData
 
 EXAMPLE = "--data photos/ --validation val/ --steps 300"
@@ -42,13 +45,19 @@ _SHARED = (
     ),
     Option("lr", RATE, "Adam's learning rate, for the first and last layers and the biases."),
     Option("inner_lr", RATE, "Muon's learning rate, for the body."),
-    Option("loss", Choice(CONTENT_NAMES), "Content loss."),
+    Option("betas", Two(SHARE), "Adam's decay rates for the mean of the gradients and of their squares."),
+    Option("weight_decay", WEIGHT, "L2 penalty on the weights that Adam trains."),
+    Option("schedule", Choice(tuple(SCHEDULES)), "Schedule of the learning rates."),
+    Option("warmup", NUMBER, "Steps over which the learning rates rise from 0."),
+    Option("content", Choice(CONTENT_NAMES), "Content loss: the distance between two images."),
 )
 _ADVERSARIAL = (
-    Option("content", WEIGHT, "Weight of the content loss."),
-    Option("adversarial", WEIGHT, "Weight of the adversarial loss."),
-    Option("perceptual", WEIGHT, "Weight of the perceptual loss."),
-    Option("consistency", WEIGHT, "Weight of the distance between the output, reduced again, and the input."),
+    Option("content_weight", WEIGHT, "Weight of the content loss."),
+    Option("adversarial", Choice((RELATIVISTIC, *ADVERSARIAL_NAMES)), "Adversarial loss."),
+    Option("adversarial_weight", WEIGHT, "Weight of the adversarial loss in the generator's loss."),
+    Option("smooth", SHARE, "One-sided label smoothing: the target of real images is 1 minus this value."),
+    Option("perceptual_weight", WEIGHT, "Weight of the perceptual loss."),
+    Option("consistency_weight", WEIGHT, "Weight of the distance between the output, reduced again, and the input."),
     Option("head_start", NUMBER, "First steps in which only the discriminator is trained."),
     Option("discriminator_channels", COUNT, "Width of the discriminator's first stage."),
     Option(
@@ -57,6 +66,15 @@ _ADVERSARIAL = (
         "Normalisation in the discriminator: 'spectral' limits its slope, 'batch' is as published.",
     ),
     Option("discriminator_lr", RATE, "Learning rate of the discriminator."),
+    Option("discriminator_steps", COUNT, "Discriminator steps per generator step."),
+    Option(
+        "instance_noise",
+        WEIGHT,
+        "Standard deviation of the noise added to the discriminator's input; it falls linearly to 0.",
+    ),
+    Option("r1_weight", WEIGHT, "Weight of the R1 penalty; 0 turns it off."),
+    Option("penalty_weight", WEIGHT, "Weight of the gradient penalty; 0 turns it off."),
+    Option("clip", WEIGHT, "Clip the discriminator's weights to ± this value; 0 turns clipping off."),
     Option(
         "vgg_weights",
         Place(exists=False, file=True),

@@ -28,7 +28,7 @@ from gankit.training.systems.translation_options import TranslationOptions
 
 _KIND = Choice(("auto", "colour", "gray", "mask", "labels"))
 _CUT = (
-    Option("side", COUNT, "Side of the square crops in pixels."),
+    Option("size", COUNT, "Side of the square crops in pixels."),
     Option("load", COUNT, "Resize every image first, so that its shorter side has this many pixels."),
     Option(
         "zoom",
@@ -46,10 +46,15 @@ _READ = (
     Option(
         "source_kind",
         _KIND,
-        "How A is read. 'auto' is gray if every image is gray and colour otherwise; 'mask' is black and white; "
-        "'labels' are gray levels that are never mixed.",
+        "How A is read. 'auto' is gray if every image is gray and colour otherwise; 'mask' has two values in a file, "
+        "such as 0 and 1 or 0 and 255; 'labels' are class numbers as the file stores them, which are never mixed.",
     ),
     Option("target_kind", _KIND, "How B is read."),
+    Option(
+        "mask_from",
+        COUNT,
+        "Lowest value of a mask that is set, in the file's own numbers, for masks of more than two values.",
+    ),
     Option("direction", Choice(("AtoB", "BtoA")), "Direction to learn.", default="AtoB"),
     Option("holdout", NUMBER, "Hold out every N-th image, by name, for validation; 0 holds out none."),
 )
@@ -78,17 +83,16 @@ _ADVERSARIAL = (
     ),
     Option("discriminator_steps", COUNT, "Discriminator steps per generator step."),
     Option(
-        "noise",
+        "instance_noise",
         WEIGHT,
         "Standard deviation of the noise added to the discriminator's input; it falls linearly to 0.",
-        switch="instance-noise",
     ),
-    Option("r1", WEIGHT, "Weight of the R1 penalty; 0 turns it off."),
-    Option("penalty", WEIGHT, "Weight of the gradient penalty; 0 turns it off."),
+    Option("r1_weight", WEIGHT, "Weight of the R1 penalty; 0 turns it off."),
+    Option("penalty_weight", WEIGHT, "Weight of the gradient penalty; 0 turns it off."),
     Option("initial", Text(), "Start from these weights: a model's name or a file.", switch="init"),
 )
-_OF_DATA = ("load", "holdout", "source_kind", "target_kind")
-_OF_CUT = ("side", "zoom", "flips", "candidates")
+_OF_DATA = ("load", "holdout", "source_kind", "target_kind", "mask_from")
+_OF_CUT = ("size", "zoom", "flips", "candidates")
 _PLACES = ("source", "target", "aligned", "direction")
 
 
