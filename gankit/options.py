@@ -51,6 +51,11 @@ class EngineOptions:
             if getattr(self, name) is not None:
                 _whole(name, getattr(self, name))
 
+    def of_results(self) -> dict[str, str]:
+        """Return the options that determine the pixels of a result and are not at their defaults."""
+        chosen = {"backend": self.backend, "precision": self.precision}
+        return {name: value for name, value in chosen.items() if value != "auto"}
+
 
 class EngineKeywords(TypedDict, total=False):
     """The fields of :class:`EngineOptions` as keyword arguments."""

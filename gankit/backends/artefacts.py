@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -22,20 +21,14 @@ from typing import Any, TypeVar
 
 import torch
 from gankit_export.files import partial_path
-from platformdirs import user_cache_path
 
 from gankit.backends.base import EngineSpec
 from gankit.checkpoints.fingerprint import module_sha256
 from gankit.errors import BackendError
+from gankit.paths import cache_folder
 from gankit.version import __version__
 
 T = TypeVar("T")
-
-
-def cache_folder() -> Path:
-    """Return the folder of gankit's cache: ``$GANKIT_CACHE``, or else a folder in the user's cache."""
-    chosen = os.environ.get("GANKIT_CACHE")
-    return Path(chosen) if chosen else user_cache_path("gankit", appauthor=False)
 
 
 @cache

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import click
 
 from gankit.cli.group import Entry, LazyGroup
-from gankit.cli.process import ended_as_by_ctrl_c, one_line, quiet_libraries
+from gankit.cli.process import any_terminal, ended_as_by_ctrl_c, one_line, quiet_libraries
 from gankit.errors import GankitError
 from gankit.version import __version__
 
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status, which is 0 if everything succeeded, 1 if some images failed, 2 for a usage error, 130 after
         Ctrl-C, 143 after SIGTERM and 129 after SIGHUP.
     """
-    with ended_as_by_ctrl_c() as signals, quiet_libraries():
+    with ended_as_by_ctrl_c() as signals, quiet_libraries(), any_terminal():
         try:
             status = _main(arguments)
         except (KeyboardInterrupt, OSError):  # after SIGHUP there is no terminal to print an error on

@@ -8,10 +8,13 @@ from typing import Any
 import click
 
 from gankit.cli.engine_options import engine_options
+from gankit.cli.image_types import format_names
 from gankit.cli.model_options import model_option
 from gankit.errors import UsageError
 from gankit.options import EngineOptions
-from gankit.pipeline.generation import Destination, Outcome, SampleRequest, write_reconstructions, write_samples
+from gankit.pipeline.generated_files import Destination, Outcome
+from gankit.pipeline.generation import SampleRequest, write_samples
+from gankit.pipeline.reconstruction import write_reconstructions
 from gankit.pipeline.sampler import Sampler
 
 _SAMPLES = 64
@@ -64,7 +67,7 @@ _SAMPLES = 64
     metavar="FORMAT",
     default="png",
     show_default=True,
-    help="File format: png, jpg, webp, tiff or bmp.",
+    help=f"File format: {format_names()}.",
 )
 @engine_options(tiles=False, batch="samples")
 @model_option

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gankit.cli.engine_options import engine_options
+from gankit.cli.image_types import Pixels, format_names
 from gankit.cli.model_options import model_option
+from gankit.cli.process import one_line
 from gankit.errors import OutputError, UsageError
+from gankit.images import MAX_PIXELS
 from gankit.options import EngineOptions
 from gankit.pipeline.images import ImagePipeline
 from gankit.pipeline.output import prepare
@@ -21,7 +25,10 @@ from gankit.pipeline.paths import is_folder
 
 if TYPE_CHECKING:
     from gankit.pipeline.report import Report
+    from gankit.pipeline.resume import Decision
+    from gankit.pipeline.run_options import RunKeywords
 
+_CHANGED: Mapping[str, str] = MappingProxyType({"source": "the source", "model": "the model", "option": "an option"})
 
 _BEFORE = (
     click.argument("paths", metavar="PATH...", nargs=-1, required=True),
@@ -38,14 +45,33 @@ _AFTER = (
         "--format",
         metavar="FORMAT",
         default=None,
-        help="File format of the results: png, jpg, webp, tiff or bmp.  [default: that of the source]",
+        help=f"File format of the results: {format_names()}.  [default: that of the source]",
     ),
     click.option("--suffix", default="", help="Text to add to each file name, before the extension."),
     click.option(
         "--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="JPEG and WebP quality."
     ),
+    click.option(
+        "--max-pixels",
+        type=Pixels(),
+        default=f"{MAX_PIXELS / 1e6:g}MP",
+        show_default=True,
+        help="Largest source, such as 100MP. Larger images fail before they are decoded.",
+    ),
+    click.option(
+        "--strip-metadata",
+        is_flag=True,
+        help="Leave out EXIF, XMP, IPTC, comments and PNG text. The colour profile is kept.",
+    ),
+    click.option(
+        "--mark-ai",
+        is_flag=True,
+        help="State in the XMP metadata that a trained model edited the image (IPTC digital source type).",
+    ),
+    click.option("--keep-time", is_flag=True, help="Give each result the modification time of its source."),
     model_option,
-    click.option("--overwrite", is_flag=True, help="Replace existing results."),
+    click.option("--overwrite", is_flag=True, help="Replace all existing files, including those of other programs."),
+    click.option("--dry-run", is_flag=True, help="List the sources and their results, and write nothing."),
     click.option(
         "--report", metavar="FILE", type=click.Path(dir_okay=False), help="Write a JSON report of the run to FILE."
     ),
@@ -73,8 +99,13 @@ def run(
     format: str | None,
     suffix: str,
     quality: int,
+    max_pixels: int,
+    strip_metadata: bool,
+    mark_ai: bool,
+    keep_time: bool,
     model_options: dict[str, Any],
     overwrite: bool,
+    dry_run: bool,
     report: str | None,
     quiet: bool,
 ) -> int:
@@ -88,31 +119,51 @@ def run(
         format: file format of the results; ``None`` keeps the format of each source.
         suffix: text to add to each file name.
         quality: JPEG and WebP quality, 1 to 100.
+        max_pixels: largest number of pixels of a source.
+        strip_metadata: whether to leave out the metadata.
+        mark_ai: whether to state in the metadata that a model edited the image.
+        keep_time: whether each result gets the modification time of its source.
         model_options: model options that replace those of the weights file.
-        overwrite: whether to replace existing results.
+        overwrite: whether to replace all existing files.
+        dry_run: whether to list the sources and their results only.
         report: file for the JSON report; ``None`` writes none.
         quiet: whether to print errors only.
 
     Returns:
         The exit status.
     """
+    if dry_run and report is not None:
+        raise UsageError("--dry-run writes nothing; omit --report")
     if report is not None:
         _check_report(report, output)
     from gankit.cli.progress import Bar
 
+    options: RunKeywords = {
+        "suffix": suffix,
+        "format": format,
+        "overwrite": overwrite,
+        "quality": quality,
+        "max_pixels": max_pixels,
+        "strip_metadata": strip_metadata,
+        "mark_ai": mark_ai,
+        "keep_time": keep_time,
+    }
+
     bar = Bar(shown=not quiet)
     pipeline = make(engine=engine, notify=None if quiet else bar.print, options=model_options)
+    if dry_run:
+        with pipeline:
+            for decision in pipeline.plan(paths, output, **options):
+                click.echo(one_line(_planned(decision)))
+        return 0
     with pipeline, bar:
         try:
             done = pipeline.run(
                 paths,
                 output,
-                suffix=suffix,
-                format=format,
-                overwrite=overwrite,
-                quality=quality,
                 progress=bar.update,
                 failed=lambda image: bar.print(f"error: {image.error}"),
+                **options,
             )
         except BaseException:
             if report is not None and pipeline.report is not None:
@@ -124,6 +175,17 @@ def run(
     if not quiet:
         click.echo(_summary(done))
     return 1 if done.failures else 0
+
+
+def _planned(decision: Decision) -> str:
+    """Describe what a run would do with one image."""
+    why = {
+        "new": "",
+        "again": f" (again: {_CHANGED[decision.change]} changed)" if decision.change else " (overwritten)",
+        "skip": " (skipped: up to date)",
+        "keep": " (skipped: not made by gankit)",
+    }
+    return f"{decision.job.source} -> {decision.job.target}{why[decision.action]}"
 
 
 def _check_report(file: str, output: str | None) -> None:
@@ -159,9 +221,16 @@ def _summary(report: Report) -> str:
             lines.append(f"16-bit images (and values out of range) on {report.fp32_engine.backend} fp32")
     counts = [f"{totals.done} done"]
     counts += [f"{totals.skipped} skipped (results exist)"] if totals.skipped else []
+    counts += [f"{totals.kept} skipped (not made by gankit)"] if totals.kept else []
     counts += [f"{totals.failed} failed"] if totals.failed else []
-    counts += [f"{totals.ignored} other files ignored"] if totals.ignored else []
+    counts += [f"{totals.ignored} other {'file' if totals.ignored == 1 else 'files'} ignored"] if totals.ignored else []
+    unread = len(report.unread)
+    counts += [f"{unread} {'image' if unread == 1 else 'images'} of other formats not read"] if unread else []
     lines.append(", ".join(counts))
+    if totals.again:
+        changed = [words for change, words in _CHANGED.items() if any(change == item.again for item in report.images)]
+        listed = changed[0] if len(changed) == 1 else f"{', '.join(changed[:-1])} or {changed[-1]}"
+        lines.append(f"{totals.again} done again: {listed} changed")
     if totals.done and report.engine:
         lines.append(
             f"{totals.output_mp:.1f} MP in {totals.seconds:.1f} s: {totals.output_mp_per_second:.1f} MP/s "

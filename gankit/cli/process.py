@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import logging
 import signal
+import sys
 import threading
+import unicodedata
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from types import FrameType
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from types import FrameType, MappingProxyType
 
 _LOGGERS = ("imagecodecs", "tifffile")
+_JOINERS = "\u200c\u200d"  # in the words of several languages, and in emoji
+_REPLACE = "gankit.replace"
+# What gankit's own lines contain beyond ASCII.
+_PLAIN: Mapping[str, str] = MappingProxyType(
+    {"×": "x", "…": "...", "–": "-", "—": "-", "→": "->", "≥": ">=", "≤": "<="}
+)
 
 
 @contextmanager
@@ -57,5 +67,49 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` as one line that any stream accepts. File names may contain line ends and undecodable bytes."""
-    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode("utf-8")
+    """Return ``text`` as one line that is safe to print.
+
+    File names may contain line ends, control characters that a terminal would obey, marks that reverse the direction of
+    writing, and undecodable bytes. All but the line ends are escaped.
+    """
+    return "".join(map(_printable, " ".join(text.split())))
+
+
+def _printable(character: str) -> str:
+    # Cc are control characters, Cf are invisible marks, Cs are undecodable bytes.
+    if unicodedata.category(character) not in ("Cc", "Cf", "Cs") or character in _JOINERS:
+        return character
+    return (
+        character.encode("ascii", "backslashreplace").decode("ascii")
+        if character > "\x7f"
+        else rf"\x{ord(character):02x}"
+    )
+
+
+def _escaped(character: str) -> str:
+    return character.encode("ascii", "backslashreplace").decode("ascii")
+
+
+@contextmanager
+def any_terminal() -> Iterator[None]:
+    """Let stdout and stderr accept every character, whatever their encoding: what it lacks is replaced or escaped."""
+    codecs.register_error(_REPLACE, _replaced)
+    with ExitStack() as restore:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                restore.callback(_reconfigure, stream, stream.errors)
+                stream.reconfigure(errors=_REPLACE)
+        yield
+
+
+def _reconfigure(stream: io.TextIOWrapper, errors: str | None) -> None:
+    with suppress(OSError, ValueError):  # the reader of a pipe is gone, or the stream is closed
+        stream.reconfigure(errors=errors)
+
+
+def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    text = _PLAIN.get(character) or _escaped(character)
+    return text, error.start + 1

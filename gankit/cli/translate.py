@@ -36,7 +36,11 @@ def translate(model: str, direction: Any, norm: Any, **options: Any) -> int:
 
     PATH is a file, a folder (including its subfolders) or a quoted pattern such as 'photos/**/*.png'. Without
     --output, the results for photos/ go to photos_translated/ beside it, and the result for a.png to
-    a_translated.png. Existing results are skipped, so you can continue an interrupted run with the same command.
+    a_translated.png.
+
+    Results that are up to date are skipped, so you can continue an interrupted run with the same command. A result is
+    made again if its source, the model or an option has changed since. The file .gankit.jsonl beside the results
+    records how each was made. Files that gankit did not make are kept, unless you add --overwrite.
 
     Exit status: 0 if all images were translated, 1 if some failed, 2 for a usage error.
     """

@@ -26,7 +26,11 @@ def upscale(model: str, **options: Any) -> int:
 
     PATH is a file, a folder (including its subfolders) or a quoted pattern such as 'photos/**/*.png'. Without
     --output, the results for photos/ go to photos_x4/ beside it, and the result for a.png to a_x4.png, if the model's
-    scale is 4. Existing results are skipped, so you can continue an interrupted run with the same command.
+    scale is 4.
+
+    Results that are up to date are skipped, so you can continue an interrupted run with the same command. A result is
+    made again if its source, the model or an option has changed since. The file .gankit.jsonl beside the results
+    records how each was made. Files that gankit did not make are kept, unless you add --overwrite.
 
     Exit status: 0 if all images were upscaled, 1 if some failed, 2 for a usage error.
     """

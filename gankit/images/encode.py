@@ -14,8 +14,8 @@ from gankit.images.decoded import DecodedImage, fitting_profile
 from gankit.images.formats import FORMATS, Format, writer_of
 from gankit.images.png_text import keywords
 
-# Errors that concern this one name; any other concerns the whole output.
-_OF_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ, errno.EINVAL, errno.ENOTEMPTY})
+# Errors that concern the name or the size of this one file; any other concerns the whole output.
+_OF_THIS_FILE = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ, errno.EINVAL, errno.ENOTEMPTY, errno.EFBIG})
 
 
 def encode(image: DecodedImage, path: Path, *, quality: int = 95) -> tuple[str, ...]:
@@ -159,7 +159,7 @@ def _write_whole(path: Path, data: bytes) -> None:
             file.write(data)
     except OSError as error:
         reason = error.strerror or str(error)
-        if error.errno in _OF_THE_NAME or path.is_dir():
+        if error.errno in _OF_THIS_FILE or path.is_dir():
             raise ImageError(path, f"cannot be written: {reason}") from error
         raise OutputError(f"{path}: cannot be written: {reason}{_way_out(error.errno)}") from error
 

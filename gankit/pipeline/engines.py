@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gankit import backends
 from gankit.errors import NotFiniteError, UsageError
 from gankit.options import EngineOptions
+from gankit.pipeline.journal import plain_json
 from gankit.pipeline.report import EngineReport, ModelReport
 from gankit.pipeline.source import ModelSource
 
@@ -51,6 +52,7 @@ class Engines:
         self._exact: _Ready | None = None
         self._low_memory: dict[str, _Ready] = {}
         self._footprint: Footprint | None = None
+        self._weights_sha256: str | None = None
         self._closed = False
 
     def loaded(self) -> Loaded:
@@ -213,6 +215,25 @@ class Engines:
         return ModelReport(
             facts.name, facts.scale, str(self._loaded.path), self._loaded.sha256, self.source.options or {}
         )
+
+    def weights_sha256(self) -> str:
+        """Return the sha256 of the weights, hexadecimal. It loads the model only if it is not in a file.
+
+        Raises:
+            UsageError, CheckpointError: If the model cannot be read.
+        """
+        from gankit.pipeline.weights_identity import weights_sha256
+
+        if self._weights_sha256 is None:
+            self._weights_sha256 = weights_sha256(self.source) or self.loaded().sha256
+        return self._weights_sha256
+
+    def options_of_results(self) -> dict[str, Any]:
+        """Return the options that determine the pixels of a result and are not at their defaults, as in JSON."""
+        found: dict[str, Any] = {**self.options.of_results()}
+        own = {"direction": self.source.direction, "norm": self.source.norm, "model": dict(self.source.options or {})}
+        found |= {name: value for name, value in own.items() if value}
+        return plain_json(found)
 
     def packages(self) -> tuple[str, ...]:
         """Return the packages of the backends; none if nothing ran, because skipping files must not import torch."""

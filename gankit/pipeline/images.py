@@ -6,7 +6,6 @@ Importing this module imports no torch; the first image does.
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,19 +13,24 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
 
 from gankit import backends
-from gankit.errors import UsageError
 from gankit.models.facts import AtTest, Direction, Facts, Task
 from gankit.options import EngineOptions
+from gankit.paths import cache_notice
 from gankit.pipeline.engines import Engines
-from gankit.pipeline.inputs import Job, collect
+from gankit.pipeline.image_files import ImageFiles
+from gankit.pipeline.inputs import Inputs, collect
 from gankit.pipeline.items import Batching, Progress
 from gankit.pipeline.memory import available_memory
+from gankit.pipeline.notices import notices
 from gankit.pipeline.output import prepare, remove_stale
-from gankit.pipeline.paths import exists, is_file, is_folder
+from gankit.pipeline.paths import is_file
 from gankit.pipeline.records import Records
 from gankit.pipeline.report import ImageReport, Report, versions
+from gankit.pipeline.resume import Decision, Resume
+from gankit.pipeline.run_options import RunKeywords, RunOptions
 from gankit.pipeline.runner import Runner
 from gankit.pipeline.source import ModelSource, PipelineKeywords, split_keywords
+from gankit.pipeline.targets import Job
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,27 +133,25 @@ class ImagePipeline:
         inputs: Sequence[str | Path] | str | Path,
         output: str | Path | None = None,
         *,
-        suffix: str = "",
-        format: str | None = None,
-        overwrite: bool = False,
-        quality: int = 95,
         progress: Callable[[Progress], None] | None = None,
         failed: Callable[[ImageReport], None] | None = None,
+        **options: Unpack[RunKeywords],
     ) -> Report:
         """Run files and folders, and write the results to a folder.
 
+        A journal beside the results (``.gankit.jsonl``) holds how each was made. A result is skipped before decoding if
+        its source, the model and the options are still the same, and made again if one of them changed. A file that
+        gankit did not make is kept. ``overwrite=True`` replaces all of them.
+
         Args:
-            inputs: files, folders (with their subfolders) and patterns; ``gankit.pipeline.inputs`` describes how the
+            inputs: files, folders (with their subfolders) and patterns; ``gankit.pipeline.targets`` describes how the
                 results are named.
             output: folder for the results, which is created if it is missing. ``None`` writes the results beside
                 their sources: ``photos/`` becomes ``photos_x4/`` and ``a.png`` becomes ``a_x4.png`` (``_translated``
                 for a translator).
-            suffix: text to add to each file name, before the extension.
-            format: file format of all results, such as ``"png"``; ``None`` keeps the format of each source.
-            overwrite: whether to replace existing results, which are otherwise skipped before decoding.
-            quality: JPEG and WebP quality, 1 to 100.
             progress: called with the state of the run, from any thread, one call at a time.
             failed: called with the report of each image as soon as it fails, from any thread, one call at a time.
+            options: the fields of :class:`gankit.pipeline.run_options.RunOptions`.
 
         Returns:
             The report of the run. An image that cannot be processed is recorded there and raises nothing. If an error
@@ -160,26 +162,21 @@ class ImagePipeline:
             OutputError: If the output cannot be written. Files written before are complete.
             BackendError, CheckpointError, ParityError: If no engine can run the model.
         """
-        from gankit import images
-
-        if not 1 <= quality <= 100:
-            raise UsageError(f"quality must be from 1 to 100, not {quality}")
-        if isinstance(inputs, str | Path):
-            inputs = [inputs]
+        chosen = RunOptions(**options)
         self.report = None
-        mark = "" if output is not None else self._mark()
-        found = collect(inputs, output, suffix=suffix, format=format, overwrite=overwrite, mark=mark)
-        if found.places and self.notify:
-            self.notify(f"writing to {_listed(found.places)}")
-        if found.results and self.notify:
-            self.notify(_skipped_results(found.results))
-        records = Records(found, Path(output or "."), failed)
-        todo = [job for job in found.jobs if overwrite or not exists(job.target)]
-        for job in set(found.jobs).difference(todo):
-            records.add(ImageReport(job.source, job.target, "skipped"))
+        found, decisions, resume = self._collect(inputs, output, chosen)
+        resume.confirm(decisions)
+        again = {each.job.source: each.change for each in decisions if each.change is not None}
+        records = Records(found, Path(output or "."), failed, self.notify, again)
+        for each in decisions:
+            if not each.run:
+                records.add(ImageReport(each.job.source, each.job.target, "skipped" if each.up_to_date else "kept"))
+        todo = [each.job for each in decisions if each.run]
         if not todo:
-            self.report = self._report(records, found.ignored, 0.0)
+            self.report = self._report(records, found, 0.0)
             return self.report
+        if self.notify and (notice := cache_notice()):
+            self.notify(notice)
         with self._lock:
             self._engines.check()
         folders = {job.target.parent for job in todo}
@@ -189,12 +186,14 @@ class ImagePipeline:
             remove_stale(folder)
         with self._lock:
             scale = self._engines.fast(_job_pixels(todo)).facts.scale
+            files = ImageFiles(todo, chosen, resume, scale)
             began = perf_counter()
             try:
                 Runner(
-                    decode=images.decode,
+                    decode=files.decode,
+                    check=files.check,
                     work=self._engines.image,
-                    encode=lambda image, target: images.encode(image, target, quality=quality),
+                    encode=files.encode,
                     cost=lambda image: _bytes(image, scale),
                     progress=progress,
                     record=records.add,
@@ -202,17 +201,57 @@ class ImagePipeline:
                     **_thread_counts(),
                 ).run(todo)
             finally:
-                self.report = self._report(records, found.ignored, perf_counter() - began)
+                self.report = self._report(records, found, perf_counter() - began)
         return self.report
+
+    def plan(
+        self,
+        inputs: Sequence[str | Path] | str | Path,
+        output: str | Path | None = None,
+        **options: Unpack[RunKeywords],
+    ) -> list[Decision]:
+        """Return what :meth:`run` would do, without decoding or writing anything.
+
+        Args:
+            inputs: as for :meth:`run`.
+            output: as for :meth:`run`.
+            options: as for :meth:`run`.
+
+        Returns:
+            A decision for each image: its source, its target and what would be done.
+
+        Raises:
+            UsageError: If the inputs or the options are wrong.
+        """
+        return self._collect(inputs, output, RunOptions(**options))[1]
+
+    def _collect(
+        self, inputs: Sequence[str | Path] | str | Path, output: str | Path | None, chosen: RunOptions
+    ) -> tuple[Inputs, list[Decision], Resume]:
+        """Find the images and decide what to do with each, and report what the user should know about them."""
+        if isinstance(inputs, str | Path):
+            inputs = [inputs]
+        mark = "" if output is not None else self._mark()
+        found = collect(
+            inputs, output, suffix=chosen.suffix, format=chosen.format, overwrite=chosen.overwrite, mark=mark
+        )
+        own = self._engines.options_of_results()
+        resume = Resume(self._engines.weights_sha256, lambda target: {**own, **chosen.of_result(target)})
+        decisions = resume.decide(found.jobs, overwrite=chosen.overwrite)
+        if self.notify:
+            for line in notices(found, decisions):
+                self.notify(line)
+        return found, decisions, resume
 
     def _mark(self) -> str:
         """Return the text that is added to the name of a source if there is no output folder."""
         return f"_x{self.facts.scale}" if self.task == "upscale" else "_translated"
 
-    def _report(self, records: Records, ignored: int, seconds: float) -> Report:
+    def _report(self, records: Records, found: Inputs, seconds: float) -> Report:
         return Report(
             images=records.images(),
-            ignored=ignored,
+            ignored=found.ignored,
+            unread=tuple(path for paths in found.unread.values() for path in paths),
             seconds=seconds,
             engine=self._engines.report(),
             fp32_engine=self._engines.exact_report(),
@@ -241,18 +280,6 @@ class ImagePipeline:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _listed(places: Sequence[Path]) -> str:
-    """List the first two of some folders and files, and how many more there are."""
-    shown = [f"{path}{os.sep}" if not path.suffix or is_folder(path) else str(path) for path in places[:2]]
-    return ", ".join(shown) + (f" and {len(places) - 2} more" if len(places) > 2 else "")
-
-
-def _skipped_results(results: Sequence[Path]) -> str:
-    if len(results) == 1:
-        return f"skipping {results[0]}, which is the result of another input"
-    return f"skipping {results[0]} and {len(results) - 1} more, which are results of other inputs"
 
 
 def _bytes(image: DecodedImage, scale: int) -> int:

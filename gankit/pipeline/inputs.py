@@ -1,43 +1,24 @@
-"""Find the images of a run, and decide where each result is written. Imports no torch.
+"""Find the images of a run. ``gankit.pipeline.targets`` decides where each result is written. Imports no torch.
 
-The rules for targets are:
-
-* Without an output folder, results are written beside their sources, with a mark in the name. The results of a folder
-  go to ``folder+mark/``, and the result of a file goes to ``stem+mark.ext``. The mark is ``_x4`` for an upscaler of
-  scale 4 and ``_translated`` for a translator.
-* With an output folder, the result of a file goes to ``output/stem+suffix.ext``. A single input folder is mirrored in
-  ``output``; each of several input folders gets a subfolder with its own name. A pattern is mirrored from its last
-  folder without a wildcard.
-* ``ext`` is the extension of ``format``. Without ``format`` it is the source's own extension, or ``.png`` if the
-  source's format cannot be written.
-* Sources with the same stem that would share a target (``a.png`` and ``a.jpg`` with ``format="png"``) all get their own
-  extension in the name: ``a_png.png`` and ``a_jpg.png``. A later run with one more source therefore never confuses
-  their results.
-* A source that is the target of another source is the result of an earlier run, and is skipped. This also holds if it
-  is named, as the shell does for ``photos/*.png``. Only ``overwrite`` would replace such a file, and it is refused if
-  the file is named.
+Hidden files and folders, and ``__MACOSX`` (which the archives of macOS contain), are no inputs unless the user names
+them.
 """
 
 from __future__ import annotations
 
 import glob
 import os
-from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
+from gankit_export.files import PARTIAL
+
 from gankit.errors import ImageError, UsageError
+from gankit.pipeline.journal import NAME as JOURNAL
 from gankit.pipeline.paths import exists, is_folder, place, why_not
-
-
-@dataclass(frozen=True)
-class Job:
-    """One image to process: the source file and the target file."""
-
-    source: Path
-    target: Path
+from gankit.pipeline.targets import Found, Job, assign, place_of, refuse_overwriting_sources, without_results
 
 
 @dataclass(frozen=True)
@@ -50,6 +31,9 @@ class Inputs:
         unreadable: errors of subfolders that could not be listed.
         results: images that are the target of a job and therefore not sources.
         places: the folders and files to which results go if there is no output folder.
+        unread: images of formats that gankit does not read, by the name of the format.
+        renamed: jobs whose result gets another name than usual, because on a disk that ignores case or Unicode
+            normalisation it would replace another result.
     """
 
     jobs: tuple[Job, ...]
@@ -57,25 +41,8 @@ class Inputs:
     unreadable: tuple[ImageError, ...]
     results: tuple[Path, ...] = ()
     places: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A source and where its result goes.
-
-    Attributes:
-        source: the file.
-        folder: folder of the result, relative to the output folder.
-        named: whether the user named this file.
-        root: folder that replaces the output folder if there is none.
-        mark: text that follows the stem of the result.
-    """
-
-    source: Path
-    folder: Path
-    named: bool = False
-    root: Path | None = None
-    mark: str = ""
+    unread: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    renamed: tuple[Job, ...] = ()
 
 
 class _Finder:
@@ -85,17 +52,36 @@ class _Finder:
         self.output = None if output is None else os.path.realpath(output)
         self.readable = readable
         self.ignored: set[str] = set()
+        self.unread: dict[str, Path] = {}
         self.unreadable: dict[str, ImageError] = {}
 
     def is_image(self, path: Path) -> bool:
         return path.suffix.lower() in self.readable
 
     def ignore(self, path: Path) -> None:
-        self.ignored.add(place(path))
+        """Record a file that is no input: as ignored, or as an image of a format that gankit does not read."""
+        from gankit.images import UNREAD
+
+        if path.name == JOURNAL or PARTIAL.fullmatch(path.name):
+            return  # gankit's own
+        if path.suffix.lower() in UNREAD and not _hidden(path.name):
+            self.unread.setdefault(place(path), path)
+        else:
+            self.ignored.add(place(path))
+
+    def unread_by_kind(self) -> dict[str, tuple[Path, ...]]:
+        """Return the images of formats that gankit does not read, by the name of the format."""
+        from gankit.images import UNREAD
+
+        kinds: dict[str, tuple[Path, ...]] = {}
+        for path in self.unread.values():
+            kind = UNREAD[path.suffix.lower()]
+            kinds[kind] = (*kinds.get(kind, ()), path)
+        return kinds
 
     def wanted(self, path: Path) -> bool:
         """Whether to process a file from a folder or pattern; otherwise records it as ignored."""
-        take = self.is_image(path) and not path.name.startswith(".")
+        take = self.is_image(path) and not _hidden(path.name)
         if not take:
             self.ignore(path)
         return take
@@ -114,11 +100,11 @@ class _Finder:
                 raise UsageError(f"{folder}: {reason}") from None
             self.unreadable.setdefault(place(folder), ImageError(folder, reason))
             return [], []
-        folders = [name for name in sorted(real) if real[name] and not name.startswith(".")]
+        folders = [name for name in sorted(real) if real[name] and not _hidden(name)]
         files = [name for name in sorted(real) if not real[name]]
         return [name for name in folders if os.path.realpath(folder / name) != self.output], files
 
-    def walk(self, top: Path, root: Path, prefix: Path) -> Iterator[_Found]:
+    def walk(self, top: Path, root: Path, prefix: Path) -> Iterator[Found]:
         """Yield the images in ``top`` and below. The user named ``root``, and ``prefix`` mirrors ``top``."""
         waiting = [(top, prefix)]
         while waiting:
@@ -126,10 +112,10 @@ class _Finder:
             folders, files = self.listing(folder, root)
             for name in files:
                 if self.wanted(folder / name):
-                    yield _Found(folder / name, mirrored)
+                    yield Found(folder / name, mirrored)
             waiting += [(folder / name, mirrored / name) for name in reversed(folders)]
 
-    def match(self, pattern: str) -> Iterator[_Found]:
+    def match(self, pattern: str) -> Iterator[Found]:
         """Yield the images that match a pattern, and those in the folders that match it."""
         root = _fixed_part(pattern)
         paths = sorted(self.expand(root, Path(pattern).parts[len(root.parts) :])) if is_folder(root) else []
@@ -139,7 +125,7 @@ class _Finder:
             if whole:
                 yield from self.walk(path, root, path.relative_to(root))
             elif self.wanted(path):
-                yield _Found(path, path.parent.relative_to(root))
+                yield Found(path, path.parent.relative_to(root))
 
     def expand(self, root: Path, parts: Sequence[str]) -> set[tuple[Path, bool]]:
         """Return the matches below ``root``, and whether each is a folder. Unlike ``glob``, follow no links."""
@@ -205,22 +191,41 @@ def collect(
     if "/" in suffix or os.sep in suffix or "\0" in suffix:
         raise UsageError(f"suffix '{suffix}' must not contain a folder")
     extension = _extension(format)
+    if len(inputs) > 1:  # the shell expands photos/* to all but hidden names
+        inputs = [given for given in inputs if Path(given).name != "__MACOSX"] or inputs
     finder = _Finder(output, SUFFIXES)
     found = _unique(_find(finder, inputs) if output is not None else _find_beside(finder, inputs, mark))
-    unreadable = tuple(finder.unreadable.values())
+    unreadable, unread = tuple(finder.unreadable.values()), finder.unread_by_kind()
     if not found:
         if unreadable:
             raise UsageError(str(unreadable[0]))
+        if unread:
+            raise UsageError("; ".join(unread_message(kind, paths) for kind, paths in unread.items()))
         places = ", ".join(str(path) for path in inputs)
         raise UsageError(f"{places}: no images found; gankit reads {', '.join(sorted(SUFFIXES))}")
-    every = _targets(found, Path() if output is None else Path(output), suffix, extension)
-    jobs = _without_results(every, {item.source for item in found if item.named and overwrite})
-    _refuse_overwriting_sources(jobs)
+    every, renamed = assign(found, Path() if output is None else Path(output), suffix, extension)
+    jobs = without_results(every, {item.source for item in found if item.named and overwrite})
+    refuse_overwriting_sources(jobs)
     sources = frozenset(jobs)
     results = tuple(job.source for job in every if job not in sources)
     beside = {item.source: item for item in found if item.root is not None}
-    shown = [_place(beside[job.source], job.target) for job in every if job.source in beside]
-    return Inputs(tuple(jobs), len(finder.ignored), unreadable, results, tuple(dict.fromkeys(shown)))
+    shown = dict.fromkeys(place_of(beside[job.source], job.target) for job in every if job.source in beside)
+    kept = tuple(job for job in renamed if job in sources)
+    return Inputs(tuple(jobs), len(finder.ignored), unreadable, results, tuple(shown), unread, kept)
+
+
+def unread_message(kind: str, paths: Sequence[Path]) -> str:
+    """Return one line that names images of a format that gankit does not read, and what to do."""
+    article = "an" if kind in ("AVIF", "OpenEXR", "SVG") else "a"
+    what = f"is {article} {kind} image"
+    if len(paths) > 1:
+        what = f"and {len(paths) - 1} more are {kind} images"
+    return f"{paths[0]} {what}, which gankit does not read; convert to PNG, TIFF or JPEG first"
+
+
+def _hidden(name: str) -> bool:
+    """Whether a file or folder is none of the user's images: hidden (``._a.png``), or made by macOS's archiver."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _extension(format: str | None) -> str | None:
@@ -233,7 +238,9 @@ def _extension(format: str | None) -> str | None:
     return FORMATS[format.lower()]
 
 
-def _find(finder: _Finder, inputs: Sequence[str | Path]) -> Iterator[_Found]:
+def _find(finder: _Finder, inputs: Sequence[str | Path]) -> Iterator[Found]:
+    from gankit.images import UNREAD
+
     folders = sum(is_folder(path) for path in inputs)
     for given in inputs:
         path = Path(given)
@@ -243,9 +250,11 @@ def _find(finder: _Finder, inputs: Sequence[str | Path]) -> Iterator[_Found]:
             yield from finder.walk(path, path, prefix)
         elif exists(path):
             if finder.is_image(path):
-                yield _Found(path, Path(), named=True)
+                yield Found(path, Path(), named=True)
             elif len(inputs) > 1:
                 finder.ignore(path)  # the shell expands photos/* to all files
+            elif path.suffix.lower() in UNREAD:
+                raise UsageError(unread_message(UNREAD[path.suffix.lower()], [path]))
             else:
                 known = ", ".join(sorted(finder.readable))
                 raise UsageError(f"{path}: the extension is not that of an image; gankit reads {known}")
@@ -255,7 +264,7 @@ def _find(finder: _Finder, inputs: Sequence[str | Path]) -> Iterator[_Found]:
             raise UsageError(f"{path}: {why_not(path)}")
 
 
-def _find_beside(finder: _Finder, inputs: Sequence[str | Path], mark: str) -> Iterator[_Found]:
+def _find_beside(finder: _Finder, inputs: Sequence[str | Path], mark: str) -> Iterator[Found]:
     """Like :func:`_find`, but with results beside their sources."""
     for given in inputs:
         path = Path(given)
@@ -271,58 +280,14 @@ def _find_beside(finder: _Finder, inputs: Sequence[str | Path], mark: str) -> It
             yield replace(item, root=named.parent)
 
 
-def _place(item: _Found, target: Path) -> Path:
-    """Return the place to report to the user: the folder for a whole input folder, or the file."""
-    return target if item.mark or item.root is None else item.root / item.folder.parts[0]
-
-
-def _unique(found: Iterable[_Found]) -> list[_Found]:
+def _unique(found: Iterable[Found]) -> list[Found]:
     """Return each source once, as found first, and as named if the user named it at all."""
-    seen: dict[str, _Found] = {}
+    seen: dict[str, Found] = {}
     for item in found:
         first = seen.setdefault(place(item.source), item)
         if item.named and not first.named:
             seen[place(item.source)] = replace(first, named=True)
     return list(seen.values())
-
-
-def _targets(found: Sequence[_Found], output: Path, suffix: str, extension: str | None) -> list[Job]:
-    from gankit.images import READ_ONLY
-
-    def target(item: _Found, stem: str) -> Path:
-        own = READ_ONLY.get(item.source.suffix.lower(), item.source.suffix)
-        return (item.root or output) / item.folder / f"{stem}{item.mark}{suffix}{extension or own}"
-
-    groups: dict[Path, list[_Found]] = defaultdict(list)
-    for item in found:
-        groups[target(item, item.source.stem)].append(item)
-    jobs: dict[Path, Job] = {}
-    for plain, items in groups.items():
-        for item in items:
-            stem = item.source.stem
-            place = plain if len(items) == 1 else target(item, f"{stem}_{item.source.suffix[1:]}")
-            if place in jobs:
-                raise UsageError(
-                    f"{jobs[place].source} and {item.source} would both become {place}; "
-                    "rename one of them, or use another output for it"
-                )
-            jobs[place] = Job(item.source, place)
-    order = {item.source: index for index, item in enumerate(found)}
-    return sorted(jobs.values(), key=lambda job: order[job.source])
-
-
-def _without_results(jobs: Sequence[Job], kept: Container[Path]) -> list[Job]:
-    """Remove the sources that are results of an earlier run, except for those to keep."""
-    makers = {place(job.target): job for job in jobs}
-    return [job for job in jobs if job.source in kept or makers.get(place(job.source), job) is job]
-
-
-def _refuse_overwriting_sources(jobs: Sequence[Job]) -> None:
-    sources = {os.path.realpath(job.source): job.source for job in jobs}
-    for job in jobs:
-        hit = sources.get(os.path.realpath(job.target))
-        if hit is not None:
-            raise UsageError(f"{hit}: the result of {job.source} would replace it; use another --output or --suffix")
 
 
 def _fixed_part(pattern: str) -> Path:

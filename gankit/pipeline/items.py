@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gankit.errors import GankitError
-from gankit.pipeline.inputs import Job
+from gankit.pipeline.targets import Job
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -65,6 +65,7 @@ class Item:
     decode_seconds: float
     input_size: tuple[int, int]
     engine_seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 def size(image: DecodedImage) -> tuple[int, int]:

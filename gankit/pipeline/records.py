@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from gankit.pipeline.inputs import Inputs
 from gankit.pipeline.report import ImageReport
@@ -17,11 +19,20 @@ class Records:
         found: the jobs of the run, and the folders that could not be listed, which count as failed.
         output: folder of the results.
         failed: called with the report of each failure, one call at a time.
+        notify: called with a line for each note of an image, one call at a time.
+        again: what changed since the earlier result, by source, for the images that are done again.
     """
 
-    def __init__(self, found: Inputs, output: Path, failed: Callable[[ImageReport], None] | None) -> None:
+    def __init__(
+        self,
+        found: Inputs,
+        output: Path,
+        failed: Callable[[ImageReport], None] | None,
+        notify: Callable[[str], None] | None = None,
+        again: Mapping[Path, str] = MappingProxyType({}),
+    ) -> None:
         self._found = found
-        self._failed = failed
+        self._failed, self._notify, self._again = failed, notify, again
         self._known: dict[Path, ImageReport] = {}
         self._lock = threading.Lock()
         for error in found.unreadable:
@@ -29,8 +40,13 @@ class Records:
 
     def add(self, report: ImageReport) -> None:
         """Add a report."""
+        if report.status == "done" and report.source in self._again:
+            report = replace(report, again=self._again[report.source])
         with self._lock:
             self._known[report.source] = report
+            if self._notify:
+                for note in report.notes:
+                    self._notify(f"{report.source}: {note}")
             if self._failed and report.status == "failed":
                 self._failed(report)
 

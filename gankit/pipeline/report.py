@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from gankit.pipeline.output import write_whole
 
-Status = Literal["done", "skipped", "failed", "left"]
+Status = Literal["done", "skipped", "kept", "failed", "left"]
 FORMAT = 1
 
 
@@ -25,13 +25,17 @@ class ImageReport:
     Attributes:
         source: the source file.
         target: the target file, whether or not it was written; the output folder if the source is a folder.
-        status: ``"done"``, ``"failed"``, ``"skipped"`` if the target existed, or ``"left"`` if the run ended early.
+        status: ``"done"``, ``"failed"``, ``"skipped"`` if the target is up to date, ``"kept"`` if the target is a file
+            that gankit did not make, or ``"left"`` if the run ended early.
         error: one line that names the file and why it failed.
         input_size: width and height of the source, if it was decoded.
         output_size: width and height of the result.
         decode_seconds: time in the decoder. The three times overlap, so their sum exceeds the time of the run.
         engine_seconds: time in the engine, including tiling and stitching.
         encode_seconds: time in the encoder, including writing.
+        notes: a sentence for each part of the source that the result does not have, such as a second frame.
+        again: what changed since an earlier result, which this run replaced: ``"source"``, ``"model"`` or
+            ``"option"``; otherwise ``None``.
     """
 
     source: Path
@@ -43,6 +47,8 @@ class ImageReport:
     decode_seconds: float = 0.0
     engine_seconds: float = 0.0
     encode_seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    again: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,8 @@ class Totals:
     """Totals of a run. Times and megapixels (MP) are sums over the images that were done.
 
     Attributes:
+        again: number of images among those done whose earlier result was replaced because something changed.
+        kept: number of images that were not processed because gankit did not make the file in the result's place.
         left: number of images that were not processed because the run ended early.
         seconds: wall-clock time from the first decode to the last write, without the start of the engine.
     """
@@ -111,6 +119,8 @@ class Totals:
     encode_seconds: float
     input_mp: float
     output_mp: float
+    again: int = 0
+    kept: int = 0
 
     @property
     def output_mp_per_second(self) -> float:
@@ -137,6 +147,7 @@ class Report:
         model: the weights; ``None`` if nothing had to run.
         versions: versions of gankit, Python and the packages that produce the images.
         machine: facts of the machine; empty if nothing had to run.
+        unread: images of formats that gankit does not read, which are not among ``images`` and ``ignored``.
     """
 
     images: tuple[ImageReport, ...]
@@ -147,6 +158,7 @@ class Report:
     fp32_engine: EngineReport | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
+    unread: tuple[Path, ...] = ()
 
     @property
     def totals(self) -> Totals:
@@ -164,6 +176,8 @@ class Report:
             encode_seconds=sum(item.encode_seconds for item in self.images),
             input_mp=sum(math.prod(item.input_size or (0,)) for item in done) / 1e6,
             output_mp=sum(math.prod(item.output_size or (0,)) for item in done) / 1e6,
+            again=sum(item.again is not None for item in done),
+            kept=sum(item.status == "kept" for item in self.images),
         )
 
     @property
@@ -186,6 +200,7 @@ class Report:
             "model": asdict(self.model) if self.model else None,
             "versions": dict(self.versions),
             "machine": dict(self.machine),
+            "unread": list(self.unread),
             "images": [asdict(item) for item in self.images],
         }
         plain: dict[str, Any] = _plain(content)

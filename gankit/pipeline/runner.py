@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from gankit.errors import ImageError, NotFiniteError, OutputError
 from gankit.pipeline.flow import Budget, Channel, Stop, Stopped
-from gankit.pipeline.inputs import Job
 from gankit.pipeline.items import Batching, Item, Progress, error_message, size
 from gankit.pipeline.report import ImageReport
+from gankit.pipeline.targets import Job
 
 if TYPE_CHECKING:
     from gankit.images import DecodedImage
@@ -44,7 +44,7 @@ class Runner:
     Attributes:
         decode: reads an image; raises :class:`ImageError` if it cannot.
         work: processes an image and reports the fraction that is done.
-        encode: writes an image, completely or not at all.
+        encode: writes an image, completely or not at all, and returns a sentence for each part that it does not hold.
         cost: returns the bytes that a decoded image and its result take.
         max_bytes: largest number of bytes in flight, not counting the image that each decoder is reading.
         decoders: number of decoding threads.
@@ -52,6 +52,8 @@ class Runner:
         progress: called after each step of the engine and each image, from any thread, one call at a time.
         record: called with the report of each image as soon as it is known, from any thread.
         batching: how several images share a call of the engine; ``None`` runs one image at a time.
+        check: called with each decoded image and its target before the engine runs; raises :class:`ImageError` if the
+            result could not be written.
     """
 
     decode: Decode
@@ -64,6 +66,7 @@ class Runner:
     progress: Callable[[Progress], None] | None = None
     record: Callable[[ImageReport], None] | None = None
     batching: Batching | None = None
+    check: Callable[[DecodedImage, Path], None] | None = None
     _reports: dict[int, ImageReport] = field(default_factory=dict, init=False)
     _state: Progress = field(default=Progress(0), init=False)
     _began: float = field(default=0.0, init=False)
@@ -144,13 +147,15 @@ class Runner:
             began = perf_counter()
             try:
                 image = self.decode(job.source)
+                if self.check is not None:
+                    self.check(image, job.target)
             except (ImageError, OSError, MemoryError) as error:
                 self._fail(index, job, error, decode_seconds=perf_counter() - began)
                 continue
             seconds = perf_counter() - began
             cost = self.cost(image)
             budget.take(cost)
-            decoded.put(Item(index, job, image, cost, seconds, size(image)))
+            decoded.put(Item(index, job, image, cost, seconds, size(image), notes=image.notes))
             del image  # a waiting thread must not keep an image alive that the budget no longer counts
 
     def _work(self, decoded: Channel[Item], finished: Channel[Item], budget: Budget, stop: Stop) -> None:
@@ -222,7 +227,7 @@ class Runner:
             began = perf_counter()
             try:
                 item.job.target.parent.mkdir(parents=True, exist_ok=True)
-                self.encode(item.image, item.job.target)
+                lost = self.encode(item.image, item.job.target) or ()
             except (ImageError, MemoryError) as error:
                 self._fail(item.index, item.job, error, item, encode_seconds=perf_counter() - began)
             except OSError as error:
@@ -241,6 +246,7 @@ class Runner:
                         decode_seconds=item.decode_seconds,
                         engine_seconds=item.engine_seconds,
                         encode_seconds=perf_counter() - began,
+                        notes=(*item.notes, *lost),
                     ),
                 )
             cost = item.cost
@@ -266,6 +272,7 @@ class Runner:
                 "failed",
                 error=error_message(job, error),
                 input_size=item.input_size if item else None,
+                notes=item.notes if item else (),
                 decode_seconds=item.decode_seconds if item else decode_seconds,
                 engine_seconds=engine_seconds or (item.engine_seconds if item else 0.0),
                 encode_seconds=encode_seconds,

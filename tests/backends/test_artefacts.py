@@ -13,6 +13,7 @@ from gankit.backends.artefacts import open_onnx, sources
 from gankit.backends.base import EngineSpec
 from gankit.errors import BackendError
 from gankit.models import facts
+from gankit.paths import cache_folder
 from tests.networks import small_srgan
 
 OPTIONS = {"scale": 2, "channels": 8, "blocks": 1}
@@ -50,7 +51,7 @@ def test_a_file_is_exported_once(spec, exports):
     path = open_onnx(spec, read)
     assert open_onnx(spec, read) == path
     assert len(exports) == 1
-    assert artefacts.cache_folder() in path.parents
+    assert cache_folder() in path.parents
     assert list(path.parent.iterdir()) == [path]
     assert artefacts.sha256_in_name(path) == hashlib.sha256(b"exported").hexdigest()
 
@@ -148,7 +149,7 @@ def in_the_way(folder):
 
 @pytest.mark.parametrize("where", ["", "onnx"])
 def test_a_cache_that_cannot_be_used_is_replaced_by_one_folder(where, spec, exports):
-    folder = artefacts.cache_folder()
+    folder = cache_folder()
     if where:
         folder.mkdir()
     in_the_way(folder / where)
@@ -160,7 +161,7 @@ def test_a_cache_that_cannot_be_used_is_replaced_by_one_folder(where, spec, expo
 
 
 def test_a_full_disk_is_no_reason_to_stop(spec, monkeypatch):
-    full = artefacts.cache_folder()
+    full = cache_folder()
 
     def export_onnx(module, path, **_):
         if full in path.parents:
@@ -193,7 +194,7 @@ def test_runtimes_mend_a_damaged_file(name, spec):
     if (why := backend.supports(spec)) is not None:
         pytest.skip(why)
     backend.load(spec).close()
-    (path,) = (artefacts.cache_folder() / "onnx").iterdir()
+    (path,) = (cache_folder() / "onnx").iterdir()
     path.write_bytes(path.read_bytes()[:1000])
     with backend.load(spec) as engine:
         assert engine.run(torch.zeros(1, 3, 8, 8)).shape == (1, 3, 16, 16)

@@ -26,7 +26,9 @@ def run(*arguments):
 
 
 def files(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """Every file but the journal."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != ".gankit.jsonl")
+    return sorted(str(path.relative_to(folder)) for path in found)
 
 
 def pixels(path):
@@ -145,6 +147,25 @@ def test_reconstructions(tmp_path, originals, out, capsys):
         assert np.array_equal(pixels(sample_grid)[:, left + 10 : left + 18], pixels(out / name))
     assert run("--model", path, "--reconstruct", originals, "--output", out) == 0
     assert capsys.readouterr().out == "0 done, 3 skipped (results exist)\n"
+
+
+def test_reconstructions_of_edited_images_are_made_again(tmp_path, originals, out, capsys):
+    path = weights(tmp_path, "vae")
+    assert run("--model", path, "--reconstruct", originals, "--output", out) == 0
+    before = pixels(out / "a.png")
+    Image.fromarray(255 - pixels(originals / "a.png")).save(originals / "a.png")
+    (out / "b.png").write_bytes(b"mine")
+    capsys.readouterr()
+    assert run("--model", path, "--reconstruct", originals, "--output", out) == 0
+    printed = capsys.readouterr()
+    assert "1 done, 2 skipped (results exist)" in printed.out
+    assert printed.err.count("b.png, which was not made by gankit") == 1
+    assert not np.array_equal(pixels(out / "a.png"), before)
+    assert (out / "b.png").read_bytes() == b"mine"
+    grid = tmp_path / "grid.png"
+    assert run("--model", path, "--reconstruct", originals, "--output", out, "--grid", grid) == 0
+    assert "0 done, 3 skipped (results exist)" in capsys.readouterr().out
+    assert grid.exists()
 
 
 def test_images_that_do_not_fit_fail_and_the_others_are_done(tmp_path, originals, out, capsys):

@@ -1,5 +1,6 @@
 """Signals and the talk of libraries."""
 
+import io
 import logging
 import signal
 import sys
@@ -8,7 +9,7 @@ import warnings
 
 import pytest
 
-from gankit.cli.process import ended_as_by_ctrl_c, one_line, quiet_libraries
+from gankit.cli.process import any_terminal, ended_as_by_ctrl_c, one_line, quiet_libraries
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
@@ -77,3 +78,20 @@ def test_libraries_are_heard_again_afterwards():
 
 def test_one_line():
     assert one_line("a\nb\udce9 ä.png") == "a b\\udce9 ä.png"
+
+
+def test_one_line_escapes_what_a_terminal_would_obey():
+    assert one_line("a\x1b[31m\x07\x7f\x9b\u202egnp.png") == r"a\x1b[31m\x07\x7f\x9b\u202egnp.png"
+    assert one_line("é漢字 👩\u200d🔬.png") == "é漢字 👩\u200d🔬.png"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
+def test_any_terminal_takes_any_character(monkeypatch, encoding):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with any_terminal():
+        print("srgan ×4 → 漢…")
+    stream.flush()
+    assert stream.errors == "strict"
+    text = stream.buffer.getvalue().decode(encoding)
+    assert text.replace("×", "x") == "srgan x4 -> \\u6f22...\n"

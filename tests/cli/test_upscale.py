@@ -47,7 +47,9 @@ def run(*arguments):
 
 
 def files(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """Every file but the journal."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != ".gankit.jsonl")
+    return sorted(str(path.relative_to(folder)) for path in found)
 
 
 def one_line(err):
@@ -86,7 +88,7 @@ def test_again_beside_the_sources(engine, folder, capsys):
         return run(*named, "-o", folder, "--suffix", "_x4", *options)
 
     assert again() == 0
-    made = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    made = {name: (folder / name).read_bytes() for name in files(folder)}
     assert len(made) == 6
     capsys.readouterr()
     assert again() == 0
@@ -97,7 +99,7 @@ def test_again_beside_the_sources(engine, folder, capsys):
     assert capsys.readouterr() == ("", "")
     assert again("--overwrite") == 2
     assert "a_x4.png: the result of" in one_line(capsys.readouterr().err)
-    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == made
+    assert {name: (folder / name).read_bytes() for name in files(folder)} == made
 
 
 def test_what_a_killed_run_left_is_removed(engine, folder, tmp_path):

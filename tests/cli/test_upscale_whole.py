@@ -79,7 +79,7 @@ def test_tiled_is_untiled(folder, tmp_path, weights):
     for name, options in (("whole", []), ("tiled", ["--tile", 40, "--batch", 3])):
         options = ["--format", "png", *options]
         assert upscale(folder, tmp_path / name, weights, *options, backend="onnxruntime") == 0
-    for whole in (tmp_path / "whole").iterdir():
+    for whole in (tmp_path / "whole").glob("*.png"):
         one, other = decode(whole), decode(tmp_path / "tiled" / whole.name)
         top = np.iinfo(one.pixels.dtype).max
         # One level of 8 bits, for a value that lies at the middle of two.

@@ -13,9 +13,9 @@ import pytest
 from gankit.backends.base import EngineMemoryError
 from gankit.errors import BackendError, ImageError, OutputError
 from gankit.images import DecodedImage
-from gankit.pipeline.inputs import Job
 from gankit.pipeline.items import Batching
 from gankit.pipeline.runner import Runner
+from gankit.pipeline.targets import Job
 
 
 @pytest.fixture(autouse=True)

@@ -174,13 +174,18 @@ def test_equal_images_have_a_parity_that_json_can_hold(engine, folder, tmp_path,
     assert json.loads((tmp_path / "report.json").read_text())["engine"]["parity_db"] == "inf"
 
 
-def test_what_is_there_is_skipped_before_it_is_decoded(engine, folder, tmp_path):
+def test_what_is_there_is_skipped_before_it_is_decoded(engine, folder, tmp_path, monkeypatch):
     out = tmp_path / "out"
     gankit.Upscaler().run([folder], out)
     before = (out / "a.png").stat().st_mtime_ns
-    (folder / "a.png").write_bytes(b"no longer an image")
     engine.selects.clear()
-    report = gankit.Upscaler().run([folder], out)
+
+    def refuse(path, **_):
+        raise AssertionError(f"{path} was decoded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gankit.images.decode", refuse)
+        report = gankit.Upscaler().run([folder], out)
     assert [item.status for item in report.images] == ["skipped"] * 3
     assert engine.selects == []  # not even an engine is loaded
     assert report.engine is None
@@ -188,6 +193,7 @@ def test_what_is_there_is_skipped_before_it_is_decoded(engine, folder, tmp_path)
     (folder / "d.png").write_bytes((folder / "b.png").read_bytes())
     report = gankit.Upscaler().run([folder], out)
     assert [item.status for item in report.images] == ["skipped", "skipped", "done", "skipped"]
+    (folder / "a.png").write_bytes(b"no longer an image")
     report = gankit.Upscaler().run([folder], out, overwrite=True)
     assert [item.status for item in report.images] == ["failed", "done", "done", "done"]
     assert (out / "a.png").stat().st_mtime_ns == before  # a failure harms nothing that is there
@@ -228,7 +234,7 @@ def test_wrong_quality_and_report(engine, folder, tmp_path):
 
 
 def test_an_undecodable_image_is_in_the_report(engine, folder, tmp_path, monkeypatch):
-    def decode(path):
+    def decode(path, **_):
         raise ImageError(path, "broken")
 
     monkeypatch.setattr("gankit.images.decode", decode)

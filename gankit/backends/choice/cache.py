@@ -12,12 +12,13 @@ from typing import Any
 
 from gankit_export.files import atomic_path
 
-from gankit.backends.artefacts import cache_folder, sources
+from gankit.backends.artefacts import sources
 from gankit.backends.base import Precision
 from gankit.backends.choice.environment import installed
 from gankit.backends.choice.machine import machine
 from gankit.backends.cuda.kernels import wanted
 from gankit.errors import OutputError
+from gankit.paths import cache_folder
 from gankit.version import __version__
 
 

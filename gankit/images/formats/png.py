@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-import imagecodecs
 import numpy as np
 from isal import isal_zlib
 
@@ -125,6 +124,8 @@ def decode_pixels(data: bytes) -> np.ndarray:
     Raises:
         Exception: the file is damaged or ends early.
     """
+    import imagecodecs  # here, because the command line knows the formats before it knows whether it needs any
+
     samples: np.ndarray = imagecodecs.png_decode(data)
     return samples
 

@@ -8,6 +8,7 @@ import pytest
 from gankit import cli
 from gankit.backends.choice import cache
 from gankit.backends.choice.cache import Choice, clear, drop, look_up, store
+from gankit.paths import cache_folder
 
 CHOICE = Choice("eager", "bf16", "cpu", math.inf, 0.0, "a step", 1.25, kernels=False, artefact="ab" * 32)
 
@@ -82,7 +83,7 @@ def test_doctor_says_what_cannot_be_dropped(capsys, monkeypatch):
 
     monkeypatch.setattr(Path, "unlink", refuse)
     assert cli.main(["doctor", "--forget"]) == 2
-    assert f"{cache.cache_folder() / 'choices'}: cannot be emptied (Permission denied)" in capsys.readouterr().err
+    assert f"{cache_folder() / 'choices'}: cannot be emptied (Permission denied)" in capsys.readouterr().err
 
 
 def test_the_key_is_quick_to_make():

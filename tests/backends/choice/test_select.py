@@ -20,6 +20,7 @@ from gankit.checkpoints.types import Loaded
 from gankit.errors import BackendError, ParityError, UsageError
 from gankit.models import facts
 from gankit.options import EngineOptions
+from gankit.paths import cache_folder
 from tests.networks import small_srgan
 
 OPTIONS = {"scale": 2, "channels": 8, "blocks": 1}
@@ -169,7 +170,7 @@ def test_other_versions_or_code_measure_again(name, value, loaded, only, monkeyp
 def test_spoilt_memory_is_measured_again(loaded, only):
     only(Fake("fake"))
     choose(loaded)
-    (path,) = (cache.cache_folder() / "choices").iterdir()
+    (path,) = (cache_folder() / "choices").iterdir()
     good = json.loads(path.read_text())
     for bad in ({"backend": 3}, [], {**good, "psnr": "high"}, {**good, "artefact": 1}, {**good, "new": 1}):
         lines = []

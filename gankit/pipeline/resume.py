@@ -1,0 +1,153 @@
+"""Decide what a run has to do: what is new, what changed since its result was made, and what to leave. No torch.
+
+An existing result is up to date if the journal of its folder has the same source, weights and options. The source is
+the same if its size and modification time are, so that skipping reads no file. If only the time or the path differ,
+the sha256 decides.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from gankit.errors import OutputError
+from gankit.pipeline.journal import Entry, Journal, State, sha256_of, state_of
+from gankit.pipeline.targets import Job
+
+Action = Literal["new", "again", "skip", "keep"]
+Change = Literal["source", "model", "option"]
+_RACY_SECONDS = 2.0  # coarsest resolution of a file system's times
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do with one job.
+
+    Attributes:
+        job: the job.
+        action: ``"new"`` if there is no result, ``"again"`` if the result is replaced, ``"skip"`` if it is up to date,
+            or ``"keep"`` if gankit did not make the file in its place.
+        change: why the result is made again; ``None`` also if the user asked for it.
+        confirmed: new entry for the journal, if a sha256 had to be compared and is the same.
+    """
+
+    job: Job
+    action: Action
+    change: Change | None = None
+    confirmed: Entry | None = None
+
+    @property
+    def run(self) -> bool:
+        """Whether to run the job."""
+        return self.action in ("new", "again")
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether the existing result is what the run would make."""
+        return self.action == "skip"
+
+
+class Resume:
+    """Compares the results of a run with their journals, and keeps the journals. May be used from several threads.
+
+    Args:
+        model: returns the sha256 of the weights. It is called only if a result exists or is written.
+        options: returns the options that determine a result and are not at their defaults.
+    """
+
+    def __init__(self, model: Callable[[], str], options: Callable[[Path], Mapping[str, Any]]) -> None:
+        self._model, self._options = model, options
+        self._journals: dict[Path, Journal] = {}
+        self._read: dict[Path, Entry] = {}
+        self._lock = threading.Lock()
+
+    def decide(self, jobs: Iterable[Job], *, overwrite: bool = False) -> list[Decision]:
+        """Decide about each job, without decoding or writing anything.
+
+        Args:
+            jobs: the jobs.
+            overwrite: whether to replace every result.
+        """
+        return [self._decide(job, overwrite) for job in jobs]
+
+    def _decide(self, job: Job, overwrite: bool) -> Decision:
+        now = state_of(job.target)
+        if now is None:
+            return Decision(job, "new")
+        if overwrite:
+            return Decision(job, "again")
+        entry = self._journal(job.target.parent).maker(job.target.name, now)
+        if entry is None:
+            return Decision(job, "keep")
+        if entry.model != self._model():
+            return Decision(job, "again", "model")
+        if entry.options != self._options(job.target):
+            return Decision(job, "again", "option")
+        began, state, source = time.time(), state_of(job.source), _absolute(job.source)
+        if state is None:
+            return Decision(job, "again", "source")  # reported when it is decoded
+        copied = entry.written is not None and not now.near(entry.written)
+        if state == entry.source_state and source == entry.source and entry.read - state.mtime_ns / 1e9 > _RACY_SECONDS:
+            return Decision(job, "skip", confirmed=entry if copied else None)
+        if not entry.sha256 or state.size != entry.source_state.size or sha256_of(job.source) != entry.sha256:
+            return Decision(job, "again", "source")
+        same = replace(entry, source=source, source_state=state, read=began)
+        return Decision(job, "skip", confirmed=same)
+
+    def confirm(self, decisions: Iterable[Decision]) -> None:
+        """Write to the journals which sources are the same, so that the next run need not read them again."""
+        for decision in decisions:
+            if decision.confirmed is not None:
+                with suppress(OutputError):  # a result that is only read may be in a folder that is only read
+                    self._journal(decision.job.target.parent).finish(decision.confirmed)
+
+    def before_reading(self, source: Path) -> None:
+        """Note the state of a source. Call it before the source is decoded."""
+        state = state_of(source) or State(-1, 0)
+        entry = Entry("", _absolute(source), state, "", time.time(), "")
+        with self._lock:
+            self._read[source] = entry
+
+    def after_reading(self, source: Path) -> None:
+        """Note the sha256 of a source that was decoded, unless it changed meanwhile."""
+        digest = sha256_of(source)
+        with self._lock:
+            if state_of(source) == self._read[source].source_state:
+                self._read[source] = replace(self._read[source], sha256=digest)
+
+    def begin(self, job: Job) -> None:
+        """Write to the journal that a result is about to be written. Its folder exists.
+
+        Raises:
+            OutputError: If the journal cannot be written.
+        """
+        self._journal(job.target.parent).begin(self._entry(job))
+
+    def finish(self, job: Job) -> None:
+        """Write to the journal that a result was written.
+
+        Raises:
+            OutputError: If the journal cannot be written.
+        """
+        self._journal(job.target.parent).finish(self._entry(job))
+
+    def _entry(self, job: Job) -> Entry:
+        with self._lock:
+            read = self._read[job.source]
+        return replace(read, result=job.target.name, model=self._model(), options=self._options(job.target))
+
+    def _journal(self, folder: Path) -> Journal:
+        with self._lock:
+            if folder not in self._journals:
+                self._journals[folder] = Journal(folder)
+            return self._journals[folder]
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 - resolves no links, reads nothing
