@@ -266,7 +266,7 @@ class Sampler:
         """Run latents, and classes if the model has some, and return the samples as (N, H, W, C) uint8."""
         import torch
 
-        from gankit.backends.results import checked_run
+        from gankit.backends.base import checked_run
 
         shape = (len(tensors[0]), self.facts.channels, *(self.facts.output_size or ()))
         values = checked_run(self.start(), *tensors, shape=shape)

@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gankit.backends.base import Engine
-from gankit.backends.results import checked_run
+from gankit.backends.base import Engine, checked_run
 from gankit.errors import ParityError, UsageError
 
 

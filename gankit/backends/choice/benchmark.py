@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gankit.backends.base import Engine, EngineSpec, Precision
+from gankit.backends.base import Engine, EngineSpec, Precision, check_result
 from gankit.backends.choice.candidates import Candidate
 from gankit.backends.choice.parity import GATE_DB, Parity
 from gankit.backends.choice.probe import Probe, parity_message
 from gankit.backends.cpu.threads import default_threads
-from gankit.backends.results import check_result
 
 _MOST_RUNS, _ENOUGH_SECONDS = 10, 0.3  # limits for one engine; at least three runs are timed
 _LONG_SECONDS = 2.0  # at least two, if they take so long

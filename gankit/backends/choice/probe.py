@@ -13,11 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gankit.backends.base import Engine, EngineSpec
+from gankit.backends.base import Engine, EngineSpec, checked_run
 from gankit.backends.choice.parity import Parity, compare, reference
 from gankit.backends.choice.synthetic import synthetic_images
 from gankit.backends.pixels import enter, from_values
-from gankit.backends.results import checked_run
 from gankit.models.sampling import latents
 
 _TILE = (160, 192)
