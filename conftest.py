@@ -9,6 +9,10 @@ import pytest
 
 _MOST = 4  # each takes a gigabyte and more
 
+# Processes that share the tests share the cores, too: each with a thread for every core would wait for the others.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of the benchmarks (bench/conftest.py); here, so that ``pytest`` knows them from any command line."""
