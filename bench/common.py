@@ -191,9 +191,9 @@ def load_engine(
 def export_once(generator: nn.Module, facts: Facts) -> None:
     """Put the generator's ONNX file into gankit's cache, so that every engine starts with it, as in a second run."""
     from gankit.backends.artefacts import open_onnx
-    from gankit.backends.base import Request
+    from gankit.backends.base import EngineSpec
 
-    open_onnx(Request(generator, facts), lambda path: path)
+    open_onnx(EngineSpec(generator, facts), lambda path: path)
 
 
 def load_network(generator: nn.Module, facts: Facts, precision: Any, device: str, *, kernels: bool = True) -> nn.Module:

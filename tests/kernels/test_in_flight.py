@@ -14,7 +14,7 @@ from tests.kernels.in_flight import GPUS, Code, bytes_per_multiprocessor  # noqa
 LARGE = [shape for shape in shapes() if 2 * shape.values > 4 << 20]
 NOT_THE_STREAM = {"channels_last.combine"}  # merges some kilobytes of statistics
 # Planes with a border that are too few to run alone are gathered value by value out of the cache.
-LEAST = {("norm+relu+border", "planes.apply"): 10 << 10}
+LEAST = {("norm+relu+border", "planes.apply"): 8 << 10}
 
 
 @pytest.fixture(scope="module")

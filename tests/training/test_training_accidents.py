@@ -84,12 +84,12 @@ def test_a_disk_that_is_full_for_the_log(train, monkeypatch, tmp_path):
 def test_a_disk_that_is_full_for_the_best_weights(train, monkeypatch, tmp_path):
     """The checkpoint before them is whole, and the run goes on from there when there is room."""
 
-    def full(dir, prefix, suffix):
-        return os.open(FULL, os.O_WRONLY), str(dir / f"{prefix}0{suffix}")
+    def full(self, data):
+        with Path(FULL).open("wb") as file:
+            return file.write(data)
 
     with monkeypatch.context() as patched:
-        patched.setattr(native.tempfile, "mkstemp", full)
-        patched.setattr(native.Path, "chmod", lambda self, mode: None)
+        patched.setattr(native.Path, "write_bytes", full)
         status, error = train("--validate-every", "2")
     assert status == 2
     assert error.endswith("best.safetensors: cannot be written: No space left on device")
