@@ -47,6 +47,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if alone else min(_MOST, os.cpu_count() or 1)
 
 
+_FIRST = ("tests/kernels/", "tests/export/", "tests/bench/", "tests/test_contributing", "tests/rewrites/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with few long tests come first, so that no process is left alone with one of them at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_FIRST))
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """With --benchmark-only the tests are not even imported."""
     tests = Path(__file__).parent / "tests"
