@@ -110,7 +110,7 @@ class Subject:
         return Work(nobody, self.model, str(onnx), facts.task, facts.value_range)
 
 
-def entrants(loaded: Loaded, *, every: bool, folder: bool, named: str = "") -> list[Candidate]:
+def candidates_of(loaded: Loaded, *, every: bool, folder: bool, named: str = "") -> list[Candidate]:
     """The candidates of one comparison, plain PyTorch first: the others are compared with its images.
 
     Args:

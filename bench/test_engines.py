@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.candidates import Subject, entrants, works
+from bench.candidates import Subject, candidates_of, works
 from bench.common import Row, gigaflop, psnr
 from bench.comparison import Task, compare, failures
 
@@ -35,7 +35,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_tile(benchmark, rows, request, model: Subject, side: int, whole: bool, setting, tmp_path):
-    candidates = entrants(model.loaded, every=whole, folder=False, named=request.config.getoption("candidates"))
+    candidates = candidates_of(model.loaded, every=whole, folder=False, named=request.config.getoption("candidates"))
     suite = f"{model.name}, tile {side}×{side}"
     task = Task(suite, model.name, f"{side}×{side}", side * side / 1e6, 1, gigaflop(model.loaded, side, side))
 

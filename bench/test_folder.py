@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.candidates import Subject, entrants, works
+from bench.candidates import Subject, candidates_of, works
 from bench.common import gigaflop, images, psnr, read
 from bench.comparison import Task, compare, failures
 
@@ -34,7 +34,7 @@ def sources(request: pytest.FixtureRequest, tmp_path: Path, whole: bool) -> list
 
 
 def test_folder(benchmark, rows, request, model: Subject, sources: list[Path], whole: bool, setting, tmp_path):
-    candidates = entrants(model.loaded, every=whole, folder=True, named=request.config.getoption("candidates"))
+    candidates = candidates_of(model.loaded, every=whole, folder=True, named=request.config.getoption("candidates"))
     sizes = [read(path).shape[:2] for path in sources]
     size = f"{sizes[0][1]}×{sizes[0][0]}" if len(set(sizes)) == 1 else "mixed"
     suite = f"{model.name}, {images()[0]}, {len(sources)} image{'s' * (len(sources) > 1)}"

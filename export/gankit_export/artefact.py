@@ -28,7 +28,8 @@ from gankit_export.onnx import (
     half_convolutions,
 )
 from gankit_export.parity import Batch, Inputs, measure, open_file, runtime_for
-from gankit_export.precision import Precision, RangeError, typed
+from gankit_export.precision import RangeError, typed
+from gankit_export.precisions import Precision
 from gankit_export.rewrites import for_inference
 
 # dB. Measured on trained super-resolution networks: fp32 above 120, fp16 above 60, bf16 above 48.

@@ -11,7 +11,8 @@ from torch.export import Dim
 
 from gankit_export.onnx import write_onnx
 from gankit_export.parity import Inputs
-from gankit_export.precision import DTYPES, Float32Edges, Precision, typed
+from gankit_export.precision import DTYPES, Float32Edges, typed
+from gankit_export.precisions import Precision
 
 LATENTS, CLASSES = "latents", "classes"
 BATCHES = (1, 5, 16)

@@ -15,7 +15,7 @@ from gankit_export.layers import keeps_float32
 from gankit_export.norms import Float32Norm
 from gankit_export.precisions import Precision
 
-__all__ = ["DTYPES", "Float32Edges", "Float32Norm", "Precision", "RangeError", "typed"]
+__all__ = ["DTYPES", "Float32Edges", "RangeError", "typed"]
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

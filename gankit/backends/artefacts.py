@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +25,7 @@ from gankit.backends.base import EngineSpec
 from gankit.checkpoints.fingerprint import module_sha256
 from gankit.errors import BackendError
 from gankit.paths import cache_folder
-from gankit.version import __version__
+from gankit.version import __version__, installed_version
 
 T = TypeVar("T")
 
@@ -51,7 +50,11 @@ def fingerprint(spec: EngineSpec) -> str:
     """
     digest = hashlib.sha256()
     facts = {"name": spec.facts.name, "options": dict(spec.facts.options), "torch": torch.__version__}
-    made_by: dict[str, Any] = {"onnx": _version("onnx"), "onnxscript": _version("onnxscript"), "gankit": __version__}
+    made_by: dict[str, Any] = {
+        "onnx": installed_version("onnx"),
+        "onnxscript": installed_version("onnxscript"),
+        "gankit": __version__,
+    }
     made_by["code"] = sources("gankit_export", "gankit.models")
     made_by["module"] = module_sha256(spec.generator)
     digest.update(json.dumps({**facts, **made_by}, sort_keys=True, default=str).encode())
@@ -174,10 +177,3 @@ def _private_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="gankit-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -26,7 +26,6 @@ __all__ = [
     "Engine",
     "EngineMemoryError",
     "EngineSpec",
-    "Precision",
     "Shapes",
     "check_result",
     "checked_run",

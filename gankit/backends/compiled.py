@@ -9,9 +9,10 @@ from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import torch
+from gankit_export.precisions import Precision
 from torch import Tensor
 
-from gankit.backends.base import Backend, Engine, EngineSpec, Precision
+from gankit.backends.base import Backend, Engine, EngineSpec
 from gankit.backends.modules import ModuleEngine, lacks_bf16, ready
 
 _WARM_UP = (160, 192)

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import torch
 from gankit_export.calls import LayerError
+from gankit_export.precisions import Precision
 from torch import fx
 
-from gankit.backends.base import Backend, Engine, EngineSpec, Precision
+from gankit.backends.base import Backend, Engine, EngineSpec
 from gankit.backends.cpu.engines import LayerwiseEngine, StreamingEngine
 from gankit.backends.cpu.instance_norm import keep_channels_last
 from gankit.backends.cpu.streaming import NotStreamableError, Stream

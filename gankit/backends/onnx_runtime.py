@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from gankit_export.precisions import Precision
 from torch import Tensor
 
 from gankit.backends.artefacts import open_onnx, sha256_in_name
-from gankit.backends.base import Backend, Engine, EngineSpec, Precision, memory_errors
+from gankit.backends.base import Backend, Engine, EngineSpec, memory_errors
 from gankit.backends.cpu.threads import physical_cores
 from gankit.backends.pixels import enter, leave
 

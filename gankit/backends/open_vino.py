@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gankit_export.openvino_core import openvino_core
+from gankit_export.precisions import Precision
 from torch import Tensor
 
 from gankit.backends.artefacts import is_intact, open_onnx, sha256_in_name
-from gankit.backends.base import Backend, Engine, EngineMemoryError, EngineSpec, Precision, memory_errors
+from gankit.backends.base import Backend, Engine, EngineMemoryError, EngineSpec, memory_errors
 from gankit.backends.cpu.threads import physical_cores
 from gankit.backends.modules import lacks_bf16
 from gankit.backends.pixels import FULL_SCALE, check, leave

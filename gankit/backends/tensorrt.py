@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from gankit.backends.base import Backend, Engine, EngineSpec, Precision
+from gankit_export.precisions import Precision
+
+from gankit.backends.base import Backend, Engine, EngineSpec
 from gankit.errors import BackendError
 
 _WHY = "gankit does not run TensorRT engines yet, even if TensorRT is installed; use --backend auto"

@@ -3,47 +3,16 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+from gankit.cli.param_types import Auto, Size
 from gankit.errors import UsageError
 from gankit.options import PRECISIONS, EngineOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class _Auto(click.ParamType):  # type: ignore[type-arg]
-    """A positive whole number, or ``auto``."""
-
-    name = "auto|number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "auto" or (isinstance(value, int) and value > 0):
-            return value
-        if isinstance(value, str) and value.isascii() and value.isdigit() and int(value) > 0:
-            return int(value)
-        self.fail(f"'{value}' is neither 'auto' nor a whole number above 0", param, ctx)
-
-
-class _Size(click.ParamType):  # type: ignore[type-arg]
-    """A number of bytes, written with MB, GB, MiB or GiB."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, int):
-            return value
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MG])(i?)B?", str(value), re.IGNORECASE)
-        size = 0.0
-        if found:
-            power = {"m": 2, "g": 3}[found[2].lower()]
-            size = float(found[1]) * (1024 if found[3] else 1000) ** power
-        if size < 1:
-            self.fail(f"'{value}' is not a size such as 500MB or 2GiB", param, ctx)
-        return int(size)
 
 
 _PRECISION = click.option(
@@ -66,14 +35,14 @@ _THREADS = click.option(
 )
 _TILE = click.option(
     "--tile",
-    type=_Auto(),
+    type=Auto(),
     default="auto",
     show_default=True,
     help="Side of a tile in input pixels, including the halo.",
 )
 _MAX_MEMORY = click.option(
     "--max-memory",
-    type=_Size(),
+    type=Size(),
     default=None,
     help="Memory limit for the layers of one image, such as 2GB. Beyond it, a network that needs the whole image runs "
     "layerwise.  [default: half of the free memory]",
@@ -87,7 +56,7 @@ def _backend(auto: str) -> Callable[[Command], Command]:
 
 def _batch(what: str) -> Callable[[Command], Command]:
     return click.option(
-        "--batch", type=_Auto(), default="auto", show_default=True, help=f"Number of {what} per engine call."
+        "--batch", type=Auto(), default="auto", show_default=True, help=f"Number of {what} per engine call."
     )
 
 

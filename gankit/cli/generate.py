@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from gankit.cli.engine_options import engine_options
-from gankit.cli.image_types import format_names
 from gankit.cli.model_options import model_option
+from gankit.cli.param_types import format_names
 from gankit.errors import UsageError
 from gankit.options import EngineOptions
 from gankit.pipeline.generated_files import Destination, Outcome

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
 from gankit.cli.engine_options import engine_options
-from gankit.cli.image_types import Pixels, format_names
 from gankit.cli.model_options import model_option
+from gankit.cli.param_types import Pixels, format_names
 from gankit.cli.process import one_line
 from gankit.errors import OutputError, UsageError
 from gankit.images import MAX_PIXELS
@@ -96,18 +96,11 @@ def run(
     paths: tuple[str, ...],
     output: str | None,
     engine: EngineOptions,
-    format: str | None,
-    suffix: str,
-    quality: int,
-    max_pixels: int,
-    strip_metadata: bool,
-    mark_ai: bool,
-    keep_time: bool,
     model_options: dict[str, Any],
-    overwrite: bool,
     dry_run: bool,
     report: str | None,
     quiet: bool,
+    **options: Unpack[RunKeywords],
 ) -> int:
     """Run a pipeline over the images, print the summary and write the report.
 
@@ -116,18 +109,11 @@ def run(
         paths: files, folders and patterns.
         output: folder for the results; ``None`` writes them beside the inputs.
         engine: the engine options.
-        format: file format of the results; ``None`` keeps the format of each source.
-        suffix: text to add to each file name.
-        quality: JPEG and WebP quality, 1 to 100.
-        max_pixels: largest number of pixels of a source.
-        strip_metadata: whether to leave out the metadata.
-        mark_ai: whether to state in the metadata that a model edited the image.
-        keep_time: whether each result gets the modification time of its source.
         model_options: model options that replace those of the weights file.
-        overwrite: whether to replace all existing files.
         dry_run: whether to list the sources and their results only.
         report: file for the JSON report; ``None`` writes none.
         quiet: whether to print errors only.
+        options: the fields of :class:`gankit.pipeline.run_options.RunOptions`.
 
     Returns:
         The exit status.
@@ -137,17 +123,6 @@ def run(
     if report is not None:
         _check_report(report, output)
     from gankit.cli.progress import Bar
-
-    options: RunKeywords = {
-        "suffix": suffix,
-        "format": format,
-        "overwrite": overwrite,
-        "quality": quality,
-        "max_pixels": max_pixels,
-        "strip_metadata": strip_metadata,
-        "mark_ai": mark_ai,
-        "keep_time": keep_time,
-    }
 
     bar = Bar(shown=not quiet)
     pipeline = make(engine=engine, notify=None if quiet else bar.print, options=model_options)

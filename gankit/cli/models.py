@@ -150,8 +150,9 @@ def _facts(name: str, options: Mapping[str, Any] | None = None) -> dict[str, obj
 
 def _described(generator: nn.Module, facts: Facts) -> dict[str, object]:
     """What is known of a generator, and what it costs."""
+    from gankit_export.receptive_field import halo
+
     from gankit.models.cost import cost
-    from gankit.models.receptive_field import halo
 
     low, high = facts.value_range
     rows: dict[str, object] = {"paper": facts.paper, "task": facts.task}

@@ -36,7 +36,7 @@ class Facts:
         tileable: whether an output pixel depends on few input pixels only, so that a large image can be cut into
             overlapping tiles. ``False`` where a normalisation computes statistics over the whole image, and where the
             receptive field is so large that tiles would be nearly all overlap. ``None`` to derive it from the traced
-            generator (see :func:`gankit.models.tiling.settled`); until then images are not cut. It has no meaning where
+            generator (see :mod:`gankit_export.receptive_field`); until then images are not cut. It has no meaning where
             ``task`` is ``"generate"``.
         halo: input pixels on every side of a tile that its output depends on, 0 or more; ``None`` to trace it.
         latent: numbers in one latent, 1 or more where ``task`` is ``"generate"``, else 0.

@@ -250,8 +250,9 @@ class Engines:
         return asdict(machine())
 
     def _start(self, began: float, options: EngineOptions, job_pixels: int | None = None) -> _Ready:
+        from gankit_export.receptive_field import halo
+
         from gankit.backends.choice.select import select
-        from gankit.models.receptive_field import halo
         from gankit.pipeline.processor import Processor
         from gankit.pipeline.translation import TranslationProcessor
 

@@ -5,7 +5,6 @@ Importing this module imports no torch; the first image does.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,27 +19,33 @@ from gankit.pipeline.engines import Engines
 from gankit.pipeline.image_files import ImageFiles
 from gankit.pipeline.inputs import Inputs, collect
 from gankit.pipeline.items import Batching, Progress
-from gankit.pipeline.memory import available_memory
 from gankit.pipeline.notices import notices
 from gankit.pipeline.output import prepare, remove_stale
-from gankit.pipeline.paths import is_file
 from gankit.pipeline.records import Records
 from gankit.pipeline.report import ImageReport, Report, versions
 from gankit.pipeline.resume import Decision, Resume
 from gankit.pipeline.run_options import RunKeywords, RunOptions
 from gankit.pipeline.runner import Runner
 from gankit.pipeline.source import ModelSource, PipelineKeywords, split_keywords
-from gankit.pipeline.targets import Job
+from gankit.pipeline.workload import job_pixels, result_bytes, thread_counts
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
     from torch import Tensor
 
-    from gankit.images import DecodedImage
     from gankit.pipeline.source import Model
 
-_SAMPLED_HEADERS = 32
+
+class ImagePipelineKeywords(PipelineKeywords, total=False):
+    """The keyword arguments of :class:`ImagePipeline`."""
+
+    engine: EngineOptions | None
+    notify: Callable[[str], None] | None
+    direction: Direction | None
+    norm: AtTest | None
+    options: Mapping[str, Any] | None
+    facts: Facts | None
 
 
 class ImagePipeline:
@@ -185,7 +190,7 @@ class ImagePipeline:
         for folder in folders if output is None else {Path(output), *folders}:
             remove_stale(folder)
         with self._lock:
-            scale = self._engines.fast(_job_pixels(todo)).facts.scale
+            scale = self._engines.fast(job_pixels(todo)).facts.scale
             files = ImageFiles(todo, chosen, resume, scale)
             began = perf_counter()
             try:
@@ -194,11 +199,11 @@ class ImagePipeline:
                     check=files.check,
                     work=self._engines.image,
                     encode=files.encode,
-                    cost=lambda image: _bytes(image, scale),
+                    cost=lambda image: result_bytes(image, scale),
                     progress=progress,
                     record=records.add,
                     batching=Batching(self._engines.batch_key, self._engines.images, self._engines.largest_batch()),
-                    **_thread_counts(),
+                    **thread_counts(),
                 ).run(todo)
             finally:
                 self.report = self._report(records, found, perf_counter() - began)
@@ -280,38 +285,3 @@ class ImagePipeline:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _bytes(image: DecodedImage, scale: int) -> int:
-    """Estimate the memory of an image and its result in bytes."""
-    own = image.pixels.nbytes + (0 if image.alpha is None else image.alpha.nbytes)
-    return own * (1 + scale**2)
-
-
-def _thread_counts() -> dict[str, int]:
-    """Return the number of decoding and encoding threads for this machine, and the bytes they may hold."""
-    import psutil
-
-    cores = psutil.cpu_count(logical=False) or 1
-    return {
-        "decoders": 1 if cores < 8 else 2,
-        "encoders": max(1, min(8, cores - 1)),
-        "max_bytes": max(256 << 20, min(4 << 30, available_memory() // 8)),
-    }
-
-
-def _job_pixels(jobs: Sequence[Job]) -> int | None:
-    """Estimate the input pixels of the jobs from the headers of some of them; ``None`` if none can be read."""
-    from PIL import Image
-
-    step = max(1, len(jobs) // _SAMPLED_HEADERS)
-    sizes: list[int] = []
-    for job in jobs[::step]:
-        if not is_file(job.source):  # opening a pipe would wait for its writer
-            continue
-        try:
-            with Image.open(job.source) as header:
-                sizes.append(math.prod(header.size))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            continue  # reported when it is decoded
-    return sum(sizes) * len(jobs) // len(sizes) if sizes else None

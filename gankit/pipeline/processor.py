@@ -13,10 +13,11 @@ from typing import Literal
 
 import numpy as np
 import torch
+from gankit_export.precisions import Precision
 from torch import Tensor
 from torch.nn import functional
 
-from gankit.backends.base import Engine, EngineMemoryError, Precision
+from gankit.backends.base import Engine, EngineMemoryError
 from gankit.errors import UsageError
 from gankit.images import DecodedImage, bleed
 from gankit.models.facts import Facts

@@ -6,13 +6,12 @@ import json
 import math
 import platform
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from gankit.pipeline.output import write_whole
+from gankit.version import installed_version
 
 Status = Literal["done", "skipped", "kept", "failed", "left"]
 FORMAT = 1
@@ -223,11 +222,9 @@ def versions(packages: Iterable[str] = ()) -> dict[str, str]:
     Args:
         packages: names of further packages, such as those of the backends.
     """
-    found = {"python": platform.python_version()}
-    for name in dict.fromkeys(("gankit", "torch", "numpy", "pillow", "imagecodecs", *packages)):
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+    names = dict.fromkeys(("gankit", "torch", "numpy", "pillow", "imagecodecs", *packages))
+    found = {name: version for name in names if (version := installed_version(name)) is not None}
+    return {"python": platform.python_version(), **found}
 
 
 def _plain(value: Any) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from gankit.models.facts import Task
-from gankit.pipeline.images import ImagePipeline
+from gankit.pipeline.images import ImagePipeline, ImagePipelineKeywords
 
 if TYPE_CHECKING:
     from gankit.pipeline.source import Model
@@ -16,5 +16,5 @@ class Upscaler(ImagePipeline):
 
     task: ClassVar[Task] = "upscale"
 
-    def __init__(self, model: Model = "srgan", **options: Any) -> None:
-        super().__init__(model, **options)
+    def __init__(self, model: Model = "srgan", **keywords: Unpack[ImagePipelineKeywords]) -> None:
+        super().__init__(model, **keywords)

@@ -4,7 +4,8 @@ from contextlib import suppress
 
 import pytest
 import torch
-from gankit_export.precision import DTYPES, Float32Norm
+from gankit_export.norms import Float32Norm
+from gankit_export.precision import DTYPES
 from torch import nn
 
 from gankit.backends.base import EngineSpec

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bench import results, table
-from bench.candidates import Candidate, Subject, Work, entrants, works
+from bench.candidates import Candidate, Subject, Work, candidates_of, works
 from bench.common import EAGER, ONNXRUNTIME, OPENVINO, ROOT, Row, psnr, ratio, spread
 from bench.comparison import Setting, Task, compare, failures
 from bench.rounds import Outcome, in_rounds
@@ -116,14 +116,14 @@ def test_ratios_stay_within_a_suite_and_above_the_gate():
 def test_a_new_backend_takes_part_by_itself(subject, monkeypatch, every):
     with_fake = {**backends.BACKENDS, "fake": f"{__name__}:Fake"}
     monkeypatch.setattr(backends, "BACKENDS", with_fake)
-    found = [str(item) for item in entrants(subject.loaded, every=every, folder=False)]
+    found = [str(item) for item in candidates_of(subject.loaded, every=every, folder=False)]
     assert found[0] == EAGER
     assert any(name.startswith("gankit fake ") for name in found)
     assert every == any(name.startswith("gankit compile ") for name in found)
 
 
 def test_candidates_by_name(subject):
-    found = entrants(subject.loaded, every=True, folder=True, named="eager fp32, command")
+    found = candidates_of(subject.loaded, every=True, folder=True, named="eager fp32, command")
     assert [str(item) for item in found] == [EAGER, "gankit eager fp32 cpu", "gankit, the command"]
 
 
@@ -132,7 +132,7 @@ def test_a_comparison_of_processes(subject, tmp_path):
     """Real workers on a real tile; one that cannot run is a row with its reason, and the others have figures."""
     candidates = [Candidate("plain", EAGER), Candidate("gankit", "eager", "fp32", "cpu")]
     candidates.append(Candidate("gankit", "eager", "fp16", "cpu"))
-    plain = [item for item in entrants(subject.loaded, every=True, folder=False) if item.kind == "plain"]
+    plain = [item for item in candidates_of(subject.loaded, every=True, folder=False) if item.kind == "plain"]
     candidates += plain[1:]
     todo = works(subject, candidates, side=32)
     task = Task("a tile", "small", "32×32", 32 * 32 / 1e6, 1, 0.1)

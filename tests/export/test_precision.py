@@ -4,7 +4,8 @@ import copy
 
 import pytest
 import torch
-from gankit_export.precision import Float32Norm, RangeError, typed
+from gankit_export.norms import Float32Norm
+from gankit_export.precision import RangeError, typed
 from gankit_export.rewrites import for_inference
 from torch import nn
 

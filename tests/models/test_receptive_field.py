@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from gankit_export.receptive_field import halo
 from torch import nn
 
 from gankit.models import build
-from gankit.models.receptive_field import halo
 from tests.networks import small_srgan
 
 

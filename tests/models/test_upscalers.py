@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from gankit_export.receptive_field import halo
 from gankit_export.rewrites import for_inference
 from torch import nn
 
@@ -11,7 +12,6 @@ from gankit.backends.choice.parity import compare, reference
 from gankit.backends.cpu.streaming import Stream
 from gankit.backends.eager import EagerBackend
 from gankit.backends.modules import bf16_on_cpu
-from gankit.models.receptive_field import halo
 from gankit.models.values import MEAN, STD, Standardise
 from tests.models.test_receptive_field import seen
 

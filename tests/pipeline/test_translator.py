@@ -81,7 +81,7 @@ def test_images_of_one_size_share_a_call(weights, tmp_path, monkeypatch, backend
         return others(self, first, decoded)
 
     monkeypatch.setattr(Runner, "_others", wait)
-    monkeypatch.setattr("gankit.pipeline.images._thread_counts", lambda: {})  # one decoder, whatever the machine
+    monkeypatch.setattr("gankit.pipeline.images.thread_counts", lambda: {})  # one decoder, whatever the machine
     monkeypatch.setattr(
         TranslationProcessor, "images", lambda self, items: counts.append(len(items)) or many(self, items)
     )

@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gankit_export.precisions import Precision
 from torch import Tensor
 
-from gankit.backends.base import Engine, EngineSpec, Precision, check_result
+from gankit.backends.base import Engine, EngineSpec, check_result
 from gankit.backends.choice.candidates import Candidate
 from gankit.backends.choice.parity import GATE_DB, Parity
 from gankit.backends.choice.probe import Probe, parity_message

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from gankit_export.files import atomic_path
+from gankit_export.precisions import Precision
 
 from gankit.backends.artefacts import sources
-from gankit.backends.base import Precision
 from gankit.backends.choice.environment import installed
 from gankit.backends.choice.machine import machine
 from gankit.backends.cuda.kernels import wanted

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
+from gankit_export.precisions import Precision
 
 from gankit.backends import BACKENDS, get
-from gankit.backends.base import Backend, EngineSpec, Precision
+from gankit.backends.base import Backend, EngineSpec
 from gankit.backends.choice.machine import machine
 from gankit.backends.cuda.kernels import wanted
 from gankit.errors import BackendError, UsageError

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
 from torch import nn
@@ -15,6 +14,7 @@ from gankit.backends.base import Backend, EngineSpec
 from gankit.backends.choice.candidates import devices, offered
 from gankit.backends.choice.machine import machine
 from gankit.models.facts import Facts
+from gankit.version import installed_version
 
 _OTHER_PACKAGES = ("onnx", "onnxscript", "triton", "lightning-fabric")  # for exports, kernels and training
 _PROBE = Facts(task="upscale", value_range=(0, 1), name="probe")
@@ -54,15 +54,8 @@ def installed() -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     alternatives = [get(name).packages for name in BACKENDS] + [(name,) for name in _OTHER_PACKAGES]
     for names in filter(None, alternatives):
-        found[names[0]] = next(filter(None, map(_version, names)), None)
+        found[names[0]] = next(filter(None, map(installed_version, names)), None)
     return found
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def environment() -> Environment:

@@ -8,11 +8,12 @@ from dataclasses import replace
 import torch
 from gankit_export.calls import LayerError
 from gankit_export.precision import DTYPES
+from gankit_export.precisions import Precision
 from gankit_export.rewrites import for_inference
 from torch.fx import GraphModule
 
 from gankit.backends import get
-from gankit.backends.base import EngineSpec, Precision
+from gankit.backends.base import EngineSpec
 from gankit.backends.choice.candidates import Candidate, offered
 from gankit.backends.choice.probe import Probe, parity_message
 from gankit.backends.choice.select import Selection

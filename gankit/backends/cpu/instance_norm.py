@@ -8,7 +8,7 @@ and BatchNorm with the statistics of the batch takes channels_last, and narrow p
 from __future__ import annotations
 
 import torch
-from gankit_export.precision import Float32Norm
+from gankit_export.norms import Float32Norm
 from torch import Tensor, nn
 from torch.nn import functional
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import torch
-from gankit_export.precision import Float32Norm
+from gankit_export.norms import Float32Norm
 from torch import Tensor, nn
 
 from gankit.errors import UsageError

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from gankit_export.precision import Precision
+from gankit_export.precisions import Precision
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from gankit.training import losses
 from gankit.training.noise import fading, instance_noise
 from gankit.training.penalties import gradient_penalty, r1_penalty
 from gankit.training.spectral import add_spectral_norm, weights_once
+from gankit.training.system import System, Validator
 from gankit.training.systems.translation_options import TranslationOptions
 from gankit.training.weight_init import initialise
 
@@ -34,6 +35,30 @@ class Showcase(Protocol):
 
     def diversity(self, generator: nn.Module) -> float:
         """How much the results differ from each other."""
+
+
+class TranslationSystem(System):
+    """A system whose generator is validated on held-out images and shown on a few fixed ones.
+
+    Args:
+        validator: a generator in eval mode -> what is measured.
+        show: draws sample grids and watches how much the results differ; ``None`` for neither.
+    """
+
+    def __init__(self, validator: Validator, show: Showcase | None) -> None:
+        self._validator, self._show = validator, show
+
+    def validate(self, generator: nn.Module) -> Mapping[str, float]:
+        """The validator's figures."""
+        return self._validator(generator)
+
+    def sample_grid(self, generator: nn.Module) -> np.ndarray | None:
+        """Each input beside what the generator makes of it, (H, W, 3) uint8."""
+        return self._show.sample_grid(generator) if self._show else None
+
+    def diversity(self, generator: nn.Module) -> float | None:
+        """How much the results of the sample grid differ from each other."""
+        return self._show.diversity(generator) if self._show else None
 
 
 class Adversary:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -16,8 +15,8 @@ from gankit.errors import UsageError
 from gankit.models.cyclegan import ResNetGenerator
 from gankit.training.pool import ImagePool
 from gankit.training.schedules import Schedule
-from gankit.training.system import System, Validator
-from gankit.training.systems.adversary import CONTENT, Adversary, Showcase, adam, check_game
+from gankit.training.system import Validator
+from gankit.training.systems.adversary import CONTENT, Adversary, Showcase, TranslationSystem, adam, check_game
 from gankit.training.systems.adversary import to_range as _to_range
 from gankit.training.systems.translation_options import CycleGANOptions
 from gankit.training.weight_init import initialise
@@ -67,7 +66,7 @@ class Pair(nn.Module):
         return net(first), net(second)
 
 
-class CycleGAN(System):
+class CycleGAN(TranslationSystem):
     """The ``cyclegan`` recipe.
 
     Args:
@@ -99,7 +98,8 @@ class CycleGAN(System):
             raise UsageError(
                 f"--identity-weight needs as many channels in A as in B, not {taken} and {made}: set it to 0"
             )
-        self.options, self._fabric, self._validator, self._show = options, fabric, validator, show
+        super().__init__(validator, show)
+        self.options, self._fabric = options, fabric
         self.generator = Pair(options.model)
         initialise(self.generator, options.weight_init)
         if initial is not None:
@@ -139,18 +139,6 @@ class CycleGAN(System):
             seen = self._pools[side](ours.detach())
             reported[f"discriminator_{side}"] = self._adversaries[side].learn(real, seen, index)
         return reported
-
-    def validate(self, generator: nn.Module) -> Mapping[str, float]:
-        """The validator's figures."""
-        return self._validator(generator)
-
-    def sample_grid(self, generator: nn.Module) -> np.ndarray | None:
-        """Input | output | back."""
-        return self._show.sample_grid(generator) if self._show else None
-
-    def diversity(self, generator: nn.Module) -> float | None:
-        """How much the results of the sample grid differ from each other."""
-        return self._show.diversity(generator) if self._show else None
 
     def save_generator(self, path: Path, state: Mapping[str, Tensor], extra: Mapping[str, str]) -> None:
         """Two ``.safetensors`` files, ``…_G_A`` and ``…_G_B``: ``gankit translate --direction`` takes either."""

@@ -11,21 +11,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gankit.models.pix2pix import UNetGenerator
 from gankit.training.schedules import Schedule
-from gankit.training.system import System, Validator
-from gankit.training.systems.adversary import CONTENT, Adversary, Showcase, adam, check_game
+from gankit.training.system import Validator
+from gankit.training.systems.adversary import CONTENT, Adversary, Showcase, TranslationSystem, adam, check_game
 from gankit.training.systems.adversary import to_range as _to_range
 from gankit.training.systems.translation_options import Pix2PixOptions
 from gankit.training.weight_init import initialise
 
 
-class Pix2Pix(System):
+class Pix2Pix(TranslationSystem):
     """The ``pix2pix`` recipe.
 
     Args:
@@ -51,7 +50,8 @@ class Pix2Pix(System):
         initial: Mapping[str, Tensor] | None = None,
     ) -> None:
         check_game(options)
-        self.options, self._fabric, self._validator, self._show = options, fabric, validator, show
+        super().__init__(validator, show)
+        self.options, self._fabric = options, fabric
         self.keeps_best = keeps_best
         self.generator: UNetGenerator = UNetGenerator(UNetGenerator.Options(**options.model))
         initialise(self.generator, options.weight_init)
@@ -87,18 +87,6 @@ class Pix2Pix(System):
         fabric.backward(loss)
         self._optimiser.step()
         return reported
-
-    def validate(self, generator: nn.Module) -> Mapping[str, float]:
-        """The validator's figures."""
-        return self._validator(generator)
-
-    def sample_grid(self, generator: nn.Module) -> np.ndarray | None:
-        """Input | output | target."""
-        return self._show.sample_grid(generator) if self._show else None
-
-    def diversity(self, generator: nn.Module) -> float | None:
-        """How much the results of the sample grid differ from each other."""
-        return self._show.diversity(generator) if self._show else None
 
     def save_generator(self, path: Path, state: Mapping[str, Tensor], extra: Mapping[str, str]) -> None:
         """A ``.safetensors`` file that ``gankit translate`` takes."""

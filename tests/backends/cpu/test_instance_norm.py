@@ -4,7 +4,8 @@ import copy
 
 import pytest
 import torch
-from gankit_export.precision import Float32Norm, typed
+from gankit_export.norms import Float32Norm
+from gankit_export.precision import typed
 from torch import nn
 
 from gankit import models
