@@ -214,9 +214,9 @@ def load_pipeline(task: str, model: str, backend: str, precision: str, device: s
 
 def engine_threads() -> int:
     """CPU threads of gankit's engines where no number is asked for."""
-    from gankit.backends.cpu.threads import physical_cores
+    from gankit.backends.cpu.threads import default_threads
 
-    return physical_cores()
+    return default_threads()
 
 
 def gigaflop(loaded: Loaded, height: int, width: int) -> float:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gankit.checkpoints import save
+from tests.networks import small_srgan
 from tests.opening import opened
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +57,13 @@ def apply(tmp_path):
 
 
 @pytest.fixture
+def model(tmp_path):
+    options = {"scale": 4, "channels": 8, "blocks": 1}
+    save(tmp_path / "small.safetensors", small_srgan(**options).state_dict(), "srgan", options)
+    return tmp_path / "small.safetensors"
+
+
+@pytest.fixture
 def image(tmp_path):
     path = tmp_path / "in.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)).save(path)
@@ -70,20 +79,22 @@ def test_a_model(apply):
 
 
 @pytest.mark.slow
-def test_a_backend(apply, image, tmp_path):
+def test_a_backend(apply, image, model, tmp_path):
     run = apply("backend")
-    run("upscale", image, "--output", tmp_path / "out", "--backend", "scripted", "--report", tmp_path / "report.json")
+    report = tmp_path / "report.json"
+    run("upscale", image, "--model", model, "-o", tmp_path / "out", "--backend", "scripted", "--report", report)
     assert opened(tmp_path / "out" / "in.png").size == (64, 48)
     assert '"backend": "scripted"' in (tmp_path / "report.json").read_text()
     assert "scripted" in run("doctor")
 
 
 @pytest.mark.slow
-def test_a_file_format(apply, image, tmp_path):
+def test_a_file_format(apply, image, model, tmp_path):
     run = apply("file format")
-    run("upscale", image, "--output", tmp_path / "out", "--backend", "eager", "--format", "ppm", "--quiet")
+    options = ("--model", model, "--backend", "eager", "--quiet")
+    run("upscale", image, "--output", tmp_path / "out", "--format", "ppm", *options)
     assert opened(tmp_path / "out" / "in.ppm").size == (64, 48)
-    run("upscale", tmp_path / "out", "--output", tmp_path / "again", "--backend", "eager", "--quiet")
+    run("upscale", tmp_path / "out", "--output", tmp_path / "again", *options)
     assert opened(tmp_path / "again" / "in.ppm").size == (256, 192)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gankit.backends.artefacts import open_onnx, sha256_in_name
 from gankit.backends.base import Backend, Engine, EngineSpec, memory_errors
-from gankit.backends.cpu.threads import physical_cores
+from gankit.backends.cpu.threads import default_threads
 from gankit.backends.pixels import enter, leave
 
 
@@ -50,7 +50,7 @@ class OnnxRuntimeEngine(Engine):
         super().__init__(OnnxRuntimeBackend.name, spec)
         self._facts, self.artefact = spec.facts, sha256_in_name(path)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = spec.threads or physical_cores()
+        options.intra_op_num_threads = spec.threads or default_threads()
         options.log_severity_level = 4  # errors are raised, so their lines on stderr would repeat them
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         if self._session.get_providers()[0] != "CPUExecutionProvider":

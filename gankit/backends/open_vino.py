@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gankit.backends.artefacts import is_intact, open_onnx, sha256_in_name
 from gankit.backends.base import Backend, Engine, EngineMemoryError, EngineSpec, memory_errors
-from gankit.backends.cpu.threads import physical_cores
+from gankit.backends.cpu.threads import default_threads
 from gankit.backends.modules import lacks_bf16
 from gankit.backends.pixels import FULL_SCALE, check, leave
 from gankit.errors import BackendError
@@ -49,7 +49,7 @@ def _settings(spec: EngineSpec) -> dict[str, Any]:
     return {
         "INFERENCE_PRECISION_HINT": _HINTS[spec.precision],
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": spec.threads or physical_cores(),
+        "INFERENCE_NUM_THREADS": spec.threads or default_threads(),
     }
 
 

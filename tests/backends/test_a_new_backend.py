@@ -9,7 +9,9 @@ from PIL import Image
 
 from gankit import backends, cli
 from gankit.backends.choice.environment import environment
+from gankit.checkpoints import save
 from gankit.errors import UsageError
+from tests.networks import small_srgan
 from tests.opening import opened
 
 FILE = '''
@@ -62,16 +64,37 @@ def mirror(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def model(tmp_path):
+    """A small upscaler, so that every backend exports and runs it at once."""
+    options = {"scale": 4, "channels": 8, "blocks": 1}
+    path = tmp_path / "small.safetensors"
+    save(path, small_srgan(**options).state_dict(), "srgan", options)
+    return path
+
+
+@pytest.fixture
 def image(tmp_path):
     path = tmp_path / "in.png"
     Image.radial_gradient("L").resize((20, 16)).convert("RGB").save(path)
     return path
 
 
-def test_the_command_line_takes_it_and_the_report_names_it(mirror, image, tmp_path):
+def test_the_command_line_takes_it_and_the_report_names_it(mirror, model, image, tmp_path):
     report = tmp_path / "report.json"
     out = tmp_path / "out"
-    line = ["upscale", str(image), "--output", str(out), "--backend", mirror, "--quiet", "--report", str(report)]
+    line = [
+        "upscale",
+        str(image),
+        "--model",
+        str(model),
+        "--output",
+        str(out),
+        "--backend",
+        mirror,
+        "--quiet",
+        "--report",
+        str(report),
+    ]
     assert cli.main(line) == 0
     assert opened(out / "in.png").size == (80, 64)
     written = json.loads(report.read_text())
@@ -97,8 +120,9 @@ def test_doctor_shows_it_with_its_version(mirror, capsys):
     assert PIL.__version__ in text
 
 
-def test_auto_measures_it(mirror, image, tmp_path, capsys):
-    assert cli.main(["upscale", str(image), "--output", str(tmp_path / "auto"), "--precision", "fp32"]) == 0
+def test_auto_measures_it(mirror, model, image, tmp_path, capsys):
+    line = ["upscale", str(image), "--model", str(model), "--output", str(tmp_path / "auto"), "--precision", "fp32"]
+    assert cli.main(line) == 0
     said = capsys.readouterr()
     assert "mirror fp32" in said.err + said.out
 

@@ -60,7 +60,7 @@ def test_other_weights_options_versions_or_code_have_their_own_file(spec, export
     paths = {open_onnx(spec, read)}
     paths.add(open_onnx(replace(spec, generator=small_srgan(**OPTIONS, seed=1)), read))
     paths.add(open_onnx(replace(spec, facts=facts("srgan", {**OPTIONS, "blocks": 2})), read))
-    monkeypatch.setattr(artefacts, "_version", lambda package: "99")
+    monkeypatch.setattr(artefacts, "installed_version", lambda package: "99")
     paths.add(open_onnx(spec, read))
     monkeypatch.setattr(artefacts, "sources", lambda *packages: "other")
     paths.add(open_onnx(spec, read))

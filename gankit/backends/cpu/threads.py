@@ -24,7 +24,7 @@ def physical_cores() -> int:
 
 
 def default_threads() -> int:
-    """Threads of a torch engine: the physical cores, and no more than torch was asked to take (``OMP_NUM_THREADS``)."""
+    """Threads of an engine: the physical cores, and no more than ``OMP_NUM_THREADS`` allows, which torch follows."""
     return min(physical_cores(), torch.get_num_threads())
 
 
