@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from gankit.pipeline.paths import exists
+from gankit.pipeline.output import missing_folders, remove_empty
 
 
 def leave_no_empty_folders(folder: Path) -> None:
@@ -18,18 +17,6 @@ def leave_no_empty_folders(folder: Path) -> None:
     Args:
         folder: that the command is about to make.
     """
-    context = click.get_current_context(silent=True)
-    folder = folder.absolute()
-    missing = [each for each in (folder, *folder.parents) if not exists(each)]
+    context, missing = click.get_current_context(silent=True), missing_folders(folder)
     if context is not None and missing:
-        context.call_on_close(lambda: _remove_empty(missing))
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except FileNotFoundError:  # it was never made, but its parents may have been
-            continue
-        except OSError:  # something is in it
-            return
+        context.call_on_close(lambda: remove_empty(missing))

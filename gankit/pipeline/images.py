@@ -20,7 +20,7 @@ from gankit.pipeline.image_files import ImageFiles
 from gankit.pipeline.inputs import Inputs, collect
 from gankit.pipeline.items import Batching, Progress
 from gankit.pipeline.notices import notices
-from gankit.pipeline.output import prepare, remove_stale
+from gankit.pipeline.output import no_empty_folders, prepare, remove_stale
 from gankit.pipeline.records import Records
 from gankit.pipeline.report import ImageReport, Report, versions
 from gankit.pipeline.resume import Decision, Resume
@@ -185,11 +185,12 @@ class ImagePipeline:
         with self._lock:
             self._engines.check()
         folders = {job.target.parent for job in todo}
-        for folder in [Path(output)] if output is not None else sorted(folders):
-            prepare(folder)
-        for folder in folders if output is None else {Path(output), *folders}:
-            remove_stale(folder)
-        with self._lock:
+        made = [Path(output)] if output is not None else sorted(folders)
+        with no_empty_folders(made), self._lock:
+            for folder in made:
+                prepare(folder)
+            for folder in {*made, *folders}:
+                remove_stale(folder)
             scale = self._engines.fast(job_pixels(todo)).facts.scale
             files = ImageFiles(todo, chosen, resume, scale)
             began = perf_counter()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 import time
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gankit_export.files import atomic_path
+from gankit_export.files import PARTIAL, atomic_path, partial_path
 
 from gankit.errors import OutputError
+from gankit.pipeline.paths import exists
 
-_PART = re.compile(r"\.gankit-[0-9a-f]{16}\.part")
 _STALE_SECONDS = 86400.0
 
 
@@ -28,7 +27,7 @@ def prepare(folder: Path, option: str = "--output") -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".gankit-{secrets.token_hex(8)}.part"
+        probe = partial_path(folder)
         probe.touch(exist_ok=False)  # permission bits miss read-only mounts, root and network folders
         probe.unlink()
     except OSError as error:
@@ -36,11 +35,43 @@ def prepare(folder: Path, option: str = "--output") -> None:
         raise OutputError(f"{folder}: the output folder cannot be written: {reason}; use another {option}") from error
 
 
+def missing_folders(folder: Path) -> list[Path]:
+    """Return the folder and those of its parents that do not exist, innermost first."""
+    folder = folder.absolute()
+    return [each for each in (folder, *folder.parents) if not exists(each)]
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, innermost first, up to the first one that holds something."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:  # it was never made, but its parents may have been
+            continue
+        except OSError:
+            return
+
+
+@contextmanager
+def no_empty_folders(folders: Iterable[Path]) -> Iterator[None]:
+    """If the block raises, remove those of the folders that it made and left empty.
+
+    A run makes the folders of its results first, to learn whether they can be written before it works for hours.
+    """
+    made = [missing_folders(folder) for folder in folders]
+    try:
+        yield
+    except BaseException:
+        for each in made:
+            remove_empty(each)
+        raise
+
+
 def remove_stale(folder: Path) -> None:
     """Delete the unfinished files in ``folder`` that are older than a day. A killed or crashed run leaves them."""
     with suppress(OSError):  # the folder does not exist yet or cannot be read
         for path in folder.iterdir():
-            if _PART.fullmatch(path.name):
+            if PARTIAL.fullmatch(path.name):
                 with suppress(OSError):  # another run may be doing the same
                     if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                         path.unlink()

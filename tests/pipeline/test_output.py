@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from gankit.errors import OutputError
+import gankit
+from gankit.errors import CheckpointError, OutputError
 from gankit.pipeline.output import prepare, remove_stale, write_whole
 
 
@@ -44,3 +46,14 @@ def test_names_in_a_text_need_not_be_text(tmp_path):
     name = "a\udcff.png"  # as Python has the byte 0xff in a name
     write_whole(tmp_path / "a.json", json.dumps([name], ensure_ascii=False))
     assert json.loads((tmp_path / "a.json").read_text()) == [name]
+
+
+def test_a_run_that_is_refused_leaves_no_empty_folders(tmp_path):
+    """The model is read after the folders are made, and is no model."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "w.pth").write_text("no weights")
+    (tmp_path / "kept").mkdir()
+    for output in (tmp_path / "new" / "deep", tmp_path / "kept"):
+        with gankit.Upscaler(tmp_path / "w.pth") as upscaler, pytest.raises(CheckpointError):
+            upscaler.run(tmp_path / "a.png", output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "kept", "w.pth"]
