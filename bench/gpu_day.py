@@ -1,12 +1,17 @@
 r"""Fifteen minutes on a GPU: ``python -m bench.gpu_day --output FOLDER``.
 
-Five steps, each a process with a time limit of its own, in the order of what is most worth knowing:
+Ten steps, each a process with a time limit of its own, in the order of what is most worth knowing:
 
 1. ``machine``: nvidia-smi, ``gankit doctor``, versions, copy bandwidth.
 2. ``correctness``: ``tests/kernels/test_on_gpu.py``, without those that compile for minutes.
 3. ``parity``: five generators in three precisions, kernels on and off, against fp32 on the CPU.
 4. ``engines``: an engine's wall time against event time; ``cudnn.benchmark``, pinned memory, CUDA graphs.
 5. ``kernels``: gankit's kernels beside torch's operations and a copy.
+6. ``product``: ``upscale``, ``translate`` and ``generate`` on folders of images, against the CPU's images.
+7. ``sizes``: ten image sizes, first and second time.
+8. ``limits``: little memory, a host program's settings, compute-sanitizer.
+9. ``train``: 200 steps of two recipes.
+10. ``compiled``: torch.compile, dynamic and with CUDA graphs, kernels on and off.
 
 Every step writes ``FOLDER/STEP.json`` after each figure, and ``FOLDER/STEP.log``; one that fails, crashes or runs out
 of time leaves what it had, and the next one runs. At the end ``FOLDER/gpu_day_<gpu>.csv`` has all figures: copy it to
@@ -68,6 +73,11 @@ STEPS = (
     Step("parity", "bench.gpu.parity", 120),
     Step("engines", "bench.gpu.engines", 180),
     Step("kernels", "bench.gpu.kernels", 90),
+    Step("product", "bench.gpu.product", 120),
+    Step("sizes", "bench.gpu.sizes", 40),
+    Step("limits", "bench.gpu.limits", 60),
+    Step("train", "bench.gpu.train", 60),
+    Step("compiled", "bench.gpu.compiled", 150),
 )
 
 
