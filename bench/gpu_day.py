@@ -1,6 +1,6 @@
 r"""Fifteen minutes on a GPU: ``python -m bench.gpu_day --output FOLDER``.
 
-Ten steps, each a process with a time limit of its own, in the order of what is most worth knowing:
+Eleven steps, each a process with a time limit of its own, in the order of what is most worth knowing:
 
 1. ``machine``: nvidia-smi, ``gankit doctor``, versions, copy bandwidth.
 2. ``correctness``: ``tests/kernels/test_on_gpu.py``, without those that compile for minutes.
@@ -12,6 +12,7 @@ Ten steps, each a process with a time limit of its own, in the order of what is 
 8. ``limits``: little memory, a host program's settings, compute-sanitizer.
 9. ``train``: 200 steps of two recipes.
 10. ``compiled``: torch.compile, dynamic and with CUDA graphs, kernels on and off.
+11. ``profile``: the kernels that take the time of each generator.
 
 Every step writes ``FOLDER/STEP.json`` after each figure, and ``FOLDER/STEP.log``; one that fails, crashes or runs out
 of time leaves what it had, and the next one runs. At the end ``FOLDER/gpu_day_<gpu>.csv`` has all figures: copy it to
@@ -78,6 +79,7 @@ STEPS = (
     Step("limits", "bench.gpu.limits", 60),
     Step("train", "bench.gpu.train", 60),
     Step("compiled", "bench.gpu.compiled", 150),
+    Step("profile", "bench.gpu.profile", 60),
 )
 
 

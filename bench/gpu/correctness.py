@@ -6,13 +6,14 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.common import ROOT
 from bench.gpu.device import Device
 from bench.gpu.report import Report
 
-TESTS = "tests/kernels/test_on_gpu.py"
+TESTS = tuple(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("tests/*/test_*on_gpu.py")))
 
 
 def run(device: Device, report: Report) -> None:
@@ -22,12 +23,14 @@ def run(device: Device, report: Report) -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "junit.xml"
         # pyproject's options need plugins that may be missing here
-        command = [sys.executable, "-m", "pytest", TESTS, "-o", "addopts=", "-m", "not slow", "-q", "--tb=short"]
+        command = [sys.executable, "-m", "pytest", *TESTS, "-o", "addopts=", "-m", "not slow", "-q", "--tb=short"]
         command += ["-p", "no:cacheprovider", f"--junitxml={result}"]
+        if find_spec("xdist"):  # kernels compile side by side
+            command += ["-n", "6"]
         done = subprocess.run(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
-        report.facts["pytest"] = done.stdout.splitlines()[-200:] + done.stderr.splitlines()[-50:]
+        report.facts["pytest"] = done.stdout.splitlines()[-200:]
         if not result.exists():
             raise RuntimeError(f"pytest ended with {done.returncode} and without a report")
         outcomes = [_outcome(case) for case in ET.parse(result).iter("testcase")]

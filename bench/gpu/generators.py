@@ -18,6 +18,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "cyclegan": {"channels": 16, "blocks": 2},
     "pix2pix": {"channels": 16, "downs": 5},
     "animegan": {"channels": 16, "blocks": 1},
+    "srvgg": {"channels": 16},
 }
 
 
