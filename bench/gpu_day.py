@@ -74,7 +74,7 @@ STEPS = (
     Step("parity", "bench.gpu.parity", 120),
     Step("engines", "bench.gpu.engines", 180),
     Step("kernels", "bench.gpu.kernels", 90),
-    Step("product", "bench.gpu.product", 120),
+    Step("product", "bench.gpu.product", 200),
     Step("sizes", "bench.gpu.sizes", 40),
     Step("limits", "bench.gpu.limits", 60),
     Step("train", "bench.gpu.train", 60),

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,45 +40,48 @@ def run(device: Device, report: Report) -> None:
             Image.fromarray(pixels).save(work / "jpg" / f"{number:03d}.jpg", quality=92)
             Image.fromarray(pixels).save(work / "png" / f"{number:03d}.png", compress_level=1)
         Image.fromarray(batch[0]).save(work / "one" / "000.png")
-        precision = "fp32" if device.rehearsal else "fp16"
-        eager = ["--backend", "eager", "--precision", precision]
-        jobs = (("upscale", "srgan", []), ("translate", "nuclei-stain", ["--direction", "AtoB"]))
-        for task, model, more in jobs:
-            case = f"{task} {model}"
-            truth = work / f"truth_{task}"
-            command = [task, "one", "-m", model, "-o", str(truth), "--backend", "eager", "--precision", "fp32", *more]
-            with report.attempt(case, "the truth, on the CPU"):
-                _command(work, [*command, "--device", "cpu"], report, f"{case} truth")
-            for source in ("jpg", "png"):
-                for variant, options in (("eager", eager), ("auto", [])):
-                    if variant == "auto" and source == "png":
-                        continue
-                    with report.attempt(case, f"{count} {source}, {variant}"):
-                        output = work / f"{task}_{source}_{variant}"
-                        arguments = [
-                            task,
-                            source,
-                            "-m",
-                            model,
-                            "-o",
-                            str(output),
-                            "--device",
-                            device.name,
-                            *options,
-                            *more,
-                        ]
-                        _timed(work, arguments, report, case, f"{count} {source}, {variant}")
-                        if source == "png":
-                            made = read(next(output.glob("000*.png")))
-                            report.add(case, variant, "PSNR dB", psnr(made, read(next(truth.glob("000*.png")))))
-        for model in ("cgan", "dcgan", "vae"):
-            with report.attempt(f"generate {model}", ""):
-                made = [work / f"{model}_{where}" for where in ("device", "cpu")]
-                for where, output in zip((device.name, "cpu"), made, strict=True):
-                    command = ["generate", "-m", model, "-n", "64", "-o", str(output), "--device", where]
-                    _timed(work, command, report, f"generate {model}", where)
-                value = psnr(*(np.asarray(Image.open(output / "000000.png").convert("L")) for output in made))
-                report.add(f"generate {model}", device.name, "PSNR dB", value)
+        jobs = (
+            partial(_images, device, report, work, "upscale", "srgan", []),
+            partial(_images, device, report, work, "translate", "nuclei-stain", ["--direction", "AtoB"]),
+            partial(_samples, device, report, work),
+        )
+        if device.rehearsal:
+            for job in jobs:
+                job()
+            return
+        with ThreadPoolExecutor(len(jobs)) as pool:  # most of a command's time is its start
+            for done in [pool.submit(job) for job in jobs]:
+                done.result()
+
+
+def _images(device: Device, report: Report, work: Path, task: str, model: str, more: list[str]) -> None:
+    """A command on the folders, with the eager backend and with the one that gankit chooses."""
+    precision = "fp32" if device.rehearsal else "fp16"
+    case, truth = f"{task} {model}", work / f"truth_{task}"
+    with report.attempt(case, "eager fp32 on the CPU"):
+        options = ["--backend", "eager", "--precision", "fp32", "--device", "cpu", *more]
+        _command(work, [task, "one", "-m", model, "-o", str(truth), *options], report, f"{case} truth")
+    eager = ["--backend", "eager", "--precision", precision]
+    for source, variant, options in (("png", "eager", eager), ("jpg", "eager", eager), ("jpg", "auto", [])):
+        with report.attempt(case, f"{source}, {variant}"):
+            output = work / f"{task}_{source}_{variant}"
+            arguments = [task, source, "-m", model, "-o", str(output), "--device", device.name, *options, *more]
+            _timed(work, arguments, report, case, f"{source}, {variant}")
+            if source == "png":
+                made = read(next(output.glob("000*.png")))
+                report.add(case, variant, "PSNR dB", psnr(made, read(next(truth.glob("000*.png")))))
+
+
+def _samples(device: Device, report: Report, work: Path) -> None:
+    """``generate``, on the device and on the CPU."""
+    for model in ("cgan", "dcgan"):
+        with report.attempt(f"generate {model}", ""):
+            made = [work / f"{model}_{where}" for where in ("device", "cpu")]
+            for where, output in zip((device.name, "cpu"), made, strict=True):
+                command = ["generate", "-m", model, "-n", "64", "-o", str(output), "--device", where]
+                _timed(work, command, report, f"generate {model}", where)
+            value = psnr(*(np.asarray(Image.open(output / "000000.png").convert("L")) for output in made))
+            report.add(f"generate {model}", device.name, "PSNR dB", value)
 
 
 def _timed(work: Path, arguments: list[str], report: Report, case: str, variant: str) -> None:
@@ -97,7 +102,7 @@ def _numbers(content: Any, path: str = "") -> list[tuple[str, float]]:
 
 
 def _command(work: Path, arguments: list[str], report: Report, name: str) -> Any:
-    written = work / "report.json"
+    written = work / f"report_{name.replace(' ', '_')}.json"
     written.unlink(missing_ok=True)
     more = [] if arguments[0] == "generate" else ["--report", str(written)]
     command = [sys.executable, "-m", "gankit", *arguments, *more]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 
@@ -48,6 +49,7 @@ class Report:
         self._figures: list[Figure] = []
         self._missing: list[str] = []
         self._error = ""
+        self._lock = Lock()  # jobs may run side by side
 
     def add(self, case: str, variant: str, metric: str, value: float | str | None, note: str = "") -> None:
         """Keep a figure."""
@@ -74,16 +76,17 @@ class Report:
 
     def write(self) -> None:
         """Write the file, whole."""
-        content = {
-            "step": self._step,
-            "error": self._error,
-            "missing": self._missing,
-            "facts": self.facts,
-            "figures": [asdict(figure) for figure in self._figures],
-        }
-        temporary = self._path.with_suffix(".part")
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(self._path)
+        with self._lock:
+            content = {
+                "step": self._step,
+                "error": self._error,
+                "missing": self._missing,
+                "facts": dict(self.facts),
+                "figures": [asdict(figure) for figure in self._figures],
+            }
+            temporary = self._path.with_suffix(".part")
+            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            temporary.replace(self._path)
 
 
 def describe(error: BaseException) -> str:
