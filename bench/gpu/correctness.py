@@ -24,7 +24,7 @@ def run(device: Device, report: Report) -> None:
         result = Path(folder) / "junit.xml"
         # pyproject's options need plugins that may be missing here
         command = [sys.executable, "-m", "pytest", *TESTS, "-o", "addopts=", "-m", "not slow", "-q", "--tb=short"]
-        command += ["-p", "no:cacheprovider", f"--junitxml={result}"]
+        command += ["-p", "no:cacheprovider", "-p", "no:benchmark", "-o", "filterwarnings=", f"--junitxml={result}"]
         if find_spec("xdist"):  # kernels compile side by side
             command += ["-n", "6"]
         done = subprocess.run(
