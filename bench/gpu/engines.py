@@ -1,90 +1,88 @@
-"""Step 4: an engine's time on the host's clock against the network's on the GPU's, and what closes the gap.
+"""Step 4: gankit's engine beside plain PyTorch and torch.compile, from uint8 on the host to uint8 on the host.
 
-Of every model and size, with ``cudnn.benchmark`` off and on:
+Of every model and size:
 
-* the engine as it is, from pageable uint8 to pageable uint8;
-* the network alone, and with the pixels' way in and out, between two events;
-* the same with pinned memory and copies that do not block;
-* the same recorded as a CUDA graph.
-
-Calls are queued without waiting, so where the processor launches more slowly than the GPU computes, the time between
-two events is the processor's; that of the graph is then the GPU's.
+* ``plain PyTorch``: the module in fp16 as scripts run it, scaled with torch's operations, copied both ways;
+* ``plain PyTorch, channels_last``: the same with the layout that convolutions are fastest in;
+* ``torch.compile, graphs``: that module with ``mode="reduce-overhead"`` for this one shape;
+* ``gankit``: the engine, and the network in it alone between two events (``network``), whose difference from the
+  engine's time is copies and launches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from functools import partial
 
 import torch
+from torch import Tensor, nn
 
-from bench.common import load_engine, load_network
+from bench.common import load_engine, load_network, psnr
 from bench.gpu.device import Device
 from bench.gpu.generators import generator, image
 from bench.gpu.report import Report
 
-MODELS = ("srgan", "cyclegan")
-SIZES = ((1, 160, 192), (16, 256, 256), (1, 1080, 1920))
+MODELS = ("srgan", "cyclegan", "esrgan", "pix2pix", "srvgg")
+SIZES = ((1, 160, 192), (8, 256, 256), (1, 1080, 1920))
 SMALL_SIZES = ((2, 32, 64),)
+COMPILED = ((8, 256, 256),)
+DEEP = ("esrgan",)  # at 1080p its activations fill a GPU, which is what tiles are for
 
 
 def run(device: Device, report: Report) -> None:
     """Fill the report."""
-    before = torch.backends.cudnn.benchmark
-    for size in SMALL_SIZES if device.rehearsal else SIZES:
-        for name in MODELS:
-            for tuned in (False, True):
-                case = f"{name} {size[0]}×{size[1]}×{size[2]}"
-                variant = f"cudnn.benchmark {'on' if tuned else 'off'}"
-                torch.backends.cudnn.benchmark = tuned
-                with report.attempt(case, variant), torch.inference_mode():
-                    _measure(device, report, name, size, case, variant)
-    torch.backends.cudnn.benchmark = before
+    for name in MODELS:
+        for size in SMALL_SIZES if device.rehearsal else SIZES:
+            if name in DEEP and size[1] > 256:
+                continue
+            with report.attempt(f"{name} {size[0]}×{size[1]}×{size[2]}", ""), torch.inference_mode():
+                _measure(device, report, name, size)
 
 
-def _measure(device: Device, report: Report, name: str, size: tuple[int, int, int], case: str, variant: str) -> None:
-    from gankit_kernels import from_uint8, to_uint8
-
+def _measure(device: Device, report: Report, name: str, size: tuple[int, int, int]) -> None:
     precision, dtype = ("fp32", torch.float32) if device.rehearsal else ("fp16", torch.float16)
     module, facts = generator(name, small=device.rehearsal)
-    batch, (low, high) = image(*size), facts.value_range
-    megapixels = size[0] * size[1] * size[2] / 1e6
+    count, height, width = size
+    case, step, (low, high) = f"{name} {count}×{height}×{width}", facts.multiple, facts.value_range
+    batch = image(count, -(-height // step) * step, -(-width // step) * step)
+    megapixels = batch.shape[0] * batch.shape[2] * batch.shape[3] / 1e6
 
-    def add(metric: str, milliseconds: float) -> None:
+    def add(variant: str, metric: str, milliseconds: float) -> None:
         report.add(case, variant, f"{metric}, ms", milliseconds)
         report.add(case, variant, f"{metric}, MP/s", megapixels / milliseconds * 1e3)
 
     device.reset_peak()
     with load_engine(module, facts, "eager", precision, device.name) as engine:
-        for _ in range(3):
+        for _ in range(5):  # kernels compile, and graphs are recorded
             engine.run(batch)
-        add("engine, wall", device.wall_ms(lambda: engine.run(batch)))
-    report.add(case, variant, "engine, peak MiB of the GPU", device.peak_mib())
-
+        add("gankit", "wall", device.wall_ms(partial(engine.run, batch)))
+        ours = engine.run(batch)
+    report.add(case, "gankit", "peak MiB of the GPU", device.peak_mib())
     network = load_network(module, facts, precision, device.name)
-    pixels = batch.permute(0, 2, 3, 1).to(device.name)  # (N, H, W, C), as the kernels take them
-    kept: list[torch.Tensor] = []
-
-    def enter() -> torch.Tensor:
-        return from_uint8(pixels, low=low, high=high, dtype=dtype, memory_format=torch.channels_last)
-
-    def whole() -> None:
-        kept[:] = [to_uint8(network(enter()), low=low, high=high, dtype=torch.uint8)]
-
-    values = enter()
+    values = batch.to(device.name).to(dtype).div_(255).contiguous(memory_format=torch.channels_last)
     for _ in range(3):
         network(values)
-        whole()
-    add("network, events", device.event_ms(lambda: network(values)))
-    add("network with pixels in and out, events", device.event_ms(whole))
+    add("gankit", "network, graph, events", device.event_ms(device.graph(partial(network, values))))
+    add("gankit", "network, events", device.event_ms(partial(network, values)))
 
-    host_in, host_out = device.pinned(batch.permute(0, 2, 3, 1)), device.pinned(kept[0].cpu())
+    def plain(net: nn.Module, layout: torch.memory_format) -> Tensor:
+        given = batch.to(device.name).to(dtype).mul_((high - low) / 255).add_(low).contiguous(memory_format=layout)
+        result = net(given)
+        return ((result.float() - low) * (255 / (high - low))).clamp_(0, 255).round_().to(torch.uint8).cpu()
 
-    def pinned(inner: Callable[[], object]) -> None:
-        pixels.copy_(host_in, non_blocking=True)
-        inner()
-        host_out.copy_(kept[0], non_blocking=True)
-
-    add("pinned, wall", device.wall_ms(lambda: pinned(whole)))
-    replay = device.graph(whole)
-    add("graph, events", device.event_ms(replay))
-    add("graph and pinned, wall", device.wall_ms(lambda: pinned(replay)))
+    ways = {"plain PyTorch": torch.contiguous_format, "plain PyTorch, channels_last": torch.channels_last}
+    nets = {}
+    for variant, layout in ways.items():
+        net = copy.deepcopy(module).to(device.name, dtype).to(memory_format=layout)  # type: ignore[call-overload]
+        nets[variant] = (net, layout)
+        for _ in range(3):
+            theirs = plain(net, layout)
+        add(variant, "wall", device.wall_ms(partial(plain, net, layout)))
+    report.add(case, "gankit", "PSNR against plain PyTorch, dB", psnr(ours.numpy(), theirs.numpy()))
+    if size in COMPILED:
+        net, layout = nets["plain PyTorch, channels_last"]
+        compiled = torch.compile(net, dynamic=False, mode="reduce-overhead")
+        for _ in range(4):
+            plain(compiled, layout)  # type: ignore[arg-type]
+        add("torch.compile, graphs", "wall", device.wall_ms(partial(plain, compiled, layout)))
+        torch._dynamo.reset()
