@@ -22,7 +22,7 @@ from bench.gpu.device import Device
 from bench.gpu.generators import generator, image
 from bench.gpu.report import Report
 
-MODELS = ("srgan", "cyclegan", "esrgan", "pix2pix", "srvgg")
+MODELS = ("srgan", "edsr", "cyclegan", "esrgan", "pix2pix", "srvgg")
 SIZES = ((1, 160, 192), (8, 256, 256), (1, 1080, 1920))
 SMALL_SIZES = ((2, 32, 64),)
 COMPILED = ((8, 256, 256),)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "srgan": {"channels": 16, "blocks": 2},
+    "edsr": {"channels": 16, "blocks": 2},
     "esrgan": {"channels": 16, "growth": 8, "blocks": 1},
     "cyclegan": {"channels": 16, "blocks": 2},
     "pix2pix": {"channels": 16, "downs": 5},

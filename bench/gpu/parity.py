@@ -13,7 +13,7 @@ from bench.gpu.generators import generator, image
 from bench.gpu.report import Report
 from gankit.errors import BackendError
 
-MODELS = ("srgan", "esrgan", "cyclegan", "pix2pix", "animegan")
+MODELS = ("srgan", "edsr", "esrgan", "cyclegan", "pix2pix", "animegan")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 

@@ -13,7 +13,7 @@ from bench.gpu.device import Device
 from bench.gpu.generators import generator, image
 from bench.gpu.report import Report
 
-MODELS = ("srgan", "esrgan", "cyclegan", "pix2pix", "animegan", "srvgg")
+MODELS = ("srgan", "edsr", "esrgan", "cyclegan", "pix2pix", "animegan", "srvgg")
 # channels in, channels out, side of the kernel, part of 1080p: heads, tails, and tails with more channels
 LAYERS = ((3, 64, 9, 1), (4, 64, 9, 1), (8, 64, 9, 1), (256, 12, 5, 2), (256, 16, 5, 2), (256, 32, 5, 2),
           (1024, 48, 3, 1), (1024, 64, 3, 1), (64, 48, 3, 1), (64, 64, 3, 1), (128, 128, 3, 1))  # fmt: skip
