@@ -134,5 +134,7 @@ class EDSR(nn.Module):
         features = features + self.neck(self.body(features))
         result: Tensor = self.tail(self.upsampler(features))
         if self.shuffle is not None and self.base is not None:
-            return self.shuffle(result) + self.base(x)
-        return result if self.exit is None else self.exit(result)
+            result = self.shuffle(result) + self.base(x)
+        elif self.exit is not None:
+            result = self.exit(result)
+        return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
@@ -36,7 +37,7 @@ def edsr(shapes: Shapes) -> Iterator[Proposal]:
             "res_scale": layout.usual_factor(width),
         }
 
-        def make(blocks: int, options: dict[str, object] = options) -> list[Item]:
+        def make(blocks: int, options: dict[str, Any] = options) -> list[Item]:
             items = built("edsr", **options, blocks=blocks)
             return [*before, *items] if items else []
 
@@ -78,11 +79,11 @@ def direct(state: dict[str, Tensor]) -> Match | None:
     return found and replace(found, recognised=f"EDSR ×{found.options['scale']} with {blocks} blocks (gankit's)")
 
 
-def _between(options: dict[str, object]) -> Finish:
+def _between(options: dict[str, Any]) -> Finish:
     return lambda state: layout.between_shifts(state, options)
 
 
-def _ranged(options: dict[str, object], white: float, mean: tuple[float, ...] | None) -> Finish:
+def _ranged(options: dict[str, Any], white: float, mean: tuple[float, ...] | None) -> Finish:
     def finish(state: dict[str, Tensor]) -> Match:
         return layout.with_range(state, options, white, mean)
 
