@@ -132,6 +132,19 @@ def test_a_shift_that_cannot_be_undone_is_not_guessed(tmp_path):
         open_model(tmp_path / "a.pt")
 
 
+@pytest.mark.parametrize("damage", [("sub_mean.bias", None), ("add_mean.weight", (3, 3))])
+def test_half_of_the_shifts_is_not_enough(tmp_path, damage):
+    state = dict(sons(2).state_dict())
+    name, shape = damage
+    if shape is None:
+        del state[name]
+    else:
+        state[name] = state[name].reshape(shape)
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"does not fit 'edsr': .*_mean\..* unexpected"):
+        open_model(tmp_path / "a.pt")
+
+
 def test_the_large_network_scales_its_residuals(tmp_path):
     """256 channels: the paper's 0.1, which another value may replace."""
     theirs = in_bytes(sons(2, 256, 0.1))

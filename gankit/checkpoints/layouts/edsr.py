@@ -105,9 +105,12 @@ def between_shifts(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> M
     names = [f"{shift}_mean.{part}" for shift in ("sub", "add") for part in ("weight", "bias")]
     inner = {name: value for name, value in state.items() if name not in names}
     colours, head, tail = options["in_channels"], inner.get("head.weight"), inner.get("tail.weight")
-    fits = [dims(state, name) for name in names] == [(colours, colours, 1, 1), (colours,)] * 2
-    if not fits or head is None or tail is None or tail.shape[0] != colours:
+    shapes = [dims(state, name) for name in names]
+    if not any(shapes):
         return with_range(inner, options, WHITE, usual_mean(colours))
+    fits = shapes == [(colours, colours, 1, 1), (colours,)] * 2
+    if not fits or head is None or tail is None or tail.shape[0] != colours:
+        return Match("edsr", options, state)  # what does not fit is reported later
     mix_in, shift_in, mix_out, shift_out = (state[name].double().squeeze() for name in names)
     mix_in, mix_out = mix_in.reshape(colours, colours), mix_out.reshape(colours, colours)
     if not all(bool(torch.isfinite(state[name]).all()) for name in names) or bool(torch.linalg.det(mix_in) == 0):
