@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections import Counter
 from collections.abc import Mapping
 
 import torch
@@ -50,7 +49,6 @@ def fold_factors(module: nn.Module) -> fx.GraphModule:
     """A number that multiplies a convolution's result into its weights, as EDSR and ESRGAN scale their residuals."""
     traced = trace(module)
     modules = dict(traced.named_modules())
-    called = Counter(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
     for node in list(traced.graph.nodes):
         if node.op != "call_function" or node.target not in (operator.mul, torch.mul) or len(node.args) != 2:
             continue
@@ -58,7 +56,7 @@ def fold_factors(module: nn.Module) -> fx.GraphModule:
         conv = _module(conv_node, modules)
         if not isinstance(conv, nn.Conv2d) or type(factor) not in (int, float) or node.kwargs:
             continue
-        if len(conv_node.users) != 1 or called[str(conv_node.target)] != 1:
+        if len(conv_node.users) != 1:
             continue
         scaled = copy.deepcopy(conv).requires_grad_(False)
         scaled.weight.mul_(factor)
