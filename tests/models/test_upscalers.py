@@ -1,4 +1,4 @@
-"""ESRGAN, SRVGG, the MSRResNets and Fast-SRGAN: what holds for every upscaler."""
+"""ESRGAN, SRVGG, EDSR, the MSRResNets and Fast-SRGAN: what holds for every upscaler."""
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from gankit.backends.choice.parity import compare, reference
 from gankit.backends.cpu.streaming import Stream
 from gankit.backends.eager import EagerBackend
 from gankit.backends.modules import bf16_on_cpu
+from gankit.models.edsr import DIV2K_MEAN
 from gankit.models.values import MEAN, STD, Standardise
 from tests.models.test_receptive_field import seen
 
@@ -25,6 +26,11 @@ NETS = {
     "esrgan shuffled": ("esrgan", {**RRDB, "upsampler": "shuffle", "slope": 0.01, "values_in": "imagenet"}),
     "srvgg": ("srvgg", {"channels": 8, "convs": 3}),
     "srvgg leaky": ("srvgg", {"channels": 8, "convs": 3, "scale": 2, "activation": "leaky"}),
+    "edsr": ("edsr", SMALL),
+    "edsr ×3": ("edsr", {**SMALL, "scale": 3, "mean": [0.4, 0.5, 0.6]}),
+    "edsr as published": ("edsr", {**SMALL, "tail": "edsr", "mean": DIV2K_MEAN}),
+    "edsr as published ×3": ("edsr", {**SMALL, "scale": 3, "tail": "edsr", "mean": DIV2K_MEAN, "res_scale": 0.1}),
+    "edsr as published ×1": ("edsr", {**SMALL, "scale": 1, "tail": "edsr"}),
     "msrresnet": ("msrresnet", SMALL),
     "msrresnet ×3": ("msrresnet", {**SMALL, "scale": 3}),
     "msrresnet of mmagic": ("msrresnet", {**SMALL, "scale": 2, "activated": False}),
@@ -87,7 +93,7 @@ def test_strips_equal_the_whole(key, strip_bytes):
 
 
 @pytest.mark.parametrize("height", [1, 2, 3, 17, 33])
-@pytest.mark.parametrize("key", ["msrresnet", "msrresnet ×3", "srvgg"])
+@pytest.mark.parametrize("key", ["msrresnet", "msrresnet ×3", "srvgg", "edsr", "edsr as published ×3"])
 def test_low_images(key, height):
     net, facts = built(key)
     image = torch.rand(1, 3, height, 5)
@@ -104,7 +110,7 @@ def test_the_eager_engine_streams_them(key):
 
 
 @pytest.mark.skipif(not bf16_on_cpu(), reason="this CPU has no bf16")
-@pytest.mark.parametrize("key", ["esrgan ×2", "msrresnet", "srgan of eriklindernoren"])
+@pytest.mark.parametrize("key", ["esrgan ×2", "edsr", "edsr as published", "msrresnet", "srgan of eriklindernoren"])
 def test_bf16_is_near(key):
     net, facts = built(key)
     image = torch.rand(1, 3, 36, 20)
@@ -140,6 +146,11 @@ def test_whole_image_norms_are_reported():
         ("srvgg", {"scale": 17}),
         ("srvgg", {"convs": -1}),
         ("srvgg", {"activation": ["relu"]}),
+        ("edsr", {"scale": 5}),
+        ("edsr", {"tail": "shuffle"}),
+        ("edsr", {"res_scale": 0}),
+        ("edsr", {"mean": [0.4, 0.4]}),
+        ("edsr", {"mean": [0.4, 0.4, 1.5]}),
         ("msrresnet", {"scale": 1}),
         ("msrresnet", {"activated": 1}),
         ("msrresnet", {"channels": "64"}),
