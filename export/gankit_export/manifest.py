@@ -49,6 +49,8 @@ class Manifest:
         minimum: input sides must be at least this.
         latent: numbers in one latent; 0 for images.
         classes: that the second input, int64, chooses from, counted from 0; 0 where there is none.
+        engine: facts of a TensorRT engine (:meth:`gankit_export.tensorrt.store.EngineFacts.to_json`); empty for a file
+            that does not depend on the machine.
     """
 
     model: str
@@ -74,6 +76,7 @@ class Manifest:
     minimum: int = 1
     latent: int = 0
     classes: int = 0
+    engine: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """As text; infinite figures become the strings ``"inf"`` and ``"-inf"``, which JSON has no numbers for."""

@@ -97,20 +97,41 @@ def samples(
     Returns:
         (1, C, H, W) each.
     """
-    low, high = value_range
     batches, sizes = [], shapes(multiple, minimum)
     for index in range(max(len(sizes), len(images))):
-        pixels = images[index % len(images)]
-        height, width = sizes[index % len(sizes)]
-        short = [(0, max(0, want - have)) for want, have in zip((height, width), pixels.shape, strict=False)]
-        pixels = np.pad(pixels, (*short, (0, 0)), mode="symmetric")
-        top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-        values = pixels[top : top + height, left : left + width].astype(np.float32) / np.iinfo(pixels.dtype).max
-        if channels == 1:
-            values = values.mean(axis=2, keepdims=True)
-        batch = (values * (high - low) + low).transpose(2, 0, 1)[None]
-        batches.append(np.ascontiguousarray(batch, dtype=np.float32))
+        sides = sizes[index % len(sizes)]
+        batches.append(cut(images[index % len(images)], sides, channels=channels, value_range=value_range))
     return batches
+
+
+def cut(
+    pixels: NDArray[np.unsignedinteger],
+    sides: tuple[int, int],
+    *,
+    channels: int = 3,
+    value_range: tuple[float, float] = (0.0, 1.0),
+) -> Batch:
+    """Cut the middle of an image, or mirror a small one to size.
+
+    Args:
+        pixels: (H, W, 3) RGB, uint8 or uint16.
+        sides: height and width of the result in pixels.
+        channels: 3, or 1 for their mean.
+        value_range: what black and white become.
+
+    Returns:
+        (1, C, height, width) float32 in ``value_range``.
+    """
+    low, high = value_range
+    height, width = sides
+    short = [(0, max(0, want - have)) for want, have in zip((height, width), pixels.shape, strict=False)]
+    pixels = np.pad(pixels, (*short, (0, 0)), mode="symmetric")
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    values = pixels[top : top + height, left : left + width].astype(np.float32) / np.iinfo(pixels.dtype).max
+    if channels == 1:
+        values = values.mean(axis=2, keepdims=True)
+    batch = (values * (high - low) + low).transpose(2, 0, 1)[None]
+    return np.ascontiguousarray(batch, dtype=np.float32)
 
 
 def open_file(path: Path | str, runtime: Runtime, *, threads: int | None = None) -> Callable[..., Batch]:

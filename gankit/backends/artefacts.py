@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import torch
 from gankit_export.files import partial_path
+from gankit_export.precisions import Precision
 
 from gankit.backends.base import EngineSpec
 from gankit.checkpoints.fingerprint import module_sha256
@@ -43,13 +44,18 @@ def sources(*packages: str) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(spec: EngineSpec) -> str:
+def fingerprint(spec: EngineSpec, precision: Precision = "fp32") -> str:
     """Return 32 hexadecimal digits that depend on everything in an artefact: weights, facts, versions and code.
 
     The opset is part of the code (``gankit_export.onnx``).
+
+    Args:
+        spec: the generator.
+        precision: precision of the file.
     """
     digest = hashlib.sha256()
     facts = {"name": spec.facts.name, "options": dict(spec.facts.options), "torch": torch.__version__}
+    facts["precision"] = precision
     made_by: dict[str, Any] = {
         "onnx": installed_version("onnx"),
         "onnxscript": installed_version("onnxscript"),
@@ -61,8 +67,8 @@ def fingerprint(spec: EngineSpec) -> str:
     return digest.hexdigest()[:32]
 
 
-def open_onnx(spec: EngineSpec, open_file: Callable[[Path], T]) -> T:
-    """Open the generator's ONNX file: fp32, with dynamic sizes, after the exact rewrites.
+def open_onnx(spec: EngineSpec, open_file: Callable[[Path], T], precision: Precision = "fp32") -> T:
+    """Open the generator's ONNX file, with dynamic sizes, after the exact rewrites.
 
     The file is exported once and cached. A cached file that has changed on disk, or that cannot be opened, is deleted
     and exported once more, which is reported in one line. If the cache cannot be written, the file goes to a temporary
@@ -71,6 +77,8 @@ def open_onnx(spec: EngineSpec, open_file: Callable[[Path], T]) -> T:
     Args:
         spec: the generator. Lines for the user go to its ``notify``.
         open_file: opens the file, and raises any exception if the file is damaged.
+        precision: types of the graph. Runtimes that choose the precision by themselves take an fp32 file. Inputs and
+            outputs are float32 in every precision, and so are the statistics of normalisations.
 
     Returns:
         What ``open_file`` returns.
@@ -78,7 +86,7 @@ def open_onnx(spec: EngineSpec, open_file: Callable[[Path], T]) -> T:
     Raises:
         BackendError: If the generator cannot be exported or the file cannot be written anywhere.
     """
-    stem = f"{re.sub(r'[^A-Za-z0-9._-]', '_', spec.facts.name)[:60]}-{fingerprint(spec)}"
+    stem = f"{re.sub(r'[^A-Za-z0-9._-]', '_', spec.facts.name)[:60]}-{fingerprint(spec, precision)}"
     for path in _intact(_folder(), stem, spec):
         try:
             return open_file(path)
@@ -86,7 +94,7 @@ def open_onnx(spec: EngineSpec, open_file: Callable[[Path], T]) -> T:
             raise  # not the file's fault
         except Exception:  # each runtime has its own errors
             _discard(path, "cannot be opened", spec)
-    return open_file(_exported(spec, stem))
+    return open_file(_exported(spec, stem, precision))
 
 
 def sha256_in_name(path: Path) -> str:
@@ -126,28 +134,28 @@ def _discard(path: Path, why: str, spec: EngineSpec) -> None:
         spec.notify(f"{path}: this cached file {why}; exporting the model again")
 
 
-def _exported(spec: EngineSpec, stem: str) -> Path:
+def _exported(spec: EngineSpec, stem: str, precision: Precision) -> Path:
     """Export the file to the cache. If that fails, export it to the temporary folder, unless it exists there."""
     folder = _folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass  # find out before the export, which takes seconds
-        return _export(spec, folder, stem)
+        return _export(spec, folder, stem, precision)
     except OSError as error:
         try:
             private = _private_folder()
-            return next(_intact(private, stem, spec), None) or _export(spec, private, stem)
+            return next(_intact(private, stem, spec), None) or _export(spec, private, stem, precision)
         except OSError:
             why = f"cannot be written ({error.strerror}); set GANKIT_CACHE to a folder with free space"
             raise BackendError(f"{folder}: the exported model {why}") from error
 
 
-def _export(spec: EngineSpec, folder: Path, stem: str) -> Path:
+def _export(spec: EngineSpec, folder: Path, stem: str, precision: Precision) -> Path:
     """Export the generator to a file that appears whole, under the name of its content."""
     temporary = partial_path(folder, ".onnx")
     try:
-        _write(spec, temporary)
+        _write(spec, temporary, precision)
         with temporary.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return temporary.replace(folder / f"{stem}-{digest}.onnx")
@@ -156,19 +164,28 @@ def _export(spec: EngineSpec, folder: Path, stem: str) -> Path:
             temporary.unlink(missing_ok=True)
 
 
-def _write(spec: EngineSpec, path: Path) -> None:
-    from gankit_export.latent import export_latent_onnx
-    from gankit_export.onnx import ExportError, export_onnx
+def _write(spec: EngineSpec, path: Path, precision: Precision) -> None:
+    from gankit_export.latent import export_latent_onnx, typed_latent
+    from gankit_export.onnx import ExportError, default_opset, export_onnx
+    from gankit_export.precision import RangeError, typed
     from gankit_export.rewrites import for_inference
 
-    facts = spec.facts
+    facts, opset = spec.facts, default_opset(precision)
     try:
         if facts.task == "generate":
-            export_latent_onnx(spec.generator, path, latent=facts.latent, classes=facts.classes)
+            module = spec.generator
+            if precision != "fp32":
+                module = typed_latent(module, precision, conditional=facts.classes > 0)
+            export_latent_onnx(module, path, latent=facts.latent, classes=facts.classes, opset=opset)
             return
-        export_onnx(for_inference(spec.generator), path, channels=facts.channels, multiple=facts.multiple)
+        module = for_inference(spec.generator)
+        if precision != "fp32":
+            module = typed(module, precision)
+        export_onnx(module, path, channels=facts.channels, multiple=facts.multiple, opset=opset)
     except ExportError as error:
         raise BackendError(f"'{facts.name}': {error}") from error
+    except RangeError as error:
+        raise BackendError(f"'{facts.name}' cannot run in {precision}: {error}") from error
 
 
 @cache

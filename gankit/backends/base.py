@@ -117,6 +117,8 @@ class Engine(ABC):
         wants: ``"tiles"`` for batches of equal tiles that fit into memory; ``"images"`` for one whole image of any size
             at a time, for which the engine bounds its memory itself.
         artefact: sha256 of the exported file that it runs, as 64 hexadecimal digits; empty if it runs none.
+        tile: side of the tiles for which it is made, into which large images are cut unless the user chose a size;
+            ``None`` if any size is as good.
     """
 
     backend: str
@@ -124,6 +126,7 @@ class Engine(ABC):
     device: str
     wants: Wants = "tiles"
     artefact: str = ""
+    tile: int | None = None
 
     def __init__(self, backend: str, spec: EngineSpec) -> None:
         self.backend, self.precision, self.device = backend, spec.precision, spec.device

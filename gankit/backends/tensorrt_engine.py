@@ -1,0 +1,246 @@
+"""The engine of the TensorRT backend: which shapes it is built for, how it is proven, and how images run through it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from gankit_export.files import atomic_path
+from gankit_export.latent import CLASSES, LATENTS
+from gankit_export.onnx import INPUT
+from gankit_export.receptive_field import halo
+from gankit_export.tensorrt.artefact import proven_layers
+from gankit_export.tensorrt.build import BuildSettings, build
+from gankit_export.tensorrt.gpu import Gpu
+from gankit_export.tensorrt.library import TensorRTError
+from gankit_export.tensorrt.machine import Machine
+from gankit_export.tensorrt.profiles import Profile, Range, Shape, batch_profile
+from gankit_export.tensorrt.runtime import Session
+from gankit_export.tensorrt.store import EngineFacts, EngineStore, key
+from torch import Tensor
+
+from gankit.backends.artefacts import open_onnx, sha256_in_name
+from gankit.backends.base import Engine, EngineSpec
+from gankit.backends.choice.parity import GATE_DB, Parity, compare, reference
+from gankit.backends.choice.probe import real_tile
+from gankit.backends.cuda.precision import exact_fp32
+from gankit.backends.pixels import check, enter, from_values, leave
+from gankit.errors import BackendError, NotFiniteError
+from gankit.models.facts import Facts
+from gankit.paths import cache_folder
+
+_SIDES = (256, 512, 1024)  # of the static tile
+_HALOS = 8  # the least side of a tile in halos: three quarters of its pixels are then kept, or 9/16 of its area
+_PIXELS = 512 * 512  # in the static batch
+_SAMPLES = 64  # in the largest batch of a generator of latents
+
+
+def tile_side(facts: Facts, reach: int) -> int:
+    """Return the side of the static tile, a multiple of the model's size multiple.
+
+    Args:
+        facts: facts of the generator.
+        reach: its halo in input pixels.
+    """
+    side = next((side for side in _SIDES if side >= _HALOS * reach), _SIDES[-1])
+    return _up(max(side, facts.minimum), facts.multiple)
+
+
+def image_profiles(facts: Facts, side: int) -> list[Profile]:
+    """Return the profiles for images whose sides are at most ``side``.
+
+    A generator that can be tiled gets a static batch of static tiles, for which TensorRT chooses its kernels and which
+    is what large images are cut into, and a dynamic profile for smaller images and for the last tiles of an image. One
+    that needs the whole image gets the dynamic profile alone.
+
+    Args:
+        facts: facts of the generator.
+        side: largest side in input pixels.
+    """
+    batch = max(1, _PIXELS // side**2) if facts.tileable else 1
+    least = _up(facts.minimum, facts.multiple)
+    tile = (facts.channels, side, side)
+    small = Range((1, facts.channels, least, least), (1, *tile), (batch, *tile))
+    found = [Profile({INPUT: small})]
+    if facts.tileable:
+        found.insert(0, Profile({INPUT: Range(*([(batch, *tile)] * 3))}))
+    return found
+
+
+def latent_profile(facts: Facts, most: int) -> Profile:
+    """Return the profile of a generator of latents, for up to ``most`` samples in one call."""
+    shapes: dict[str, Shape] = {LATENTS: (facts.latent,)}
+    if facts.classes:
+        shapes[CLASSES] = ()
+    return batch_profile(shapes, most)
+
+
+class TensorRTEngine(Engine):
+    """Runs images or latents through TensorRT engines, which it builds when inputs of their size first come.
+
+    Every engine is compared with the fp32 generator before it is used, whether it is for the first tile of a run or for
+    a larger image in the middle of it.
+
+    Args:
+        spec: the spec of the engine.
+        gpu: where it runs.
+        machine: the machine, on which cached engines depend.
+
+    Raises:
+        BackendError: If the generator cannot be exported.
+    """
+
+    def __init__(self, spec: EngineSpec, gpu: Gpu, machine: Machine) -> None:
+        super().__init__("tensorrt", spec)
+        self._spec, self._facts, self._gpu, self._machine = spec, spec.facts, gpu, machine
+        self._model: Path = open_onnx(spec, lambda path: path, spec.precision)
+        self.artefact = sha256_in_name(self._model)
+        self._store = EngineStore(cache_folder() / "tensorrt")
+        self._settings = BuildSettings()
+        self._sessions: dict[int, Session] = {}
+        if self._facts.task != "generate":
+            reach = self._facts.halo or 0
+            if self._facts.tileable and self._facts.halo is None:
+                reach = halo(spec.generator)
+            self._side = tile_side(self._facts, reach)
+            self.tile = self._side if self._facts.tileable else None
+
+    def run(self, *tensors: Tensor) -> Tensor:
+        """See :meth:`Engine.run`."""
+        check(tensors, self._facts)
+        latents = self._facts.task == "generate"
+        session = self._session(tensors)
+        with torch.inference_mode(), self._gpu.scope():
+            given = tuple(item.to(self._gpu.device) for item in tensors)
+            values = tuple(item.contiguous() for item in enter(given, self._facts))
+            chunks = zip(*(item.split(session.largest_batch) for item in values), strict=True)
+            try:
+                result = torch.cat([session.run(*chunk) for chunk in chunks])
+            except TensorRTError as error:
+                raise BackendError(f"'{self._facts.name}': {error}") from error
+            integers = not latents and tensors[0].dtype != torch.float32
+            if self.precision == "fp16" and integers and not bool(result.isfinite().all()):
+                raise NotFiniteError("values beyond the range of fp16; use --precision bf16 or fp32")
+            pixels = leave(result, given, self._facts)
+            return pixels.cpu() if latents else pixels.contiguous(memory_format=torch.channels_last).cpu()
+
+    def close(self) -> None:
+        """Release the engines of all sizes."""
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+
+    def _session(self, tensors: Sequence[Tensor]) -> Session:
+        """Return the session for inputs of this size, which the first call loads or builds."""
+        side = 0
+        if self._facts.task != "generate":
+            side = self._side
+            while side < max(tensors[0].shape[2:]):
+                side = _up(2 * side, self._facts.multiple)
+        if side not in self._sessions:
+            profiles = image_profiles(self._facts, side) if side else [latent_profile(self._facts, _SAMPLES)]
+            if (tile := self._spec.shapes.tile) is not None:
+                fixed = (self._spec.shapes.batch or 1, self._facts.channels, *tile)
+                profiles = [Profile({INPUT: Range(fixed, fixed, fixed)})]
+            try:
+                self._sessions[side] = self._loaded(profiles)
+            except TensorRTError as error:
+                raise BackendError(f"'{self._facts.name}': {error}") from error
+            except OSError as error:
+                folder = self._store.folder
+                raise BackendError(
+                    f"{folder}: the engine cannot be written ({error.strerror}); set GANKIT_CACHE to another folder"
+                ) from error
+        return self._sessions[side]
+
+    def _loaded(self, profiles: Sequence[Profile]) -> Session:
+        """Load an engine from the cache, or build, prove and store it."""
+        digest = key(self.artefact, self._machine, profiles, self._settings)
+        made: list[Session] = []
+
+        def make() -> tuple[bytes, EngineFacts]:
+            plan = self._built(profiles)
+            session = Session(plan, self._gpu)
+            layers = proven_layers(session, self.precision)
+            psnr = self._proven(session).psnr
+            made.append(session)
+            return plan, EngineFacts(self.artefact, self._machine, tuple(profiles), self._settings, layers, psnr)
+
+        plan, _ = self._store.get(self._facts.name, digest, make, self._spec.notify)
+        return made[0] if made else Session(plan, self._gpu)
+
+    def _built(self, profiles: Sequence[Profile]) -> bytes:
+        notify = self._spec.notify or (lambda line: None)
+        what = f"a TensorRT engine for {self._facts.name} {self.precision}"
+        notify(f"building {what}, {profiles[-1]}; this takes minutes once, and the engine is cached")
+        with self._store.timings(self._machine) as path:
+            timings = path.read_bytes() if path.exists() else b""
+            built = build(
+                self._model.read_bytes(),
+                profiles,
+                self._settings,
+                path=self._model,
+                timings=timings,
+                progress=quarters(lambda percent: notify(f"building {what}: {percent} %")),
+            )
+            if built.timings:
+                with atomic_path(path) as temporary:
+                    temporary.write_bytes(built.timings)
+        return built.plan
+
+    def _proven(self, session: Session) -> Parity:
+        """Compare an engine with the fp32 generator at the best shape of each profile; return the worst parity.
+
+        Raises:
+            BackendError: If it does not pass the gate. It is then not stored.
+        """
+        generator = copy.deepcopy(self._spec.generator).to(self._gpu.device)
+        worst: Parity | None = None
+        for profile in session.profiles:
+            shapes = {name: item.best for name, item in profile.inputs.items()}
+            given = tuple(item.to(self._gpu.device) for item in self._inputs(shapes))
+            with torch.inference_mode(), self._gpu.scope(), exact_fp32(str(self._gpu.device), "fp32"):
+                values = enter(given, self._facts)
+                wanted, result = reference(generator, *values), session.run(*(item.contiguous() for item in values))
+                found = compare(*(from_values(item, self._facts, torch.float32).cpu() for item in (result, wanted)))
+            worst = found if worst is None or found.psnr < worst.psnr else worst
+            if not found.passes():
+                where = ", ".join("x".join(map(str, shape)) for shape in shapes.values())
+                raise BackendError(
+                    f"the TensorRT engine of '{self._facts.name}' in {self.precision} reaches {found.psnr:.1f} dB "
+                    f"against fp32 at {where}, below {GATE_DB:.0f} dB; use another --precision or --backend"
+                )
+        assert worst is not None
+        return worst
+
+    def _inputs(self, shapes: dict[str, Shape]) -> tuple[Tensor, ...]:
+        """Return inputs of these shapes: a real image, repeated to its size, or seeded latents and classes in turn."""
+        if self._facts.task == "generate":
+            generator = torch.Generator().manual_seed(0)
+            count = shapes[LATENTS][0]
+            latents = torch.randn(shapes[LATENTS], generator=generator)
+            return (latents, torch.arange(count) % self._facts.classes) if self._facts.classes else (latents,)
+        ((batch, _, height, width),) = shapes.values()
+        tile = real_tile(self._facts.channels, self._facts.multiple, (height, width))
+        times = (batch, 1, -(-height // tile.shape[2]), -(-width // tile.shape[3]))
+        return (tile.repeat(times)[:, :, :height, :width].contiguous(),)
+
+
+def quarters(report: Callable[[int], None]) -> Callable[[str, float], None]:
+    """Return a progress function that reports each further quarter in percent."""
+    reached = 0
+
+    def progress(phase: str, fraction: float) -> None:
+        nonlocal reached
+        quarter = int(fraction * 4)
+        if reached < quarter < 4:
+            reached = quarter
+            report(25 * quarter)
+
+    return progress
+
+
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
