@@ -1,7 +1,7 @@
 """The precision of an engine's layers, as TensorRT itself reports it.
 
-TensorRT 11 has no flag for a precision: it does what the graph says, and a graph in fp32 gives an engine in fp32 with no
-warning. The share of half-precision layers is the proof of the precision.
+TensorRT 11 has no flag for a precision: it does what the graph says, and makes an fp32 engine of an fp32 graph without
+any warning. The share of half-precision layers proves the precision.
 """
 
 from __future__ import annotations
