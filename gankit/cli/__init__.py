@@ -28,7 +28,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "upscale": Entry("upscale:upscale", "Upscale images and folders of images."),
         "translate": Entry("translate:translate", "Translate images with an image-to-image generator."),
         "generate": Entry("generate:generate", "Generate images from noise."),
-        "export": Entry("export:export", "Export a model to ONNX and check its parity with fp32."),
+        "export": Entry("export:export", "Export a model to ONNX or TensorRT and check its parity with fp32."),
         "convert": Entry("convert:convert", "Convert a weights file to safetensors."),
         "doctor": Entry("doctor:doctor", "Show what this machine can run."),
         "models": Entry("models:models", "List the models, or describe one."),

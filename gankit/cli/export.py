@@ -1,4 +1,4 @@
-"""``gankit export``: write a model as ONNX with a manifest, and measure its parity with fp32."""
+"""``gankit export``: write a model as ONNX or as a TensorRT engine with a manifest, and measure its parity."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import click
 from gankit_export.precisions import Precision
 
 from gankit.cli.model_options import model_option
+from gankit.cli.progress import BuildBar
 from gankit.errors import UsageError
-from gankit.pipeline.exporting import LEAST_DB, ExportParityError
+from gankit.pipeline.exporting import LEAST_DB, ExportParityError, Kind
 from gankit.pipeline.exporting import export as write
 
 if TYPE_CHECKING:
@@ -33,8 +34,24 @@ if TYPE_CHECKING:
 @click.option(
     "--output", metavar="FILE|DIR", help="File or folder to write to.  [default: a name such as srgan_x4_fp32.onnx]"
 )
-@click.option("--format", "kind", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="File format.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["onnx", "tensorrt"]),
+    default="onnx",
+    show_default=True,
+    help="File format. A TensorRT engine runs on this kind of GPU, with this version of TensorRT.",
+)
 @click.option("--opset", type=click.IntRange(18, 23), help="ONNX opset version.  [default: 18, or 23 for bf16]")
+@click.option(
+    "--shapes",
+    metavar="NxHxW",
+    help="Shapes of a TensorRT engine: batch, height and width, or the smallest, the best and the largest shape with "
+    "commas between them, such as 1x64x64,1x256x256,4x512x512.  [default: 1x256x256]",
+)
+@click.option(
+    "--device", metavar="DEVICE", default="cuda", show_default=True, help="GPU for which a TensorRT engine is built."
+)
 @click.option(
     "--parity-images",
     multiple=True,
@@ -64,8 +81,10 @@ def export(
     precision: str | None,
     shorthands: tuple[str, ...],
     output: str | None,
-    kind: str,
+    kind: Kind,
     opset: int | None,
+    shapes: str | None,
+    device: str,
     parity_images: tuple[str, ...],
     threshold: float | None,
     direction: Direction | None,
@@ -73,27 +92,32 @@ def export(
     model_options: dict[str, Any],
     overwrite: bool,
 ) -> None:
-    """Export a model to ONNX and check its parity with fp32.
+    """Export a model to ONNX or TensorRT and check its parity with fp32.
 
-    Batch size, height and width stay dynamic. The height and width of an input must be multiples of the model's size
-    multiple. The parity check compares the file with the fp32 model on real images, or on seeded latents if the model
-    generates from noise.
+    In an ONNX file, batch size, height and width stay dynamic. The height and width of an input must be multiples of
+    the model's size multiple. A TensorRT engine takes the shapes that --shapes names. The parity check compares the
+    file with the fp32 model on real images, or on seeded latents if the model generates from noise.
 
     Exit status: 0 if the file was written, 1 if it failed the parity check and was deleted, 2 for a usage error.
     """
     try:
-        done = write(
-            model,
-            output,
-            precision=_precision(precision, shorthands),
-            opset=opset,
-            threshold=threshold,
-            parity_images=parity_images,
-            overwrite=overwrite,
-            direction=direction,
-            norm=norm,
-            options=model_options,
-        )
+        with BuildBar() as bar:
+            done = write(
+                model,
+                output,
+                kind=kind,
+                precision=_precision(precision, shorthands),
+                opset=opset,
+                threshold=threshold,
+                parity_images=parity_images,
+                overwrite=overwrite,
+                direction=direction,
+                norm=norm,
+                options=model_options,
+                shapes=shapes,
+                device=device,
+                progress=bar.update,
+            )
     except ExportParityError as error:
         _show(error.manifest)
         raise
@@ -113,7 +137,7 @@ def _show(manifest: Manifest) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    titles = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+    titles = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
     table = Table(title=f"Parity with fp32 (threshold {manifest.threshold:g} dB)", title_justify="left")
     table.add_column("input")
     for title in (f"{titles[manifest.runtime]} dB", "max abs", f"torch {manifest.precision} dB"):
@@ -131,3 +155,7 @@ def _show(manifest: Manifest) -> None:
         f"{manifest.model}{scale}  {manifest.precision}  opset {manifest.opset}  "
         f"{half} of {layers} {kinds} in half precision"
     )
+    if manifest.engine:
+        half, layers = manifest.engine["half_layers"]
+        machine = manifest.engine["machine"]
+        console.print(f"TensorRT {machine['tensorrt']}  {machine['gpu']}  {half} of {layers} layers in half precision")

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Self
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
 
 from gankit.cli.process import one_line
@@ -57,6 +65,39 @@ class Bar:
             click.echo(one_line(line), err=True)
         else:
             self._bars.console.out(one_line(line), highlight=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bars.stop()
+
+
+class BuildBar:
+    """The progress bar of a build on stderr. It appears with the first phase and disappears when its context ends."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._shown = console.is_terminal
+        self._bars = Bars(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not self._shown,
+        )
+        self._task: TaskID | None = None
+
+    def update(self, phase: str, fraction: float) -> None:
+        """Show the phase and the fraction that is done. Threads of a builder may call it."""
+        if not self._shown:
+            return
+        if self._task is None:
+            self._bars.start()
+            self._task = self._bars.add_task(phase, total=1.0)
+        self._bars.update(self._task, description=phase[:60], completed=fraction)
 
     def __enter__(self) -> Self:
         return self

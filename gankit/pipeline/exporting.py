@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from gankit_export.precisions import Precision
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from gankit.checkpoints import Loaded
     from gankit.pipeline.source import Model
 
+Kind = Literal["onnx", "tensorrt"]
+SUFFIXES: Mapping[Kind, str] = {"onnx": ".onnx", "tensorrt": ".engine"}
 LEAST_DB = 45.0  # images differ visibly below it, so that a lower threshold is refused
 _BF16_OPSET = 22
 
@@ -54,6 +56,7 @@ def export(
     model: Model,
     output: str | Path | None = None,
     *,
+    kind: Kind = "onnx",
     task: Task | None = None,
     precision: Precision = "fp32",
     opset: int | None = None,
@@ -63,18 +66,23 @@ def export(
     direction: Direction | None = None,
     norm: AtTest | None = None,
     options: Mapping[str, Any] | None = None,
+    shapes: str | None = None,
+    device: str = "cuda",
+    progress: Callable[[str, float], None] | None = None,
     facts: Facts | None = None,
     **stated: Unpack[FactsKeywords],
 ) -> Exported:
-    """Export a model to ONNX with a manifest beside the file, and check the parity of the file with the fp32 model.
+    """Export a model with a manifest beside the file, and check the parity of the file with the fp32 model.
 
-    Batch size, height and width of images stay dynamic; height and width must be multiples of the model's size
-    multiple. A model that generates from noise has a dynamic batch size.
+    In an ONNX file, batch size, height and width of images stay dynamic; height and width must be multiples of the
+    model's size multiple. A model that generates from noise has a dynamic batch size. A TensorRT engine takes the
+    shapes for which it is built, and runs on this kind of GPU with this version of TensorRT only.
 
     Args:
         model: a registry name, a weights file, an open model, or an ``nn.Module`` of your own.
-        output: a file that ends in ``.onnx``, or a folder; ``None`` writes ``NAME_xSCALE_PRECISION.onnx`` to the
-            current folder.
+        output: a file that ends in ``.onnx`` (``.engine`` for TensorRT), or a folder; ``None`` writes
+            ``NAME_xSCALE_PRECISION.onnx`` to the current folder.
+        kind: ``"onnx"`` or ``"tensorrt"``.
         task: task of your own module, unless ``facts``, ``scale`` (an upscaler) or ``latent`` (a sampler)
             states it.
         precision: arithmetic precision of the exported model.
@@ -85,6 +93,11 @@ def export(
         direction: generator to export from a pair; see :func:`gankit.checkpoints.open_model`.
         norm: statistics that BatchNorm uses; see :func:`gankit.checkpoints.open_model`.
         options: options of the model; see :func:`gankit.checkpoints.open_model`.
+        shapes: shapes of a TensorRT engine: ``"1x256x256"`` (batch, height, width), or the smallest, the best and the
+            largest with commas between them. ``None`` builds one static tile of 256×256. For a model that generates
+            from noise, a batch such as ``"64"``.
+        device: GPU for which a TensorRT engine is built.
+        progress: called with a phase and the fraction that is done while a TensorRT engine is built.
         facts: facts of your own module.
         stated: facts of your own module as keywords; see :class:`gankit.pipeline.images.ImagePipeline`.
 
@@ -97,6 +110,7 @@ def export(
         BackendError: If the model cannot be exported or ONNX Runtime is not installed.
         CheckpointError, OutputError, ImageError: If a file cannot be read or written.
     """
+    _check_kind(kind, opset, shapes)
     if precision == "bf16" and opset is not None and opset < _BF16_OPSET:
         raise UsageError(f"--opset {opset}: bf16 convolutions need opset {_BF16_OPSET} or later")
     if threshold is not None and threshold < LEAST_DB:
@@ -108,7 +122,9 @@ def export(
     loaded = ModelSource(model, task, direction, norm, options, facts, dict(stated)).open()
     name = loaded.facts.name if not isinstance(model, str | Path) else str(model)
     _check(loaded.facts, name, precision, parity_images)
-    path = _output_path(None if output is None else str(output), _default_name(name, loaded, direction, precision))
+    suffix = SUFFIXES[kind]
+    default = _default_name(name, loaded, direction, precision) + suffix
+    path = _output_path(None if output is None else str(output), default, suffix)
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -116,7 +132,10 @@ def export(
     if path.exists() and not overwrite:
         raise UsageError(f"{path}: already exists; use --overwrite to replace it")
     try:
-        manifest = _write(loaded, path, precision, opset, threshold, parity_images)
+        if kind == "tensorrt":
+            manifest = _write_engine(loaded, path, precision, shapes, device, threshold, parity_images, progress)
+        else:
+            manifest = _write(loaded, path, precision, opset, threshold, parity_images)
     except ParityFailedError as error:
         raise ExportParityError(f"{path}: not written: {error}; use another --precision", error.manifest) from error
     except (ExportError, RangeError) as error:
@@ -127,6 +146,15 @@ def export(
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     return Exported(path, manifest)
+
+
+def _check_kind(kind: Kind, opset: int | None, shapes: str | None) -> None:
+    if kind not in SUFFIXES:
+        raise UsageError(f"unknown format '{kind}'; choose from {', '.join(SUFFIXES)}")
+    if kind == "onnx" and shapes is not None:
+        raise UsageError("an ONNX file takes every shape; use --shapes with --format tensorrt only")
+    if kind == "tensorrt" and opset is not None:
+        raise UsageError("a TensorRT engine has no opset; use --opset with --format onnx only")
 
 
 def _check(facts: Facts, name: str, precision: Precision, parity_images: Sequence[str | Path]) -> None:
@@ -172,6 +200,41 @@ def _write(
     )
 
 
+def _write_engine(
+    loaded: Loaded,
+    path: Path,
+    precision: Precision,
+    shapes: str | None,
+    device: str,
+    threshold: float | None,
+    parity_images: Sequence[str | Path],
+    progress: Callable[[str, float], None] | None,
+) -> Manifest:
+    from gankit_export.tensorrt.artefact import make_engine
+    from gankit_export.tensorrt.library import TensorRTError
+
+    from gankit.backends.choice.export import engine_gpu, engine_profile
+
+    gpu, facts = engine_gpu(device), loaded.facts
+    profile = engine_profile(facts, shapes)
+    images = [] if facts.task == "generate" else _images(parity_images)
+    try:
+        return make_engine(
+            loaded.generator,
+            _source(loaded),
+            path,
+            [profile],
+            gpu=gpu,
+            pixels=[pixels for _, pixels in images],
+            names=[name for name, _ in images],
+            precision=precision,
+            threshold=threshold,
+            progress=progress,
+        )
+    except TensorRTError as error:
+        raise BackendError(f"{loaded.facts.name}: {error}") from error
+
+
 def _source(loaded: Loaded) -> Source:
     from gankit_export.artefact import Source
 
@@ -195,23 +258,23 @@ def _source(loaded: Loaded) -> Source:
 
 
 def _default_name(name: str, loaded: Loaded, direction: Direction | None, precision: Precision) -> str:
-    """Make a name such as ``mine_x4_fp16.onnx``, with the scale of an upscaler and the direction of a pair."""
+    """Make a name such as ``mine_x4_fp16``, with the scale of an upscaler and the direction of a pair."""
     given = Path(name)
     stem = loaded.path.stem if given.is_file() and name != loaded.facts.name else loaded.facts.name
     scale = f"x{loaded.facts.scale}" if loaded.facts.task == "upscale" else ""
     side = direction if direction and loaded.path == given else ""
-    return "_".join(part for part in (stem, side, scale, precision) if part) + ".onnx"
+    return "_".join(part for part in (stem, side, scale, precision) if part)
 
 
-def _output_path(output: str | None, default_name: str) -> Path:
+def _output_path(output: str | None, default_name: str, suffix: str) -> Path:
     """Return the file to write. An existing folder, or a path without an extension, gets the default name."""
     if output is None:
         return Path(default_name)
     path = Path(output)
     if path.is_dir() or output.endswith("/") or not path.suffix:
         return path / default_name
-    if path.suffix != ".onnx":
-        raise UsageError(f"{path}: the file name must end in .onnx")
+    if path.suffix != suffix:
+        raise UsageError(f"{path}: the file name must end in {suffix}")
     return path
 
 

@@ -51,8 +51,16 @@ def contract():
         yield made
 
 
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """Exported files, which all tests share."""
+    return tmp_path_factory.mktemp("onnx")
+
+
 @pytest.fixture(autouse=True)
-def machine(contract, monkeypatch, tmp_path):
+def machine(contract, exported, monkeypatch, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "onnx").symlink_to(exported)
     monkeypatch.setenv("GANKIT_CACHE", str(tmp_path / "cache"))
     if contract is None:
         return

@@ -69,7 +69,11 @@ def test_failing_parity_exits_1_and_leaves_nothing(weights, tmp_path, capsys):
         (["--threshold", "30"], "threshold"),
         (["--bf16", "--opset", "18"], "opset 22"),
         (["--output", "x.engine"], "must end in .onnx"),
-        (["--format", "tensorrt"], "tensorrt"),
+        (["--format", "coreml"], "coreml"),
+        (["--format", "tensorrt", "--opset", "18"], "no opset"),
+        (["--format", "tensorrt", "--output", "x.onnx", "--device", "cpu"], "must end in .engine"),
+        (["--format", "tensorrt", "--device", "cpu"], "use --device cuda"),
+        (["--shapes", "1x8x8"], "use --shapes with --format tensorrt only"),
         (["--output", "../mine.safetensors/x.onnx"], "cannot be written"),
     ],
 )
