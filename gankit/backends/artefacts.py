@@ -90,7 +90,7 @@ def open_onnx(spec: EngineSpec, open_file: Callable[[Path], T], precision: Preci
     for path in _intact(_folder(), stem, spec):
         try:
             return open_file(path)
-        except (ImportError, MemoryError):
+        except (ImportError, MemoryError, BackendError):
             raise  # not the file's fault
         except Exception:  # each runtime has its own errors
             _discard(path, "cannot be opened", spec)

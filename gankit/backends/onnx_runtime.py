@@ -1,4 +1,4 @@
-"""ONNX Runtime with its CPU provider."""
+"""ONNX Runtime with its CPU provider, or with its CUDA provider."""
 
 from __future__ import annotations
 
@@ -17,15 +17,23 @@ from gankit.backends.pixels import enter, leave
 
 
 class OnnxRuntimeBackend(Backend):
-    """ONNX Runtime. Its CPU kernels support only fp32; it would run an fp16 file by casting back and forth."""
+    """ONNX Runtime.
+
+    Its CPU kernels support only fp32; it would run an fp16 file by casting back and forth. Neither provider has bf16
+    convolutions. The package ``onnxruntime-gpu`` has both providers.
+    """
 
     name: ClassVar[str] = "onnxruntime"
-    precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32",)}
+    precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32",), "cuda": ("fp32", "fp16")}
     packages: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu")
     rank: ClassVar[int] = 2
 
     def missing(self, spec: EngineSpec) -> str | None:
-        """The package may be missing."""
+        """The package, the GPU or the CUDA provider may be missing."""
+        if spec.device_type == "cuda":
+            from gankit.backends.onnx_runtime_cuda import missing
+
+            return missing()
         return None if find_spec("onnxruntime") else "not installed: pip install onnxruntime"
 
     def lacks(self, spec: EngineSpec) -> str | None:
@@ -34,6 +42,13 @@ class OnnxRuntimeBackend(Backend):
 
     def open(self, spec: EngineSpec) -> Engine:
         """Export the generator once and open the file."""
+        if spec.device_type == "cuda":
+            from gankit_export.gpu import Gpu
+
+            from gankit.backends.onnx_runtime_cuda import OnnxRuntimeCudaEngine
+
+            gpu = Gpu(spec.device)
+            return open_onnx(spec, lambda path: OnnxRuntimeCudaEngine(spec, path, gpu), spec.precision)
         return open_onnx(spec, lambda path: OnnxRuntimeEngine(spec, path))
 
 

@@ -34,7 +34,7 @@ class TensorRTBackend(Backend):
 
     def open(self, spec: EngineSpec) -> Engine:
         """Export the generator once. An engine is built when images of its size first come."""
-        from gankit_export.tensorrt.gpu import Gpu
+        from gankit_export.gpu import Gpu
         from gankit_export.tensorrt.library import TensorRTError, library
         from gankit_export.tensorrt.machine import this_machine
 

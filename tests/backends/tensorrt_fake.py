@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from gankit_export.gpu import Gpu
 from gankit_export.parity import open_file
-from gankit_export.tensorrt.gpu import Gpu
 
 from tests.backends.pybind_signatures import bind, fits
 

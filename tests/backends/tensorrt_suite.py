@@ -65,7 +65,7 @@ def machine(contract, exported, monkeypatch, tmp_path):
     if contract is None:
         return
     contract.fail, FakeGpu.captured = "", 0
-    monkeypatch.setattr("gankit_export.tensorrt.gpu.Gpu", FakeGpu)
+    monkeypatch.setattr("gankit_export.gpu.Gpu", FakeGpu)
     # Not in torch itself, whose exporter would look for the GPU.
     monkeypatch.setattr(
         "gankit.backends.tensorrt.torch", SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: True))

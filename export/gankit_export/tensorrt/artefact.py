@@ -18,6 +18,7 @@ from torch import nn
 from gankit_export import manifest as manifests
 from gankit_export.artefact import THRESHOLDS, ParityFailedError, Source
 from gankit_export.files import atomic_path
+from gankit_export.gpu import Gpu
 from gankit_export.latent import LATENTS, export_latent_onnx, typed_latent
 from gankit_export.manifest import Manifest
 from gankit_export.onnx import (
@@ -35,7 +36,6 @@ from gankit_export.precision import RangeError, typed
 from gankit_export.precisions import Precision
 from gankit_export.rewrites import for_inference
 from gankit_export.tensorrt.build import BuildSettings, Progress, build
-from gankit_export.tensorrt.gpu import Gpu
 from gankit_export.tensorrt.library import TensorRTError, library
 from gankit_export.tensorrt.machine import Machine, this_machine
 from gankit_export.tensorrt.profiles import Profile, Shape

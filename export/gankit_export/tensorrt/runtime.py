@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gankit_export.tensorrt.gpu import Gpu
+from gankit_export.gpu import Gpu
 from gankit_export.tensorrt.inspector import half_layers
 from gankit_export.tensorrt.library import TensorRTError, collecting_logger, library
 from gankit_export.tensorrt.profiles import Profile, Range, Shape

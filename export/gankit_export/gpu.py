@@ -1,4 +1,4 @@
-"""A GPU as an engine sees it: one stream of its own, memory, and CUDA graphs. The tests replace it."""
+"""A GPU as a runtime other than torch sees it: a stream of its own, memory, and CUDA graphs. The tests replace it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Gpu:
-    """One GPU with a stream of its own, because TensorRT on the default stream synchronizes after every call.
+    """One GPU with a stream of its own, because runtimes synchronize after every call on the default one.
 
     Args:
         device: ``"cuda"``, ``"cuda:1"``, …
