@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -122,6 +123,8 @@ def _intact(folder: Path, stem: str, spec: EngineSpec) -> Iterator[Path]:
         found = sorted(folder.glob(f"{stem}-{'[0-9a-f]' * 64}.onnx"))
     for path in found:
         if is_intact(path):
+            with suppress(OSError):
+                os.utime(path)  # the time of the last use, which `gankit cache` shows
             yield path
         else:
             _discard(path, "has changed since gankit wrote it", spec)

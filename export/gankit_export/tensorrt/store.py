@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -157,6 +158,8 @@ class EngineStore:
             content = json.loads(manifest_path(path).read_text(encoding="utf-8"))
             facts = EngineFacts.from_json(content)
             if facts.sha256 == hashlib.sha256(plan).hexdigest():
+                with suppress(OSError):
+                    os.utime(path)  # the time of the last use
                 return plan, facts
             why = "has changed since gankit wrote it"
         except (OSError, ValueError):

@@ -1,0 +1,131 @@
+"""The files that gankit keeps between runs: exported models, TensorRT engines with their timings, and choices.
+
+A file's modification time is the time of its last use, because many file systems do not record accesses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+from gankit.errors import OutputError, UsageError, hint
+from gankit.paths import cache_folder
+
+Kind = Literal["onnx", "tensorrt", "timings", "choice"]
+_PATTERNS: dict[Kind, str] = {
+    "onnx": "onnx/*.onnx",
+    "tensorrt": "tensorrt/*.engine",
+    "timings": "tensorrt/timings-*.bin",
+    "choice": "choices/*.json",
+}
+
+
+@dataclass(frozen=True)
+class CachedFile:
+    """A file in the cache.
+
+    Attributes:
+        path: the file.
+        kind: ``"onnx"`` for an exported model, ``"tensorrt"`` for an engine, ``"timings"`` for what TensorRT measured
+            while it built engines, ``"choice"`` for a choice of ``--backend auto``.
+        size: bytes, with the manifest beside it.
+        used: time of the last use in seconds since 1970.
+    """
+
+    path: Path
+    kind: Kind
+    size: int
+    used: float
+
+    @property
+    def model(self) -> str:
+        """Name of the model; empty if the file belongs to none."""
+        if self.kind not in ("onnx", "tensorrt"):
+            return ""
+        digests = 2 if self.kind == "onnx" else 1
+        return self.path.stem.rsplit("-", digests)[0]
+
+    def problem(self) -> str | None:
+        """Return what is wrong with the content; ``None`` if it is the one that gankit wrote."""
+        if self.kind == "onnx":
+            from gankit.backends.artefacts import is_intact
+
+            return None if is_intact(self.path) else "has changed since gankit wrote it"
+        if self.kind == "tensorrt":
+            from gankit_export.tensorrt.store import verify
+
+            return verify(self.path)
+        if self.kind == "choice":
+            try:
+                json.loads(self.path.read_bytes())
+            except (OSError, ValueError, RecursionError):
+                return "is damaged"
+        return None  # TensorRT checks its timings itself
+
+    def delete(self) -> None:
+        """Delete the file and its manifest.
+
+        Raises:
+            OutputError: If they cannot be deleted.
+        """
+        try:
+            for path in (self.path, _manifest(self.path)):
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be deleted ({error.strerror}); delete it yourself") from error
+
+
+def cached_files() -> list[CachedFile]:
+    """List the files in the cache, those that were used last first."""
+    return sorted(_found(), key=lambda item: item.used, reverse=True)
+
+
+def chosen(names: Sequence[str]) -> list[CachedFile]:
+    """Return the files of some models, or with some file names.
+
+    Args:
+        names: names of models, file names, or patterns such as ``"srgan-*"``.
+
+    Raises:
+        UsageError: If a name fits no file.
+    """
+    every = cached_files()
+    result: dict[Path, CachedFile] = {}
+    for name in names:
+        found = [item for item in every if item.model == name or fnmatchcase(item.path.name, name)]
+        if not found:
+            known = sorted({item.model for item in every if item.model})
+            reason = hint(name, known) if known else "the cache holds no models"
+            raise UsageError(f"the cache has no file of '{name}': {reason}")
+        result |= {item.path: item for item in found}
+    return list(result.values())
+
+
+def beyond(most: int) -> list[CachedFile]:
+    """Return the files to delete so that the rest needs at most ``most`` bytes: those whose last use is longest ago."""
+    kept = cached_files()
+    total, left = sum(item.size for item in kept), []
+    while total > most and kept:
+        left.append(kept.pop())
+        total -= left[-1].size
+    return left
+
+
+def _found() -> Iterator[CachedFile]:
+    folder = cache_folder()
+    for kind, pattern in _PATTERNS.items():
+        for path in folder.glob(pattern):
+            with suppress(OSError):  # another process has just deleted it
+                facts = path.stat()
+                manifest = _manifest(path)
+                size = facts.st_size + (manifest.stat().st_size if manifest.exists() else 0)
+                yield CachedFile(path, kind, size, facts.st_mtime)
+
+
+def _manifest(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
