@@ -25,6 +25,7 @@ from gankit_export.precisions import Precision
 
 from gankit.backends.base import EngineSpec
 from gankit.checkpoints.fingerprint import module_sha256
+from gankit.checkpoints.onnx_models import OnnxModule
 from gankit.errors import BackendError
 from gankit.paths import cache_folder
 from gankit.version import __version__, installed_version
@@ -174,6 +175,9 @@ def _write(spec: EngineSpec, path: Path, precision: Precision) -> None:
     from gankit_export.rewrites import for_inference
 
     facts, opset = spec.facts, default_opset(precision)
+    if isinstance(spec.generator, OnnxModule):
+        path.write_bytes(spec.generator.file)  # it is one already
+        return
     try:
         if facts.task == "generate":
             module = spec.generator

@@ -18,6 +18,7 @@ from gankit.checkpoints.files import read
 from gankit.checkpoints.layouts import Match, recognise
 from gankit.checkpoints.layouts.folding import with_mean, with_values
 from gankit.checkpoints.native import declared
+from gankit.checkpoints.onnx_models import open_onnx_model
 from gankit.checkpoints.shipped import card_of, weights_path
 from gankit.checkpoints.spandrel_models import open_with_spandrel
 from gankit.checkpoints.structure import by_structure
@@ -44,7 +45,7 @@ def open_model(
 
     Args:
         name_or_path: the name of weights that ship with gankit, or a weights file: gankit's own, one with a layout in
-            ``checkpoints/layouts``, or an upscaler that an installed spandrel knows.
+            ``checkpoints/layouts``, an upscaler that an installed spandrel knows, or an ONNX file.
         direction: which of CycleGAN's two generators to load, the one from A to B or from B to A. They are told apart
             by the keys of a file that holds both, or by the names of two files (``…_G_A.pth`` and ``…_G_B.pth``), of
             which either may be given.
@@ -92,6 +93,12 @@ def _open_file(
     norm: AtTest | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Loaded:
+    if path.suffix.lower() == ".onnx":
+        if direction is not None or norm is not None or options:
+            raise UsageError(f"{path}: --direction, --norm and --model-option are for weights; an ONNX file has none")
+        loaded = open_onnx_model(path)
+        _log.warning("%s: by %s%s", path, loaded.recognised, f"; assuming {loaded.assumed}" if loaded.assumed else "")
+        return loaded
     stored = read(path, direction)
     found = declared(path, stored.tensors, stored.metadata)
     try:
