@@ -91,18 +91,22 @@ def canonical(model: onnx.ModelProto, found: Edges) -> bytes:
     if found.dtype != "float32":
         before.append(helper.make_node("Cast", [name], ["edge/typed"], to=given.type.tensor_type.elem_type))
         name = "edge/typed"
-    last = "Transpose" if found.layout == "NHWC" else "Identity"
-    order = {"perm": _TO_NHWC} if found.layout == "NHWC" else {}
-    before.append(helper.make_node(last, [name], [given.name], **order))
+    before.append(_ordered(name, given.name, _TO_NHWC if found.layout == "NHWC" else None))
     after.append(helper.make_node("Cast", [made.name], ["edge/float"], to=TensorProto.FLOAT))
-    order = {"perm": _TO_NCHW} if found.layout == "NHWC" else {}
-    after.append(helper.make_node(last, ["edge/float"], [OUTPUT], **order))
+    after.append(_ordered("edge/float", OUTPUT, _TO_NCHW if found.layout == "NHWC" else None))
     nodes = [*before, *graph.node, *after]
     del graph.node[:], graph.value_info[:], graph.output[:]
     graph.node.extend(nodes)
     graph.input.remove(given)
-    sides = ["batch", found.channels, "height", "width"]
+    sides: list[str | int | None] = ["batch", found.channels, "height", "width"]
     graph.input.insert(0, helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, sides))
-    outside = ["batch", None, None, None]
+    outside: list[str | int | None] = ["batch", None, None, None]
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, outside))
     return bytes(inner.SerializeToString())
+
+
+def _ordered(source: str, target: str, axes: tuple[int, ...] | None) -> onnx.NodeProto:
+    """Return the node that passes a tensor on, with its axes in another order if there is one."""
+    if axes is None:
+        return helper.make_node("Identity", [source], [target])
+    return helper.make_node("Transpose", [source], [target], perm=axes)

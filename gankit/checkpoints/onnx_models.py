@@ -65,10 +65,10 @@ class OnnxModule(nn.Module):
         return made
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_session"}
+        return {name: value for name, value in vars(self).items() if name != "_session"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._session = _session(self.file)
 
 
@@ -85,7 +85,8 @@ class _Trial:
         Raises:
             Exception: Whatever ONNX Runtime raises.
         """
-        return self.module(_image(height, width, self.channels).repeat(count, 1, 1, 1) * (high - low) + low)
+        made: Tensor = self.module(_image(height, width, self.channels).repeat(count, 1, 1, 1) * (high - low) + low)
+        return made
 
 
 def open_onnx_model(path: Path) -> Loaded:
