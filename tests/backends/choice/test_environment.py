@@ -45,7 +45,7 @@ def test_a_machine_with_a_gpu_shows_both_devices(monkeypatch):
     monkeypatch.setattr(OnnxRuntimeBackend, "missing", lambda self, spec: None)
     found = environment().backends
     assert found["eager"] == (True, "", ("fp32", "bf16", "fp16 (cuda only)"))
-    assert found["onnxruntime"] == (True, "", ("fp32 (cpu only)",))
+    assert found["onnxruntime"] == (True, "", ("fp32", "fp16 (cuda only)"))
     usable, why, precisions = found["compile"]
     assert (usable, precisions) == (True, ("fp32 (cpu only)", "bf16 (cpu only)"))
     assert why == "cuda: needs it; takes minutes to compile; auto uses it only for long jobs"
