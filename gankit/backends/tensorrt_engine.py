@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -77,7 +78,74 @@ def latent_profile(facts: Facts, most: int) -> Profile:
     return batch_profile(shapes, most)
 
 
-class TensorRTEngine(Engine):
+class SessionEngine(Engine):
+    """Runs images or latents through a session of TensorRT.
+
+    Args:
+        spec: the spec of the engine.
+        gpu: where it runs.
+    """
+
+    def __init__(self, spec: EngineSpec, gpu: Gpu) -> None:
+        super().__init__("tensorrt", spec)
+        self._facts, self._gpu = spec.facts, gpu
+
+    @abstractmethod
+    def _session(self, tensors: Sequence[Tensor]) -> Session:
+        """Return the session for inputs of this size."""
+
+    def run(self, *tensors: Tensor) -> Tensor:
+        """See :meth:`Engine.run`."""
+        check(tensors, self._facts)
+        latents = self._facts.task == "generate"
+        session = self._session(tensors)
+        with torch.inference_mode(), self._gpu.scope():
+            given = tuple(item.to(self._gpu.device) for item in tensors)
+            values = tuple(item.contiguous() for item in enter(given, self._facts))
+            chunks = zip(*(item.split(session.largest_batch) for item in values), strict=True)
+            try:
+                result = torch.cat([_run_filled(session, chunk) for chunk in chunks])
+            except TensorRTError as error:
+                raise BackendError(f"'{self._facts.name}': {error}") from error
+            integers = not latents and tensors[0].dtype != torch.float32
+            if self.precision == "fp16" and integers and not bool(result.isfinite().all()):
+                raise NotFiniteError("values beyond the range of fp16; use --precision bf16 or fp32")
+            pixels = leave(result, given, self._facts)
+            return pixels.cpu() if latents else pixels.contiguous(memory_format=torch.channels_last).cpu()
+
+
+class FileEngine(SessionEngine):
+    """Runs an engine file.
+
+    Args:
+        spec: the spec of the engine.
+        gpu: where it runs.
+        plan: content of the file.
+        sha256: of the file.
+
+    Raises:
+        BackendError: If TensorRT cannot load the file.
+    """
+
+    def __init__(self, spec: EngineSpec, gpu: Gpu, plan: bytes, sha256: str) -> None:
+        super().__init__(spec, gpu)
+        self.artefact = sha256
+        try:
+            self._loaded = Session(plan, gpu)
+        except TensorRTError as error:
+            raise BackendError(str(error)) from error
+        sides = [profile.inputs[INPUT].most[2:] for profile in self._loaded.profiles]
+        self.tile = max(min(pair) for pair in sides) if self._facts.tileable else None
+
+    def _session(self, tensors: Sequence[Tensor]) -> Session:
+        return self._loaded
+
+    def close(self) -> None:
+        """Release the engine."""
+        self._loaded.close()
+
+
+class TensorRTEngine(SessionEngine):
     """Runs images or latents through TensorRT engines, which it builds when inputs of their size first come.
 
     Every engine is compared with the fp32 generator before it is used, whether it is for the first tile of a run or for
@@ -93,8 +161,8 @@ class TensorRTEngine(Engine):
     """
 
     def __init__(self, spec: EngineSpec, gpu: Gpu, machine: Machine) -> None:
-        super().__init__("tensorrt", spec)
-        self._spec, self._facts, self._gpu, self._machine = spec, spec.facts, gpu, machine
+        super().__init__(spec, gpu)
+        self._spec, self._machine = spec, machine
         self._model: Path = open_onnx(spec, lambda path: path, spec.precision)
         self.artefact = sha256_in_name(self._model)
         self._store = EngineStore(cache_folder() / "tensorrt")
@@ -106,25 +174,6 @@ class TensorRTEngine(Engine):
                 reach = halo(spec.generator)
             self._side = tile_side(self._facts, reach)
             self.tile = self._side if self._facts.tileable else None
-
-    def run(self, *tensors: Tensor) -> Tensor:
-        """See :meth:`Engine.run`."""
-        check(tensors, self._facts)
-        latents = self._facts.task == "generate"
-        session = self._session(tensors)
-        with torch.inference_mode(), self._gpu.scope():
-            given = tuple(item.to(self._gpu.device) for item in tensors)
-            values = tuple(item.contiguous() for item in enter(given, self._facts))
-            chunks = zip(*(item.split(session.largest_batch) for item in values), strict=True)
-            try:
-                result = torch.cat([session.run(*chunk) for chunk in chunks])
-            except TensorRTError as error:
-                raise BackendError(f"'{self._facts.name}': {error}") from error
-            integers = not latents and tensors[0].dtype != torch.float32
-            if self.precision == "fp16" and integers and not bool(result.isfinite().all()):
-                raise NotFiniteError("values beyond the range of fp16; use --precision bf16 or fp32")
-            pixels = leave(result, given, self._facts)
-            return pixels.cpu() if latents else pixels.contiguous(memory_format=torch.channels_last).cpu()
 
     def close(self) -> None:
         """Release the engines of all sizes."""
@@ -226,6 +275,17 @@ class TensorRTEngine(Engine):
         tile = real_tile(self._facts.channels, self._facts.multiple, (height, width))
         times = (batch, 1, -(-height // tile.shape[2]), -(-width // tile.shape[3]))
         return (tile.repeat(times)[:, :, :height, :width].contiguous(),)
+
+
+def _run_filled(session: Session, given: Sequence[Tensor]) -> Tensor:
+    """Run a batch, filled up with copies of its last image if the engine takes full batches only."""
+    count = given[0].shape[0]
+    lack = session.largest_batch - count
+    if lack and session.profile_for(*(item.shape for item in given)) is None:
+        filled = [torch.cat([item, item[-1:].expand(lack, *item.shape[1:])]) for item in given]
+        if session.profile_for(*(item.shape for item in filled)) is not None:
+            return session.run(*filled)[:count]
+    return session.run(*given)
 
 
 def quarters(report: Callable[[int], None]) -> Callable[[str, float], None]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gankit import models
 from gankit.checkpoints.directions import holds_direction
+from gankit.checkpoints.engine_files import open_engine_file
 from gankit.checkpoints.files import read
 from gankit.checkpoints.layouts import Match, recognise
 from gankit.checkpoints.layouts.folding import with_mean, with_values
@@ -45,7 +46,8 @@ def open_model(
 
     Args:
         name_or_path: the name of weights that ship with gankit, or a weights file: gankit's own, one with a layout in
-            ``checkpoints/layouts``, an upscaler that an installed spandrel knows, or an ONNX file.
+            ``checkpoints/layouts``, an upscaler that an installed spandrel knows, an ONNX file,
+            or a TensorRT engine file that gankit exported.
         direction: which of CycleGAN's two generators to load, the one from A to B or from B to A. They are told apart
             by the keys of a file that holds both, or by the names of two files (``…_G_A.pth`` and ``…_G_B.pth``), of
             which either may be given.
@@ -93,9 +95,11 @@ def _open_file(
     norm: AtTest | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Loaded:
-    if path.suffix.lower() == ".onnx":
+    if path.suffix.lower() in (".onnx", ".engine"):
         if direction is not None or norm is not None or options:
-            raise UsageError(f"{path}: --direction, --norm and --model-option are for weights; an ONNX file has none")
+            raise UsageError(f"{path}: --direction, --norm and --model-option apply to weights, not to exported files")
+        if path.suffix.lower() == ".engine":
+            return open_engine_file(path)
         loaded = open_onnx_model(path)
         _log.warning("%s: by %s%s", path, loaded.recognised, f"; assuming {loaded.assumed}" if loaded.assumed else "")
         return loaded

@@ -76,9 +76,11 @@ class Engines:
         """
         if {self.options.backend, self.options.precision, self.options.device} == {"auto"}:
             return  # something always runs
+        from gankit.backends.choice.engine_file import spec_of_file
         from gankit.backends.choice.select import check
 
-        check(self.loaded(), self.options)
+        if spec_of_file(self.loaded(), self.options) is None:
+            check(self.loaded(), self.options)
 
     def fast(self, job_pixels: int | None = None) -> Processor:
         """Return the processor for 8-bit images. The first call loads the model and the engine.
@@ -252,19 +254,23 @@ class Engines:
     def _start(self, began: float, options: EngineOptions, job_pixels: int | None = None) -> _Ready:
         from gankit_export.receptive_field import halo
 
+        from gankit.backends.choice.engine_file import select_file
         from gankit.backends.choice.select import select
         from gankit.pipeline.processor import Processor
         from gankit.pipeline.translation import TranslationProcessor
 
         loaded = self.loaded()
-        selection = select(loaded, options, job_pixels=job_pixels, notify=self.notify)
+        selection = select_file(loaded, options) or select(loaded, options, job_pixels=job_pixels, notify=self.notify)
         facts = loaded.facts
         # A network that needs the whole image has no halo, because its images are never cut.
         reach = 0
         if facts.tileable:
             reach = facts.halo if facts.halo is not None else halo(loaded.generator)
         kind = TranslationProcessor if facts.task == "translate" else Processor
-        processor = kind(selection.engine, facts, reach, options.tile, options.batch)
+        tile = options.tile
+        if tile == "auto" and facts.tileable and selection.engine.tile is not None:
+            tile = selection.engine.tile
+        processor = kind(selection.engine, facts, reach, tile, options.batch)
         self._check_tile(processor)
         return _Ready(selection, processor, perf_counter() - began)
 

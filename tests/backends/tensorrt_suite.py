@@ -171,8 +171,10 @@ def test_more_shapes_than_contexts(spec):
 def test_a_static_spec_takes_its_shape_alone(spec):
     with load(replace(spec, shapes=Shapes(batch=2, tile=(32, 48)))) as engine:
         assert engine.run(torch.rand(2, 3, 32, 48)).shape == (2, 3, 64, 96)
-        with pytest.raises(BackendError, match=r"takes input:2x3x32x48, not 1x3x32x48"):
-            engine.run(torch.rand(1, 3, 32, 48))
+        image = torch.rand(3, 3, 32, 48)  # a full batch, and one that is filled up
+        assert compare(engine.run(image), reference(spec.generator, image)).psnr > 45
+        with pytest.raises(BackendError, match=r"takes input:2x3x32x48, not 2x3x32x47"):
+            engine.run(torch.rand(2, 3, 32, 47))
 
 
 def test_latents_and_classes():
@@ -223,7 +225,7 @@ def weights(tmp_path, monkeypatch):
     return path
 
 
-def test_upscale_cuts_large_images_into_its_tiles(weights, tmp_path, capsys):
+def test_upscale_cuts_large_images_into_its_tiles(weights, tmp_path, capsys, contract):
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
     Image.fromarray(pixels).resize((150, 100), Image.Resampling.BICUBIC).save(tmp_path / "a.png")
     both = []
@@ -235,6 +237,50 @@ def test_upscale_cuts_large_images_into_its_tiles(weights, tmp_path, capsys):
         both.append(np.asarray(Image.open(path)).astype(int))
     assert both[0].shape == (200, 300, 3)
     assert np.abs(both[0] - both[1]).max() <= 1
+    if contract is not None:  # its tiles are smaller than the image, and than the one that is timed
+        assert "4x3x64x64; this takes minutes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shapes", ["2x64x64", "1x8x8,1x64x64,4x64x80"])
+def test_upscale_with_an_engine_file(shapes, weights, tmp_path, capsys):
+    arguments = ["export", "--model", str(weights), "--format", "tensorrt", "--fp16", "--shapes", shapes]
+    assert main([*arguments, "--output", "mine.engine"]) == 0, capsys.readouterr().err
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+    Image.fromarray(pixels).resize((150, 100), Image.Resampling.BICUBIC).save(tmp_path / "a.png")
+    both = []
+    for model in ("mine.engine", str(weights)):
+        target = tmp_path / Path(model).name.replace(".", "_")
+        device = ["--backend", "eager", "--device", "cpu", "--precision", "fp32"] if model == str(weights) else []
+        assert main(["upscale", str(tmp_path / "a.png"), "-o", str(target), "--model", model, *device]) == 0
+        (path,) = target.glob("*.png")
+        both.append(np.asarray(Image.open(path)).astype(int))
+    assert both[0].shape == (200, 300, 3)
+    assert np.abs(both[0] - both[1]).max() <= 3
+    capsys.readouterr()
+    for wrong, text in (
+        (["--backend", "eager"], "does not run engine files"),
+        (["--precision", "fp32"], "computes in fp16"),
+        (["--device", "cpu"], "runs on a GPU"),
+    ):
+        done = main(["upscale", str(tmp_path / "a.png"), "-o", str(tmp_path / "no"), "--model", "mine.engine", *wrong])
+        assert (done, text in capsys.readouterr().err) == (2, True)
+
+
+@fake_only
+def test_an_engine_file_of_another_gpu_is_refused(weights, tmp_path, capsys, monkeypatch):
+    arguments = ["export", "--model", str(weights), "--format", "tensorrt", "--shapes", "1x64x64"]
+    assert main([*arguments, "--output", "mine.engine"]) == 0
+    Image.new("RGB", (70, 70)).save(tmp_path / "a.png")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "Fake A100")
+    upscale = ["upscale", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--model", "mine.engine"]
+    assert main(upscale) == 2
+    assert "was built for GPU Fake H100, and this is GPU Fake A100" in capsys.readouterr().err
+    Path("mine.engine").write_bytes(b"cut")
+    assert main(upscale) == 2
+    assert "its manifest does not match" in capsys.readouterr().err
+    Path("mine.engine.json").unlink()
+    assert main(upscale) == 2
+    assert "mine.engine.json is missing" in capsys.readouterr().err
 
 
 def test_export_writes_an_engine_and_its_manifest(weights, tmp_path, capsys):

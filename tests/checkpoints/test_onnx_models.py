@@ -193,7 +193,7 @@ def test_files_that_are_no_image_networks(make, message, tmp_path):
 
 
 def test_options_of_weights_are_refused(tmp_path):
-    with pytest.raises(UsageError, match="an ONNX file has none"):
+    with pytest.raises(UsageError, match="not to exported files"):
         open_model(enlarging(tmp_path / "some.onnx"), norm="eval")
 
 
