@@ -59,9 +59,10 @@ class Gpu:
         Raises:
             RuntimeError: If the work cannot be recorded.
         """
-        graph = torch.cuda.CUDAGraph()
         with torch.cuda.stream(self._stream):
-            graph.capture_begin(capture_error_mode="thread_local")
+            with torch.inference_mode(False):  # torch's random state must be a tensor that everybody can change
+                graph = torch.cuda.CUDAGraph()
+                graph.capture_begin(capture_error_mode="thread_local")
             try:
                 queue()
             finally:
