@@ -4,6 +4,7 @@ import itertools
 import logging
 import os
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from gankit.datasets.synthetic import synthetic_image
 from gankit.errors import UsageError
 from gankit.evaluation.metrics import psnr
 from gankit.images import decode
+from gankit.training import loader
 from gankit.training.loader import batches
 from gankit.training.translation_data import write_held_out
 
@@ -204,6 +206,35 @@ def test_batches_begin_where_asked_and_leave_the_random_state(patches, workers):
             assert torch.equal(high[place], wanted[1])
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_workers_that_hand_over_several_batches_at_once_give_the_same(patches, world):
+    for rank in range(world):
+        alone, several = (
+            list(itertools.islice(batches(patches, 2, 3, workers, rank=rank, world=world, together=4), 7))
+            for workers in (0, 2)
+        )
+        for wanted, found in zip(alone, several, strict=True):
+            assert len(found) == 2
+            assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
+
+
+def test_little_shared_memory_takes_less_at_once(patches, monkeypatch):
+    size = sum(each.nbytes for each in patches[0])
+    for batches_free, wanted in ((0, 1), (64, 8), (26, 3)):  # half of it is used, by two workers twice
+        free = batches_free * size * 4
+        monkeypatch.setattr(loader.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+        assert loader._fitting(patches, 4, 2, 8) == wanted
+
+
+def test_workers_share_the_images(patches):
+    """Linux forks them; nothing is pickled, which would copy all images for each."""
+    patches.unpicklable = lambda: None
+    try:
+        assert len(next(batches(patches, 2, 0, 1))) == 2
+    finally:
+        del patches.unpicklable
+
+
 def test_reading_a_folder(tmp_path, caplog):
     (tmp_path / "sub").mkdir()
     Image.fromarray(smooth(20, 24)).save(tmp_path / "b.png")
@@ -218,6 +249,20 @@ def test_reading_a_folder(tmp_path, caplog):
     assert all(image.shape == (20, 24, 3) and image.dtype == np.uint8 for image in images)
     assert "broken.jpg" in caplog.text
     assert any((image == 127).all() for image in images)
+
+
+def test_several_folders_are_read_one_after_the_other(tmp_path):
+    for number, name in enumerate(("one", "two")):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((8, 9 + number, 3), number, np.uint8)).save(tmp_path / name / "a.png")
+    folders = (tmp_path / "one", tmp_path / "two")
+    assert [image.shape[1] for image in read_images(*folders)] == [9, 10]
+    assert [image.shape[1] for image in read_images(*folders[::-1])] == [10, 9]
+    assert fingerprint(*folders).startswith("2 images")
+    assert fingerprint(*folders) != fingerprint(folders[0])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty: no images there"):
+        list(read_images(*folders, tmp_path / "empty"))
 
 
 def test_folders_without_images(tmp_path):
