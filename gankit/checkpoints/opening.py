@@ -16,7 +16,7 @@ from gankit import models
 from gankit.checkpoints.directions import holds_direction
 from gankit.checkpoints.files import read
 from gankit.checkpoints.layouts import Match, recognise
-from gankit.checkpoints.layouts.folding import with_values
+from gankit.checkpoints.layouts.folding import with_mean, with_values
 from gankit.checkpoints.native import declared
 from gankit.checkpoints.shipped import card_of, weights_path
 from gankit.checkpoints.spandrel_models import open_with_spandrel
@@ -152,6 +152,8 @@ def _with_options(found: Match, options: Mapping[str, Any]) -> Match:
         state = {name: value for name, value in state.items() if not name.startswith(("entrance.", "exit."))}
         ends = facts.options.get("values_in", "unit"), facts.options.get("output", "linear")
         state = with_values(state, facts.channels, *ends)
+    if "mean" in options:
+        state = with_mean(state, facts.options.get("mean"), facts.options["tail"])
     return replace(found, options=chosen, state=state)
 
 

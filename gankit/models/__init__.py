@@ -57,7 +57,7 @@ MODELS: Mapping[str, Entry] = MappingProxyType(
         "srresnet": Entry("gankit.models.srgan", "SRResNet", "×2/×4/×8 upscaling, faithful (content loss)"),
         "esrgan": Entry("gankit.models.esrgan", "RRDBNet", "×1…×16 upscaling, deep (ESRGAN, Real-ESRGAN)"),
         "srvgg": Entry("gankit.models.srvgg", "SRVGGNet", "×1…×16 upscaling, small, fast (Real-ESRGAN compact)"),
-        "edsr": Entry("gankit.models.edsr", "EDSR", "×1…×8 upscaling, plain residual blocks (EDSR), fast"),
+        "edsr": Entry("gankit.models.edsr", "EDSR", "×1…×8 upscaling, plain residual blocks (EDSR)"),
         "msrresnet": Entry(
             "gankit.models.msrresnet", "MSRResNet", "×2…×8 upscaling without norms (BasicSR, mmagic, KAIR)"
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -60,6 +61,20 @@ class EDSROptions(ModelOptions):
         )
 
 
+def shifts(mean: Sequence[float] | None, tail: Tail) -> tuple[Standardise | None, Standardise | None]:
+    """The layers at the ends: one subtracts the mean, and one adds it again, unless the enlarged input does.
+
+    Args:
+        mean: of every colour channel; ``None`` for no shift.
+        tail: option of the model.
+    """
+    if mean is None:
+        return None, None
+    ones = [1.0] * len(mean)
+    back = None if tail == "direct" else Standardise([-value for value in mean], ones)
+    return Standardise(mean, ones), back
+
+
 class ResidualBlock(nn.Module):
     """Conv3x3, ReLU, Conv3x3, and the skip around them; the residual may be scaled."""
 
@@ -96,7 +111,7 @@ class EDSR(nn.Module):
         o = options or EDSROptions()
         self.scale = o.scale
         direct = o.tail == "direct"
-        self.entrance = None if o.mean is None else Standardise(o.mean, [1.0] * len(o.mean))
+        self.entrance, self.exit = shifts(o.mean, o.tail)
         self.head = nn.Conv2d(o.in_channels, o.channels, 3, padding=1)
         self.body = nn.Sequential(*(ResidualBlock(o.channels, o.res_scale) for _ in range(o.blocks)))
         self.neck = nn.Conv2d(o.channels, o.channels, 3, padding=1)
@@ -105,9 +120,6 @@ class EDSR(nn.Module):
         self.tail = nn.Conv2d(o.channels, o.in_channels * (o.scale**2 if direct else 1), 3, padding=1)
         self.shuffle = nn.PixelShuffle(o.scale) if direct else None
         self.base = nn.Upsample(scale_factor=o.scale, mode="nearest") if direct else None
-        # The enlarged input has its mean already.
-        shifted = None if direct or o.mean is None else [-value for value in o.mean]
-        self.exit = None if shifted is None else Standardise(shifted, [1.0] * len(shifted))
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscale a batch.
@@ -122,5 +134,7 @@ class EDSR(nn.Module):
         features = features + self.neck(self.body(features))
         result: Tensor = self.tail(self.upsampler(features))
         if self.shuffle is not None and self.base is not None:
-            return self.shuffle(result) + self.base(x)
-        return result if self.exit is None else self.exit(result)
+            result = self.shuffle(result) + self.base(x)
+        elif self.exit is not None:
+            result = self.exit(result)
+        return result

@@ -18,6 +18,7 @@ from gankit.models.sampling import latents
 from gankit.models.srgan import Discriminator as SRGANDiscriminator
 from tests.checkpoints import published_translation as translation
 from tests.checkpoints.published import unlike_new
+from tests.checkpoints.test_edsr_layouts import Arch, sons
 from tests.checkpoints.test_foreign import _Lornatang
 from tests.checkpoints.test_options import Compact, leaky
 from tests.checkpoints.test_srgan_layouts import Erik
@@ -201,6 +202,46 @@ def test_msrresnet(tmp_path):
         state |= {f"{name}.{key}": value for key, value in nn.Conv2d(*pair, 3).state_dict().items()}
     _, found = same(tmp_path, state)
     assert (found.facts.name, found.facts.options["blocks"], found.assumed) == ("msrresnet", 3, "activated=true")
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("make", [sons, lambda scale: unlike_new(Arch("basicsr", scale))])
+def test_edsr(tmp_path, make, scale):
+    _, found = same(tmp_path, make(scale).state_dict())
+    assert (found.facts.name, found.facts.scale, found.facts.options["blocks"]) == ("edsr", scale, 3)
+    assert "res_scale=1" in found.assumed
+
+
+def smooth_upscaler(model):
+    """A network that keeps smooth images, because what its convolutions make of a gray one is taken off at the end."""
+    torch.manual_seed(1)
+    options = {"channels": 12, "blocks": 2} if model == "edsr" else {"channels": 12, "convs": 5, "activation": "relu"}
+    net = models.build(model, options).eval().requires_grad_(False)
+    first, *inner, last = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    first.weight *= 0.01  # images move the features little
+    for layer in (first, *inner):
+        layer.bias += 0.3  # and ReLUs let them through
+    last.weight.zero_()
+    last.weight[:, :, 1, 1] = 0.3
+    features = []
+    hook = last.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0][0, :, 16, 16]))
+    net(torch.full((1, 3, 32, 32), 0.5))
+    hook.remove()
+    last.bias.fill_(-0.3 * features[0].sum())
+    return net
+
+
+@pytest.mark.parametrize("model", ["edsr", "srvgg"])
+def test_residual_blocks_are_told_from_a_plain_stack_by_what_they_make(tmp_path, model):
+    """gankit's EDSR and a compact network with ReLUs have the same shapes."""
+    net = smooth_upscaler(model)
+    torch.save(renamed(net.state_dict()), tmp_path / "a.pth")
+    loaded = open_model(tmp_path / "a.pth")
+    assert loaded.facts.name == model
+    image = torch.rand(1, 3, 24, 24)
+    assert torch.equal(loaded.generator(image), net(image))
+    assert ("EDSR ×4 with 2 blocks" if model == "edsr" else "SRVGGNetCompact ×4") in loaded.recognised
+    assert "a smooth image keeps" in loaded.assumed
 
 
 def test_other_norms_and_biases(tmp_path):

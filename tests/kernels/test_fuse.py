@@ -24,6 +24,8 @@ SMALL = {
     "srgan": {"channels": 8, "blocks": 2, "slopes": "channel"},
     "esrgan": {"channels": 8, "growth": 4, "blocks": 1, "upsampler": "shuffle"},
     "srvgg": {"channels": 8, "convs": 2},
+    "edsr": {"channels": 8, "blocks": 2},
+    "edsr published": {"channels": 8, "blocks": 2, "tail": "edsr", "mean": [0.4, 0.5, 0.6], "res_scale": 0.1},
 }
 
 

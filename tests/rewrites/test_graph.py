@@ -1,8 +1,18 @@
 """Every rewrite gives the same fp32 images."""
 
+import operator
+
 import pytest
 import torch
-from gankit_export.rewrites import fold_batch_norm, for_inference, shared_prelu_to_leaky, sink, sink_last_shuffle, trace
+from gankit_export.rewrites import (
+    fold_batch_norm,
+    fold_factors,
+    for_inference,
+    shared_prelu_to_leaky,
+    sink,
+    sink_last_shuffle,
+    trace,
+)
 from torch import nn
 
 from gankit.models import build
@@ -54,6 +64,39 @@ def test_sunk_convolution_equals_the_one_after_the_shuffle(factor, kernel):
     shuffle, conv = nn.PixelShuffle(factor), nn.Conv2d(3, 2, kernel, padding=kernel // 2)
     sunk, last = sink(shuffle, conv)
     same(nn.Sequential(shuffle, conv), nn.Sequential(sunk, last), (2, 3 * factor**2, 6, 5))
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "left"),
+    [
+        ("edsr", {"channels": 8, "blocks": 3, "res_scale": 0.1, "scale": 2}, 0),
+        ("edsr", {"channels": 8, "blocks": 3, "res_scale": 0.1, "tail": "edsr", "mean": [0.4, 0.5, 0.6]}, 0),
+        ("esrgan", {"channels": 8, "growth": 4, "blocks": 2}, 2),  # the factors of sums stay
+    ],
+)
+def test_factors_of_residuals_join_the_convolutions(model, options, left):
+    torch.manual_seed(0)
+    net = build(model, options).eval()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    graph = fold_factors(net)
+    same(net, graph)
+    same(net, for_inference(net))
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert sum(node.target is operator.mul for node in graph.graph.nodes) == left
+
+
+def test_factors_of_shared_or_read_results_stay():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.read = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x):
+            y = self.read(x)
+            return self.conv(x) * 0.5 + self.conv(y) + y * 3 + 2 * x * y
+
+    net = Shared().eval()
+    same(net, fold_factors(net))
 
 
 def test_slopes_per_channel_are_not_moved_before_the_shuffle():

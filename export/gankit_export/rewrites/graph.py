@@ -6,7 +6,9 @@ and shares no parameter with the result.
 
 from __future__ import annotations
 
+import copy
 import operator
+from collections import Counter
 from collections.abc import Mapping
 
 import torch
@@ -20,8 +22,8 @@ from gankit_export.tracing import trace
 
 
 def for_inference(module: nn.Module) -> fx.GraphModule:
-    """All exact rewrites: fold BatchNorm, shared PReLU to LeakyReLU, sink the last shuffle where it pays."""
-    return sink_last_shuffle(shared_prelu_to_leaky(fold_batch_norm(module)))
+    """All exact rewrites: fold BatchNorm and factors, shared PReLU to LeakyReLU, sink the last shuffle if it pays."""
+    return sink_last_shuffle(shared_prelu_to_leaky(fold_factors(fold_batch_norm(module))))
 
 
 def fold_batch_norm(module: nn.Module) -> fx.GraphModule:
@@ -39,6 +41,30 @@ def fold_batch_norm(module: nn.Module) -> fx.GraphModule:
         folded = fuse_conv_bn_eval(conv, norm, transpose=isinstance(conv, nn.ConvTranspose2d))
         _replace(traced, str(conv_node.target), folded)
         modules[str(conv_node.target)] = folded
+        node.replace_all_uses_with(conv_node)
+        traced.graph.erase_node(node)
+    return _finish(traced)
+
+
+def fold_factors(module: nn.Module) -> fx.GraphModule:
+    """A number that multiplies a convolution's result into its weights, as EDSR and ESRGAN scale their residuals."""
+    traced = trace(module)
+    modules = dict(traced.named_modules())
+    called = Counter(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
+    for node in list(traced.graph.nodes):
+        if node.op != "call_function" or node.target not in (operator.mul, torch.mul) or len(node.args) != 2:
+            continue
+        conv_node, factor = node.args if isinstance(node.args[0], fx.Node) else node.args[::-1]
+        conv = _module(conv_node, modules)
+        if not isinstance(conv, nn.Conv2d) or type(factor) not in (int, float) or node.kwargs:
+            continue
+        if len(conv_node.users) != 1 or called[str(conv_node.target)] != 1:
+            continue
+        scaled = copy.deepcopy(conv).requires_grad_(False)
+        scaled.weight.mul_(factor)
+        if scaled.bias is not None:
+            scaled.bias.mul_(factor)
+        _replace(traced, str(conv_node.target), scaled)
         node.replace_all_uses_with(conv_node)
         traced.graph.erase_node(node)
     return _finish(traced)

@@ -14,6 +14,7 @@ from gankit.checkpoints.containers import networks
 from gankit.checkpoints.layouts import (
     animegan,
     cartoongan,
+    edsr,
     eriklindernoren,
     fast_srgan,
     junyanz_resnet,
@@ -47,6 +48,10 @@ _LAYOUTS: tuple[Layout, ...] = (
     Layout("HasnainRaz Fast-SRGAN", fast_srgan.match),
     Layout("xinntao and BasicSR RRDBNet (ESRGAN, Real-ESRGAN)", rrdb.match),
     Layout("xinntao RRDBNet, first names", rrdb.match_old),
+    Layout("sanghyun-son EDSR", edsr.sanghyun_son),
+    Layout("BasicSR EDSR", edsr.basicsr),
+    Layout("mmagic EDSR", edsr.mmagic),
+    Layout("gankit EDSR", edsr.own),
     Layout("MSRResNet of BasicSR, mmagic and KAIR", msrresnet.match),
     Layout("KAIR MSRResNet0", msrresnet.match_numbered),
     Layout("Real-ESRGAN SRVGGNetCompact", srvgg.match),

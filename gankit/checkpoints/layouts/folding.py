@@ -6,11 +6,12 @@ Tensors whose shapes do not fit are not changed: all names and shapes are checke
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from gankit.models.edsr import Tail, shifts
 from gankit.models.values import Input, Output, entrance, exit_layer
 
 
@@ -70,6 +71,21 @@ def with_values(state: Mapping[str, Tensor], channels: int, values_in: Input, ou
     if channels != 3 and "imagenet" in f"{values_in} {output}":
         return result
     for prefix, layer in (("entrance.", entrance(values_in, channels)), ("exit.", exit_layer(output))):
+        if layer is not None:
+            result |= layer.state_dict(prefix=prefix)
+    return result
+
+
+def with_mean(state: Mapping[str, Tensor], mean: Sequence[float] | None, tail: Tail) -> dict[str, Tensor]:
+    """The state of an EDSR with the constants of the layers that shift its values, in place of any that it has.
+
+    Args:
+        state: under gankit's names.
+        mean: option of the model.
+        tail: option of the model.
+    """
+    result = {name: value for name, value in state.items() if not name.startswith(("entrance.", "exit."))}
+    for prefix, layer in zip(("entrance.", "exit."), shifts(mean, tail), strict=True):
         if layer is not None:
             result |= layer.state_dict(prefix=prefix)
     return result

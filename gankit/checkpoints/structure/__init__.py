@@ -16,7 +16,7 @@ from torch import Tensor
 from gankit import models
 from gankit.checkpoints.containers import networks
 from gankit.checkpoints.layouts.base import Match
-from gankit.checkpoints.structure import latents, superres, translation
+from gankit.checkpoints.structure import latents, residual, superres, translation
 from gankit.checkpoints.structure.base import Pattern, Proposal
 from gankit.checkpoints.structure.discriminators import discriminator
 from gankit.checkpoints.structure.order import agrees, by_number, positive
@@ -30,6 +30,7 @@ _PATTERNS = (
     Pattern("RRDBNet (ESRGAN)", superres.rrdb),
     Pattern("SRVGGNetCompact", superres.compact),
     Pattern("MSRResNet", superres.msrresnet),
+    Pattern("EDSR", residual.edsr),
     Pattern("ResNet (CycleGAN)", translation.resnet),
     Pattern("U-Net (pix2pix)", translation.unet),
     Pattern("AnimeGANv2", translation.animegan),
@@ -104,7 +105,9 @@ def _read(weights: Mapping[str, Tensor], given: Mapping[str, Any]) -> Match | No
     assumes, match = _measured(proposal, match, weights, given)
     assumed = [text for key, text in assumes.items() if key not in given]
     return replace(
-        match, recognised=f"the order and shapes of its tensors: {proposal.what}", assumed=", ".join(assumed)
+        match,
+        recognised=f"the order and shapes of its tensors: {match.recognised or proposal.what}",
+        assumed=", ".join(assumed),
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from gankit.checkpoints.layouts import eriklindernoren, srvgg
 from gankit.checkpoints.layouts.base import Match, rename
 from gankit.checkpoints.layouts.folding import biases_into_means, norm_into_conv, with_values
+from gankit.checkpoints.structure import residual
 from gankit.checkpoints.structure.base import (
     Finish,
     Item,
@@ -242,8 +243,11 @@ def compact(shapes: Shapes) -> Iterator[Proposal]:
         if fits(shapes, items):
             plain = act == "relu"
             what = f"SRVGGNetCompact ×{scale}"
-            assumed = {"activation": "activation=relu"} if plain else {}
-            yield Proposal(what, items, srvgg.match, {**assumed, "values": "RGB in [0, 1]"}, scale)
+            assumed = {**({"activation": "activation=relu"} if plain else {}), "values": "RGB in [0, 1]"}
+            others: list[Way] = []
+            if plain and convs % 2 and convs > 1:  # also the shapes of residual blocks between two more convolutions
+                others = [({"values": "RGB in [0, 1]"}, residual.direct)]
+            yield Proposal(what, items, srvgg.match, assumed, scale, others, UPSCALER if others else None)
             if plain and scale == 1 and convs:
                 yield Proposal("a plain stack (VDSR, DnCNN), which gankit does not have", items, lambda _: None)
             return

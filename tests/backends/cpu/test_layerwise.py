@@ -47,6 +47,8 @@ def decibels(result, wanted):
         ("animegan", {"channels": 8, "blocks": 1}, (32, 40)),
         ("animegan", {"channels": 8, "blocks": 1, "align_corners": False}, (32, 40)),
         ("cartoongan", {}, (24, 28)),
+        ("edsr", {"channels": 8, "blocks": 2, "scale": 3, "mean": [0.4, 0.5, 0.6]}, (40, 28)),
+        ("edsr", {"channels": 8, "blocks": 2, "tail": "edsr", "mean": [0.4, 0.5, 0.6], "res_scale": 0.5}, (40, 28)),
     ],
 )
 @pytest.mark.parametrize("max_bytes", [1 << 30, 0])

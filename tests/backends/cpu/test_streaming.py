@@ -16,7 +16,7 @@ from gankit.backends.cpu.stages import build_stages
 from gankit.backends.cpu.streaming import NotStreamableError, Stream
 from gankit.backends.eager import EagerBackend
 from gankit.backends.modules import bf16_on_cpu
-from gankit.models import facts
+from gankit.models import build, facts
 from tests.networks import small_srgan
 
 
@@ -99,6 +99,14 @@ def test_residual_blocks_become_one_stage():
     chains = [stage for stage in stages if isinstance(stage, ResidualChain)]
     assert len(chains) == 1
     assert len(chains[0]._blocks) == 5
+
+
+@pytest.mark.parametrize("options", [{}, {"tail": "edsr", "res_scale": 0.1}])
+def test_edsrs_blocks_become_one_stage(options):
+    net = build("edsr", {"channels": 8, "blocks": 5, "scale": 2, **options}).eval()
+    _, _, stages = build_stages(for_inference(net), 1 << 20)
+    chains = [stage for stage in stages if isinstance(stage, ResidualChain)]
+    assert [len(chain._blocks) for chain in chains] == [5]
 
 
 class Dense(nn.Module):
