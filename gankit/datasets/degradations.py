@@ -159,7 +159,8 @@ class Degrader:
             levels = jpeg(levels, quality, subsampled=subsampled)
         top, bottom, left, right = margins
         height, width = levels.shape[:2]
-        return levels[top : height - bottom, left : width - right].transpose(2, 0, 1)
+        result: np.ndarray = levels[top : height - bottom, left : width - right].transpose(2, 0, 1)
+        return result
 
     def _add_noise(self, pixels: np.ndarray, draw: Draw) -> None:
         """Add noise to (3, H, W) float32 in place.

@@ -170,6 +170,7 @@ def _begin_from(recipe: RecipeName, initial: str | Path, fields: Mapping[str, An
             )
         model = {option: value for option, value in has.items() if option != "scale"}
         return _Start(loaded.generator.state_dict(), {"network": "edsr", "scale": has["scale"], "model": model})
+    assert isinstance(loaded.generator, SRResNet)
     if fields.get("norm") == "batch" and has_frozen_norms(loaded.generator):
         raise UsageError(
             f"{initial}: was trained with frozen norms, and the batch's statistics would spoil it: omit --norm"

@@ -140,7 +140,7 @@ class AdversarialSystem(ContentSystem):
             fused=fabric.device.type == "cuda" or None,
         )
         self._discriminator, self._discriminator_optimiser = fabric.setup(discriminator, optimiser)
-        self._features = discriminator  # without Fabric's wrapper, which does not autocast methods but forward
+        self._features: Any = discriminator  # without Fabric's wrapper, which does not autocast methods but forward
         self.modules["discriminator"] = discriminator
         self.optimisers["discriminator"] = optimiser
         self.schedules["generator"] = delayed(self._rates(options.steps - options.head_start), options.head_start)
