@@ -229,7 +229,8 @@ class AdversarialSystem(ContentSystem):
         """The logits of images whose features are known; of the noisy ones where there is noise."""
         if deviation:
             features = self._features.forward_features(instance_noise(images, deviation))
-        return self._features.classify(features[-1])
+        logits: Tensor = self._features.classify(features[-1])
+        return logits
 
 
 def _discriminator(options: AdversarialOptions) -> nn.Module:
