@@ -64,7 +64,7 @@ def test_workers_give_the_same_weights(tmp_path, recipe):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("recipe", ["srresnet", "srgan"])
+@pytest.mark.parametrize("recipe", ["srresnet", "edsr", "srgan"])
 def test_trains_and_resumes_on_cuda(tmp_path, photos, recipe):
     options = {"model": SMALL}
     if recipe == "srgan":
