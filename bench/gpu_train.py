@@ -159,7 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     rates = {name: rate(probes / name) for name in lanes}
     print({name: round(value, 1) for name, value in rates.items()}, "steps per second side by side", flush=True)
-    shutil.rmtree(probes)
+    for name in lanes:
+        shutil.rmtree(probes / name, ignore_errors=True)
     side_by_side({name: lambda name=name: trainer.lane(lanes[name], rates[name], until) for name in lanes})
     return 0
 
