@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,21 @@ _IMAGE_ERRORS = (ImageError, NotFiniteError, MemoryError)  # errors of one image
 _OUTPUT_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.EEXIST}
 )
+
+
+@dataclass
+class _Submitted:
+    """A call of the engine that was started.
+
+    Attributes:
+        items: its images.
+        finish: waits for the results.
+        seconds: seconds that it took to start the call.
+    """
+
+    items: list[Item]
+    finish: Callable[[], list[DecodedImage]]
+    seconds: float
 
 
 @dataclass
@@ -159,32 +175,90 @@ class Runner:
             del image  # a waiting thread must not keep an image alive that the budget no longer counts
 
     def _work(self, decoded: Channel[Item], finished: Channel[Item], budget: Budget, stop: Stop) -> None:
-        for first in decoded:
+        submitted: deque[_Submitted] = deque()
+        arriving = iter(decoded)
+        while True:
+            # While calls are submitted nothing waits here, because they hold bytes that decoders may wait for.
+            first = decoded.take(lambda item: True) if submitted else next(arriving, None)
+            if first is None:
+                if not submitted:
+                    return
+                self._complete(submitted.popleft(), finished, budget, stop)
+                continue
             items = [first, *self._others(first, decoded)]
             del first
-            if len(items) > 1 and self._work_batch(items):
-                for item in items:
-                    finished.put(item)
-                    del item
+            if (call := self._submit(items)) is not None:
+                submitted.append(call)
+                del items, call
+                if self.batching is not None and len(submitted) >= self.batching.depth:
+                    self._complete(submitted.popleft(), finished, budget, stop)
                 continue
-            while items:
-                item = items.pop(0)
-                if self._work_alone(item, stop):
-                    finished.put(item)
-                    del item
-                else:
-                    cost = item.cost
-                    del item  # as above
-                    budget.give(cost)
+            while submitted:  # results keep their order
+                self._complete(submitted.popleft(), finished, budget, stop)
+            self._work_now(items, finished, budget, stop)
+
+    def _work_now(self, items: list[Item], finished: Channel[Item], budget: Budget, stop: Stop) -> None:
+        """Process images in one call if that succeeds, or else one after the other. Empties the list."""
+        if len(items) > 1 and self._work_batch(items):
+            self._hand_over(items, finished)
+        while items:
+            item = items.pop(0)
+            if self._work_alone(item, stop):
+                finished.put(item)
+                del item
+            else:
+                cost = item.cost
+                del item  # a waiting thread must not keep an image alive that the budget no longer counts
+                budget.give(cost)
+
+    @staticmethod
+    def _hand_over(items: list[Item], finished: Channel[Item]) -> None:
+        """Pass processed images on. Empties the list, so that nothing keeps them alive."""
+        while items:
+            finished.put(items.pop(0))
+
+    def _submit(self, items: list[Item]) -> _Submitted | None:
+        """Start a call of the engine; return ``None`` if the images must be processed at once."""
+        if self.batching is None or self.batching.submit is None or self.batching.depth <= 1:
+            return None
+        began = perf_counter()
+        self._report_progress(current=items[0].job.source, fraction=0.0)
+        try:
+            finish = self.batching.submit([item.image for item in items])
+        except _IMAGE_ERRORS:
+            return None  # processing each alone shows which one failed
+        return None if finish is None else _Submitted(items, finish, perf_counter() - began)
+
+    def _complete(self, call: _Submitted, finished: Channel[Item], budget: Budget, stop: Stop) -> None:
+        """Wait for a call of the engine, and pass its images on."""
+        began = perf_counter()
+        results: list[DecodedImage] | None = None
+        try:
+            results = call.finish()
+        except _IMAGE_ERRORS:
+            pass  # processing each alone shows which one failed
+        if results is None:  # outside of the handler, because the error keeps the images alive
+            del call.finish
+            self._work_now(call.items, finished, budget, stop)
+            return
+        seconds = (call.seconds + perf_counter() - began) / len(call.items)
+        for item, result in zip(call.items, results, strict=True):
+            item.image, item.engine_seconds = result, seconds
+        del results, item, result, call.finish  # only the items keep the images alive
+        self._hand_over(call.items, finished)
 
     def _others(self, first: Item, decoded: Channel[Item]) -> list[Item]:
-        """Take the decoded images that can share a call with the first."""
+        """Take the decoded images that can share a call with the first, and wait a little for more of them."""
         if self.batching is None:
             return []
         key, largest = self.batching.key(first.image)
+        until = perf_counter() + self.batching.wait
         others: list[Item] = []
         while len(others) < largest - 1:
-            item = decoded.take(lambda item: self.batching is not None and self.batching.key(item.image)[0] == key)
+            item = decoded.take(
+                lambda item: self.batching is not None and self.batching.key(item.image)[0] == key,
+                max(0.0, until - perf_counter()) if self.batching.wait else 0.0,
+            )
             if item is None:
                 break
             others.append(item)
