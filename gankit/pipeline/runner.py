@@ -12,6 +12,7 @@ import errno
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -233,11 +234,9 @@ class Runner:
         """Wait for a call of the engine, and pass its images on."""
         began = perf_counter()
         results: list[DecodedImage] | None = None
-        try:
+        with suppress(*_IMAGE_ERRORS):  # processing each alone shows which one failed
             results = call.finish()
-        except _IMAGE_ERRORS:
-            pass  # processing each alone shows which one failed
-        if results is None:  # outside of the handler, because the error keeps the images alive
+        if results is None:
             del call.finish
             self._work_now(call.items, finished, budget, stop)
             return

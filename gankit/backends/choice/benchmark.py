@@ -54,8 +54,9 @@ class Measured:
 class Benchmark:
     """Measures candidates. The engine of the fastest one that passes the parity check stays open.
 
-    An engine runs the real image, and is timed once on it, on a GPU after calls that compile its kernels. If that takes more than :data:`FAR_BEHIND` times as long as
-    the best one so far, it cannot win and runs no more. Otherwise it runs the synthetic images and is timed again.
+    An engine runs the real image, and is timed once on it; on a GPU, after calls that compile its kernels. If it
+    takes more than :data:`FAR_BEHIND` times as long as the best one so far, it cannot win and runs no more. Otherwise
+    it runs the synthetic images and is timed again.
 
     Args:
         spec: generator, facts and first device of the candidates.

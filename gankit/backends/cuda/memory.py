@@ -6,9 +6,9 @@ import torch
 
 from gankit.backends.base import EngineMemoryError
 
-# In lower case. The first three are from torch's CPU allocator on Linux and Windows and from C++. "out of memory" is from
-# CUDA and its allocator, "alloc_failed" from cuDNN and cuBLAS. cuDNN also finds no engine for a convolution if none of
-# its engines gets the work space.
+# In lower case. The first three are from torch's CPU allocator on Linux and Windows and from C++. "out of memory" is
+# from CUDA and its allocator, "alloc_failed" from cuDNN and cuBLAS. cuDNN also finds no engine for a convolution if
+# none of its engines gets the work space.
 _WORDS = (
     "can't allocate memory",
     "defaultcpuallocator",
