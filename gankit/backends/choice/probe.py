@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from gankit.backends.base import Engine, EngineSpec, checked_run
 from gankit.backends.choice.parity import Parity, compare, reference
 from gankit.backends.choice.synthetic import synthetic_images
+from gankit.backends.cuda.memory import free_memory
 from gankit.backends.cuda.precision import exact_fp32
 from gankit.backends.pixels import enter, from_values
 from gankit.models.sampling import latents
@@ -25,6 +26,7 @@ from gankit.models.sampling import latents
 _TILE = (160, 192)
 _CPU_TILE = (96, 128)  # a CPU's speed per pixel is the same as for the larger one, and choosing takes half the time
 _GPU_TILE, _GPU_TILES = (256, 256), 4  # a smaller batch would measure launches and copies
+_ROOMY = 4 << 30  # free bytes of a GPU for such a batch; SRGAN's references in fp32 take 2.6 GB
 _SAMPLES = 16
 
 
@@ -76,7 +78,7 @@ class Probe:
         height, width = sides or (_GPU_TILE if on_gpu else _CPU_TILE)
         least = facts.minimum
         tile = real_tile(facts.channels, facts.multiple, (max(height, least), max(width, least)))
-        if on_gpu and sides is None:
+        if on_gpu and sides is None and torch.cuda.is_available() and free_memory(spec.device) >= _ROOMY:
             tile = _mirrored(tile, _GPU_TILES)
         others = synthetic_images(facts.channels, facts.multiple, least)
         with _references(spec) as wanted:

@@ -22,8 +22,10 @@ from gankit.backends.cuda.switches import is_on
 SWITCH = "GANKIT_CUDA_GRAPHS"
 _MOST_GRAPHS = 4
 _MOST_SHAPES = 64  # seen shapes whose calls are counted
-_CALLS_BEFORE = 3  # calls of a shape before it is recorded; the second one is timed, free of compilation
-_LONGEST_MS = 10.0  # calls that take longer are not recorded
+_CALLS_BEFORE = 3  # calls of a shape before it is recorded; the first one compiles kernels and is not timed
+_LONGEST_MS = 10.0  # shapes whose calls take longer are not recorded
+_MOST_RECORDED = 2  # times that one shape is recorded; more shapes than graphs would otherwise record all the time
+_LONG_CALLS = 2  # so many long calls in a row decide it, because any single call may be disturbed
 
 
 def wanted() -> bool:
@@ -37,11 +39,13 @@ def wanted() -> bool:
 
 @dataclass
 class _Seen:
-    """How often a shape came, and the events around its second call."""
+    """How often a shape came, the events around a call that is timed, and whether it must not be recorded (again)."""
 
     calls: int = 0
     timed: tuple[Event, Event] | None = None
+    long_calls: int = 0
     refused: bool = False
+    recorded: int = 0
 
 
 class Graphs:
@@ -80,7 +84,7 @@ class Graphs:
         while len(self._seen) > _MOST_SHAPES:
             self._seen.popitem(last=False)
         seen.calls += 1
-        if seen.calls != _CALLS_BEFORE - 1:
+        if seen.calls == 1 or seen.timed is not None or seen.refused:
             return self._cuda.call(self._function, given)
         before = self._cuda.record("compute", timed=True)
         made = self._cuda.call(self._function, given)
@@ -100,11 +104,15 @@ class Graphs:
         if not self._enabled or seen is None or seen.refused or key in self._recorded or not self._is_due(seen):
             return
         while len(self._recorded) >= _MOST_GRAPHS:
-            self._recorded.popitem(last=False)
+            dropped, _ = self._recorded.popitem(last=False)
+            if (past := self._seen.get(dropped)) is not None:
+                past.calls, past.timed = 0, None
         if self._pool is None:
             self._pool = self._cuda.graph_pool()
         try:
             self._recorded[key] = self._cuda.capture(self._function, given, self._pool)
+            seen.recorded += 1
+            seen.refused = seen.recorded >= _MOST_RECORDED
         except Exception as error:  # the module is the user's, and may do anything
             seen.refused = True
             if not is_out_of_memory(error):
@@ -113,9 +121,12 @@ class Graphs:
     def _is_due(self, seen: _Seen) -> bool:
         if seen.calls < _CALLS_BEFORE or seen.timed is None or not seen.timed[1].query():
             return False
-        seen.refused = self._cuda.milliseconds(*seen.timed) > _LONGEST_MS
-        seen.timed = None if seen.refused else seen.timed
-        return not seen.refused
+        if self._cuda.milliseconds(*seen.timed) <= _LONGEST_MS:
+            return True
+        seen.timed = None
+        seen.long_calls += 1
+        seen.refused = seen.long_calls >= _LONG_CALLS
+        return False
 
     def give_up(self) -> None:
         """Drop all graphs and their memory, and record no others. The GPU must be idle."""

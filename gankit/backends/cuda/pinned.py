@@ -84,7 +84,7 @@ class PinnedMemory:
             return torch.empty(tuple(shape), dtype=dtype)
         # Every tensor and array that shares the memory keeps this array alive, and an array can be watched.
         array = memory.view(dtype).numpy()
-        weakref.finalize(array, self._give, block)
+        weakref.finalize(array, self._give, block).atexit = False
         return torch.from_numpy(array).view(tuple(shape))
 
     def _give(self, block: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,11 +46,13 @@ class _ExactSettings:
         self._lock = threading.Lock()
         self._open = 0
         self._restore: list[Callable[[], None]] = []
+        self._warned = False
 
     def enter(self) -> None:
         with self._lock:
             if not self._open:
-                self._restore = [*_exact_convolutions(), *_exact_products()]
+                with self._quiet():
+                    self._restore = [*_exact_convolutions(), *_exact_products()]
             self._open += 1
 
     def leave(self) -> None:
@@ -58,8 +61,20 @@ class _ExactSettings:
             if self._open:
                 return
             restore, self._restore = self._restore, []
-            for each in restore:
-                each()
+            with self._quiet():
+                for each in restore:
+                    each()
+            self._warned = True
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Ignore that some versions of torch warn of the older names, once each."""
+        if self._warned:
+            yield
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
 
 
 # The settings of torch that it changes belong to the process, so their count does, too.
@@ -84,13 +99,13 @@ def _exact_products() -> Iterator[Callable[[], None]]:
         return
     known = _readable(torch.get_float32_matmul_precision)
     if _readable(lambda: matmul.allow_tf32) is True and isinstance(known, str):
-        matmul.allow_tf32 = False
-        # "medium" differs from "high", which allow_tf32 stands for
-        yield (
-            lambda: (
-                torch.set_float32_matmul_precision(known) if known != "high" else setattr(matmul, "allow_tf32", True)
-            )
-        )
+        cpu: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+        if cpu.fp32_precision in ("tf32", "bf16"):  # both were set at once, and must not differ
+            torch.set_float32_matmul_precision("highest")
+            yield lambda: torch.set_float32_matmul_precision(known)
+        else:
+            matmul.allow_tf32 = False
+            yield lambda: setattr(matmul, "allow_tf32", True)
     yield from _exact_by_new_name(matmul, "tf32")
 
 

@@ -47,8 +47,19 @@ def test_few_graphs_are_kept_and_the_oldest_goes_first():
     before = len(gpu.captures)
     call(graphs, gpu, shape(1))  # used last before 5
     assert len(gpu.captures) == before
-    call(graphs, gpu, shape(2))  # dropped; known to come often
-    assert len(gpu.captures) == before + 1
+    for k in range(4):  # dropped, so that it must come again
+        call(graphs, gpu, shape(2))
+        assert len(gpu.captures) == before + (k >= 2)
+    assert len(graphs) == 4
+
+
+def test_more_shapes_than_graphs_are_not_recorded_all_the_time():
+    gpu = FakeCuda("early")
+    graphs = Graphs(gpu, double, enabled=True)
+    for _ in range(40):
+        for side in range(1, 8):
+            call(graphs, gpu, shape(side))
+    assert len(gpu.captures) <= 14
     assert len(graphs) == 4
 
 
@@ -66,6 +77,17 @@ def test_long_calls_are_not_recorded():
     for _ in range(6):
         call(graphs, gpu, shape(4))
     assert gpu.captures == []
+
+
+def test_one_long_call_does_not_decide():
+    gpu = FakeCuda("early", milliseconds=30.0)
+    graphs = Graphs(gpu, double, enabled=True)
+    for _ in range(3):
+        call(graphs, gpu, shape(4))
+    gpu.reported = 1.0
+    for _ in range(3):
+        call(graphs, gpu, shape(4))
+    assert len(gpu.captures) == 1
 
 
 def test_nobody_waits_for_the_timing():
