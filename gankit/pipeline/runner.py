@@ -18,7 +18,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from gankit.errors import ImageError, NotFiniteError, OutputError
+from gankit.errors import ImageError, OutputError
+from gankit.pipeline.calls import IMAGE_ERRORS, SubmittedCall, filled_call, submitted_call
 from gankit.pipeline.flow import Budget, Channel, Stop, Stopped
 from gankit.pipeline.items import Batching, Item, Progress, error_message, size
 from gankit.pipeline.report import ImageReport
@@ -31,27 +32,10 @@ Decode = Callable[[Path], "DecodedImage"]
 Work = Callable[["DecodedImage", Callable[[float], None]], "DecodedImage"]
 Encode = Callable[["DecodedImage", Path], "tuple[str, ...] | None"]
 
-_IMAGE_ERRORS = (ImageError, NotFiniteError, MemoryError)  # errors of one image; the run continues with the others
-
 # Errors that concern the whole output. All others concern one file.
 _OUTPUT_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.EEXIST}
 )
-
-
-@dataclass
-class _Submitted:
-    """A call of the engine that was started.
-
-    Attributes:
-        items: its images.
-        finish: waits for the results.
-        seconds: seconds that it took to start the call.
-    """
-
-    items: list[Item]
-    finish: Callable[[], list[DecodedImage]]
-    seconds: float
 
 
 @dataclass
@@ -176,7 +160,7 @@ class Runner:
             del image  # a waiting thread must not keep an image alive that the budget no longer counts
 
     def _work(self, decoded: Channel[Item], finished: Channel[Item], budget: Budget, stop: Stop) -> None:
-        submitted: deque[_Submitted] = deque()
+        submitted: deque[SubmittedCall] = deque()
         arriving = iter(decoded)
         while True:
             # While calls are submitted nothing waits here, because they hold bytes that decoders may wait for.
@@ -186,9 +170,10 @@ class Runner:
                     return
                 self._complete(submitted.popleft(), finished, budget, stop)
                 continue
-            items = [first, *self._others(first, decoded)]
+            items = filled_call(first, decoded, self.batching)
             del first
-            if (call := self._submit(items)) is not None:
+            if (call := submitted_call(items, self.batching)) is not None:
+                self._report_progress(current=items[0].job.source, fraction=0.0)
                 submitted.append(call)
                 del items, call
                 if self.batching is not None and len(submitted) >= self.batching.depth:
@@ -218,23 +203,11 @@ class Runner:
         while items:
             finished.put(items.pop(0))
 
-    def _submit(self, items: list[Item]) -> _Submitted | None:
-        """Start a call of the engine; return ``None`` if the images must be processed at once."""
-        if self.batching is None or self.batching.submit is None or self.batching.depth <= 1:
-            return None
-        began = perf_counter()
-        self._report_progress(current=items[0].job.source, fraction=0.0)
-        try:
-            finish = self.batching.submit([item.image for item in items])
-        except _IMAGE_ERRORS:
-            return None  # processing each alone shows which one failed
-        return None if finish is None else _Submitted(items, finish, perf_counter() - began)
-
-    def _complete(self, call: _Submitted, finished: Channel[Item], budget: Budget, stop: Stop) -> None:
+    def _complete(self, call: SubmittedCall, finished: Channel[Item], budget: Budget, stop: Stop) -> None:
         """Wait for a call of the engine, and pass its images on."""
         began = perf_counter()
         results: list[DecodedImage] | None = None
-        with suppress(*_IMAGE_ERRORS):  # processing each alone shows which one failed
+        with suppress(*IMAGE_ERRORS):  # processing each alone shows which one failed
             results = call.finish()
         if results is None:
             del call.finish
@@ -246,23 +219,6 @@ class Runner:
         del results, item, result, call.finish  # only the items keep the images alive
         self._hand_over(call.items, finished)
 
-    def _others(self, first: Item, decoded: Channel[Item]) -> list[Item]:
-        """Take the decoded images that can share a call with the first, and wait a little for more of them."""
-        if self.batching is None:
-            return []
-        key, largest = self.batching.key(first.image)
-        until = perf_counter() + self.batching.wait
-        others: list[Item] = []
-        while len(others) < largest - 1:
-            item = decoded.take(
-                lambda item: self.batching is not None and self.batching.key(item.image)[0] == key,
-                max(0.0, until - perf_counter()) if self.batching.wait else 0.0,
-            )
-            if item is None:
-                break
-            others.append(item)
-        return others
-
     def _work_batch(self, items: Sequence[Item]) -> bool:
         """Process several images in one call; return whether it succeeded."""
         assert self.batching is not None
@@ -270,7 +226,7 @@ class Runner:
         self._report_progress(current=items[0].job.source, fraction=0.0)
         try:
             results = self.batching.work([item.image for item in items])
-        except _IMAGE_ERRORS:
+        except IMAGE_ERRORS:
             return False  # processing each alone shows which one failed
         seconds = (perf_counter() - began) / len(items)
         for item, result in zip(items, results, strict=True):
@@ -289,7 +245,7 @@ class Runner:
         self._report_progress(current=item.job.source, fraction=0.0)
         try:
             item.image = self.work(item.image, progress)
-        except _IMAGE_ERRORS as error:
+        except IMAGE_ERRORS as error:
             self._fail(item.index, item.job, error, item, engine_seconds=perf_counter() - began)
             return False
         item.engine_seconds = perf_counter() - began
