@@ -25,7 +25,7 @@ from gankit.models.sampling import latents
 
 _TILE = (160, 192)
 _CPU_TILE = (96, 128)  # a CPU's speed per pixel is the same as for the larger one, and choosing takes half the time
-_GPU_TILE, _GPU_TILES = (192, 256), 4  # the whole image that ships with gankit; a smaller batch would measure launches and copies
+_GPU_TILE, _GPU_TILES = (192, 256), 4  # the whole image of gankit; a smaller batch would measure launches and copies
 _ROOMY = 4 << 30  # free bytes of a GPU for such a batch; SRGAN's references in fp32 take 2 GB
 _SAMPLES = 16
 

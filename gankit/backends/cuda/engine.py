@@ -20,34 +20,49 @@ from gankit.backends.pixels import check
 _DEPTH = 2
 
 
-class _Call(Pending):
-    """A call on the GPU, and every tensor that must stay alive until it is complete.
+class _Flight:
+    """A call on the GPU, which keeps every tensor alive that the GPU still reads or writes.
 
     Args:
-        done: occurs when the result is in ``host``.
-        host: the result.
-        finite: bool scalar on the host, whether all values were finite; ``None`` if nobody asks.
-        held: tensors that the GPU still reads.
+        done: occurs when the GPU is done with the call.
+        held: the tensors.
     """
 
-    def __init__(self, done: Event, host: Tensor, finite: Tensor | None, held: Sequence[Tensor]) -> None:
-        self._done, self._host, self._finite = done, host, finite
+    def __init__(self, done: Event, held: Sequence[Tensor]) -> None:
+        self._done = done
         self._held: tuple[Tensor, ...] = tuple(held)
 
-    def result(self) -> Tensor:
-        """See :meth:`Pending.result`."""
+    def wait(self) -> None:
+        """Wait until the GPU is done with the call, and release the tensors."""
         self._done.synchronize()
         self._held = ()
-        if self._finite is not None and not bool(self._finite):
-            raise not_finite()
-        return self._host
 
     def complete(self) -> bool:
-        """Whether the GPU is done with the call. It then releases the call's tensors."""
+        """Whether the GPU is done with the call. If it is, the tensors are released."""
         if not self._done.query():
             return False
         self._held = ()
         return True
+
+
+class _Call(Pending):
+    """The result of a call.
+
+    Args:
+        flight: the call on the GPU.
+        host: the result on the host, once the call is complete.
+        finite: bool scalar on the host, whether all values were finite; ``None`` if nobody asks.
+    """
+
+    def __init__(self, flight: _Flight, host: Tensor, finite: Tensor | None) -> None:
+        self._flight, self._host, self._finite = flight, host, finite
+
+    def result(self) -> Tensor:
+        """See :meth:`Pending.result`."""
+        self._flight.wait()
+        if self._finite is not None and not bool(self._finite):
+            raise not_finite()
+        return self._host
 
 
 class CudaEngine(ModuleEngine):
@@ -74,7 +89,7 @@ class CudaEngine(ModuleEngine):
         super().__init__(backend, spec, module)
         self._cuda = cuda or cuda_of(self.device)
         self._graphs = Graphs(self._cuda, self._compute, enabled=graphs.wanted())
-        self._flying: deque[_Call] = deque()
+        self._flying: deque[_Flight] = deque()
         self._flying_lock = threading.Lock()
         self._cuda.settle()
 
@@ -128,14 +143,14 @@ class CudaEngine(ModuleEngine):
             hosts = tuple(self._host(item) for item in made)
             for item, host in zip(made, hosts, strict=True):
                 cuda.download(item, host, out)
-            call = _Call(cuda.record(out), hosts[0], hosts[1] if len(hosts) > 1 else None, (*staged, *given, *made))
+            flight = _Flight(cuda.record(out), (*staged, *given, *made, *hosts))
         except BaseException:
             cuda.synchronize()  # the GPU may still use tensors that end here
             raise
         with self._flying_lock:
-            self._flying.append(call)
+            self._flying.append(flight)
         self._graphs.learn(given)
-        return call
+        return _Call(flight, hosts[0], hosts[1] if len(hosts) > 1 else None)
 
     def _compute(self, *given: Tensor) -> tuple[Tensor, ...]:
         """Compute the pixels in the layout of the result."""

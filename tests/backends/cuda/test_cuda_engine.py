@@ -115,6 +115,16 @@ def test_a_call_may_be_forgotten(order):
     assert gpu.pinned.used == 0
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_result_that_nobody_has_takes_no_pinned_memory(order):
+    gpu = FakeCuda(order)
+    engine, _ = engines(gpu)
+    results = [engine.run(image(k)) for k in range(5)]
+    assert gpu.pinned.used > 0
+    del results
+    assert gpu.pinned.used == 0
+
+
 def test_the_processor_waits_only_for_results():
     gpu = FakeCuda("late")
     engine, _ = engines(gpu)
