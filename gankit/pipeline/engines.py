@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gankit import backends
 from gankit.errors import NotFiniteError, UsageError
 from gankit.options import EngineOptions
+from gankit.pipeline.items import Batching
 from gankit.pipeline.journal import plain_json
 from gankit.pipeline.report import EngineReport, ModelReport
 from gankit.pipeline.source import ModelSource
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from gankit.checkpoints import Loaded
     from gankit.images import DecodedImage
     from gankit.pipeline.processor import Processor
+
+
+_GPU_WAIT = 0.005  # seconds; decoding a photo takes as long
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,26 @@ class Engines:
             NotFiniteError, MemoryError: If one of the images fails.
         """
         return self._fitting(self.fast(), images[0]).images(images)
+
+    def submit(self, images: Sequence[DecodedImage]) -> Callable[[], list[DecodedImage]] | None:
+        """Start what :meth:`images` does; return a function that waits for its result, or ``None``.
+
+        Returns:
+            ``None`` if the engine gains nothing from it, or if the images need more than one call.
+
+        Raises:
+            MemoryError: If the images do not fit into memory.
+        """
+        if images[0].pixels.dtype != "uint8":
+            return None
+        return self._fitting(self.fast(), images[0]).submit(images)
+
+    def batching(self) -> Batching:
+        """Return how the images of a run share calls of the engine. A GPU is worth waiting for a few more images."""
+        engine = self.fast().engine
+        wait = _GPU_WAIT if engine.device != "cpu" else 0.0
+        largest = self.largest_batch()
+        return Batching(self.batch_key, self.images, largest, submit=self.submit, depth=engine.depth, wait=wait)
 
     def _fitting(self, processor: Processor, image: DecodedImage) -> Processor:
         """Return the processor itself, or a layerwise one if the image would exceed the memory limit.

@@ -18,7 +18,7 @@ from gankit.paths import cache_notice
 from gankit.pipeline.engines import Engines
 from gankit.pipeline.image_files import ImageFiles
 from gankit.pipeline.inputs import Inputs, collect
-from gankit.pipeline.items import Batching, Progress
+from gankit.pipeline.items import Progress
 from gankit.pipeline.notices import notices
 from gankit.pipeline.output import no_empty_folders, prepare, remove_stale
 from gankit.pipeline.records import Records
@@ -203,7 +203,7 @@ class ImagePipeline:
                     cost=lambda image: result_bytes(image, scale),
                     progress=progress,
                     record=records.add,
-                    batching=Batching(self._engines.batch_key, self._engines.images, self._engines.largest_batch()),
+                    batching=self._engines.batching(),
                     **thread_counts(),
                 ).run(todo)
             finally:

@@ -24,11 +24,18 @@ class Batching:
         key: returns the key that images must share to run in one call, and the largest number of images in a call.
         work: processes several images. If one of them causes an error, each is processed alone.
         largest: the largest number that ``key`` returns.
+        submit: starts what ``work`` does and returns a function that waits for the result, or ``None`` for images that
+            need more than one call.
+        depth: largest number of calls that are submitted at a time; with 1, ``submit`` is not used.
+        wait: seconds to wait for images that fill up a call.
     """
 
     key: Callable[[DecodedImage], tuple[Hashable, int]]
     work: Callable[[Sequence[DecodedImage]], list[DecodedImage]]
     largest: int
+    submit: Callable[[Sequence[DecodedImage]], Callable[[], list[DecodedImage]] | None] | None = None
+    depth: int = 1
+    wait: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from gankit.backends.base import Engine, EngineMemoryError
+from gankit.backends.cuda.memory import free_memory, is_out_of_memory
 from gankit.errors import UsageError
 from gankit.images import DecodedImage, bleed
 from gankit.models.facts import Facts
 from gankit.pipeline.gray import equal_channels, equalise
 from gankit.pipeline.memory import available_memory
-from gankit.pipeline.tiles import auto_tile, run_tiled
+from gankit.pipeline.tiles import auto_tile, run_tiled, submit_whole
 
 ProgressCallback = Callable[[float], None]
 
@@ -31,8 +32,6 @@ LARGEST_BATCH = 16
 _LEAST_PIXELS = 64 * 64
 _MOST_BYTES = 3 << 30
 _FLAT_WINDOW = 5
-# The second is from the CPU allocator on Windows; the next are from CUDA and its libraries.
-_OUT_OF_MEMORY = ("can't allocate memory", "DefaultCPUAllocator", "out of memory", "ALLOC_FAILED", "bad_alloc")
 
 
 @dataclass
@@ -88,15 +87,54 @@ class Processor:
         return replace(image, pixels=pixels, alpha=grown)
 
     def images(self, images: Sequence[DecodedImage]) -> list[DecodedImage]:
-        """Upscale images of equal size and depth in one call, as :meth:`shared_call` allows. Metadata are kept."""
-        results = self.tensor(stacked([nchw(image.pixels) for image in images]))
+        """Process images of equal size and depth in one call, as :meth:`shared_call` allows. Metadata are kept."""
+        return self._unstacked(images, self.tensor(self._stacked(images)))
+
+    def submit(self, images: Sequence[DecodedImage]) -> Callable[[], list[DecodedImage]] | None:
+        """Start what :meth:`images` does; return a function that waits for its result.
+
+        Returns:
+            The function, or ``None`` if the engine gains nothing from it, or if the images do not fit into one call.
+        """
+        if self.engine.depth == 1 or not self._in_one_call(images[0], len(images)):
+            return None
+        batch = self._stacked(images)
+        count, _, height, width = batch.shape
+        if self._tile(height, width) != (height, width) or count > self._batch_in_call(height * width):
+            return None
+        facts = self.facts
+        try:
+            finish = submit_whole(
+                self.engine,
+                batch,
+                scale=facts.scale,
+                multiple=facts.multiple,
+                out_channels=facts.out_channels,
+                minimum=facts.minimum,
+            )
+        except (RuntimeError, EngineMemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None  # tensor() tries smaller tiles
+        return lambda: self._unstacked(images, self._with_equal_channels(batch, finish()))
+
+    def _stacked(self, images: Sequence[DecodedImage]) -> Tensor:
+        """Return the pixels of several images as one batch for the engine."""
+        return stacked([nchw(image.pixels) for image in images])
+
+    def _unstacked(self, images: Sequence[DecodedImage], results: Tensor) -> list[DecodedImage]:
+        """Return the images with the pixels of a batch that the engine made."""
         return [replace(image, pixels=hwc(result)) for image, result in zip(images, results.split(1), strict=True)]
 
     def shared_call(self, image: DecodedImage) -> int:
         """Return how many images like this one :meth:`images` may process; 1 if only its colours would fit."""
+        count = self.batch_of(image)
+        return count if self._in_one_call(image, max(1, count)) else 1
+
+    def _in_one_call(self, image: DecodedImage, count: int) -> bool:
+        """Whether so many images like this one need one call of the engine only, and their results fit into memory."""
         plain = image.alpha is None and not image.gray and self.facts.channels == 3
-        fits = _peak_bytes(image, self.facts.scale) * max(1, self.batch_of(image)) <= available_memory()
-        return self.batch_of(image) if plain and fits else 1
+        return plain and _peak_bytes(image, self.facts.scale) * count <= available_memory()
 
     def batch_of(self, image: DecodedImage) -> int:
         """Return how many whole images of this size go into one call of the engine.
@@ -129,7 +167,10 @@ class Processor:
             EngineMemoryError: If memory runs out even for the smallest tile, for the tile that the user set, or for an
                 engine that needs whole images. ``max_pixels`` is then restored, because the next image may fit.
         """
-        result = self._tiled(batch, progress)
+        return self._with_equal_channels(batch, self._tiled(batch, progress))
+
+    def _with_equal_channels(self, batch: Tensor, result: Tensor) -> Tensor:
+        """Make the channels of an upscaled image equal if those of its source are."""
         if self.facts.task == "upscale" and batch.shape[1] == result.shape[1] > 1:
             for source, made in zip(batch, result, strict=True):
                 if equal_channels(source.permute(1, 2, 0).numpy()):
@@ -142,7 +183,7 @@ class Processor:
             count, _, height, width = batch.shape
             tile = self._tile(height, width)
             size = math.prod(tile)
-            in_call = self.batch if self.batch != "auto" else max(1, min(64, self.max_pixels // size))
+            in_call = self._batch_in_call(size)
             try:
                 return run_tiled(
                     self.engine,
@@ -157,7 +198,7 @@ class Processor:
                     minimum=self.facts.minimum,
                 )
             except (RuntimeError, EngineMemoryError) as error:
-                if not _out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             # Outside of the handler, because the error keeps the engine's tensors alive.
             if torch.cuda.is_available():
@@ -170,6 +211,10 @@ class Processor:
                 hint = "use a smaller --tile" if fixed else "free some memory or use another --device"
                 raise EngineMemoryError(f"out of memory on {self.engine.device}{place}; {hint}")
             self.max_pixels = max(_LEAST_PIXELS, min(self.max_pixels, size * in_call) // 2)
+
+    def _batch_in_call(self, size: int) -> int:
+        """Return how many tiles of so many pixels go into one call of the engine."""
+        return self.batch if self.batch != "auto" else max(1, min(64, self.max_pixels // size))
 
     def _tile(self, height: int, width: int) -> tuple[int, int]:
         if not self.facts.tileable:
@@ -235,7 +280,7 @@ def memory_pixels(facts: Facts, device: str, precision: Precision = "fp32") -> i
     each = 3 * (4 if precision == "fp32" else 2) * width * facts.scale**2
     if device.startswith("cuda"):
         indexable = (2**31 - 1) // (width * facts.scale**2)  # larger tensors make cuDNN use 64-bit indices, or fail
-        most = min(torch.cuda.mem_get_info(device)[0] // 2 // each, indexable)
+        most = min(free_memory(device) // 2 // each, indexable)
     else:
         most = min(_MOST_BYTES, available_memory() // 4) // each
     return max(_LEAST_PIXELS, most)
@@ -249,14 +294,6 @@ def _peak_bytes(image: DecodedImage, scale: int) -> int:
     alpha = 0 if image.alpha is None else image.alpha.nbytes
     own = image.pixels.nbytes + alpha
     return (3 if alpha else 2) * own * scale**2
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether an error means that memory ran out. CUDA's allocator has its own exception, others only a message."""
-    if isinstance(error, EngineMemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return any(word in text for word in _OUT_OF_MEMORY)
 
 
 def nchw(pixels: np.ndarray) -> Tensor:

@@ -36,14 +36,21 @@ class TranslationProcessor(Processor):
         values = self._values(image)
         return self._made(image, hwc(self.tensor(values, progress)))
 
-    def images(self, images: Sequence[DecodedImage]) -> list[DecodedImage]:
-        """Translate images of equal size and depth in one call."""
-        results = self.tensor(stacked([self._values(image) for image in images]))
+    def _stacked(self, images: Sequence[DecodedImage]) -> Tensor:
+        """Return the pixels of several images as one batch for the generator."""
+        return stacked([self._values(image) for image in images])
+
+    def _unstacked(self, images: Sequence[DecodedImage], results: Tensor) -> list[DecodedImage]:
+        """Return the images with the pixels of a batch that the generator made."""
         return [self._made(image, hwc(one)) for image, one in zip(images, results.split(1), strict=True)]
 
     def shared_call(self, image: DecodedImage) -> int:
         """Return how many images like this one :meth:`images` may process."""
         return self.batch_of(image)
+
+    def _in_one_call(self, image: DecodedImage, count: int) -> bool:
+        """Any images need one call only, because transparency is kept as it is. :meth:`_values` checks the memory."""
+        return True
 
     def _values(self, image: DecodedImage) -> Tensor:
         """Return the pixels for the generator, (1, C, H, W)."""

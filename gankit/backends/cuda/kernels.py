@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 from gankit_export.norms import Float32Norm
 from torch import Tensor, nn
 
-from gankit.errors import UsageError
+from gankit.backends.cuda.switches import is_on
 from gankit.models.facts import Facts
 
 SWITCH = "GANKIT_KERNELS"
-_WORDS = {"": True, "1": True, "on": True, "0": False, "off": False}
 
 
 def wanted() -> bool:
@@ -21,10 +18,7 @@ def wanted() -> bool:
     Raises:
         UsageError: If the variable has an unknown value.
     """
-    word = os.environ.get(SWITCH, "").lower()
-    if word not in _WORDS:
-        raise UsageError(f"{SWITCH} must be on or off, not '{word}'")
-    return _WORDS[word]
+    return is_on(SWITCH)
 
 
 def with_kernels(module: nn.Module) -> nn.Module:
