@@ -140,9 +140,7 @@ def _on_cuda_in_place(
     launch_in_place(x, bias, prelu, residual, spec)
 
 
-def _empty(
-    x: Tensor, bias: Tensor | None, prelu: Tensor | None, residual: Tensor | None, spec: EpilogueSpec
-) -> Tensor:
+def _empty(x: Tensor, bias: Tensor | None, prelu: Tensor | None, residual: Tensor | None, spec: EpilogueSpec) -> Tensor:
     return spec.empty(x)
 
 

@@ -60,7 +60,7 @@ def fuse_convolutions(network: Network, *, cudnn_relu: bool) -> None:
         if conv is None:
             # several readers, or several callers: the bias alone is worth a faster pass, but only of an own convolution
             conv = network.own_convolution(node, readers=0)
-            if conv is not None and conv.bias is not None and node.users:
+            if conv is not None and conv.bias is not None and node.users and conv.groups == 1:
                 _insert_after(network, node, FusedEpilogue(_taken_bias(conv), in_place=True))
             elif conv is None and isinstance(network.module(node), Convolution) and len(node.users) == 1:
                 _fuse(network, node, None)
@@ -73,7 +73,8 @@ def fuse_convolutions(network: Network, *, cudnn_relu: bool) -> None:
             assert activation.node is not None
             network.insert(activation.node, FusedConvolution(conv), (node.all_input_nodes[0],))
             continue
-        _fuse(network, node, conv)
+        # torch's own kernels for many groups add the bias themselves
+        _fuse(network, node, conv, least=1 if conv.groups == 1 else 2)
 
 
 def _relu_alone(network: Network, node: fx.Node, conv: nn.Conv2d) -> bool:
@@ -173,9 +174,7 @@ def take_borders(network: Network) -> None:
 def _take_border(network: Network, node: fx.Node) -> None:
     fused = network.module(node)
     padding = {
-        user: found.padding
-        for user in node.users
-        if isinstance(found := network.module(user), nn.ReflectionPad2d)
+        user: found.padding for user in node.users if isinstance(found := network.module(user), nn.ReflectionPad2d)
     }
     if len(set(padding.values())) != 1:
         return

@@ -12,7 +12,11 @@ from gankit.errors import UsageError
 from gankit.models.facts import Facts
 
 SWITCH = "GANKIT_KERNELS"
-_WORDS = {"": True, "1": True, "on": True, "0": False, "off": False}
+PAD_OUTPUTS = "GANKIT_PAD_OUTPUTS"
+PAD_INPUTS = "GANKIT_PAD_INPUTS"
+CUDNN_RELU = "GANKIT_CUDNN_RELU"
+_WORDS = {"1": True, "on": True, "0": False, "off": False}
+_MOST = 64  # most channels that a convolution is widened to multiples of
 
 
 def wanted() -> bool:
@@ -21,24 +25,28 @@ def wanted() -> bool:
     Raises:
         UsageError: If the variable has an unknown value.
     """
-    word = os.environ.get(SWITCH, "").lower()
-    if word not in _WORDS:
-        raise UsageError(f"{SWITCH} must be on or off, not '{word}'")
-    return _WORDS[word]
+    return _switch(SWITCH, default=True)
 
 
 def with_kernels(module: nn.Module) -> nn.Module:
-    """Return a copy of a typed generator in which norms and shuffles are fused with their neighbours.
+    """Return a copy of a typed generator in which norms, shuffles and convolutions are fused with their neighbours.
 
-    A generator that cannot be traced is returned unchanged.
+    A generator that cannot be traced is returned unchanged. Three environment variables are for measurements:
+    ``GANKIT_PAD_OUTPUTS`` and ``GANKIT_PAD_INPUTS`` are the multiples to which fp16 and bf16 convolutions are widened
+    (8 and 1, which means not at all), and ``GANKIT_CUDNN_RELU=on`` leaves bias and ReLU to cuDNN.
 
     Args:
         module: the result of :func:`gankit.backends.modules.typed_module`.
+
+    Raises:
+        UsageError: If a variable has an unknown value.
     """
     from gankit_kernels import fuse
 
+    outputs, inputs = _number(PAD_OUTPUTS, 8), _number(PAD_INPUTS, 1)
+    relu = _switch(CUDNN_RELU, default=False)
     try:
-        return fuse(module, unwrap=_norm_inside)
+        return fuse(module, unwrap=_norm_inside, pad_outputs=outputs, pad_inputs=inputs, cudnn_relu=relu)
     except ValueError:
         return module
 
@@ -58,6 +66,20 @@ def from_values(values: Tensor, facts: Facts, dtype: torch.dtype) -> Tensor:
 
     low, high = facts.value_range
     return to_uint8(values, low=low, high=high, dtype=dtype).permute(0, 3, 1, 2)
+
+
+def _switch(name: str, *, default: bool) -> bool:
+    word = os.environ.get(name, "").lower()
+    if word and word not in _WORDS:
+        raise UsageError(f"{name} must be on or off, not '{word}'")
+    return _WORDS.get(word, default)
+
+
+def _number(name: str, default: int) -> int:
+    word = os.environ.get(name, "")
+    if word and not (word.isdecimal() and 1 <= int(word) <= _MOST):
+        raise UsageError(f"{name} must be a number from 1 to {_MOST}, not '{word}'")
+    return int(word) if word else default
 
 
 def _norm_inside(module: nn.Module) -> nn.Module:

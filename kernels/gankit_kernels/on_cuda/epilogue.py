@@ -17,6 +17,7 @@ from gankit_kernels.tensors import channels_last, power_of_two, vector
 _BLOCK_BYTES = 8192  # of the source for each program: four wide loads for each of its 128 threads
 _WIDE = 16  # bytes of a wide access
 _MOST_CHANNELS = 256  # channels of a program
+_MOST_ROWS = 256  # pixels of a program that computes their rows and columns
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,7 @@ class EpilogueCall:
     strides: tuple[tuple[int, ...], tuple[int, ...]] | None
 
 
-def launch(
-    x: Tensor, bias: Tensor | None, prelu: Tensor | None, residual: Tensor | None, spec: EpilogueSpec
-) -> Tensor:
+def launch(x: Tensor, bias: Tensor | None, prelu: Tensor | None, residual: Tensor | None, spec: EpilogueSpec) -> Tensor:
     """Run a kernel into a new tensor.
 
     Args:
@@ -166,6 +165,7 @@ def plan(call: EpilogueCall) -> Step:
         left, right, top, bottom = call.pads
         out_width, out_height = left + width + right, top + height + bottom
         vec = vector(itemsize, channels, source[0], source[2], source[3], other[0], other[2], other[3])
+        rows = min(rows, _MOST_ROWS)
         pixel_blocks = -(-out_width * out_height // rows)
         integers = {
             "channels_v": channels // vec,
