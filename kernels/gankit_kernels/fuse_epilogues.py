@@ -204,13 +204,14 @@ def pad_channels(network: Network, inputs: int, outputs: int) -> None:
         conv = network.own_convolution(node)
         if conv is None or conv.groups != 1 or conv.weight.dtype.itemsize != 2:
             continue
-        reader = network.module(next(iter(node.users)))
-        extra = -conv.out_channels % outputs
-        if extra and conv.bias is None and isinstance(reader, FusedShuffle | FusedEpilogue):
-            if next(iter(node.users)).args[0] is node and reader.channels is None:
-                reader.channels = conv.out_channels
-                _widen(conv, 1 if isinstance(conv, nn.ConvTranspose2d) else 0, extra)
-                conv.out_channels += extra
+        user = next(iter(node.users))
+        reader, extra = network.module(user), -conv.out_channels % outputs
+        first = isinstance(reader, FusedShuffle | FusedEpilogue) and user.args[0] is node and reader.channels is None
+        if extra and first and conv.bias is None:
+            assert isinstance(reader, FusedShuffle | FusedEpilogue)
+            reader.channels = conv.out_channels
+            _widen(conv, 1 if isinstance(conv, nn.ConvTranspose2d) else 0, extra)
+            conv.out_channels += extra
         extra = inputs - conv.in_channels
         if extra > 0:
             with network.graph.inserting_before(node):

@@ -116,7 +116,8 @@ def test_an_epilogue_in_place_has_one_tensor(calls):
     x = torch.randn(2, 16, 6, 8).half().contiguous(memory_format=torch.channels_last)
     launch_in_place(x, torch.randn(16), None, None, EpilogueSpec("relu"))
     tensors = [item for item in calls[-1].arguments if isinstance(item, torch.Tensor)]
-    assert tensors[0] is x and tensors[-1] is x
+    assert tensors[0] is x
+    assert tensors[-1] is x
 
 
 # Of the source, its weights and its residual: two dtypes of one size after each other, then other companions.

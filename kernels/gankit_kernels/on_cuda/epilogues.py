@@ -1,7 +1,7 @@
 """The epilogue's kernels: one read and one write, in place where the launch says so.
 
-Every kernel processes one block of values that its threads load with a few wide accesses at once. ``x`` and ``y`` may be
-the same tensor, except in ``bordered`` with a border.
+Every kernel processes one block of values, which its threads load with a few wide accesses at once. ``x`` and ``y`` may
+be the same tensor, except in ``bordered`` with a border.
 """
 
 from __future__ import annotations
