@@ -43,13 +43,13 @@ def pixels(
     value = tl.load(x + at, mask=mask, other=0.0)
     added, shift = 0.0, 0.0
     if RESIDUAL:
-        added = tl.load(residual + at, mask=mask, other=0.0)
+        loaded = tl.load(residual + at, mask=mask, other=0.0)
     if BIAS:
         shift = tl.load(bias + c, mask=known, other=0.0).to(tl.float32)[None, :]
     if PRELU:
         slope = tl.load(prelu + (0 * c if SHARED else c), mask=known, other=0.0).to(tl.float32)[None, :]
     if RESIDUAL:
-        added = added.to(tl.float32)
+        added = loaded.to(tl.float32)
     result = _finish(value.to(tl.float32), shift, slope, added, scale, ACT, BEFORE)
     tl.store(y + at, result.to(y.dtype.element_ty), mask=mask)
 
@@ -98,13 +98,13 @@ def planes(
     value = tl.load(x + base + i, mask=mask, other=0.0)
     added, shift = 0.0, 0.0
     if RESIDUAL:
-        added = tl.load(residual + base + i, mask=mask, other=0.0)
+        loaded = tl.load(residual + base + i, mask=mask, other=0.0)
     if BIAS:
         shift = tl.load(bias + channel).to(tl.float32)
     if PRELU:
         slope = tl.load(prelu + (0 * channel if SHARED else channel)).to(tl.float32)
     if RESIDUAL:
-        added = added.to(tl.float32)
+        added = loaded.to(tl.float32)
     result = _finish(value.to(tl.float32), shift, slope, added, scale, ACT, BEFORE)
     tl.store(y + base + i, result.to(y.dtype.element_ty), mask=mask)
 
@@ -138,13 +138,13 @@ def bordered(
     if RESIDUAL:
         begin = sample.to(tl.int64) * residual_v * VEC
         other = begin + h.to(tl.int64) * residual_row * VEC + w.to(tl.int64) * residual_column * VEC
-        added = tl.load(residual + other[:, None] + c[None, :], mask=mask, other=0.0)
+        loaded = tl.load(residual + other[:, None] + c[None, :], mask=mask, other=0.0)
     if BIAS:
         shift = tl.load(bias + c, mask=known, other=0.0).to(tl.float32)[None, :]
     if PRELU:
         slope = tl.load(prelu + (0 * c if SHARED else c), mask=known, other=0.0).to(tl.float32)[None, :]
     if RESIDUAL:
-        added = added.to(tl.float32)
+        added = loaded.to(tl.float32)
     result = _finish(value.to(tl.float32), shift, slope, added, scale, ACT, BEFORE)
     to = y + (sample.to(tl.int64) * out_size * channels + o.to(tl.int64) * channels)[:, None] + c[None, :]
     tl.store(to, result.to(y.dtype.element_ty), mask=mask)
