@@ -6,10 +6,13 @@ import torch
 from gankit_export.norms import Float32Norm
 from torch import Tensor, nn
 
-from gankit.backends.cuda.switches import is_on
+from gankit.backends.cuda.switches import is_on, number
 from gankit.models.facts import Facts
 
 SWITCH = "GANKIT_KERNELS"
+PAD_OUTPUTS = "GANKIT_PAD_OUTPUTS"
+PAD_INPUTS = "GANKIT_PAD_INPUTS"
+CUDNN_RELU = "GANKIT_CUDNN_RELU"
 
 
 def wanted() -> bool:
@@ -22,17 +25,24 @@ def wanted() -> bool:
 
 
 def with_kernels(module: nn.Module) -> nn.Module:
-    """Return a copy of a typed generator in which norms and shuffles are fused with their neighbours.
+    """Return a copy of a typed generator in which norms, shuffles and convolutions are fused with their neighbours.
 
-    A generator that cannot be traced is returned unchanged.
+    A generator that cannot be traced is returned unchanged. Three environment variables are for measurements:
+    ``GANKIT_PAD_OUTPUTS`` and ``GANKIT_PAD_INPUTS`` are the multiples to which fp16 and bf16 convolutions are widened
+    (8 and 1, which means not at all), and ``GANKIT_CUDNN_RELU=on`` leaves bias and ReLU to cuDNN.
 
     Args:
         module: the result of :func:`gankit.backends.modules.typed_module`.
+
+    Raises:
+        UsageError: If a variable has an unknown value.
     """
     from gankit_kernels import fuse
 
+    outputs, inputs = number(PAD_OUTPUTS, 8), number(PAD_INPUTS, 1)
+    relu = is_on(CUDNN_RELU, default=False)
     try:
-        return fuse(module, unwrap=_norm_inside)
+        return fuse(module, unwrap=_norm_inside, pad_outputs=outputs, pad_inputs=inputs, cudnn_relu=relu)
     except ValueError:
         return module
 
