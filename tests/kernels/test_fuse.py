@@ -105,7 +105,7 @@ def test_what_an_engine_runs_between_convolutions(name):
     assert not left
     words = [getattr(node.target, "__name__", "") for node in fused.graph.nodes if node.op == "call_function"]
     # the enlarged image, which is added to a shuffle's result
-    assert words.count("add") == (1 if name == "srvgg" else 0)
+    assert words.count("add") == (1 if name in ("srvgg", "edsr") else 0)
     assert words.count("mul") == 0
     # of a pix2pix's encoder, for the decoder
     assert words.count("relu") == (4 if name == "pix2pix" else 0)
