@@ -13,7 +13,7 @@ from gankit.errors import NoMemoryError
 
 _TORCH_BYTES = 190 << 20
 _NO_ADDRESSES = ("failed to map", "cannot map", "cannot allocate", "Cannot allocate", "bad_alloc")
-_CACHED_LAYERS = "128"  # RRDB, the deepest network here, has far fewer kinds of layers
+_CACHED_LAYERS = "64"  # RRDB, the deepest network here, has ten kinds of layers, each for some heights of strips
 _TRIM_BYTES = 16 << 20  # results below this are not worth the milliseconds that a trim takes
 
 
@@ -89,7 +89,7 @@ def size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def release_freed(freed: int = _TRIM_BYTES) -> None:
+def release_freed(freed: int) -> None:
     """Return freed memory to the operating system, so that a long run stays as small as its images.
 
     glibc keeps what was freed below a block that is in use. Does nothing with other C libraries.

@@ -17,6 +17,7 @@ from gankit.pipeline.targets import Job, comparison_of
 if TYPE_CHECKING:
     from gankit.images import DecodedImage
     from gankit.models.facts import Facts
+    from gankit.pipeline.report import ImageReport
 
 
 class ImageFiles:
@@ -100,10 +101,10 @@ class ImageFiles:
         self._resume.finish(job)
         return (*notes, *self._compare(image, job))
 
-    def forget(self, source: Path) -> None:
+    def forget(self, report: ImageReport) -> None:
         """Release what is kept of a source. Call it when the image has failed or is done."""
-        self._sources.pop(source, None)
-        release_freed()
+        self._sources.pop(report.source, None)
+        release_freed(3 * math.prod(report.output_size or (0,)))
 
     def _compare(self, result: DecodedImage, job: Job) -> tuple[str, ...]:
         """Write the comparison of a result with its source, and return notes for the user."""

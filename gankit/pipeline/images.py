@@ -198,7 +198,7 @@ class ImagePipeline:
             files = ImageFiles(todo, chosen, resume, facts, self.engine.max_memory)
 
             def record(report: ImageReport) -> None:
-                files.forget(report.source)
+                files.forget(report)
                 records.add(report)
 
             began = perf_counter()

@@ -81,7 +81,9 @@ def test_images_of_one_size_share_a_call(weights, tmp_path, monkeypatch, backend
         return others(self, first, decoded)
 
     monkeypatch.setattr(Runner, "_others", wait)
-    monkeypatch.setattr("gankit.pipeline.images.thread_counts", lambda: {})  # one decoder, whatever the machine
+    monkeypatch.setattr(
+        "gankit.pipeline.images.thread_counts", lambda limit=None: {}
+    )  # one decoder, whatever the machine
     monkeypatch.setattr(
         TranslationProcessor, "images", lambda self, items: counts.append(len(items)) or many(self, items)
     )
@@ -211,9 +213,8 @@ def test_the_command(weights, tmp_path, capsys):
 def test_a_image_above_the_limit_runs_in_strips(weights, monkeypatch):
     path, net = weights
     pixels, reported = image(90, 70), []
-    monkeypatch.setattr("gankit.pipeline.engines.available_memory", lambda limit: limit - 100_000)
-    limits = {"max_memory": 300_000}  # half of the 200 kB that are left
-    with Translator(path, backend="eager", precision="fp32", notify=reported.append, **limits) as translator:
+    monkeypatch.setattr("gankit.pipeline.engines.available_memory", lambda limit: 200_000)
+    with Translator(path, backend="eager", precision="fp32", notify=reported.append) as translator:
         result = translator(pixels)
         small = translator(image(8, 8))
     assert np.abs(result.astype(int) - by_hand(net, pixels, 4)).max() <= 1
