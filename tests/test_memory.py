@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -11,8 +12,13 @@ import pytest
 from PIL import Image
 
 from gankit import checkpoints, cli, models
+from gankit.checkpoints import limits
 from gankit.errors import NoMemoryError
 from gankit.memory import available_memory, require
+from gankit.options import EngineOptions
+from gankit.pipeline.engines import Engines
+from gankit.pipeline.source import ModelSource
+from gankit.pipeline.workspace import Workspace
 
 GIB = 1 << 30
 
@@ -77,6 +83,29 @@ def test_what_the_user_allows():
         NoMemoryError, match=r"^the moon takes about 5\.0 GB of memory, and \d+ MB are available; look up$"
     ):
         require(5_000_000_000, "the moon", "look up", used + 50_000_000)
+
+
+def test_a_container_limits_weights_and_engines(monkeypatch):
+    """One limit holds for all: half of it for a weights file, a quarter for the tiles of an engine."""
+    monkeypatch.setattr("gankit.memory._group_rooms", lambda root: [400_000_000])
+    assert limits.limit() == 200_000_000
+    engine = SimpleNamespace(device="cpu", precision="fp32", wants="tiles")
+    assert Workspace(engine, models.facts("srgan"), 40).max_pixels() == 100_000_000 // (3 * 4 * 64 * 16)
+
+
+def test_little_memory_compares_no_backends(monkeypatch):
+    """There is room for eager, but not for an export and all runtimes side by side."""
+    monkeypatch.setattr("gankit.memory._group_rooms", lambda root: [300_000_000])
+    lines = []
+    engines = Engines(ModelSource("srgan", "upscale"), EngineOptions(), lines.append)
+    assert engines._affordable(EngineOptions(), models.facts("srgan")).backend == "eager"
+    assert "300 MB of memory are available, and comparing backends takes about 5" in lines[0]
+    assert lines[0].endswith("using eager")
+    pinned = EngineOptions(backend="openvino")
+    assert engines._affordable(pinned, models.facts("srgan")) == pinned
+    monkeypatch.setattr("gankit.memory._group_rooms", lambda root: [100_000_000])
+    with pytest.raises(NoMemoryError, match=r"an engine for 'srgan' takes about 201 MB .*; free some memory$"):
+        engines._affordable(pinned, models.facts("srgan"))
 
 
 LIMITED = """
