@@ -99,7 +99,7 @@ class ImageFiles:
                 found = job.source.stat()
                 os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
         self._resume.finish(job)
-        return (*notes, *self._compare(image, job))
+        return (*notes, *self._compare(image, job)) if self._options.compare else notes
 
     def forget(self, report: ImageReport) -> None:
         """Release what is kept of a source. Call it when the image has failed or is done."""
@@ -108,8 +108,6 @@ class ImageFiles:
 
     def _compare(self, result: DecodedImage, job: Job) -> tuple[str, ...]:
         """Write the comparison of a result with its source, and return notes for the user."""
-        if not self._options.compare:
-            return ()
         comparison = self._comparisons.get(job.source)
         if comparison is None:
             return (f"{comparison_of(job.target).name} was not made by gankit, and is kept",)
