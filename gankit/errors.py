@@ -55,6 +55,12 @@ class NotFiniteError(BackendError):
     exit_code = 1
 
 
+class NoMemoryError(GankitError, MemoryError):
+    """Something takes more memory than is available. An image fails with it, and the run continues with the others."""
+
+    exit_code = 1
+
+
 class ParityError(GankitError):
     """The images of an engine or an artefact are too far from the fp32 ones."""
 

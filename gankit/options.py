@@ -26,8 +26,9 @@ class EngineOptions:
         tile: side of a tile in input pixels, including the halo, or ``"auto"``.
         batch: number of tiles, images of equal size or samples in one call of the engine, or ``"auto"``.
         threads: number of CPU threads; ``None`` uses one per physical core that this process may use.
-        max_memory: memory limit in bytes for the layers of one image; ``None`` allows half of the free memory. Beyond
-            it, a network that needs the whole image runs layerwise. All others are cut into tiles or strips anyway.
+        max_memory: bytes that the process may use in all, with torch and the weights; ``None`` allows what the machine
+            and the limits of its container leave. Images are cut into smaller tiles to fit, and a network that needs
+            the whole image runs layerwise if its layers take more than half of what is left.
 
     Raises:
         UsageError: If the precision is unknown or a number is less than 1.

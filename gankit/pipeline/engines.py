@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gankit import backends
 from gankit.errors import NotFiniteError, UsageError
+from gankit.memory import available_memory, import_torch, require, size
 from gankit.options import EngineOptions
 from gankit.pipeline.items import Batching
 from gankit.pipeline.journal import plain_json
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from gankit.backends.choice.select import Selection
     from gankit.checkpoints import Loaded
     from gankit.images import DecodedImage
+    from gankit.models.facts import Facts
     from gankit.pipeline.processor import Processor
 
 
 _GPU_WAIT = 0.005  # seconds; decoding a photo takes as long
+_LEAST_MEMORY = "eager"  # the backend that needs the least memory: it exports nothing, and streams images
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,12 @@ class Engines:
         Raises:
             UsageError: If the pipeline is closed or the model is for another task.
             CheckpointError: If the model cannot be read.
+            NoMemoryError: If there is no memory to load torch.
         """
         if self._closed:
             raise UsageError("this pipeline is closed; create a new one")
         if self._loaded is None:
+            import_torch(self.options.max_memory)
             self._loaded = self.source.open()
         return self._loaded
 
@@ -80,9 +85,10 @@ class Engines:
         """
         if {self.options.backend, self.options.precision, self.options.device} == {"auto"}:
             return  # something always runs
+        loaded = self.loaded()
         from gankit.backends.choice.select import check
 
-        check(self.loaded(), self.options)
+        check(loaded, self.options)
 
     def fast(self, job_pixels: int | None = None) -> Processor:
         """Return the processor for 8-bit images. The first call loads the model and the engine.
@@ -128,7 +134,7 @@ class Engines:
 
         Raises:
             NotFiniteError: If the image overflows in the precision that the user chose.
-            MemoryError: See :meth:`Processor.image`.
+            NoMemoryError: See :meth:`Processor.image`.
         """
         processor = self.fast() if image.pixels.dtype == "uint8" else self.exact()
         try:
@@ -192,8 +198,6 @@ class Engines:
 
         A tileable network needs no other processor, and an engine that streams accepts any image.
         """
-        from gankit.pipeline.memory import available_memory
-
         engine = processor.engine
         if processor.facts.tileable or engine.wants == "images" or engine.device != "cpu":
             return processor
@@ -202,13 +206,14 @@ class Engines:
         assert self._loaded is not None
         if self._footprint is None:
             self._footprint = Footprint(self._loaded)
-        limit = self.options.max_memory or available_memory() // 2
+        limit = available_memory(self.options.max_memory) // 2
         if self._footprint.bytes(image.pixels.shape[0], image.pixels.shape[1], engine.precision) <= limit:
             return processor
         if engine.precision not in self._low_memory:
             began = perf_counter()
             selection = layerwise(self._loaded, engine.precision, self.options.threads, limit)
-            ready = _Ready(selection, type(processor)(selection.engine, processor.facts, 0), perf_counter() - began)
+            own = type(processor)(selection.engine, processor.facts, 0, max_memory=self.options.max_memory)
+            ready = _Ready(selection, own, perf_counter() - began)
             self._low_memory[engine.precision] = ready
             if self.notify is not None:
                 self.notify(f"images that need more than {limit / 1e9:.1f} GB of memory run on {selection.summary}")
@@ -281,6 +286,7 @@ class Engines:
         from gankit.pipeline.translation import TranslationProcessor
 
         loaded = self.loaded()
+        options = self._affordable(options, loaded.facts)
         selection = select(loaded, options, job_pixels=job_pixels, notify=self.notify)
         facts = loaded.facts
         # A network that needs the whole image has no halo, because its images are never cut.
@@ -288,9 +294,27 @@ class Engines:
         if facts.tileable:
             reach = facts.halo if facts.halo is not None else halo(loaded.generator)
         kind = TranslationProcessor if facts.task == "translate" else Processor
-        processor = kind(selection.engine, facts, reach, options.tile, options.batch)
+        processor = kind(selection.engine, facts, reach, options.tile, options.batch, max_memory=options.max_memory)
         self._check_tile(processor)
         return _Ready(selection, processor, perf_counter() - began)
+
+    def _affordable(self, options: EngineOptions, facts: Facts) -> EngineOptions:
+        """Check that there is memory to load an engine and to check its parity; without much, do not compare engines.
+
+        Raises:
+            NoMemoryError: If there is not enough for any engine.
+        """
+        from gankit.pipeline.workspace import start_bytes
+
+        advice = "free some memory" if options.max_memory is None else "use a larger --max-memory"
+        require(start_bytes(facts), f"an engine for '{facts.name}'", advice, options.max_memory)
+        room, needed = available_memory(options.max_memory), start_bytes(facts, export=True)
+        if options.backend != "auto" or options.device.startswith("cuda") or room >= needed:
+            return options
+        if self.notify is not None and facts.task != "generate":
+            why = f"{size(room)} of memory are available, and comparing backends takes about {size(needed)}"
+            self.notify(f"{why}; using {_LEAST_MEMORY}")
+        return replace(options, backend=_LEAST_MEMORY)
 
     def _check_tile(self, processor: Processor) -> None:
         """Refuse a tile that is too small for the halo, and report options that the engine does not use."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
@@ -21,12 +22,14 @@ from gankit.pipeline.inputs import Inputs, collect
 from gankit.pipeline.items import Progress
 from gankit.pipeline.notices import notices
 from gankit.pipeline.output import no_empty_folders, prepare, remove_stale
+from gankit.pipeline.paths import exists
 from gankit.pipeline.records import Records
 from gankit.pipeline.report import ImageReport, Report, versions
 from gankit.pipeline.resume import Decision, Resume
 from gankit.pipeline.run_options import RunKeywords, RunOptions
 from gankit.pipeline.runner import Runner
 from gankit.pipeline.source import ModelSource, PipelineKeywords, split_keywords
+from gankit.pipeline.targets import comparison_of
 from gankit.pipeline.workload import job_pixels, result_bytes, thread_counts
 
 if TYPE_CHECKING:
@@ -191,8 +194,13 @@ class ImagePipeline:
                 prepare(folder)
             for folder in {*made, *folders}:
                 remove_stale(folder)
-            scale = self._engines.fast(job_pixels(todo)).facts.scale
-            files = ImageFiles(todo, chosen, resume, scale)
+            facts = self._engines.fast(job_pixels(todo)).facts
+            files = ImageFiles(todo, chosen, resume, facts, self.engine.max_memory)
+
+            def record(report: ImageReport) -> None:
+                files.forget(report)
+                records.add(report)
+
             began = perf_counter()
             try:
                 Runner(
@@ -200,11 +208,12 @@ class ImagePipeline:
                     check=files.check,
                     work=self._engines.image,
                     encode=files.encode,
-                    cost=lambda image: result_bytes(image, scale),
+                    finish=files.finish,
+                    cost=lambda image: result_bytes(image, facts.scale),
                     progress=progress,
-                    record=records.add,
+                    record=record,
                     batching=self._engines.batching(),
-                    **thread_counts(),
+                    **thread_counts(self.engine.max_memory),
                 ).run(todo)
             finally:
                 self.report = self._report(records, found, perf_counter() - began)
@@ -237,21 +246,23 @@ class ImagePipeline:
         """Find the images and decide what to do with each, and report what the user should know about them."""
         if isinstance(inputs, str | Path):
             inputs = [inputs]
-        mark = "" if output is not None else self._mark()
+        mark = "" if output is not None else self._mark(chosen)
         found = collect(
             inputs, output, suffix=chosen.suffix, format=chosen.format, overwrite=chosen.overwrite, mark=mark
         )
         own = self._engines.options_of_results()
         resume = Resume(self._engines.weights_sha256, lambda target: {**own, **chosen.of_result(target)})
         decisions = resume.decide(found.jobs, overwrite=chosen.overwrite)
+        if chosen.compare:
+            decisions = [_with_comparison(each) for each in decisions]
         if self.notify:
             for line in notices(found, decisions):
                 self.notify(line)
         return found, decisions, resume
 
-    def _mark(self) -> str:
+    def _mark(self, chosen: RunOptions) -> str:
         """Return the text that is added to the name of a source if there is no output folder."""
-        return f"_x{self.facts.scale}" if self.task == "upscale" else "_translated"
+        return chosen.size.mark(self.facts.scale) if self.task == "upscale" else "_translated"
 
     def _report(self, records: Records, found: Inputs, seconds: float) -> Report:
         return Report(
@@ -286,3 +297,10 @@ class ImagePipeline:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _with_comparison(decision: Decision) -> Decision:
+    """Make a result again that is up to date, but has no comparison beside it."""
+    if decision.up_to_date and not exists(comparison_of(decision.job.target)):
+        return replace(decision, action="again", confirmed=None)
+    return decision

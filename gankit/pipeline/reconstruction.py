@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gankit.errors import ImageError
+from gankit.memory import available_memory
 from gankit.pipeline.generated_files import (
     Destination,
     FailureCallback,
@@ -23,7 +24,6 @@ from gankit.pipeline.generated_files import (
 )
 from gankit.pipeline.inputs import collect
 from gankit.pipeline.journal import plain_json
-from gankit.pipeline.memory import available_memory
 from gankit.pipeline.notices import notices
 from gankit.pipeline.resume import Resume
 from gankit.pipeline.sampler import Sampler
@@ -105,7 +105,7 @@ def _read(jobs: list[Job], sampler: Sampler, writer: ImageWriter, resume: Resume
     for job in jobs:
         try:
             resume.before_reading(job.source)
-            image = decode(job.source, max_bytes=available_memory()).to_8bit()
+            image = decode(job.source, max_bytes=available_memory(sampler.engine.max_memory)).to_8bit()
             resume.after_reading(job.source)
             for note in image.notes if sampler.notify else ():
                 sampler.notify(f"{job.source}: {note}")  # type: ignore[misc]

@@ -55,6 +55,7 @@ class Runner:
         batching: how several images share a call of the engine; ``None`` runs one image at a time.
         check: called with each decoded image and its target before the engine runs; raises :class:`ImageError` if the
             result could not be written.
+        finish: called with each result before it is encoded, in the thread of the encoder; ``None`` changes nothing.
     """
 
     decode: Decode
@@ -68,6 +69,7 @@ class Runner:
     record: Callable[[ImageReport], None] | None = None
     batching: Batching | None = None
     check: Callable[[DecodedImage, Path], None] | None = None
+    finish: Callable[[DecodedImage], DecodedImage] | None = None
     _reports: dict[int, ImageReport] = field(default_factory=dict, init=False)
     _state: Progress = field(default=Progress(0), init=False)
     _began: float = field(default=0.0, init=False)
@@ -256,6 +258,9 @@ class Runner:
             began = perf_counter()
             try:
                 item.job.target.parent.mkdir(parents=True, exist_ok=True)
+                if self.finish is not None:
+                    item.image = self.finish(item.image)
+                    item.notes = item.image.notes
                 lost = self.encode(item.image, item.job.target) or ()
             except (ImageError, MemoryError) as error:
                 self._fail(item.index, item.job, error, item, encode_seconds=perf_counter() - began)

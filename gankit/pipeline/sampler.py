@@ -13,6 +13,7 @@ import numpy as np
 
 from gankit import backends
 from gankit.errors import NotFiniteError, UsageError
+from gankit.memory import import_torch, require
 from gankit.models.sampling import SMALLEST_TRUNCATION, between, latent
 from gankit.options import EngineOptions
 from gankit.pipeline.source import ModelSource, PipelineKeywords, split_keywords
@@ -83,6 +84,7 @@ class Sampler:
             CheckpointError: If the model cannot be read.
         """
         if self._loaded is None:
+            import_torch(self.engine.max_memory)
             self._loaded = self._source.open()
         return self._loaded
 
@@ -98,13 +100,24 @@ class Sampler:
             UsageError: If the device is unknown.
             BackendError: If the engine cannot run this model.
             ParityError: If the engine fails the parity check.
+            NoMemoryError: If the engine and a batch of samples need more than the available memory.
         """
         if self._selection is None:
+            self._require()
             from gankit.backends.base import Shapes
             from gankit.backends.choice.select import select
 
             self._selection = select(self.loaded, self.engine, shapes=Shapes(batch=self.batch), notify=self.notify)
         return self._selection.engine
+
+    def _require(self) -> None:
+        """Check that there is memory for the engine and for a batch of samples."""
+        from gankit.pipeline.workspace import batch_bytes, start_bytes
+
+        limit, facts = self.engine.max_memory, self.facts
+        advice = "free some memory" if limit is None else "use a larger --max-memory"
+        needed = start_bytes(facts) + batch_bytes(facts, self.batch)
+        require(needed, f"a batch of {self.batch} samples", f"{advice} or a smaller --batch", limit)
 
     @property
     def parity(self) -> Parity | None:

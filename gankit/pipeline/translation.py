@@ -10,7 +10,6 @@ from torch import Tensor
 
 from gankit.errors import UsageError
 from gankit.images import DecodedImage, luma
-from gankit.pipeline.memory import available_memory
 from gankit.pipeline.processor import Processor, ProgressCallback, hwc, nchw, stacked
 
 
@@ -30,7 +29,7 @@ class TranslationProcessor(Processor):
 
         Raises:
             UsageError: If the generator takes or returns a number of channels that no image has.
-            MemoryError: If the result needs more than the free memory.
+            NoMemoryError: If the result and the engine need more than the available memory.
             EngineMemoryError: See :meth:`Processor.tensor`.
         """
         values = self._values(image)
@@ -59,8 +58,7 @@ class TranslationProcessor(Processor):
             raise UsageError(
                 f"'{self.facts.name}' makes {made} channels of {taken}, but images have 1 or 3; use another model"
             )
-        if 2 * image.pixels.nbytes > available_memory():
-            raise MemoryError
+        self.require(image, 2 * image.pixels.nbytes)
         return nchw(image.pixels if taken == 3 else luma(image.pixels)[..., None])
 
     def _made(self, image: DecodedImage, result: np.ndarray) -> DecodedImage:
