@@ -43,12 +43,16 @@ def assert_close(result, wanted):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_part(layout, dtype):
+    """Every activation for one shape and dtype; otherwise a selection, because each combination is a compilation."""
     for (samples, channels, height, width), activation, slopes in itertools.product(
         ((2, 64, 61, 67), (1, 3, 128, 96), (1, 12, 33, 40), (3, 320, 8, 8), (2, 48, 1, 1)),
         ("none", "relu", "leaky_relu", "tanh"),
         (0, 1, 2),
     ):
-        if slopes and activation != "none":
+        every = channels == 64 and dtype == torch.float16
+        if (slopes and activation != "none") or not (every or activation == "relu" or slopes == 2):
+            continue
+        if dtype != torch.float16 and channels > 64:
             continue
         shape = samples, channels, height, width
         x, other = (noise(*shape, dtype=dtype, layout=LAYOUTS[layout]) for _ in range(2))
@@ -60,7 +64,7 @@ def test_every_part(layout, dtype):
             (other, True, 1.0, (0, 0, 0, 0)),
             (other, False, 1.0, (1, 2, 0, 3)),
         ):
-            if any(pads) and height == 1:
+            if (any(pads) and height == 1) or not (every or scale == 0.2 or any(pads)):
                 continue
             flags = {"activation": activation, "slope": 0.2, "scale": scale, "before": before}
             wanted = exact(x, bias, prelu, residual, activation, scale, before, pads)
@@ -132,8 +136,14 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-@pytest.mark.parametrize("flags", [{}, {"pad_outputs": 8}, {"pad_inputs": 8}, {"cudnn_relu": True}], ids=str)
+WIDER = {"pad_outputs": 8, "pad_inputs": 8}
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [*((name, flags) for name in OPTIONS for flags in ({}, WIDER)), ("msrresnet", {"cudnn_relu": True})],
+    ids=str,
+)
 def test_fused_networks(name, flags):
     """In fp16: fused, the error against float64 is not larger than without."""
     torch.manual_seed(0)
