@@ -279,6 +279,7 @@ def test_latents():
             assert torch.equal(engine.run(latents), plain.run(latents))
 
 
+@pytest.mark.filterwarnings("ignore:Please use the new API settings")  # some versions of torch
 @pytest.mark.parametrize("setting", ["allow_tf32", "fp32_precision", "medium"])
 def test_settings_of_the_host_program(setting):
     matmul = torch.backends.cuda.matmul
