@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gankit.backends.base import Engine, EngineMemoryError
-from gankit.backends.cuda.memory import is_out_of_memory
+from gankit.backends.memory import is_out_of_memory
 from gankit.errors import UsageError
 from gankit.images import DecodedImage, bleed
 from gankit.memory import available_memory, require

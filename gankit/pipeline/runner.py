@@ -188,7 +188,8 @@ class Runner:
     def _work_now(self, items: list[Item], finished: Channel[Item], budget: Budget, stop: Stop) -> None:
         """Process images in one call if that succeeds, or else one after the other. Empties the list."""
         if len(items) > 1 and self._work_batch(items):
-            self._hand_over(items, finished)
+            while items:
+                finished.put(items.pop(0))
         while items:
             item = items.pop(0)
             if self._work_alone(item, stop):
@@ -198,12 +199,6 @@ class Runner:
                 cost = item.cost
                 del item  # a waiting thread must not keep an image alive that the budget no longer counts
                 budget.give(cost)
-
-    @staticmethod
-    def _hand_over(items: list[Item], finished: Channel[Item]) -> None:
-        """Pass processed images on. Empties the list, so that nothing keeps them alive."""
-        while items:
-            finished.put(items.pop(0))
 
     def _complete(self, call: SubmittedCall, finished: Channel[Item], budget: Budget, stop: Stop) -> None:
         """Wait for a call of the engine, and pass its images on."""
@@ -219,7 +214,8 @@ class Runner:
         for item, result in zip(call.items, results, strict=True):
             item.image, item.engine_seconds = result, seconds
         del results, item, result, call.finish  # only the items keep the images alive
-        self._hand_over(call.items, finished)
+        while call.items:
+            finished.put(call.items.pop(0))
 
     def _work_batch(self, items: Sequence[Item]) -> bool:
         """Process several images in one call; return whether it succeeded."""

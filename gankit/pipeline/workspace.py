@@ -9,7 +9,7 @@ from typing import Literal
 from gankit_export.precision import DTYPES
 
 from gankit.backends.base import Engine
-from gankit.backends.cuda.memory import free_memory
+from gankit.backends.memory import free_memory
 from gankit.memory import available_memory
 from gankit.models.facts import Facts
 

@@ -15,7 +15,7 @@ import gankit
 from gankit.backends import get
 from gankit.backends.base import EngineMemoryError, EngineSpec
 from gankit.backends.cuda.engine import CudaEngine
-from gankit.backends.cuda.memory import free_memory, is_out_of_memory
+from gankit.backends.memory import free_memory, is_out_of_memory
 from gankit.backends.modules import ModuleEngine, ready
 from gankit.errors import NotFiniteError
 from gankit.models import Facts, facts
@@ -210,7 +210,7 @@ def test_memory_that_runs_out():
     """In a process of its own, whose memory is limited."""
     code = """
 import torch
-from gankit.backends.cuda.memory import is_out_of_memory
+from gankit.backends.memory import is_out_of_memory
 from tests.backends.test_on_gpu import image, pair, same
 engine, plain = pair("fp16")
 small = image(0)
@@ -279,6 +279,7 @@ def test_latents():
             assert torch.equal(engine.run(latents), plain.run(latents))
 
 
+@pytest.mark.filterwarnings("ignore:Please use the new API settings")  # some versions of torch
 @pytest.mark.parametrize("setting", ["allow_tf32", "fp32_precision", "medium"])
 def test_settings_of_the_host_program(setting):
     matmul = torch.backends.cuda.matmul

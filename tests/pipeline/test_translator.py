@@ -14,7 +14,7 @@ from gankit.errors import CheckpointError, UsageError
 from gankit.images import DecodedImage, decode
 from gankit.models import build
 from gankit.models.facts import Facts
-from gankit.pipeline.runner import Runner
+from gankit.pipeline import runner
 from gankit.pipeline.translation import TranslationProcessor
 from tests.opening import opened
 
@@ -73,17 +73,16 @@ def test_images_of_one_size_share_a_call(weights, tmp_path, monkeypatch, backend
     for index, size in enumerate(sizes):
         Image.fromarray(image(*size, seed=index)).save(folder / f"{index}.png")
     counts = []
-    many, others = TranslationProcessor.images, Runner._others
+    many, others = TranslationProcessor.images, runner.filled_call
 
-    def wait(self, first, decoded):
+    def wait(first, decoded, batching):
         with decoded._stop.condition:
             decoded._stop.wait_for(lambda: len(decoded._items) == 4 or not decoded._open)
-        return others(self, first, decoded)
+        return others(first, decoded, batching)
 
-    monkeypatch.setattr(Runner, "_others", wait)
-    monkeypatch.setattr(
-        "gankit.pipeline.images.thread_counts", lambda limit=None: {}
-    )  # one decoder, whatever the machine
+    monkeypatch.setattr(runner, "filled_call", wait)
+    # one decoder, whatever the machine
+    monkeypatch.setattr("gankit.pipeline.images.thread_counts", lambda limit=None: {})
     monkeypatch.setattr(
         TranslationProcessor, "images", lambda self, items: counts.append(len(items)) or many(self, items)
     )

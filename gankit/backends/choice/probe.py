@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from gankit.backends.base import Engine, EngineSpec, checked_run
 from gankit.backends.choice.parity import Parity, compare, reference
 from gankit.backends.choice.synthetic import synthetic_images
-from gankit.backends.cuda.memory import free_memory
 from gankit.backends.cuda.precision import exact_fp32
+from gankit.backends.memory import free_memory
 from gankit.backends.pixels import enter, from_values
 from gankit.models.sampling import latents
 

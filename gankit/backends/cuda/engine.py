@@ -12,8 +12,8 @@ from torch import Tensor
 from gankit.backends.base import EngineSpec, Pending
 from gankit.backends.cuda import graphs
 from gankit.backends.cuda.graphs import Graphs
-from gankit.backends.cuda.memory import is_out_of_memory
 from gankit.backends.cuda.streams import Cuda, Event, Lane, cuda_of
+from gankit.backends.memory import is_out_of_memory
 from gankit.backends.modules import ModuleEngine, not_finite
 from gankit.backends.pixels import check
 

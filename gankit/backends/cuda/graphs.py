@@ -15,9 +15,9 @@ from typing import Any
 
 from torch import Tensor
 
-from gankit.backends.cuda.memory import is_out_of_memory
 from gankit.backends.cuda.streams import Cuda, Event, Function, Recording
 from gankit.backends.cuda.switches import is_on
+from gankit.backends.memory import is_out_of_memory
 
 SWITCH = "GANKIT_CUDA_GRAPHS"
 _MOST_GRAPHS = 4

@@ -1,4 +1,4 @@
-"""Memory of a GPU: how much is free, and how its libraries report that none is."""
+"""How runtimes report that memory ran out, and how much of a GPU's is free."""
 
 from __future__ import annotations
 

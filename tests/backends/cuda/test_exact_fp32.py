@@ -7,6 +7,7 @@ import torch
 
 from gankit.backends.cuda.precision import exact_fp32
 
+pytestmark = pytest.mark.filterwarnings("ignore:Please use the new API settings")  # some versions of torch
 MATMUL, CUDNN = torch.backends.cuda.matmul, torch.backends.cudnn
 
 

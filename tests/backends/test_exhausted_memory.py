@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gankit.backends.base import EngineMemoryError
-from gankit.backends.cuda.memory import free_memory, is_out_of_memory
+from gankit.backends.memory import free_memory, is_out_of_memory
 
 
 @pytest.mark.parametrize(
