@@ -30,7 +30,7 @@ class EngineOptions:
             it, a network that needs the whole image runs layerwise. All others are cut into tiles or strips anyway.
 
     Raises:
-        UsageError: If the precision is unknown or a number is less than 1.
+        UsageError: If the precision is unknown, a number is less than 1, or a value has the wrong type.
     """
 
     backend: str = "auto"
@@ -42,6 +42,9 @@ class EngineOptions:
     max_memory: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("backend", "precision", "device"):
+            if not isinstance(getattr(self, name), str):
+                raise UsageError(f"{name} must be a text, not {getattr(self, name)!r}")
         if self.precision not in PRECISIONS:
             raise UsageError(f"unknown precision '{self.precision}'; choose from {', '.join(PRECISIONS)}")
         for name in ("tile", "batch"):

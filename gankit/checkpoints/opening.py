@@ -17,7 +17,7 @@ from gankit.checkpoints.directions import holds_direction
 from gankit.checkpoints.files import read
 from gankit.checkpoints.layouts import Match, recognise
 from gankit.checkpoints.layouts.folding import with_values
-from gankit.checkpoints.native import declared
+from gankit.checkpoints.native import declared, with_input
 from gankit.checkpoints.shipped import card_of, weights_path
 from gankit.checkpoints.spandrel_models import open_with_spandrel
 from gankit.checkpoints.structure import by_structure
@@ -123,7 +123,7 @@ def _open_file(
     _fill(path, generator, found)
     return Loaded(
         generator.eval().requires_grad_(False),
-        facts,
+        with_input(path, facts, stored.metadata),
         stored.sha256,
         stored.path or path,
         found.recognised,

@@ -31,12 +31,21 @@ from gankit.pipeline.translator import Translator
     help="Statistics that BatchNorm uses: those of the image (instance) or the running ones (eval).  [default: as in "
     "the model's paper]",
 )
+@click.option(
+    "--mask-from",
+    type=click.IntRange(1, 65535),
+    metavar="N",
+    help="Lowest value of a source that is set, if the model takes masks.  [default: masks have two values]",
+)
 def translate(model: str, direction: Any, norm: Any, **options: Any) -> int:
     """Translate images. Each result has the size of its source.
 
     PATH is a file, a folder (including its subfolders) or a quoted pattern such as 'photos/**/*.png'. Without
     --output, the results for photos/ go to photos_translated/ beside it, and the result for a.png to
     a_translated.png.
+
+    A model whose input is a mask or a label map reads it as the file stores it: a palette gives its indices, and the
+    values are never taken for brightness.
 
     Results that are up to date are skipped, so you can continue an interrupted run with the same command. A result is
     made again if its source, the model or an option has changed since. The file .gankit.jsonl beside the results

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 from gankit.errors import UsageError
 from gankit.images import MAX_PIXELS
 
+_LARGEST_INDEX = 65535
 _LOSSY = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".webp"})
 
 
@@ -25,6 +26,8 @@ class RunOptions:
         strip_metadata: whether to leave out EXIF, XMP, IPTC, comments and PNG text. The colour profile is kept.
         mark_ai: whether to state in the XMP metadata that a trained model edited the image
             (``Iptc4xmpExt:DigitalSourceType``).
+        mask_from: lowest value of a source that is set, for a model that takes masks; ``None`` takes masks of two
+            values only.
         keep_time: whether each result gets the modification time of its source.
 
     Raises:
@@ -39,20 +42,32 @@ class RunOptions:
     strip_metadata: bool = False
     mark_ai: bool = False
     keep_time: bool = False
+    mask_from: int | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.quality <= 100:
-            raise UsageError(f"quality must be from 1 to 100, not {self.quality}")
-        if self.max_pixels < 1:
-            raise UsageError(f"max_pixels must be at least 1, not {self.max_pixels}")
+        _whole("quality", self.quality, 1, 100)
+        _whole("max_pixels", self.max_pixels, 1)
+        if self.mask_from is not None:
+            _whole("mask_from", self.mask_from, 1, _LARGEST_INDEX)
+        for name in ("suffix", "format"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (name == "format" and value is None):
+                raise UsageError(f"{name} must be a text, not {value!r}")
 
     def of_result(self, target: Path) -> dict[str, Any]:
         """Return the options that determine the content of a result and are not at their defaults."""
         found: dict[str, Any] = {}
         if self.quality != RunOptions.quality and target.suffix.lower() in _LOSSY:
             found["quality"] = self.quality
+        found |= {} if self.mask_from is None else {"mask_from": self.mask_from}
         found |= {name: True for name in ("strip_metadata", "mark_ai") if getattr(self, name)}
         return found
+
+
+def _whole(name: str, value: Any, least: int, most: int | None = None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+        allowed = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise UsageError(f"{name} must be a whole number {allowed}, not {value!r}")
 
 
 class RunKeywords(TypedDict, total=False):
@@ -66,3 +81,4 @@ class RunKeywords(TypedDict, total=False):
     strip_metadata: bool
     mark_ai: bool
     keep_time: bool
+    mask_from: int | None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 from gankit import models
 from gankit.errors import UsageError
-from gankit.models.facts import AtTest, Direction, Facts, Task
+from gankit.models.facts import AtTest, Direction, Facts, InputKind, Task
 from gankit.options import EngineKeywords, EngineOptions
 from gankit.pipeline.paths import exists
 
@@ -34,6 +34,8 @@ class FactsKeywords(TypedDict, total=False):
     latent: int
     classes: int
     output_size: tuple[int, int]
+    input_kind: InputKind
+    labels: tuple[int, ...]
 
 
 class PipelineKeywords(EngineKeywords, FactsKeywords, total=False):
