@@ -48,8 +48,9 @@ class EngineOptions:
         if self.precision not in PRECISIONS:
             raise UsageError(f"unknown precision '{self.precision}'; choose from {', '.join(PRECISIONS)}")
         for name in ("tile", "batch"):
-            if getattr(self, name) != "auto":
-                _whole(name, getattr(self, name))
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value == "auto"):
+                _whole(name, value)
         for name in ("threads", "max_memory"):
             if getattr(self, name) is not None:
                 _whole(name, getattr(self, name))

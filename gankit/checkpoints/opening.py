@@ -61,6 +61,9 @@ def open_model(
         UsageError: there are no weights of this name, and no such file.
         CheckpointError: the file is missing, broken, unsafe or of an unknown architecture, or does not fit an option.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        kind = f"{type(name_or_path).__module__}.{type(name_or_path).__qualname__}"
+        raise UsageError(f"a model cannot be of type {kind}: give a name or a weights file")
     if isinstance(name_or_path, str) and models.is_known(name_or_path):
         return _open_shipped(name_or_path, direction, norm, options)
     path = Path(name_or_path)

@@ -32,12 +32,18 @@ from gankit.pipeline.translator import Translator
     "the model's paper]",
 )
 @click.option(
+    "--source-kind",
+    type=click.Choice(["image", "mask", "labels"]),
+    help="What the values of the sources mean to the model: brightness, a mask of two values, or the numbers of "
+    "classes.  [default: as the weights file says, else image]",
+)
+@click.option(
     "--mask-from",
     type=click.IntRange(1, 65535),
     metavar="N",
     help="Lowest value of a source that is set, if the model takes masks.  [default: masks have two values]",
 )
-def translate(model: str, direction: Any, norm: Any, **options: Any) -> int:
+def translate(model: str, direction: Any, norm: Any, source_kind: Any, **options: Any) -> int:
     """Translate images. Each result has the size of its source.
 
     PATH is a file, a folder (including its subfolders) or a quoted pattern such as 'photos/**/*.png'. Without
@@ -53,4 +59,5 @@ def translate(model: str, direction: Any, norm: Any, **options: Any) -> int:
 
     Exit status: 0 if all images were translated, 1 if some failed, 2 for a usage error.
     """
-    return run(partial(Translator, model, direction=direction, norm=norm), **options)
+    stated = {} if source_kind is None else {"input_kind": source_kind}
+    return run(partial(Translator, model, direction=direction, norm=norm, **stated), **options)

@@ -80,8 +80,7 @@ class Facts:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.task not in get_args(Task):
-            raise FactsError(f"task must be {_either(get_args(Task))}, not {self.task!r}")
+        _one_of(get_args(Task), "task", self.task)
         if not isinstance(self.name, str) or not self.name:
             raise FactsError(f"name must be a text that is not empty, not {self.name!r}")
         object.__setattr__(self, "value_range", _range(self.value_range))
@@ -100,7 +99,8 @@ class Facts:
         self._check_generation()
         self._check_input()
         if (
-            isinstance(self.precisions, str)
+            not isinstance(self.precisions, list | tuple)
+            or not all(isinstance(precision, str) for precision in self.precisions)
             or not {"fp32"} <= set(self.precisions) <= set(PRECISIONS)
             or len(set(self.precisions)) != len(self.precisions)
         ):
@@ -111,7 +111,7 @@ class Facts:
         """Require a latent and an output size of a model that generates, and of no other."""
         if self.task != "generate":
             for fact, absent in (("latent", 0), ("classes", 0), ("output_size", None)):
-                if getattr(self, fact) != absent:
+                if type(getattr(self, fact)) is not type(absent) or getattr(self, fact) != absent:
                     raise FactsError(f"{fact} must be {absent} for task {self.task!r}, not {getattr(self, fact)!r}")
             return
         _at_least(1, "latent", self.latent)
@@ -125,12 +125,11 @@ class Facts:
 
     def _check_input(self) -> None:
         """Require a model that translates for masks and label maps, and labels only for label maps."""
-        if self.input_kind not in get_args(InputKind):
-            raise FactsError(f"input_kind must be {_either(get_args(InputKind))}, not {self.input_kind!r}")
+        _one_of(get_args(InputKind), "input_kind", self.input_kind)
         if self.input_kind != "image" and self.task != "translate":
             raise FactsError(f"input_kind must be 'image' for task {self.task!r}, not {self.input_kind!r}")
-        if isinstance(self.labels, str) or not all(type(label) is int for label in self.labels):
-            raise FactsError(f"labels must be whole numbers, not {self.labels!r}")
+        if not isinstance(self.labels, list | tuple) or not all(type(label) is int for label in self.labels):
+            raise FactsError(f"labels must be a tuple of whole numbers, not {self.labels!r}")
         if any(not 0 <= label < _LABELS for label in self.labels):
             raise FactsError(f"labels must be from 0 to {_LABELS - 1}, not {self.labels!r}")
         if self.labels and self.input_kind != "labels":
@@ -145,6 +144,11 @@ def _range(value: object) -> tuple[float, float]:
         if numbers and low < high:
             return float(low), float(high)
     raise FactsError(f"value_range must be two finite numbers, the lower one first, such as (0, 1), not {value!r}")
+
+
+def _one_of(words: tuple[str, ...], fact: str, value: object) -> None:
+    if not isinstance(value, str) or value not in words:
+        raise FactsError(f"{fact} must be {_either(words)}, not {value!r}")
 
 
 def _at_least(least: int, fact: str, value: object) -> None:

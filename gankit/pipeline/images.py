@@ -68,8 +68,10 @@ class ImagePipeline:
         norm: which statistics BatchNorm uses; see :func:`gankit.checkpoints.open_model`.
         options: model options that replace those of the weights file; see :func:`gankit.checkpoints.open_model`.
         facts: facts of your own module, as :class:`gankit.Facts`. You can also state them as keywords:
-            ``value_range``, ``scale``, ``channels``, ``multiple``, ``minimum``, ``tileable`` and ``halo``. Facts that
-            you do not state are derived by running and tracing the module. It is an error if that fails.
+            ``value_range``, ``scale``, ``channels``, ``multiple``, ``minimum``, ``tileable``, ``halo``,
+            ``input_kind`` and ``labels``. Facts that
+            you do not state are derived by running and tracing the module. It is an error if that fails. Of any other
+            model you can state ``input_kind`` and ``labels``, if its weights file does not say them.
         keywords: engine options and facts, as above.
 
     Attributes:
@@ -229,6 +231,8 @@ class ImagePipeline:
             self.notify(notice)
         with self._lock:
             self._engines.check()
+            if chosen.mask_from is not None and self.facts.input_kind != "mask":
+                raise UsageError(f"mask_from: '{self.facts.name}' takes no masks of two values; omit it")
         folders = {job.target.parent for job in todo}
         made = [Path(output)] if output is not None else sorted(folders)
         with no_empty_folders(made), self._lock:
@@ -280,8 +284,11 @@ class ImagePipeline:
         self, inputs: Sequence[str | Path] | str | Path, output: str | Path | None, chosen: RunOptions
     ) -> tuple[Inputs, list[Decision], Resume]:
         """Find the images and decide what to do with each, and report what the user should know about them."""
-        if isinstance(inputs, str | Path):
-            inputs = [inputs]
+        inputs = [inputs] if isinstance(inputs, str | Path) else inputs
+        if not isinstance(inputs, Sequence) or not all(isinstance(path, str | Path) for path in inputs):
+            raise UsageError(f"inputs must be a path or a list of paths, not {inputs!r}")
+        if output is not None and not isinstance(output, str | Path):
+            raise UsageError(f"output must be the path of a folder, not {output!r}")
         mark = "" if output is not None else self._mark()
         found = collect(
             inputs, output, suffix=chosen.suffix, format=chosen.format, overwrite=chosen.overwrite, mark=mark

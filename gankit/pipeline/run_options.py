@@ -31,7 +31,7 @@ class RunOptions:
         keep_time: whether each result gets the modification time of its source.
 
     Raises:
-        UsageError: If the quality or the number of pixels is out of range.
+        UsageError: If a number is out of range, or a value has the wrong type.
     """
 
     suffix: str = ""
@@ -49,6 +49,9 @@ class RunOptions:
         _whole("max_pixels", self.max_pixels, 1)
         if self.mask_from is not None:
             _whole("mask_from", self.mask_from, 1, _LARGEST_INDEX)
+        for name in ("overwrite", "strip_metadata", "mark_ai", "keep_time"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name} must be True or False, not {getattr(self, name)!r}")
         for name in ("suffix", "format"):
             value = getattr(self, name)
             if not isinstance(value, str) and not (name == "format" and value is None):
