@@ -219,7 +219,7 @@ def _metadata(loaded: Loaded) -> dict[str, str]:
     from gankit.checkpoints.shipped import card_of, installed
 
     facts = loaded.facts
-    found = {"task": facts.task}
+    found: dict[str, str] = {"task": facts.task}
     if facts.input_kind != "image":
         found["input_kind"] = facts.input_kind
     if facts.labels:

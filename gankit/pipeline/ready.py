@@ -53,12 +53,14 @@ def made_by(engine: Engine, options: EngineOptions) -> dict[str, Any]:
         engine: the engine.
         options: the options that the user chose.
     """
-    from gankit.backends.cpu.threads import default_threads
+    import torch
+
+    from gankit.backends.choice.machine import machine
 
     return {
         "backend": engine.backend,
         "precision": engine.precision,
         "device": engine.device,
         "tile": "streamed" if engine.wants == "images" else options.tile,
-        "threads": options.threads or default_threads(),
+        "threads": options.threads or min(machine().cores, torch.get_num_threads()),
     }

@@ -71,9 +71,10 @@ class ModelSource:
     stated: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, value, kind in (("direction", self.direction, Direction), ("norm", self.norm, AtTest)):
-            if value is not None and not (isinstance(value, str) and value in get_args(kind)):
-                raise UsageError(f"{name} must be {' or '.join(map(repr, get_args(kind)))}, not {value!r}")
+        known = {"direction": get_args(Direction), "norm": get_args(AtTest)}
+        for name, value in (("direction", self.direction), ("norm", self.norm)):
+            if value is not None and not (isinstance(value, str) and value in known[name]):
+                raise UsageError(f"{name} must be {' or '.join(map(repr, known[name]))}, not {value!r}")
         if self.options is not None and not isinstance(self.options, Mapping):
             raise UsageError(f"options must be a dict of model options, not {self.options!r}")
         if self.facts is not None and not isinstance(self.facts, Facts):
