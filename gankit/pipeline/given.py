@@ -10,27 +10,20 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from gankit.backends.base import EngineMemoryError
-from gankit.errors import GankitError, NotFiniteError, UsageError
+from gankit.errors import UsageError
 from gankit.images import DecodedImage, decode, from_array, from_pil, to_array, to_pil
 from gankit.models.facts import Facts
 from gankit.pipeline.label_maps import decode_indices, from_indices, pillow_indices
 from gankit.pipeline.memory import available_memory
 
-if TYPE_CHECKING:
-    from gankit.pipeline.engines import Engines
-
 _TAKEN = "give a NumPy array, a torch tensor, a Pillow image, the path of a file, or a list of these"
-_TOO_LARGE = (
-    "the image and its result need more memory than is free; close other programs, or process parts of the image"
-)
 _ROUNDING = 1e-3  # fp16 near 1 has steps of 5e-4
 _BYTE_LIKE = 2.0  # no image in [0, 1] reaches this by overshoot of a resampling filter
 
@@ -202,34 +195,3 @@ def _one_back(result: DecodedImage, like: np.ndarray) -> np.ndarray:
 
 def _result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype if dtype.kind == "f" or dtype in (np.uint8, np.uint16) else np.dtype(np.uint8)
-
-
-def run_each(engines: Engines, images: Sequence[DecodedImage]) -> list[DecodedImage]:
-    """Run any images. Those of one size and kind that follow each other share calls of the engine.
-
-    Args:
-        engines: the engines of a pipeline.
-        images: the images.
-
-    Raises:
-        NotFiniteError, EngineMemoryError: If one of the images fails.
-    """
-    results: list[DecodedImage] = []
-    while len(results) < len(images):
-        rest = images[len(results) :]
-        key, most = engines.batch_key(rest[0])
-        group = [rest[0]]
-        for image in rest[1:most]:
-            if engines.batch_key(image)[0] != key:
-                break
-            group.append(image)
-        try:
-            made = engines.images(group) if len(group) > 1 else [engines.image(group[0])]
-        except (NotFiniteError, MemoryError) as error:
-            if len(group) == 1:
-                raise error if isinstance(error, GankitError) else EngineMemoryError(_TOO_LARGE) from error
-            made = [run_each(engines, [image])[0] for image in group]  # one may need fp32, or smaller tiles
-        for result in made:
-            engines.made_by(result)  # nobody writes it to a journal
-        results += made
-    return results

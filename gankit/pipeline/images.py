@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from gankit.pipeline.given import Given
     from gankit.pipeline.source import Model
 
 
@@ -149,35 +148,12 @@ class ImagePipeline:
             BackendError, CheckpointError, ParityError: If no engine can run the model.
         """
         check_process()
-        if not isinstance(image, list | tuple):
-            with self._lock:
-                return self._run_given([image])[0]
+        from gankit.pipeline.calls import run_given
+
         with self._lock:
-            return self._run_given(image, listed=True)
-
-    def _run_given(self, values: Sequence[Any], *, listed: bool = False) -> list[Any]:
-        from gankit.pipeline.given import given, run_each
-
-        facts = self._engines.loaded().facts
-        items: list[Given] = []
-        for number, value in enumerate(values):
-            try:
-                items.append(given(value, facts))
-            except UsageError as error:
-                raise UsageError(f"image {number} of the list: {error}") if listed else error from None
-        if self.notify:
-            for value, item in zip(values, items, strict=True):
-                for note in (note for image in item.images for note in image.notes):
-                    self.notify(f"{value}: {note}" if isinstance(value, str | Path) else note)
-        made = iter(run_each(self._engines, [image for item in items for image in item.images]))
-        results: list[Any] = []
-        for item in items:
-            if item.batch is None:
-                results.append(item.back([next(made) for _ in item.images], facts))
-                continue
-            batch = self._engines.exact().tensor(item.batch) if item.batch.shape[0] else item.batch
-            results.append(item.batch_back(batch, facts))
-        return results
+            if isinstance(image, list | tuple):
+                return run_given(self._engines, image, listed=True)
+            return run_given(self._engines, [image], listed=False)[0]
 
     def run(
         self,
