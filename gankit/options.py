@@ -31,7 +31,7 @@ class EngineOptions:
             the whole image runs layerwise if its layers take more than half of what is left.
 
     Raises:
-        UsageError: If the precision is unknown or a number is less than 1.
+        UsageError: If the precision is unknown, a number is less than 1, or a value has the wrong type.
     """
 
     backend: str = "auto"
@@ -43,11 +43,15 @@ class EngineOptions:
     max_memory: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("backend", "precision", "device"):
+            if not isinstance(getattr(self, name), str):
+                raise UsageError(f"{name} must be a text, not {getattr(self, name)!r}")
         if self.precision not in PRECISIONS:
             raise UsageError(f"unknown precision '{self.precision}'; choose from {', '.join(PRECISIONS)}")
         for name in ("tile", "batch"):
-            if getattr(self, name) != "auto":
-                _whole(name, getattr(self, name))
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value == "auto"):
+                _whole(name, value)
         for name in ("threads", "max_memory"):
             if getattr(self, name) is not None:
                 _whole(name, getattr(self, name))

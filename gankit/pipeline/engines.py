@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +11,16 @@ from gankit import backends
 from gankit.errors import NotFiniteError, UsageError
 from gankit.memory import available_memory, import_torch, require, size
 from gankit.options import EngineOptions
+from gankit.pipeline.forks import check_process, is_forked
 from gankit.pipeline.items import Batching
 from gankit.pipeline.journal import plain_json
+from gankit.pipeline.ready import Ready, engine_report, made_by
 from gankit.pipeline.report import EngineReport, ModelReport
 from gankit.pipeline.source import ModelSource
 
 if TYPE_CHECKING:
+    from gankit.backends.base import Engine
     from gankit.backends.choice.low_memory import Footprint
-    from gankit.backends.choice.select import Selection
     from gankit.checkpoints import Loaded
     from gankit.images import DecodedImage
     from gankit.models.facts import Facts
@@ -27,15 +29,6 @@ if TYPE_CHECKING:
 
 _GPU_WAIT = 0.005  # seconds; decoding a photo takes as long
 _LEAST_MEMORY = "eager"  # the backend that needs the least memory: it exports nothing, and streams images
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """An engine with its processor, and the seconds it took to start."""
-
-    selection: Selection
-    processor: Processor
-    seconds: float
 
 
 class Engines:
@@ -55,12 +48,13 @@ class Engines:
     def __init__(self, source: ModelSource, options: EngineOptions, notify: Callable[[str], None] | None) -> None:
         self.source, self.options, self.notify = source, options, notify
         self._loaded: Loaded | None = None
-        self._fast: _Ready | None = None
-        self._exact: _Ready | None = None
-        self._low_memory: dict[str, _Ready] = {}
+        self._fast: Ready | None = None
+        self._exact: Ready | None = None
+        self._low_memory: dict[str, Ready] = {}
         self._footprint: Footprint | None = None
         self._weights_sha256: str | None = None
         self._closed = False
+        self._made_by: dict[int, Engine] = {}  # by the id of the pixels, which live until they are written
 
     def loaded(self) -> Loaded:
         """Return the model, which the first call reads.
@@ -70,6 +64,7 @@ class Engines:
             CheckpointError: If the model cannot be read.
             NoMemoryError: If there is no memory to load torch.
         """
+        check_process()
         if self._closed:
             raise UsageError("this pipeline is closed; create a new one")
         if self._loaded is None:
@@ -100,6 +95,7 @@ class Engines:
             UsageError: If the pipeline is closed or the tile is too small for the halo.
             BackendError, CheckpointError, ParityError: If no engine can run the model.
         """
+        check_process()
         if self._closed or self._fast is None:
             began = perf_counter()
             self.loaded()
@@ -136,22 +132,25 @@ class Engines:
             NotFiniteError: If the image overflows in the precision that the user chose.
             NoMemoryError: See :meth:`Processor.image`.
         """
-        processor = self.fast() if image.pixels.dtype == "uint8" else self.exact()
+        processor = self._fitting(self._of(image), image)
         try:
-            return self._fitting(processor, image).image(image, progress)
+            result = processor.image(image, progress)
         except NotFiniteError:
             if self.options.precision != "auto":
                 raise
-            return self._fitting(self.exact(), image).image(image, progress)
+            processor = self._fitting(self.exact(), image)
+            result = processor.image(image, progress)
+        self._made_by[id(result.pixels)] = processor.engine
+        return result
+
+    def _of(self, image: DecodedImage) -> Processor:
+        """Return the processor that keeps the levels of an image."""
+        return self.fast() if image.pixels.dtype == "uint8" else self.exact()
 
     def batch_key(self, image: DecodedImage) -> tuple[Hashable, int]:
         """Return a key that images must share to run in one call of the engine, and how many may do so."""
-        key = (image.pixels.dtype.str, image.pixels.shape)
-        if image.pixels.dtype != "uint8":
-            return key, 1
-        processor = self._fitting(self.fast(), image)
-        count = processor.shared_call(image)
-        return (*key, count > 1), count
+        count = self._fitting(self._of(image), image).shared_call(image)
+        return (image.pixels.dtype.str, image.pixels.shape, count > 1), count
 
     def largest_batch(self) -> int:
         """Return the largest number of images that :meth:`batch_key` allows."""
@@ -171,7 +170,15 @@ class Engines:
         Raises:
             NotFiniteError, MemoryError: If one of the images fails.
         """
-        return self._fitting(self.fast(), images[0]).images(images)
+        processor = self._fitting(self._of(images[0]), images[0])
+        results = processor.images(images)
+        self._made_by |= {id(result.pixels): processor.engine for result in results}
+        return results
+
+    def made_by(self, image: DecodedImage) -> dict[str, Any]:
+        """Return the engine that made a result and its options, for the journal. It can be asked once."""
+        engine = self._made_by.pop(id(image.pixels), None)
+        return {} if engine is None else made_by(engine, self.options)
 
     def submit(self, images: Sequence[DecodedImage]) -> Callable[[], list[DecodedImage]] | None:
         """Start what :meth:`images` does; return a function that waits for its result, or ``None``.
@@ -184,7 +191,17 @@ class Engines:
         """
         if images[0].pixels.dtype != "uint8":
             return None
-        return self._fitting(self.fast(), images[0]).submit(images)
+        processor = self._fitting(self.fast(), images[0])
+        finish = processor.submit(images)
+        if finish is None:
+            return None
+
+        def results() -> list[DecodedImage]:
+            made = finish()
+            self._made_by |= {id(result.pixels): processor.engine for result in made}
+            return made
+
+        return results
 
     def batching(self) -> Batching:
         """Return how the images of a run share calls of the engine. A GPU is worth waiting for a few more images."""
@@ -213,28 +230,29 @@ class Engines:
             began = perf_counter()
             selection = layerwise(self._loaded, engine.precision, self.options.threads, limit)
             own = type(processor)(selection.engine, processor.facts, 0, max_memory=self.options.max_memory)
-            ready = _Ready(selection, own, perf_counter() - began)
+            ready = Ready(selection, own, perf_counter() - began)
             self._low_memory[engine.precision] = ready
             if self.notify is not None:
                 self.notify(f"images that need more than {limit / 1e9:.1f} GB of memory run on {selection.summary}")
         return self._low_memory[engine.precision].processor
 
     def close(self) -> None:
-        """Release the engines. It is safe to call this twice."""
+        """Release the engines. It is safe to call this twice. In a fork, the parent's engines are left alone."""
         for ready in (self._fast, self._exact, *self._low_memory.values()):
-            if ready is not None:
+            if ready is not None and not is_forked():
                 ready.selection.engine.close()
         self._loaded = self._fast = self._exact = self._footprint = None
         self._low_memory.clear()
+        self._made_by.clear()
         self._closed = True
 
     def report(self) -> EngineReport | None:
         """Describe the engine that ran; ``None`` if none did."""
-        return self._report(self._fast)
+        return engine_report(self._fast, self.options)
 
     def exact_report(self) -> EngineReport | None:
         """Describe the engine for images of more than 8 bits, if it was another one."""
-        return self._report(self._exact)
+        return engine_report(self._exact, self.options)
 
     def model_report(self) -> ModelReport | None:
         """Describe the weights; ``None`` if none were loaded."""
@@ -262,6 +280,11 @@ class Engines:
         found: dict[str, Any] = {**self.options.of_results()}
         own = {"direction": self.source.direction, "norm": self.source.norm, "model": dict(self.source.options or {})}
         found |= {name: value for name, value in own.items() if value}
+        stated = dict(self.source.stated)
+        if self.source.facts is not None:
+            stated = {name: value for name, value in asdict(self.source.facts).items() if name not in ("name", "paper")}
+        if stated:
+            found["facts"] = stated
         return plain_json(found)
 
     def packages(self) -> tuple[str, ...]:
@@ -278,7 +301,7 @@ class Engines:
 
         return asdict(machine())
 
-    def _start(self, began: float, options: EngineOptions, job_pixels: int | None = None) -> _Ready:
+    def _start(self, began: float, options: EngineOptions, job_pixels: int | None = None) -> Ready:
         from gankit_export.receptive_field import halo
 
         from gankit.backends.choice.select import select
@@ -296,7 +319,7 @@ class Engines:
         kind = TranslationProcessor if facts.task == "translate" else Processor
         processor = kind(selection.engine, facts, reach, options.tile, options.batch, max_memory=options.max_memory)
         self._check_tile(processor)
-        return _Ready(selection, processor, perf_counter() - began)
+        return Ready(selection, processor, perf_counter() - began)
 
     def _affordable(self, options: EngineOptions, facts: Facts) -> EngineOptions:
         """Check that there is memory to load an engine and to check its parity; without much, do not compare engines.
@@ -332,19 +355,3 @@ class Engines:
             step = processor.facts.multiple
             longer = (self.options.tile // step + 2) * step
             plan(longer, longer, self.options.tile, processor.halo, step)  # raises
-
-    def _report(self, ready: _Ready | None) -> EngineReport | None:
-        if ready is None:
-            return None
-        engine, parity = ready.selection.engine, ready.selection.parity
-        return EngineReport(
-            backend=engine.backend,
-            precision=engine.precision,
-            device=engine.device,
-            tile="streamed" if engine.wants == "images" else self.options.tile,
-            batch=self.options.batch,
-            parity_db=parity.psnr if parity else None,
-            parity_max_abs=parity.max_abs if parity else None,
-            start_seconds=ready.seconds,
-            summary=ready.selection.summary,
-        )

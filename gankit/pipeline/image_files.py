@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gankit.memory import available_memory, release_freed, require
+from gankit.models.facts import Facts
 from gankit.pipeline.resume import Resume
 from gankit.pipeline.run_options import RunOptions
 from gankit.pipeline.targets import Job, comparison_of
@@ -27,15 +28,24 @@ class ImageFiles:
         jobs: the jobs to run, with different targets.
         options: the options of the run.
         resume: keeps the journals.
-        facts: facts of the model.
+        facts: facts of the generator.
+        made_by: returns how a result of the generator was made, for the journal.
         max_memory: bytes that the process may use in all; ``None`` sets no limit besides those of the system.
     """
 
     def __init__(
-        self, jobs: Sequence[Job], options: RunOptions, resume: Resume, facts: Facts, max_memory: int | None = None
+        self,
+        jobs: Sequence[Job],
+        options: RunOptions,
+        resume: Resume,
+        facts: Facts,
+        made_by: Callable[[DecodedImage], Mapping[str, Any]],
+        max_memory: int | None = None,
     ) -> None:
         self._jobs = {job.target: job for job in jobs}
         self._options, self._resume, self._facts, self._max_memory = options, resume, facts, max_memory
+        self._made_by = made_by
+        self._made: dict[int, Mapping[str, Any]] = {}  # by the id of the pixels, which live until they are written
         self._sources: dict[Path, DecodedImage] = {}  # for the comparisons; the run counts their memory
         comparisons = [Job(job.source, comparison_of(job.target)) for job in jobs] if options.compare else []
         self._comparisons = {each.job.source: each.job for each in resume.decide(comparisons) if each.action != "keep"}
@@ -44,13 +54,21 @@ class ImageFiles:
         """Read a source, within the memory that is available now.
 
         Raises:
-            ImageError: If it cannot be read.
+            ImageError: If it cannot be read, or is no mask or label map though the generator takes one.
         """
         from gankit import images
 
         self._resume.before_reading(source)
-        room = available_memory(self._max_memory)
-        image = images.decode(source, max_pixels=self._options.max_pixels, max_bytes=room)
+        limits: dict[str, int] = {
+            "max_pixels": self._options.max_pixels,
+            "max_bytes": available_memory(self._max_memory),
+        }
+        if self._facts.input_kind == "image":
+            image = images.decode(source, **limits)
+        else:
+            from gankit.pipeline.label_maps import decode_indices
+
+            image = decode_indices(source, self._facts, mask_from=self._options.mask_from, **limits)
         self._resume.after_reading(source)
         if source in self._comparisons:
             self._sources[source] = image
@@ -77,7 +95,9 @@ class ImageFiles:
 
     def finish(self, image: DecodedImage) -> DecodedImage:
         """Bring the result of the model to the size that the user set."""
-        return self._options.size.resized(image, self._facts.scale)
+        result = self._options.size.resized(image, self._facts.scale)
+        self._made[id(result.pixels)] = self._made_by(image)
+        return result
 
     def encode(self, image: DecodedImage, target: Path) -> tuple[str, ...]:
         """Write a result, and write to the journal how it was made.
@@ -91,14 +111,14 @@ class ImageFiles:
         """
         from gankit import images
 
-        job = self._jobs[target]
-        self._resume.begin(job)
+        job, made_by = self._jobs[target], self._made.pop(id(image.pixels), {})
+        self._resume.begin(job, made_by)
         notes = images.encode(image, target, quality=self._options.quality)
         if self._options.keep_time:
             with suppress(OSError):  # the source is gone, or the file system stores no times
                 found = job.source.stat()
                 os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
-        self._resume.finish(job)
+        self._resume.finish(job, made_by)
         return (*notes, *self._compare(image, job)) if self._options.compare else notes
 
     def forget(self, report: ImageReport) -> None:

@@ -19,10 +19,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from gankit.errors import ImageError, OutputError
-from gankit.pipeline.calls import IMAGE_ERRORS, SubmittedCall, filled_call, submitted_call
 from gankit.pipeline.flow import Budget, Channel, Stop, Stopped
 from gankit.pipeline.items import Batching, Item, Progress, error_message, size
 from gankit.pipeline.report import ImageReport
+from gankit.pipeline.shared_calls import IMAGE_ERRORS, SubmittedCall, filled_call, submitted_call
 from gankit.pipeline.targets import Job
 
 if TYPE_CHECKING:
