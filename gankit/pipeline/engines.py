@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gankit import backends
 from gankit.errors import NotFiniteError, UsageError
-from gankit.memory import available_memory, import_torch, require, size
+from gankit.memory import available_memory, import_torch
 from gankit.options import EngineOptions
 from gankit.pipeline.forks import check_process, is_forked
 from gankit.pipeline.items import Batching
@@ -17,18 +17,17 @@ from gankit.pipeline.journal import plain_json
 from gankit.pipeline.ready import Ready, engine_report, made_by
 from gankit.pipeline.report import EngineReport, ModelReport
 from gankit.pipeline.source import ModelSource
+from gankit.pipeline.starting import affordable, check_tile
 
 if TYPE_CHECKING:
     from gankit.backends.base import Engine
     from gankit.backends.choice.low_memory import Footprint
     from gankit.checkpoints import Loaded
     from gankit.images import DecodedImage
-    from gankit.models.facts import Facts
     from gankit.pipeline.processor import Processor
 
 
 _GPU_WAIT = 0.005  # seconds; decoding a photo takes as long
-_LEAST_MEMORY = "eager"  # the backend that needs the least memory: it exports nothing, and streams images
 
 
 class Engines:
@@ -309,7 +308,7 @@ class Engines:
         from gankit.pipeline.translation import TranslationProcessor
 
         loaded = self.loaded()
-        options = self._affordable(options, loaded.facts)
+        options = affordable(options, loaded.facts, self.notify)
         selection = select(loaded, options, job_pixels=job_pixels, notify=self.notify)
         facts = loaded.facts
         # A network that needs the whole image has no halo, because its images are never cut.
@@ -318,40 +317,5 @@ class Engines:
             reach = facts.halo if facts.halo is not None else halo(loaded.generator)
         kind = TranslationProcessor if facts.task == "translate" else Processor
         processor = kind(selection.engine, facts, reach, options.tile, options.batch, max_memory=options.max_memory)
-        self._check_tile(processor)
+        check_tile(processor, self.options, self.notify)
         return Ready(selection, processor, perf_counter() - began)
-
-    def _affordable(self, options: EngineOptions, facts: Facts) -> EngineOptions:
-        """Check that there is memory to load an engine and to check its parity; without much, do not compare engines.
-
-        Raises:
-            NoMemoryError: If there is not enough for any engine.
-        """
-        from gankit.pipeline.workspace import start_bytes
-
-        advice = "free some memory" if options.max_memory is None else "use a larger --max-memory"
-        require(start_bytes(facts), f"an engine for '{facts.name}'", advice, options.max_memory)
-        room, needed = available_memory(options.max_memory), start_bytes(facts, export=True)
-        if options.backend != "auto" or options.device.startswith("cuda") or room >= needed:
-            return options
-        if self.notify is not None and facts.task != "generate":
-            why = f"{size(room)} of memory are available, and comparing backends takes about {size(needed)}"
-            self.notify(f"{why}; using {_LEAST_MEMORY}")
-        return replace(options, backend=_LEAST_MEMORY)
-
-    def _check_tile(self, processor: Processor) -> None:
-        """Refuse a tile that is too small for the halo, and report options that the engine does not use."""
-        from gankit.pipeline.tiles import plan
-
-        if processor.engine.wants == "images":
-            given = [
-                f"--{name}"
-                for name, value in (("tile", self.options.tile), ("batch", self.options.batch))
-                if value != "auto"
-            ]
-            if given and self.notify is not None:
-                self.notify(f"{processor.engine.backend} runs whole images here and ignores {' and '.join(given)}")
-        elif isinstance(self.options.tile, int):
-            step = processor.facts.multiple
-            longer = (self.options.tile // step + 2) * step
-            plan(longer, longer, self.options.tile, processor.halo, step)  # raises

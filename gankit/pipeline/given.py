@@ -19,9 +19,9 @@ from torch import Tensor
 
 from gankit.errors import UsageError
 from gankit.images import DecodedImage, decode, from_array, from_pil, to_array, to_pil
+from gankit.memory import available_memory
 from gankit.models.facts import Facts
 from gankit.pipeline.label_maps import decode_indices, from_indices, pillow_indices
-from gankit.pipeline.memory import available_memory
 
 _TAKEN = "give a NumPy array, a torch tensor, a Pillow image, the path of a file, or a list of these"
 _ROUNDING = 1e-3  # fp16 near 1 has steps of 5e-4

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
@@ -24,14 +23,12 @@ from gankit.pipeline.inputs import Inputs, collect
 from gankit.pipeline.items import Progress
 from gankit.pipeline.notices import notices
 from gankit.pipeline.output import no_empty_folders, prepare, remove_stale
-from gankit.pipeline.paths import exists
 from gankit.pipeline.records import Records
 from gankit.pipeline.report import ImageReport, Report, versions
-from gankit.pipeline.resume import Decision, Resume
+from gankit.pipeline.resume import Decision, Resume, with_comparison
 from gankit.pipeline.run_options import RunKeywords, RunOptions
 from gankit.pipeline.runner import Runner
 from gankit.pipeline.source import ModelSource, PipelineKeywords, split_keywords
-from gankit.pipeline.targets import comparison_of
 from gankit.pipeline.workload import job_pixels, result_bytes, thread_counts
 
 if TYPE_CHECKING:
@@ -282,7 +279,7 @@ class ImagePipeline:
         resume = Resume(self._engines.weights_sha256, lambda target: {**own, **chosen.of_result(target)})
         decisions = resume.decide(found.jobs, overwrite=chosen.overwrite)
         if chosen.compare:
-            decisions = [_with_comparison(each) for each in decisions]
+            decisions = [with_comparison(each) for each in decisions]
         if self.notify:
             for line in notices(found, decisions):
                 self.notify(line)
@@ -328,10 +325,3 @@ class ImagePipeline:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _with_comparison(decision: Decision) -> Decision:
-    """Make a result again that is up to date, but has no comparison beside it."""
-    if decision.up_to_date and not exists(comparison_of(decision.job.target)):
-        return replace(decision, action="again", confirmed=None)
-    return decision

@@ -25,7 +25,8 @@ from typing import Any, Literal
 
 from gankit.errors import OutputError
 from gankit.pipeline.journal import Entry, Journal, State, sha256_of, state_of
-from gankit.pipeline.targets import Job
+from gankit.pipeline.paths import exists
+from gankit.pipeline.targets import Job, comparison_of
 from gankit.version import __version__
 
 Action = Literal["new", "again", "skip", "keep"]
@@ -177,3 +178,10 @@ class Resume:
 
 def _absolute(path: Path) -> str:
     return os.path.abspath(path)  # noqa: PTH100 - resolves no links, reads nothing
+
+
+def with_comparison(decision: Decision) -> Decision:
+    """Make a result again that is up to date, but has no comparison beside it."""
+    if decision.up_to_date and not exists(comparison_of(decision.job.target)):
+        return replace(decision, action="again", confirmed=None)
+    return decision

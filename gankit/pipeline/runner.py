@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from gankit.errors import ImageError, OutputError
 from gankit.pipeline.flow import Budget, Channel, Stop, Stopped
-from gankit.pipeline.items import Batching, Item, Progress, error_message, size
+from gankit.pipeline.items import Batching, Item, Progress, error_message, failure, size
 from gankit.pipeline.report import ImageReport
 from gankit.pipeline.shared_calls import IMAGE_ERRORS, SubmittedCall, filled_call, submitted_call
 from gankit.pipeline.targets import Job
@@ -283,31 +283,9 @@ class Runner:
             del item
             budget.give(cost)
 
-    def _fail(
-        self,
-        index: int,
-        job: Job,
-        error: Exception,
-        item: Item | None = None,
-        *,
-        decode_seconds: float = 0.0,
-        engine_seconds: float = 0.0,
-        encode_seconds: float = 0.0,
-    ) -> None:
-        self._record(
-            index,
-            ImageReport(
-                job.source,
-                job.target,
-                "failed",
-                error=error_message(job, error),
-                input_size=item.input_size if item else None,
-                notes=item.notes if item else (),
-                decode_seconds=item.decode_seconds if item else decode_seconds,
-                engine_seconds=engine_seconds or (item.engine_seconds if item else 0.0),
-                encode_seconds=encode_seconds,
-            ),
-        )
+    def _fail(self, index: int, job: Job, error: Exception, item: Item | None = None, **seconds: float) -> None:
+        """Record an image that failed, with the seconds of the step in which it did."""
+        self._record(index, failure(job, error_message(job, error), item, **seconds))
 
     def _record(self, index: int, report: ImageReport) -> None:
         with self._lock:

@@ -10,7 +10,15 @@ from torch import nn
 import gankit
 from gankit import errors
 
-WRONG = [None, 3, 2.5, -1, "", "no such thing", b"bytes", object(), [], {}, (1, "x"), float("nan"), np.zeros(3), print]
+
+class Odd:
+    """An object whose name is the same in every process of a run, which an address in memory is not."""
+
+    def __repr__(self):
+        return "an odd object"
+
+
+WRONG = [None, 3, 2.5, -1, "", "no such thing", b"bytes", Odd(), [], {}, (1, "x"), float("nan"), np.zeros(3), print]
 FAST = {"backend": "eager", "device": "cpu", "precision": "fp32"}
 
 

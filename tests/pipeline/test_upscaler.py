@@ -229,9 +229,11 @@ def test_images_of_one_size_share_calls(engine, monkeypatch):
 
 
 def test_an_image_too_large_is_an_error_of_gankit(engine, monkeypatch):
-    monkeypatch.setattr("gankit.pipeline.processor.available_memory", lambda: 1000)
-    with pytest.raises(gankit.BackendError, match="more memory than is free"):
-        gankit.Upscaler()(noise(40, 40, 3))
+    upscaler = gankit.Upscaler()
+    upscaler(noise(4, 4, 3))
+    monkeypatch.setattr("gankit.memory.available_memory", lambda limit=None: 1000)
+    with pytest.raises(gankit.NoMemoryError, match=r"40×40 pixels takes about .* are available"):
+        upscaler(noise(40, 40, 3))
 
 
 def test_calls_leave_nothing_behind(engine):
