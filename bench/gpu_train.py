@@ -3,20 +3,23 @@ r"""Train the shipped upscalers for some minutes on a GPU: ``python -m bench.gpu
 Several runs go on side by side, because one alone leaves a large GPU idle between its kernels. Each lane is a list of
 stages, one after the other, where a stage may continue from the weights of the one before::
 
-    edsr ×4, clean  ->  the same with --degradation photo  ->  srgan (U-Net discriminator) with --degradation photo
-    edsr ×2, clean  ->  the same with --degradation photo
-    srresnet from the shipped weights, clean
+    clean     edsr ×4
+    photo     edsr ×4 with --degradation photo  ->  srgan (U-Net discriminator) with --degradation photo
+    x2        edsr ×2  ->  the same with --degradation photo
+    srresnet  srresnet from the shipped weights
 
 Learning rates follow a cosine that ends at the last step, so the number of steps must be known beforehand: all lanes
 first run for ``--probe`` seconds together, and each stage gets the steps that fit into its share of the time.
 
-``--output FOLDER`` receives a folder for each stage as ``gankit train`` leaves it.
+``--output FOLDER`` receives a folder for each stage as ``gankit train`` leaves it. A stage that did not come to its end
+in time leaves the average of its weights as ``average.safetensors``.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import os
 import shutil
 import subprocess
 import sys
@@ -26,7 +29,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from safetensors.torch import save_file
+
 from bench.common import ROOT
+
+AVERAGE = "average.safetensors"
 
 
 @dataclass(frozen=True)
@@ -52,10 +60,10 @@ class Stage:
 
 PHOTO = ("--degradation", "photo")
 LANES: dict[str, tuple[Stage, ...]] = {
-    "x4": (
-        Stage("edsr", "edsr", 0.55, options=("--batch", "32")),
-        Stage("edsr-photo", "edsr", 0.27, 0.95, (*PHOTO, "--batch", "32", "--lr", "4e-4"), "edsr"),
-        Stage("edsr-sharp", "srgan", 0.18, 0.25, (*PHOTO, "--batch", "16", "--patch", "48"), "edsr-photo"),
+    "clean": (Stage("edsr", "edsr", 1.0, options=("--batch", "32", "--workers", "3")),),
+    "photo": (
+        Stage("edsr-photo", "edsr", 0.62, options=(*PHOTO, "--batch", "32", "--workers", "8")),
+        Stage("edsr-sharp", "srgan", 0.38, 0.2, (*PHOTO, "--batch", "16", "--patch", "48"), "edsr-photo"),
     ),
     "x2": (
         Stage("edsr-x2", "edsr", 0.6, options=("--scale", "2", "--batch", "32")),
@@ -63,6 +71,7 @@ LANES: dict[str, tuple[Stage, ...]] = {
     ),
     "srresnet": (Stage("srresnet", "srresnet", 1.0, options=("--batch", "16", "--patch", "48"), init="srresnet"),),
 }
+DEFAULT = ("clean", "photo")
 
 
 class Trainer:
@@ -74,14 +83,17 @@ class Trainer:
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.given = given
+        here = [str(ROOT), str(ROOT / "kernels"), str(ROOT / "export"), os.environ.get("PYTHONPATH", "")]
+        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, here))}
 
-    def run(self, stage: Stage, folder: Path, steps: int, stop_after: float | None) -> Path:
-        """Run one stage, and return its folder."""
+    def run(self, stage: Stage, folder: Path, steps: int, stop_after: float | None, *, probe: bool = False) -> None:
+        """Run one stage."""
         given = self.given
+        folders = given.probe_data if probe and given.probe_data else given.data
         every = max(50, steps // given.validations)
         command = [sys.executable, "-m", "gankit", "train", stage.recipe, "--output", str(folder)]
         command += ["--steps", str(steps), "--validate-every", str(every), "--checkpoint-every", str(every)]
-        command += [part for path in given.data for part in ("--data", str(path))]
+        command += [part for path in folders for part in ("--data", str(path))]
         command += ["--validation", str(given.validation), "--workers", str(given.workers), "--device", given.device]
         command += ["--stop-after", f"{stop_after:.0f}"] if stop_after else []
         command += [*stage.options, *given.extra.split()]
@@ -91,11 +103,16 @@ class Trainer:
         began = time.monotonic()
         folder.parent.mkdir(parents=True, exist_ok=True)
         with folder.with_name(f"{folder.name}.log").open("w") as log:
-            code = subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=False)
+            code = subprocess.run(
+                command, cwd=ROOT, env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=False
+            )
         print(
             f"{stage.name:<14} status {code.returncode}, {time.monotonic() - began:6.1f} s, {steps} steps", flush=True
         )
-        return folder
+        last = folder / "last.pt"
+        if not probe and last.exists() and not (folder / "final.safetensors").exists():
+            state = torch.load(last, map_location="cpu", weights_only=True)
+            save_file({name: value.contiguous() for name, value in state["average"]["state"].items()}, folder / AVERAGE)
 
     def lane(self, stages: Sequence[Stage], rate: float, until: float) -> None:
         """Run a lane's stages in the time that is left."""
@@ -117,9 +134,9 @@ class Trainer:
 
 
 def weights(folder: Path) -> Path:
-    """The best weights of a run, or its final ones."""
-    best = folder / "best.safetensors"
-    return best if best.exists() else folder / "final.safetensors"
+    """The best weights of a run, else its final ones, else their average when it was stopped."""
+    names = ("best.safetensors", "final.safetensors", AVERAGE)
+    return next((folder / name for name in names if (folder / name).exists()), folder / names[0])
 
 
 def rate(folder: Path) -> float:
@@ -138,12 +155,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m bench.gpu_train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, action="append", required=True, help="folder of photographs; repeatable")
+    parser.add_argument("--probe-data", type=Path, action="append", help="smaller folder for the probe; repeatable")
     parser.add_argument("--validation", type=Path, required=True, help="folder of validation images")
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
     parser.add_argument("--seconds", type=float, default=300, help="for all (default %(default).0f)")
     parser.add_argument("--probe", type=float, default=12, help="seconds of the probe (default %(default).0f)")
     parser.add_argument("--start", type=float, default=12, help="seconds in which a run starts (default %(default).0f)")
-    parser.add_argument("--caution", type=float, default=0.9, help="share of the steps that would fit")
+    parser.add_argument("--caution", type=float, default=0.95, help="share of the steps that would fit")
     parser.add_argument("--workers", type=int, default=5, help="loader processes of a run (default %(default)d)")
     parser.add_argument("--validations", type=int, default=6, help="validations of a run (default %(default)d)")
     parser.add_argument("--lane", action="append", choices=sorted(LANES), help="only this lane; repeatable")
@@ -152,14 +170,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     until = time.monotonic() + given.seconds
     trainer = Trainer(given)
-    lanes = {name: LANES[name] for name in given.lane or LANES}
+    lanes = {name: LANES[name] for name in given.lane or DEFAULT}
     probes = given.output / "probes"
     side_by_side(
-        {name: lambda name=name: trainer.run(lanes[name][0], probes / name, 10**6, given.probe) for name in lanes}
+        {
+            name: lambda name=name: trainer.run(lanes[name][0], probes / name, 10**6, given.probe, probe=True)
+            for name in lanes
+        }
     )
     rates = {name: rate(probes / name) for name in lanes}
     print({name: round(value, 1) for name, value in rates.items()}, "steps per second side by side", flush=True)
-    shutil.rmtree(probes)
+    for name in lanes:
+        shutil.rmtree(probes / name, ignore_errors=True)
     side_by_side({name: lambda name=name: trainer.lane(lanes[name], rates[name], until) for name in lanes})
     return 0
 

@@ -27,11 +27,13 @@ COLUMNS = (
 def call(shape: Shape) -> None:
     """Launch the kernels of a shape's operation on tensors that are never filled."""
     from gankit_kernels.instance_norm import NormSpec
+    from gankit_kernels.on_cuda.epilogue import launch as epilogue
     from gankit_kernels.on_cuda.instance_norm import launch as norm
     from gankit_kernels.on_cuda.pixel_shuffle import launch as shuffle
     from gankit_kernels.on_cuda.pixels import launch_from, launch_to
     from gankit_kernels.pixel_shuffle import ShuffleSpec
     from gankit_kernels.pixels import PixelsSpec, ValuesSpec
+    from gankit_kernels.specs import EpilogueSpec
 
     half, last = torch.float16, shape.layout == "channels_last"
     layout = torch.channels_last if last else torch.contiguous_format
@@ -43,6 +45,9 @@ def call(shape: Shape) -> None:
     channel = torch.empty(shape.channels)
     if shape.operation == "to_uint8":
         launch_to(x, PixelsSpec(-1.0, 1.0, torch.uint8))
+    elif shape.operation.startswith("epilogue"):
+        other = torch.empty_like(x) if "residual" in shape.operation else None
+        epilogue(x, channel.half(), None if "residual" in shape.operation else channel.half(), other, EpilogueSpec())
     elif shape.operation.startswith("shuffle"):
         shuffle(x, channel.half(), channel[:1].half(), ShuffleSpec(2, dcr=shape.operation.endswith("dcr")))
     else:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from gankit_kernels import from_uint8, instance_norm, pixel_shuffle, to_dcr, to_uint8
+from gankit_kernels import epilogue, from_uint8, instance_norm, pixel_shuffle, to_dcr, to_uint8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -105,6 +105,9 @@ def shapes() -> Iterator[Shape]:
                 yield Shape(operation, layout, samples, 256, 128, 128, "SRGAN ×4, second stage of 64×64")
             yield Shape(operation, layout, 1, 256, 270, 480, "SRGAN ×4, first stage to 1080p")
             yield Shape(operation, layout, 1, 256, 540, 960, "SRGAN ×4, second stage to 1080p")
+        for operation in ("epilogue bias+prelu", "epilogue bias+residual"):
+            yield Shape(operation, layout, 8, 64, 256, 256, "SRGAN body, 256×256")
+            yield Shape(operation, layout, 1, 64, 1080, 1920, "SRGAN body, 1080p")
         for operation in ("from_uint8", "to_uint8"):
             yield Shape(operation, layout, 1, 3, 1080, 1920, "a 1080p image")
             yield Shape(operation, layout, 32, 3, 256, 256, "tiles")
@@ -140,6 +143,12 @@ def providers(shape: Shape, device: str) -> tuple[Run, Run]:
         source = to_dcr(x.transpose(0, 1), 2).transpose(0, 1).contiguous(memory_format=layout) if dcr else x
         plain = lambda: F.prelu(F.pixel_shuffle(x + bias[:, None, None], 2), prelu)  # noqa: E731
         return plain, lambda: pixel_shuffle(source, 2, bias=other, prelu=prelu, order="dcr" if dcr else "crd")
+    if operation.startswith("epilogue"):
+        bias, slopes = torch.randn(2, shape.channels, device=device).half()
+        if "residual" in operation:
+            other = made()
+            return lambda: x + bias[:, None, None] + other, lambda: epilogue(x, bias, residual=other)
+        return lambda: F.prelu(x + bias[:, None, None], slopes), lambda: epilogue(x, bias, prelu=slopes)
     weight, bias = torch.randn(2, shape.channels, device=device)
     residual = made() if "residual" in operation else None
     pad = 1 if "border" in operation else 0

@@ -6,10 +6,12 @@ What most programs need::
 
     generator = gankit.load("srgan")                       # a torch nn.Module
     upscaler = gankit.Upscaler("srgan", backend="auto")
-    big = upscaler(image)                                  # PIL, NumPy HWC uint8/uint16 or torch NCHW float
+    big = upscaler(image)                                  # a Pillow image, array, tensor or path, or a list of them
     upscaler.run(["photos/"], "upscaled/")
 
     mine = gankit.Upscaler(my_module, scale=4, value_range=(0, 1))   # any nn.Module of your own
+
+Every error that gankit raises on purpose is a :class:`GankitError`.
 
 Importing gankit imports no torch; the first use of one of these names does.
 """
@@ -19,6 +21,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gankit.errors import (
+    BackendError,
+    CheckpointError,
+    FactsError,
+    ForkedError,
+    GankitError,
+    ImageError,
+    NoMemoryError,
+    NotFiniteError,
+    OutputError,
+    ParityError,
+    UsageError,
+)
 from gankit.version import __version__
 
 if TYPE_CHECKING:
@@ -30,7 +45,27 @@ if TYPE_CHECKING:
     from gankit.pipeline.translator import Translator
     from gankit.pipeline.upscaler import Upscaler
 
-__all__ = ["EngineOptions", "Facts", "Sampler", "Translator", "Upscaler", "__version__", "export", "load"]
+__all__ = [
+    "BackendError",
+    "CheckpointError",
+    "EngineOptions",
+    "Facts",
+    "FactsError",
+    "ForkedError",
+    "GankitError",
+    "ImageError",
+    "NoMemoryError",
+    "NotFiniteError",
+    "OutputError",
+    "ParityError",
+    "Sampler",
+    "Translator",
+    "Upscaler",
+    "UsageError",
+    "__version__",
+    "export",
+    "load",
+]
 
 _HOMES = {
     "EngineOptions": "gankit.options",

@@ -1,7 +1,8 @@
 """The errors that gankit raises. Each message is one line that names the file and the next step.
 
 Every error that a user can cause is a :class:`GankitError`. The command line prints its message and exits with its
-``exit_code``. Any other exception is a bug in gankit and is shown with its traceback.
+``exit_code``. The one exception to this is a keyword argument that does not exist, which is a :class:`TypeError` as for
+any Python function. Any other exception is a bug in gankit and is shown with its traceback.
 """
 
 from __future__ import annotations
@@ -19,6 +20,14 @@ class GankitError(Exception):
 
 class UsageError(GankitError):
     """A path, a name or an option is wrong."""
+
+
+class FactsError(UsageError, ValueError):
+    """A fact of a generator is out of its range, or two facts contradict each other."""
+
+
+class ForkedError(UsageError):
+    """A process that was forked after its parent had used gankit cannot use gankit itself."""
 
 
 class ImageError(GankitError):
@@ -51,6 +60,12 @@ class BackendError(GankitError):
 
 class NotFiniteError(BackendError):
     """The values of one image exceeded the range of fp16; the run continues with the others."""
+
+    exit_code = 1
+
+
+class NoMemoryError(GankitError, MemoryError):
+    """Something takes more memory than is available. An image fails with it, and the run continues with the others."""
 
     exit_code = 1
 

@@ -26,11 +26,12 @@ class EngineOptions:
         tile: side of a tile in input pixels, including the halo, or ``"auto"``.
         batch: number of tiles, images of equal size or samples in one call of the engine, or ``"auto"``.
         threads: number of CPU threads; ``None`` uses one per physical core that this process may use.
-        max_memory: memory limit in bytes for the layers of one image; ``None`` allows half of the free memory. Beyond
-            it, a network that needs the whole image runs layerwise. All others are cut into tiles or strips anyway.
+        max_memory: bytes that the process may use in all, with torch and the weights; ``None`` allows what the machine
+            and the limits of its container leave. Images are cut into smaller tiles to fit, and a network that needs
+            the whole image runs layerwise if its layers take more than half of what is left.
 
     Raises:
-        UsageError: If the precision is unknown or a number is less than 1.
+        UsageError: If the precision is unknown, a number is less than 1, or a value has the wrong type.
     """
 
     backend: str = "auto"
@@ -42,11 +43,15 @@ class EngineOptions:
     max_memory: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("backend", "precision", "device"):
+            if not isinstance(getattr(self, name), str):
+                raise UsageError(f"{name} must be a text, not {getattr(self, name)!r}")
         if self.precision not in PRECISIONS:
             raise UsageError(f"unknown precision '{self.precision}'; choose from {', '.join(PRECISIONS)}")
         for name in ("tile", "batch"):
-            if getattr(self, name) != "auto":
-                _whole(name, getattr(self, name))
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value == "auto"):
+                _whole(name, value)
         for name in ("threads", "max_memory"):
             if getattr(self, name) is not None:
                 _whole(name, getattr(self, name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +24,7 @@ from gankit_export.onnx import (
     ExportError,
     _first_line,
     default_opset,
+    describe,
     dims,
     export_onnx,
     half_convolutions,
@@ -53,6 +55,7 @@ class Source:
         minimum: input sides must be at least this.
         latent: numbers in one latent of a generator that starts from them; 0 for one that takes images.
         classes: that it takes beside the latent; 0 for none.
+        metadata: more entries for ``metadata_props`` of the file, such as the licence of the weights.
     """
 
     model: str
@@ -67,6 +70,33 @@ class Source:
     minimum: int = 1
     latent: int = 0
     classes: int = 0
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def described(self, precision: Precision) -> dict[str, str]:
+        """What an ONNX file says about itself in ``metadata_props``, so that it can be run from the file alone.
+
+        Texts by name: ``model``, ``weights``, ``weights_sha256``, ``precision`` (of the arithmetic; input and output
+        are float32), ``value_range`` (of images, lowest and highest), versions as ``PACKAGE_version``, and
+        :attr:`metadata`. A generator that takes images also has ``layout``, ``colour_order``, ``channels``, ``scale``,
+        ``multiple`` and ``minimum`` (both of input sides, in pixels); one that takes latents has ``latent`` and, where
+        it has classes, ``classes``. ``value_range`` is a JSON list.
+        """
+        taken: dict[str, object] = {"latent": self.latent, "classes": self.classes or None}
+        if not self.latent:
+            taken = {"channels": self.channels, "scale": self.scale, "multiple": self.multiple, "minimum": self.minimum}
+        facts = {
+            "model": self.model,
+            "weights": self.weights.encode("utf-8", "backslashreplace").decode(),
+            "weights_sha256": self.weights_sha256,
+            "precision": precision,
+            "layout": "NCHW",
+            "colour_order": "RGB" if self.channels == 3 else "gray" if self.channels == 1 else None,
+            "value_range": json.dumps(self.value_range),
+            **taken,
+            **{f"{package}_version": version for package, version in self.versions.items()},
+            **self.metadata,
+        }
+        return {name: str(value) for name, value in facts.items() if value is not None}
 
 
 class ParityFailedError(RuntimeError):
@@ -173,6 +203,7 @@ def _make(
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path, suffix=path.suffix) as draft:
         write(module, draft, opset=opset)
+        describe(draft, source.described(precision))
         try:
             run = open_file(draft, runtime)
         except (ImportError, MemoryError, OSError):

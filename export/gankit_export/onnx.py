@@ -140,6 +140,23 @@ def check(path: Path, axes: Sequence[int] = (0, 2, 3)) -> None:
             raise ExportError(f"the {DIMS[axis]} came out fixed; take another example_hw, or rewrite the module")
 
 
+def describe(path: Path, facts: Mapping[str, str]) -> None:
+    """Write facts into ``metadata_props`` of an ONNX file, from which every runtime reads them.
+
+    Args:
+        path: of the file, which has no external data.
+        facts: texts by name. They replace entries of the same name, and other entries stay.
+
+    Raises:
+        OSError: the file cannot be read or written.
+    """
+    model = onnx.load(str(path))
+    merged = {item.key: item.value for item in model.metadata_props} | dict(facts)
+    onnx.helper.set_model_props(model, merged)
+    with atomic_path(path, suffix=path.suffix) as temporary:
+        onnx.save(model, str(temporary))
+
+
 def half_convolutions(path: Path, kinds: tuple[str, ...] = CONVOLUTIONS) -> tuple[int, int]:
     """How many convolutions of a file have fp16 or bf16 weights, and how many there are: the proof of its precision.
 

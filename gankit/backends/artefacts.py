@@ -24,8 +24,6 @@ from gankit_export.files import partial_path
 from gankit_export.precisions import Precision
 
 from gankit.backends.base import EngineSpec
-from gankit.checkpoints.fingerprint import module_sha256
-from gankit.checkpoints.onnx_models import OnnxModule
 from gankit.errors import BackendError
 from gankit.paths import cache_folder
 from gankit.version import __version__, installed_version
@@ -55,6 +53,8 @@ def fingerprint(spec: EngineSpec, precision: Precision = "fp32") -> str:
         spec: the generator.
         precision: precision of the file.
     """
+    from gankit.checkpoints.fingerprint import module_sha256  # not needed to list what can run
+
     digest = hashlib.sha256()
     facts = {"name": spec.facts.name, "options": dict(spec.facts.options), "torch": torch.__version__}
     facts["precision"] = precision
@@ -173,6 +173,8 @@ def _write(spec: EngineSpec, path: Path, precision: Precision) -> None:
     from gankit_export.onnx import ExportError, default_opset, export_onnx
     from gankit_export.precision import RangeError, typed
     from gankit_export.rewrites import for_inference
+
+    from gankit.checkpoints.onnx_models import OnnxModule
 
     facts, opset = spec.facts, default_opset(precision)
     if isinstance(spec.generator, OnnxModule):

@@ -26,9 +26,11 @@ __all__ = [
     "Engine",
     "EngineMemoryError",
     "EngineSpec",
+    "Pending",
     "Shapes",
     "check_result",
     "checked_run",
+    "checked_submit",
     "memory_errors",
 ]
 
@@ -107,6 +109,28 @@ def memory_errors(*words: str) -> Iterator[None]:
         raise
 
 
+class Pending(ABC):
+    """A call of an engine that was submitted. See :meth:`Engine.submit`."""
+
+    @abstractmethod
+    def result(self) -> Tensor:
+        """Wait until the call is complete, and return what :meth:`Engine.run` returns.
+
+        Raises:
+            EngineMemoryError, NotFiniteError: See :meth:`Engine.run`.
+        """
+
+
+class _Complete(Pending):
+    """The call of an engine that completes every call before it returns."""
+
+    def __init__(self, made: Tensor) -> None:
+        self._made = made
+
+    def result(self) -> Tensor:
+        return self._made
+
+
 class Engine(ABC):
     """A generator that is loaded and ready to run.
 
@@ -119,6 +143,8 @@ class Engine(ABC):
         artefact: sha256 of the exported file that it runs, as 64 hexadecimal digits; empty if it runs none.
         tile: side of the tiles for which it is made, into which large images are cut unless the user chose a size;
             ``None`` if any size is as good.
+        depth: number of calls that callers should keep submitted at a time. With 2, the engine copies the pixels of one
+            call while it computes another; with 1, it gains nothing.
     """
 
     backend: str
@@ -127,6 +153,7 @@ class Engine(ABC):
     wants: Wants = "tiles"
     artefact: str = ""
     tile: int | None = None
+    depth: int = 1
 
     def __init__(self, backend: str, spec: EngineSpec) -> None:
         self.backend, self.precision, self.device = backend, spec.precision, spec.device
@@ -151,6 +178,23 @@ class Engine(ABC):
             NotFiniteError: If fp16 produced values that are not finite and the result has integers. A float32 result
                 keeps such values.
         """
+
+    def submit(self, *tensors: Tensor) -> Pending:
+        """Start a call of :meth:`run`, and return before it is complete where the engine can.
+
+        The caller must not change the tensors before it has the result. Calls complete in the order in which they were
+        submitted.
+
+        Args:
+            tensors: as for :meth:`run`.
+
+        Returns:
+            The call, whose result the caller takes with :meth:`Pending.result`.
+
+        Raises:
+            EngineMemoryError, NotFiniteError: As :meth:`run`, unless :meth:`Pending.result` raises it later.
+        """
+        return _Complete(self.run(*tensors))
 
     def close(self) -> None:  # noqa: B027 - most engines hold nothing
         """Release the resources of the engine. It is safe to call this twice."""
@@ -247,6 +291,24 @@ def checked_run(engine: Engine, *tensors: Tensor, shape: Sequence[int]) -> Tenso
     """
     result = engine.run(*tensors)
     check_result(engine, tensors, result, shape)
+    return result
+
+
+def checked_submit(engine: Engine, *tensors: Tensor, shape: Sequence[int]) -> Callable[[], Tensor]:
+    """Submit a call of an engine; return a function that waits for the result and checks it like :func:`checked_run`.
+
+    Args:
+        engine: the engine.
+        tensors: as in :meth:`Engine.submit`.
+        shape: shape that the result must have: (N, C', H', W').
+    """
+    pending = engine.submit(*tensors)
+
+    def result() -> Tensor:
+        made = pending.result()
+        check_result(engine, tensors, made, shape)
+        return made
+
     return result
 
 

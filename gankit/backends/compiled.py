@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -13,7 +14,9 @@ from gankit_export.precisions import Precision
 from torch import Tensor
 
 from gankit.backends.base import Backend, Engine, EngineSpec
+from gankit.backends.cuda.engine import CudaEngine
 from gankit.backends.modules import ModuleEngine, lacks_bf16, ready
+from gankit.models.facts import Facts
 
 _WARM_UP = (160, 192)
 _COMPILERS = {"win32": "cl", "darwin": "clang++"}
@@ -49,32 +52,37 @@ class CompileBackend(Backend):
         if spec.facts.task == "generate":
             return CompiledLatentEngine(self.name, spec, torch.compile(ready(spec), dynamic=False))
         module: Any = torch.compile(ready(spec), dynamic=True, fullgraph=True)
-        engine = CompiledEngine(self.name, spec, module)
-        engine.warm_up()
+        on_gpu = spec.device_type == "cuda"
+        engine: Engine = (CudaEngine if on_gpu else CompiledEngine)(self.name, spec, module)
+        _warm_up(engine, spec.facts, counts=(1, 2) if on_gpu else (1,))
         return engine
 
 
+def _warm_up(engine: Engine, facts: Facts, counts: Sequence[int]) -> None:
+    """Compile the code for images of any size and these numbers of images.
+
+    Even with ``dynamic=True``, a size of 1 and sides that are equal in the first batch become constants of the code.
+    The module is therefore compiled for images that are not square, and for one image and several where a call may have
+    several.
+    """
+    step = facts.multiple
+    height, width = (-(-max(side, facts.minimum) // step) * step for side in _WARM_UP)
+    width = max(width, height + step)  # a large multiple would round both sides up to a square
+    for count in counts:
+        engine.run(torch.zeros(count, facts.channels, height, width))
+
+
 class CompiledEngine(ModuleEngine):
-    """A compiled module with the weights frozen into the code.
+    """A compiled module on a CPU, with the weights frozen into the code.
 
     ``torch.compile(options={"freezing": True})`` does nothing in torch 2.13, because Dynamo reads the global setting
     while it traces, before the options apply. The global setting is therefore set around every call; only the first
     call compiles.
 
-    Even with ``dynamic=True``, a size of 1 and sides that are equal in the first batch become constants of the code.
-    The module is therefore compiled for an image that is not square. On a CPU, every call has one image; on a GPU, the
-    module is compiled for one image and for several. (fp32 images of up to 20480 values per layer, or 320 pixels of 64
-    channels, need another compilation, because torch uses other convolutions for them.) Float images are copied in
-    inference mode, because the code accepts only such tensors.
+    The images of a batch run one after the other, because the code is for one image. (fp32 images of up to 20480 values
+    per layer, or 320 pixels of 64 channels, need another compilation, because torch uses other convolutions for them.)
+    Float images are copied in inference mode, because the code accepts only such tensors.
     """
-
-    def warm_up(self) -> None:
-        """Compile the code for images of any size."""
-        step = self._facts.multiple
-        height, width = (-(-max(side, self._facts.minimum) // step) * step for side in _WARM_UP)
-        width = max(width, height + step)  # a large multiple would round both sides up to a square
-        for count in (1,) if self.device == "cpu" else (1, 2):
-            self.run(torch.zeros(count, self._facts.channels, height, width))
 
     def run(self, *tensors: Tensor) -> Tensor:
         """See :meth:`Engine.run`."""
@@ -84,8 +92,8 @@ class CompiledEngine(ModuleEngine):
         if batch.dtype == torch.float32 and not batch.is_inference():
             with torch.inference_mode():
                 batch = batch.clone()
-        with inductor.patch(freezing=self.device == "cpu"):
-            if self.device != "cpu" or batch.ndim != 4 or batch.shape[0] <= 1:
+        with inductor.patch(freezing=True):
+            if batch.ndim != 4 or batch.shape[0] <= 1:
                 return super().run(batch)
             results = [super(CompiledEngine, self).run(image) for image in batch.split(1)]
             return torch.cat(results).contiguous(memory_format=torch.channels_last)

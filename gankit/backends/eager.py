@@ -13,6 +13,7 @@ from gankit.backends.base import Backend, Engine, EngineSpec
 from gankit.backends.cpu.engines import LayerwiseEngine, StreamingEngine
 from gankit.backends.cpu.instance_norm import keep_channels_last
 from gankit.backends.cpu.streaming import NotStreamableError, Stream
+from gankit.backends.cuda.engine import CudaEngine
 from gankit.backends.modules import ModuleEngine, lacks_bf16, ready, typed_module
 from gankit.errors import BackendError
 
@@ -41,6 +42,8 @@ class EagerBackend(Backend):
     def open(self, spec: EngineSpec) -> Engine:
         """Open a streaming or layerwise engine if the network allows it (CPU), or else one for tiles or latents."""
         module = typed_module(spec)
+        if spec.device_type == "cuda":
+            return CudaEngine(self.name, spec, ready(spec, module))
         if spec.facts.task == "generate":
             return ModuleEngine(self.name, spec, ready(spec, module))
         if spec.layer_bytes is not None:
@@ -50,11 +53,10 @@ class EagerBackend(Backend):
                 return LayerwiseEngine(self.name, spec, module)
             except LayerError as error:
                 raise BackendError(f"'{spec.facts.name}' does not run layerwise: {error}") from error
-        if spec.device_type == "cpu" and isinstance(module, fx.GraphModule):
+        if isinstance(module, fx.GraphModule):
             try:
                 return StreamingEngine(self.name, spec, Stream(module))
             except NotStreamableError:
                 pass  # some layers need the whole image, so run tiles
-        if spec.device_type == "cpu":
-            keep_channels_last(module)
+        keep_channels_last(module)
         return ModuleEngine(self.name, spec, ready(spec, module))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from gankit_export.precision import DTYPES, RangeError, typed
@@ -88,23 +89,51 @@ class ModuleEngine(Engine):
 
     def run(self, *tensors: Tensor) -> Tensor:
         """See :meth:`Engine.run`."""
-        latents = self._facts.task == "generate"
+        with self._settings():
+            pixels, *finite = self._forward(*(item.to(self.device) for item in tensors))
+            if finite and not bool(finite[0]):
+                raise not_finite()
+        return pixels.cpu() if self._latents else pixels.contiguous(memory_format=torch.channels_last).cpu()
+
+    @property
+    def _latents(self) -> bool:
+        """Whether the inputs are latents and not images."""
+        return self._facts.task == "generate"
+
+    @contextmanager
+    def _settings(self) -> Iterator[None]:
+        """Set what torch needs to run the module: no gradients, the number of threads, true float32."""
         exact = exact_fp32(self.device, self.precision)
         with torch.inference_mode(), limited_threads(self._threads), exact:
-            given = tuple(item.to(self.device) for item in tensors)
-            integers = not latents and given[0].dtype != torch.float32
-            if self._kernels and integers:
-                (batch,) = given
-                values: tuple[Tensor, ...] = (kernels.to_values(batch, self._facts, self._dtype),)
-            else:
-                values = enter(given, self._facts, self._dtype)
-            if not latents:
-                values = (values[0].contiguous(memory_format=torch.channels_last),)
-            result = self._module(*values)
-            if self.precision == "fp16" and integers and not bool(result.isfinite().all()):
-                raise NotFiniteError("values beyond the range of fp16; use --precision bf16 or fp32")
-            if self._kernels and integers:
-                pixels = kernels.from_values(result, self._facts, given[0].dtype)
-            else:
-                pixels = leave(result, given, self._facts)
-        return pixels.cpu() if latents else pixels.contiguous(memory_format=torch.channels_last).cpu()
+            yield
+
+    def _forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """Compute on the device. Nothing here waits for the device or copies from it.
+
+        Args:
+            given: the inputs of :meth:`run`, on the device.
+
+        Returns:
+            The pixels, or the samples, on the device. In fp16, integer pixels are followed by a bool scalar: whether
+            all values were finite.
+        """
+        integers = not self._latents and given[0].dtype != torch.float32
+        if self._kernels and integers:
+            (batch,) = given
+            values: tuple[Tensor, ...] = (kernels.to_values(batch, self._facts, self._dtype),)
+        else:
+            values = enter(given, self._facts, self._dtype)
+        if not self._latents:
+            values = (values[0].contiguous(memory_format=torch.channels_last),)
+        result = self._module(*values)
+        finite = (result.isfinite().all(),) if self.precision == "fp16" and integers else ()
+        if self._kernels and integers:
+            pixels = kernels.from_values(result, self._facts, given[0].dtype)
+        else:
+            pixels = leave(result, given, self._facts)
+        return (pixels, *finite)
+
+
+def not_finite() -> NotFiniteError:
+    """Return the error for values that fp16 does not hold. It names the next step."""
+    return NotFiniteError("values beyond the range of fp16; use --precision bf16 or fp32")

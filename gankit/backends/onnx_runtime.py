@@ -66,6 +66,7 @@ class OnnxRuntimeEngine(Engine):
         self._facts, self.artefact = spec.facts, sha256_in_name(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = spec.threads or default_threads()
+        options.enable_mem_pattern = False  # it would keep a plan of the memory for each size of image
         options.log_severity_level = 4  # errors are raised, so their lines on stderr would repeat them
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         if self._session.get_providers()[0] != "CPUExecutionProvider":

@@ -20,6 +20,7 @@ from gankit.backends.pixels import FULL_SCALE, check, leave
 from gankit.errors import BackendError
 from gankit.models.facts import Facts
 
+_CACHED_LAYERS = 128  # compiled for one size of image; 5000 by default, which is a leak if all images differ
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -50,6 +51,7 @@ def _settings(spec: EngineSpec) -> dict[str, Any]:
         "INFERENCE_PRECISION_HINT": _HINTS[spec.precision],
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": spec.threads or default_threads(),
+        "CPU_RUNTIME_CACHE_CAPACITY": _CACHED_LAYERS,
     }
 
 

@@ -1,4 +1,4 @@
-"""How much memory a weights file may ask for, known before it is loaded."""
+"""Limit the memory that a weights file may take, before it is loaded."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gankit.checkpoints.pickles import ZIP
 from gankit.errors import CheckpointError
+from gankit.memory import available_memory
 
 LARGEST = 4 << 30  # bytes; far above any generator
 _PACKED = 16  # times its size that an archive may declare: PyTorch compresses nothing, and others hardly can
@@ -18,10 +19,8 @@ _SMALL = 256 << 20  # bytes that are no danger to any machine
 
 
 def limit() -> int:
-    """Bytes that the weights of one file may take: half of the machine's free memory, and 4 GiB at most."""
-    import psutil
-
-    return int(min(LARGEST, psutil.virtual_memory().available // 2))
+    """Return the bytes that the weights of one file may take: half of the available memory, and 4 GiB at most."""
+    return min(LARGEST, available_memory() // 2)
 
 
 def check_declared(path: Path, data: bytes) -> None:
@@ -45,8 +44,8 @@ def check_declared(path: Path, data: bytes) -> None:
     allowed = min(limit(), max(_SMALL, _PACKED * len(data)))
     if declared > allowed:
         raise CheckpointError(
-            f"{path}: {len(data) / 1e6:.3g} MB that unpack to {declared / 1e9:.3g} GB, more than the "
-            f"{allowed / 1e9:.3g} GB that are allowed here: give the generator's weights alone"
+            f"{path}: {len(data) / 1e6:.3g} MB unpack to {declared / 1e9:.3g} GB, which is more than the "
+            f"{allowed / 1e9:.3g} GB that are allowed here; save the generator's weights alone"
         )
 
 
@@ -59,6 +58,6 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     needed, allowed = 4 * sum(value.numel() for value in tensors.values()), limit()
     if needed > allowed:
         raise CheckpointError(
-            f"{path}: {needed / 1e9:.3g} GB of weights in float32, more than the {allowed / 1e9:.3g} GB that are "
-            "allowed here (half of the free memory, 4.29 GB at most): give the generator's weights alone"
+            f"{path}: the weights take {needed / 1e9:.3g} GB in float32, which is more than the {allowed / 1e9:.3g} GB "
+            "that are allowed here (half of the free memory, at most 4.29 GB); save the generator's weights alone"
         )

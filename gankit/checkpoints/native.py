@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from gankit.checkpoints.layouts import Match
 from gankit.errors import CheckpointError, OutputError
+from gankit.models.facts import Facts
 
 FORMAT = "gankit"
 
@@ -77,6 +79,28 @@ def declared(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, s
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged header ({error}): save or download the file again") from error
     return Match(model, options, tensors, "its header")
+
+
+def input_header(facts: Facts) -> dict[str, str]:
+    """What the header of a file says about the input of its generator, for the ``metadata`` of :func:`save`."""
+    if facts.input_kind == "image":
+        return {}
+    return {"input_kind": facts.input_kind, **({"labels": json.dumps(facts.labels)} if facts.labels else {})}
+
+
+def with_input(path: Path, facts: Facts, metadata: Mapping[str, str]) -> Facts:
+    """The facts of a generator with what the header of its file says about its input, see :func:`input_header`.
+
+    Raises:
+        CheckpointError: the header is damaged.
+    """
+    if metadata.get("format") != FORMAT or "input_kind" not in metadata:
+        return facts
+    try:
+        labels = json.loads(metadata.get("labels", "[]"))
+        return replace(facts, input_kind=metadata["input_kind"], labels=tuple(labels))  # type: ignore[arg-type]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged header ({error}): save or download the file again") from error
 
 
 def _stored(path: Path, name: str, value: Tensor, dtype: torch.dtype) -> Tensor:

@@ -18,7 +18,7 @@ from gankit.checkpoints.engine_files import open_engine_file
 from gankit.checkpoints.files import read
 from gankit.checkpoints.layouts import Match, recognise
 from gankit.checkpoints.layouts.folding import with_mean, with_values
-from gankit.checkpoints.native import declared
+from gankit.checkpoints.native import declared, with_input
 from gankit.checkpoints.onnx_models import open_onnx_model
 from gankit.checkpoints.shipped import card_of, weights_path
 from gankit.checkpoints.spandrel_models import open_with_spandrel
@@ -64,6 +64,9 @@ def open_model(
         UsageError: there are no weights of this name, and no such file.
         CheckpointError: the file is missing, broken, unsafe or of an unknown architecture, or does not fit an option.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        kind = f"{type(name_or_path).__module__}.{type(name_or_path).__qualname__}"
+        raise UsageError(f"a model cannot be of type {kind}: give a name or a weights file")
     if isinstance(name_or_path, str) and models.is_known(name_or_path):
         return _open_shipped(name_or_path, direction, norm, options)
     path = Path(name_or_path)
@@ -134,7 +137,7 @@ def _open_file(
     _fill(path, generator, found)
     return Loaded(
         generator.eval().requires_grad_(False),
-        facts,
+        with_input(path, facts, stored.metadata),
         stored.sha256,
         stored.path or path,
         found.recognised,

@@ -47,6 +47,7 @@ def convert(
 
     from gankit import models
     from gankit.checkpoints import open_model, save
+    from gankit.checkpoints.native import input_header
 
     loaded = open_model(file, direction=direction, options=model_options)
     if loaded.facts.name not in models.MODELS:
@@ -58,7 +59,8 @@ def convert(
         loaded.facts.name,
         loaded.facts.options,
         dtype=kinds[dtype],
-        metadata={"from": file.name.encode("utf-8", "backslashreplace").decode(), "from_sha256": loaded.sha256},
+        metadata=input_header(loaded.facts)
+        | {"from": file.name.encode("utf-8", "backslashreplace").decode(), "from_sha256": loaded.sha256},
     )
     options = ", ".join(f"{name} {value}" for name, value in loaded.facts.options.items())
     click.echo(f"{target}: {loaded.facts.name} ({options}), sha256 {sha256[:16]}…")

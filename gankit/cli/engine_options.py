@@ -40,12 +40,12 @@ _TILE = click.option(
     show_default=True,
     help="Side of a tile in input pixels, including the halo.",
 )
-_MAX_MEMORY = click.option(
+max_memory_option = click.option(
     "--max-memory",
     type=Size(),
     default=None,
-    help="Memory limit for the layers of one image, such as 2GB. Beyond it, a network that needs the whole image runs "
-    "layerwise.  [default: half of the free memory]",
+    help="Memory that gankit may use in all, such as 2GB. Images are processed in smaller parts to fit, and an image "
+    "that cannot fit fails.  [default: what the machine or the container has]",
 )
 
 
@@ -64,19 +64,19 @@ def engine_options(*, tiles: bool, batch: str) -> Callable[[Command], Command]:
     """Add the engine options to a command, which receives them as ``engine``, an :class:`EngineOptions`.
 
     Args:
-        tiles: whether the command processes images. It then gets the options of tiling and memory, too.
+        tiles: whether the command processes images. It then gets the option of tiling, too.
         batch: what a batch consists of, for the help text.
     """
     auto = "picks the fastest one that passes the parity check" if tiles else "is eager, which suits small networks"
     given = [_backend(auto), _PRECISION, _FP16, _BF16, _DEVICE, *([_TILE] if tiles else []), _batch(batch), _THREADS]
-    given += [_MAX_MEMORY] if tiles else []
+    given += [max_memory_option]
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def wrapped(*args: Any, precision: str | None, shorthand: str | None, **options: Any) -> Any:
             if precision and shorthand and precision != shorthand:
                 raise UsageError(f"--precision {precision} and --{shorthand} contradict each other; use one of them")
-            names = ["backend", "device", "batch", "threads", *(["tile", "max_memory"] if tiles else [])]
+            names = ["backend", "device", "batch", "threads", "max_memory", *(["tile"] if tiles else [])]
             chosen = {name: options.pop(name) for name in names}
             engine = EngineOptions(precision=precision or shorthand or "auto", **chosen)
             return command(*args, engine=engine, **options)

@@ -184,6 +184,7 @@ def _described(generator: nn.Module, facts: Facts) -> dict[str, object]:
         rows |= {
             "scale": f"×{facts.scale}",
             "channels": f"{facts.channels} -> {facts.out_channels or facts.channels}",
+            **_input(facts),
             "sizes": f"any; images are padded to multiples of {facts.multiple}" if facts.multiple > 1 else "any",
             "multiply-accumulates": f"{count.macs / 1e9:.3g} G for {side}×{side} input "
             "(transposed convolutions by their input)",
@@ -219,3 +220,13 @@ def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in one_line(str(value)))
+
+
+def _input(facts: Facts) -> dict[str, object]:
+    """The kind of the input, unless it is an image."""
+    if facts.input_kind == "image":
+        return {}
+    if facts.input_kind == "mask":
+        return {"input": "masks of two values"}
+    labels = f" with the labels {', '.join(map(str, facts.labels))}" if facts.labels else ""
+    return {"input": f"label maps{labels}; they are read as indices"}

@@ -31,12 +31,27 @@ from gankit.pipeline.translator import Translator
     help="Statistics that BatchNorm uses: those of the image (instance) or the running ones (eval).  [default: as in "
     "the model's paper]",
 )
-def translate(model: str, direction: Any, norm: Any, **options: Any) -> int:
+@click.option(
+    "--source-kind",
+    type=click.Choice(["image", "mask", "labels"]),
+    help="What the values of the sources mean to the model: brightness, a mask of two values, or the numbers of "
+    "classes.  [default: as the weights file says, else image]",
+)
+@click.option(
+    "--mask-from",
+    type=click.IntRange(1, 65535),
+    metavar="N",
+    help="Lowest value of a source that is set, if the model takes masks.  [default: masks have two values]",
+)
+def translate(model: str, direction: Any, norm: Any, source_kind: Any, **options: Any) -> int:
     """Translate images. Each result has the size of its source.
 
     PATH is a file, a folder (including its subfolders) or a quoted pattern such as 'photos/**/*.png'. Without
     --output, the results for photos/ go to photos_translated/ beside it, and the result for a.png to
     a_translated.png.
+
+    A model whose input is a mask or a label map reads it as the file stores it: a palette gives its indices, and the
+    values are never taken for brightness.
 
     Results that are up to date are skipped, so you can continue an interrupted run with the same command. A result is
     made again if its source, the model or an option has changed since. The file .gankit.jsonl beside the results
@@ -44,4 +59,5 @@ def translate(model: str, direction: Any, norm: Any, **options: Any) -> int:
 
     Exit status: 0 if all images were translated, 1 if some failed, 2 for a usage error.
     """
-    return run(partial(Translator, model, direction=direction, norm=norm), **options)
+    stated = {} if source_kind is None else {"input_kind": source_kind}
+    return run(partial(Translator, model, direction=direction, norm=norm, **stated), **options)

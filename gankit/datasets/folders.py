@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gankit.datasets.ahead import in_order
 from gankit.errors import ImageError, UsageError
 from gankit.images import SUFFIXES, DecodedImage, decode
 from gankit.images.alpha import flatten
@@ -68,33 +69,39 @@ def read_image(path: Path) -> DecodedImage:
     return image.to_8bit()
 
 
-def read_images(folder: Path) -> Iterator[np.ndarray]:
-    """All readable images below a folder as (H, W, 3) uint8 RGB, one at a time; broken ones are named in the log.
+def read_images(*folders: Path) -> Iterator[np.ndarray]:
+    """All readable images below folders as (H, W, 3) uint8 RGB, in order; broken ones are named in the log.
 
-    Gray becomes RGB; see :func:`read_image` for depth and transparency.
-
-    Raises:
-        UsageError: there are none, or none can be read.
-    """
-    readable = 0
-    for path in image_files(folder):
-        try:
-            image = read_image(path).pixels
-        except ImageError as error:
-            _log.warning("skipped %s", error)
-            continue
-        readable += 1
-        yield image
-    if not readable:
-        raise UsageError(f"{folder}: none of its images can be read")
-
-
-def fingerprint(folder: Path) -> str:
-    """A fingerprint of a folder's images, wherever it lies, made of their names and sizes in bytes.
+    A few are decoded ahead by threads. Gray becomes RGB; see :func:`read_image` for depth and transparency.
 
     Raises:
-        UsageError: there are none.
+        UsageError: a folder has none, or none of its images can be read.
     """
-    files = image_files(folder)
-    text = "\n".join(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}" for path in files)
-    return f"{len(files)} images ({hashlib.sha256(os.fsencode(text)).hexdigest()[:8]})"
+    for folder in folders:
+        readable = 0
+        for image in in_order(_readable, image_files(folder)):
+            if isinstance(image, ImageError):
+                _log.warning("skipped %s", image)
+                continue
+            readable += 1
+            yield image
+        if not readable:
+            raise UsageError(f"{folder}: none of its images can be read")
+
+
+def _readable(path: Path) -> np.ndarray | ImageError:
+    try:
+        return read_image(path).pixels
+    except ImageError as error:
+        return error
+
+
+def fingerprint(*folders: Path) -> str:
+    """A fingerprint of the images of folders, wherever they lie, made of their names and sizes in bytes.
+
+    Raises:
+        UsageError: a folder has none.
+    """
+    found = [(path, folder) for folder in folders for path in image_files(folder)]
+    text = "\n".join(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}" for path, folder in found)
+    return f"{len(found)} images ({hashlib.sha256(os.fsencode(text)).hexdigest()[:8]})"

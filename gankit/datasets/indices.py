@@ -16,7 +16,7 @@ import tifffile
 from PIL import Image
 
 from gankit.errors import GankitError, ImageError, UsageError
-from gankit.images import decode
+from gankit.images import DecodedImage, decode
 from gankit.images.metadata import upright, valid_orientation
 
 _LABELS = 256  # what a channel of 8 bits can tell apart
@@ -27,11 +27,12 @@ _GRAY = "save it as a gray or palette image whose values are the classes"
 Key = TypeVar("Key", Path, str)
 
 
-def stored_values(path: Path) -> np.ndarray:
+def stored_values(path: Path, image: DecodedImage | None = None) -> np.ndarray:
     """The values of a mask or label map as its file stores them, upright.
 
     Args:
         path: of an image.
+        image: the same image, if it is already decoded.
 
     Returns:
         (H, W) uint8 or uint16 indices; (H, W, 3) where the file has colours that are not gray, see :func:`indices`.
@@ -40,7 +41,8 @@ def stored_values(path: Path) -> np.ndarray:
         ImageError: it cannot be read.
         UsageError: its values have no clear meaning: transparency, or white stored as 0.
     """
-    image = decode(path)  # which also refuses what is damaged, incomplete or too large
+    if image is None:
+        image = decode(path)  # which also refuses what is damaged, incomplete or too large
     try:
         bits, palette, is_white_zero = _kind(path)
     except GankitError:

@@ -16,7 +16,7 @@ def bleed(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     Visible pixels stay exactly as they are.
 
     Args:
-        pixels: (H, W, 3) uint8 or uint16.
+        pixels: (H, W, 3) uint8, uint16, or float32 from 0 to 1.
         alpha: (H, W), the same dtype.
 
     Returns:
@@ -25,11 +25,12 @@ def bleed(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     hidden = alpha == 0
     if not hidden.any() or hidden.all():
         return pixels
-    weight = alpha.astype(np.float32) / np.iinfo(alpha.dtype).max
+    is_float = alpha.dtype.kind == "f"
+    weight = alpha.astype(np.float32) / (1 if is_float else np.iinfo(alpha.dtype).max)
     colour = pixels.astype(np.float32) * weight[..., None]
     filled = _pull_push(colour, weight)
     out = pixels.copy()
-    out[hidden] = np.rint(filled[hidden]).astype(pixels.dtype)
+    out[hidden] = filled[hidden] if is_float else np.rint(filled[hidden]).astype(pixels.dtype)
     return out
 
 

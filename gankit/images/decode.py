@@ -60,8 +60,9 @@ def _read(path: Path) -> bytes:
         raise ImageError(path, "no such file") from None
     except PermissionError:
         raise ImageError(path, "cannot be read: permission denied") from None
-    except OSError as error:
-        raise ImageError(path, f"cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise ImageError(path, f"cannot be read: {reason or error}") from None
     if not data:
         raise ImageError(path, "the file is empty (0 bytes)")
     return data

@@ -17,7 +17,8 @@ class DecodedImage:
     r"""One image in memory, upright, with the metadata that goes with it.
 
     Args:
-        pixels: (H, W, 3) RGB, uint8 or uint16, C-contiguous; EXIF orientation is already applied.
+        pixels: (H, W, 3) RGB, uint8 or uint16, C-contiguous; EXIF orientation is already applied. An image that was
+            made of a floating-point array is float32 from 0 to 1; no file is read as such, or written from it.
         alpha: (H, W) of the same dtype, straight (not multiplied into the colours); None where the file has none.
         gray: the file is gray: ``pixels`` has three equal channels and is saved as one.
         icc_profile: the colour profile; its space is that of the pixels (RGB, or gray for a gray image).
@@ -80,7 +81,8 @@ def from_channels(samples: np.ndarray, icc_profile: bytes | None = None) -> Deco
     """Make a DecodedImage of samples laid out as in a file.
 
     Args:
-        samples: (H, W), (H, W, 1) gray; (H, W, 2) gray and alpha; (H, W, 3) RGB; (H, W, 4) RGBA. uint8 or uint16.
+        samples: (H, W), (H, W, 1) gray; (H, W, 2) gray and alpha; (H, W, 3) RGB; (H, W, 4) RGBA. uint8, uint16, or
+            float32 from 0 to 1.
         icc_profile: dropped where its colour space is not that of the pixels.
 
     Returns:
@@ -89,8 +91,8 @@ def from_channels(samples: np.ndarray, icc_profile: bytes | None = None) -> Deco
     Raises:
         UsageError: another shape or dtype.
     """
-    if samples.dtype.kind != "u" or samples.dtype.itemsize > 2:
-        raise UsageError(f"an array of {samples.dtype} is not an image; give uint8 or uint16")
+    if samples.dtype != np.float32 and (samples.dtype.kind != "u" or samples.dtype.itemsize > 2):
+        raise UsageError(f"an array of {samples.dtype} is not an image; give uint8, uint16 or float32")
     if samples.ndim == 2:
         samples = samples[..., None]
     if samples.ndim != 3 or samples.shape[2] not in (1, 2, 3, 4) or 0 in samples.shape:
@@ -117,7 +119,8 @@ def from_array(array: np.ndarray) -> DecodedImage:
     """Convert a NumPy array to a DecodedImage.
 
     Args:
-        array: uint8 or uint16, (H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4); channels in the order RGBA.
+        array: uint8, uint16 or float32 from 0 to 1; (H, W), (H, W, 1), (H, W, 2), (H, W, 3) or (H, W, 4); channels in
+            the order RGBA.
 
     Returns:
         The image, without metadata; it may share memory with ``array``.
@@ -136,7 +139,7 @@ def to_array(image: DecodedImage, like: np.ndarray | None = None) -> np.ndarray:
         like: the array that the image came from: (H, W, 1) then comes back as (h, w, 1).
 
     Returns:
-        uint8 or uint16, (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), or (H, W, 1) if ``like`` has that form.
+        The dtype of the image, (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), or (H, W, 1) if ``like`` has that form.
     """
     samples = image.channels()
     if like is not None and like.ndim == 3 and samples.ndim == 2:

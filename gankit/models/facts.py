@@ -9,9 +9,13 @@ from typing import Any, Literal, get_args
 
 from gankit_export.precisions import PRECISIONS, Precision
 
+from gankit.errors import FactsError
+
 Task = Literal["upscale", "translate", "generate"]
 Direction = Literal["AtoB", "BtoA"]
 AtTest = Literal["instance", "eval"]
+InputKind = Literal["image", "mask", "labels"]
+_LABELS = 256  # numbers that a channel of 8 bits can hold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +47,17 @@ class Facts:
         classes: number of classes of a conditional generator; 0 for one without.
         output_size: height and width in pixels of the images that are generated; ``None`` for other tasks.
         precisions: in which the generator may run; some of ``"fp32"``, ``"bf16"`` and ``"fp16"``, with ``"fp32"``.
+        input_kind: what the values of the input mean. ``"image"`` is brightness. ``"mask"`` is a mask of two values,
+            which the generator gets as black and white whatever the two values are. ``"labels"`` is a label map, whose
+            values are the numbers of classes and reach the generator as they are, of 255. Masks and label maps are read
+            as indices (see :mod:`gankit.datasets.indices`), and only a model that translates takes them.
+        labels: the labels that the generator was trained with, if ``input_kind`` is ``"labels"``; empty if they are not
+            known. Label maps with other labels are refused.
         options: of a built-in model, as JSON values, the options that build the generator again.
 
     Raises:
-        ValueError: a fact is out of its range, or two contradict each other; one line that names it.
+        FactsError: a fact is out of its range, or two contradict each other; one line that names it. It is also a
+            ``ValueError``.
     """
 
     task: Task
@@ -64,50 +75,66 @@ class Facts:
     classes: int = 0
     output_size: tuple[int, int] | None = None
     precisions: tuple[Precision, ...] = PRECISIONS
+    input_kind: InputKind = "image"
+    labels: tuple[int, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.task not in get_args(Task):
-            raise ValueError(f"task must be {_either(get_args(Task))}, not {self.task!r}")
+        _one_of(get_args(Task), "task", self.task)
         if not isinstance(self.name, str) or not self.name:
-            raise ValueError(f"name must be a text that is not empty, not {self.name!r}")
+            raise FactsError(f"name must be a text that is not empty, not {self.name!r}")
         object.__setattr__(self, "value_range", _range(self.value_range))
         for fact in ("scale", "channels", "multiple", "minimum"):
             _at_least(1, fact, getattr(self, fact))
         if self.out_channels is not None:
             _at_least(1, "out_channels", self.out_channels)
         if self.scale != 1 and self.task != "upscale":
-            raise ValueError(f"scale must be 1 for task {self.task!r}, not {self.scale!r}")
+            raise FactsError(f"scale must be 1 for task {self.task!r}, not {self.scale!r}")
         if self.tileable is not None and type(self.tileable) is not bool:
-            raise ValueError(f"tileable must be True, False or None, not {self.tileable!r}")
+            raise FactsError(f"tileable must be True, False or None, not {self.tileable!r}")
         if self.halo is not None:
             _at_least(0, "halo", self.halo)
             if self.tileable is False:
-                raise ValueError(f"halo must be None where tileable is False, not {self.halo!r}")
+                raise FactsError(f"halo must be None where tileable is False, not {self.halo!r}")
         self._check_generation()
+        self._check_input()
         if (
-            isinstance(self.precisions, str)
+            not isinstance(self.precisions, list | tuple)
+            or not all(isinstance(precision, str) for precision in self.precisions)
             or not {"fp32"} <= set(self.precisions) <= set(PRECISIONS)
             or len(set(self.precisions)) != len(self.precisions)
         ):
-            raise ValueError(f"precisions must be some of {_either(PRECISIONS)}, and 'fp32', not {self.precisions!r}")
+            raise FactsError(f"precisions must be some of {_either(PRECISIONS)}, and 'fp32', not {self.precisions!r}")
         object.__setattr__(self, "precisions", tuple(self.precisions))
 
     def _check_generation(self) -> None:
         """Require a latent and an output size of a model that generates, and of no other."""
         if self.task != "generate":
             for fact, absent in (("latent", 0), ("classes", 0), ("output_size", None)):
-                if getattr(self, fact) != absent:
-                    raise ValueError(f"{fact} must be {absent} for task {self.task!r}, not {getattr(self, fact)!r}")
+                if type(getattr(self, fact)) is not type(absent) or getattr(self, fact) != absent:
+                    raise FactsError(f"{fact} must be {absent} for task {self.task!r}, not {getattr(self, fact)!r}")
             return
         _at_least(1, "latent", self.latent)
         _at_least(0, "classes", self.classes)
         size = self.output_size
         if not isinstance(size, list | tuple) or len(size) != 2:
-            raise ValueError(f"output_size must be a height and a width in pixels for task 'generate', not {size!r}")
+            raise FactsError(f"output_size must be a height and a width in pixels for task 'generate', not {size!r}")
         for side in size:
             _at_least(1, "output_size", side)
         object.__setattr__(self, "output_size", tuple(size))
+
+    def _check_input(self) -> None:
+        """Require a model that translates for masks and label maps, and labels only for label maps."""
+        _one_of(get_args(InputKind), "input_kind", self.input_kind)
+        if self.input_kind != "image" and self.task != "translate":
+            raise FactsError(f"input_kind must be 'image' for task {self.task!r}, not {self.input_kind!r}")
+        if not isinstance(self.labels, list | tuple) or not all(type(label) is int for label in self.labels):
+            raise FactsError(f"labels must be a tuple of whole numbers, not {self.labels!r}")
+        if any(not 0 <= label < _LABELS for label in self.labels):
+            raise FactsError(f"labels must be from 0 to {_LABELS - 1}, not {self.labels!r}")
+        if self.labels and self.input_kind != "labels":
+            raise FactsError(f"labels must be empty for input_kind {self.input_kind!r}, not {self.labels!r}")
+        object.__setattr__(self, "labels", tuple(sorted(set(self.labels))))
 
 
 def _range(value: object) -> tuple[float, float]:
@@ -116,12 +143,17 @@ def _range(value: object) -> tuple[float, float]:
         numbers = all(isinstance(end, int | float) and math.isfinite(end) for end in (low, high))
         if numbers and low < high:
             return float(low), float(high)
-    raise ValueError(f"value_range must be two finite numbers, the lower one first, such as (0, 1), not {value!r}")
+    raise FactsError(f"value_range must be two finite numbers, the lower one first, such as (0, 1), not {value!r}")
+
+
+def _one_of(words: tuple[str, ...], fact: str, value: object) -> None:
+    if not isinstance(value, str) or value not in words:
+        raise FactsError(f"{fact} must be {_either(words)}, not {value!r}")
 
 
 def _at_least(least: int, fact: str, value: object) -> None:
     if type(value) is not int or value < least:
-        raise ValueError(f"{fact} must be a whole number of at least {least}, not {value!r}")
+        raise FactsError(f"{fact} must be a whole number of at least {least}, not {value!r}")
 
 
 def _either(words: tuple[str, ...]) -> str:

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from gankit import backends
 from gankit.errors import NotFiniteError, UsageError
+from gankit.memory import available_memory, import_torch
 from gankit.options import EngineOptions
+from gankit.pipeline.forks import check_process, is_forked
+from gankit.pipeline.items import Batching
 from gankit.pipeline.journal import plain_json
+from gankit.pipeline.ready import Ready, engine_report, made_by
 from gankit.pipeline.report import EngineReport, ModelReport
 from gankit.pipeline.source import ModelSource
+from gankit.pipeline.starting import affordable, check_tile
 
 if TYPE_CHECKING:
+    from gankit.backends.base import Engine
     from gankit.backends.choice.low_memory import Footprint
-    from gankit.backends.choice.select import Selection
     from gankit.checkpoints import Loaded
     from gankit.images import DecodedImage
     from gankit.pipeline.processor import Processor
 
 
-@dataclass(frozen=True)
-class _Ready:
-    """An engine with its processor, and the seconds it took to start."""
-
-    selection: Selection
-    processor: Processor
-    seconds: float
+_GPU_WAIT = 0.005  # seconds; decoding a photo takes as long
 
 
 class Engines:
@@ -48,12 +47,13 @@ class Engines:
     def __init__(self, source: ModelSource, options: EngineOptions, notify: Callable[[str], None] | None) -> None:
         self.source, self.options, self.notify = source, options, notify
         self._loaded: Loaded | None = None
-        self._fast: _Ready | None = None
-        self._exact: _Ready | None = None
-        self._low_memory: dict[str, _Ready] = {}
+        self._fast: Ready | None = None
+        self._exact: Ready | None = None
+        self._low_memory: dict[str, Ready] = {}
         self._footprint: Footprint | None = None
         self._weights_sha256: str | None = None
         self._closed = False
+        self._made_by: dict[int, Engine] = {}  # by the id of the pixels, which live until they are written
 
     def loaded(self) -> Loaded:
         """Return the model, which the first call reads.
@@ -61,10 +61,13 @@ class Engines:
         Raises:
             UsageError: If the pipeline is closed or the model is for another task.
             CheckpointError: If the model cannot be read.
+            NoMemoryError: If there is no memory to load torch.
         """
+        check_process()
         if self._closed:
             raise UsageError("this pipeline is closed; create a new one")
         if self._loaded is None:
+            import_torch(self.options.max_memory)
             self._loaded = self.source.open()
         return self._loaded
 
@@ -76,11 +79,12 @@ class Engines:
         """
         if {self.options.backend, self.options.precision, self.options.device} == {"auto"}:
             return  # something always runs
+        loaded = self.loaded()
         from gankit.backends.choice.engine_file import spec_of_file
         from gankit.backends.choice.select import check
 
-        if spec_of_file(self.loaded(), self.options) is None:
-            check(self.loaded(), self.options)
+        if spec_of_file(loaded, self.options) is None:
+            check(loaded, self.options)
 
     def fast(self, job_pixels: int | None = None) -> Processor:
         """Return the processor for 8-bit images. The first call loads the model and the engine.
@@ -92,6 +96,7 @@ class Engines:
             UsageError: If the pipeline is closed or the tile is too small for the halo.
             BackendError, CheckpointError, ParityError: If no engine can run the model.
         """
+        check_process()
         if self._closed or self._fast is None:
             began = perf_counter()
             self.loaded()
@@ -126,24 +131,27 @@ class Engines:
 
         Raises:
             NotFiniteError: If the image overflows in the precision that the user chose.
-            MemoryError: See :meth:`Processor.image`.
+            NoMemoryError: See :meth:`Processor.image`.
         """
-        processor = self.fast() if image.pixels.dtype == "uint8" else self.exact()
+        processor = self._fitting(self._of(image), image)
         try:
-            return self._fitting(processor, image).image(image, progress)
+            result = processor.image(image, progress)
         except NotFiniteError:
             if self.options.precision != "auto":
                 raise
-            return self._fitting(self.exact(), image).image(image, progress)
+            processor = self._fitting(self.exact(), image)
+            result = processor.image(image, progress)
+        self._made_by[id(result.pixels)] = processor.engine
+        return result
+
+    def _of(self, image: DecodedImage) -> Processor:
+        """Return the processor that keeps the levels of an image."""
+        return self.fast() if image.pixels.dtype == "uint8" else self.exact()
 
     def batch_key(self, image: DecodedImage) -> tuple[Hashable, int]:
         """Return a key that images must share to run in one call of the engine, and how many may do so."""
-        key = (image.pixels.dtype.str, image.pixels.shape)
-        if image.pixels.dtype != "uint8":
-            return key, 1
-        processor = self._fitting(self.fast(), image)
-        count = processor.shared_call(image)
-        return (*key, count > 1), count
+        count = self._fitting(self._of(image), image).shared_call(image)
+        return (image.pixels.dtype.str, image.pixels.shape, count > 1), count
 
     def largest_batch(self) -> int:
         """Return the largest number of images that :meth:`batch_key` allows."""
@@ -163,15 +171,51 @@ class Engines:
         Raises:
             NotFiniteError, MemoryError: If one of the images fails.
         """
-        return self._fitting(self.fast(), images[0]).images(images)
+        processor = self._fitting(self._of(images[0]), images[0])
+        results = processor.images(images)
+        self._made_by |= {id(result.pixels): processor.engine for result in results}
+        return results
+
+    def made_by(self, image: DecodedImage) -> dict[str, Any]:
+        """Return the engine that made a result and its options, for the journal. It can be asked once."""
+        engine = self._made_by.pop(id(image.pixels), None)
+        return {} if engine is None else made_by(engine, self.options)
+
+    def submit(self, images: Sequence[DecodedImage]) -> Callable[[], list[DecodedImage]] | None:
+        """Start what :meth:`images` does; return a function that waits for its result, or ``None``.
+
+        Returns:
+            ``None`` if the engine gains nothing from it, or if the images need more than one call.
+
+        Raises:
+            MemoryError: If the images do not fit into memory.
+        """
+        if images[0].pixels.dtype != "uint8":
+            return None
+        processor = self._fitting(self.fast(), images[0])
+        finish = processor.submit(images)
+        if finish is None:
+            return None
+
+        def results() -> list[DecodedImage]:
+            made = finish()
+            self._made_by |= {id(result.pixels): processor.engine for result in made}
+            return made
+
+        return results
+
+    def batching(self) -> Batching:
+        """Return how the images of a run share calls of the engine. A GPU is worth waiting for a few more images."""
+        engine = self.fast().engine
+        wait = _GPU_WAIT if engine.device != "cpu" else 0.0
+        largest = self.largest_batch()
+        return Batching(self.batch_key, self.images, largest, submit=self.submit, depth=engine.depth, wait=wait)
 
     def _fitting(self, processor: Processor, image: DecodedImage) -> Processor:
         """Return the processor itself, or a layerwise one if the image would exceed the memory limit.
 
         A tileable network needs no other processor, and an engine that streams accepts any image.
         """
-        from gankit.pipeline.memory import available_memory
-
         engine = processor.engine
         if processor.facts.tileable or engine.wants == "images" or engine.device != "cpu":
             return processor
@@ -180,34 +224,36 @@ class Engines:
         assert self._loaded is not None
         if self._footprint is None:
             self._footprint = Footprint(self._loaded)
-        limit = self.options.max_memory or available_memory() // 2
+        limit = available_memory(self.options.max_memory) // 2
         if self._footprint.bytes(image.pixels.shape[0], image.pixels.shape[1], engine.precision) <= limit:
             return processor
         if engine.precision not in self._low_memory:
             began = perf_counter()
             selection = layerwise(self._loaded, engine.precision, self.options.threads, limit)
-            ready = _Ready(selection, type(processor)(selection.engine, processor.facts, 0), perf_counter() - began)
+            own = type(processor)(selection.engine, processor.facts, 0, max_memory=self.options.max_memory)
+            ready = Ready(selection, own, perf_counter() - began)
             self._low_memory[engine.precision] = ready
             if self.notify is not None:
                 self.notify(f"images that need more than {limit / 1e9:.1f} GB of memory run on {selection.summary}")
         return self._low_memory[engine.precision].processor
 
     def close(self) -> None:
-        """Release the engines. It is safe to call this twice."""
+        """Release the engines. It is safe to call this twice. In a fork, the parent's engines are left alone."""
         for ready in (self._fast, self._exact, *self._low_memory.values()):
-            if ready is not None:
+            if ready is not None and not is_forked():
                 ready.selection.engine.close()
         self._loaded = self._fast = self._exact = self._footprint = None
         self._low_memory.clear()
+        self._made_by.clear()
         self._closed = True
 
     def report(self) -> EngineReport | None:
         """Describe the engine that ran; ``None`` if none did."""
-        return self._report(self._fast)
+        return engine_report(self._fast, self.options)
 
     def exact_report(self) -> EngineReport | None:
         """Describe the engine for images of more than 8 bits, if it was another one."""
-        return self._report(self._exact)
+        return engine_report(self._exact, self.options)
 
     def model_report(self) -> ModelReport | None:
         """Describe the weights; ``None`` if none were loaded."""
@@ -235,6 +281,11 @@ class Engines:
         found: dict[str, Any] = {**self.options.of_results()}
         own = {"direction": self.source.direction, "norm": self.source.norm, "model": dict(self.source.options or {})}
         found |= {name: value for name, value in own.items() if value}
+        stated = dict(self.source.stated)
+        if self.source.facts is not None:
+            stated = {name: value for name, value in asdict(self.source.facts).items() if name not in ("name", "paper")}
+        if stated:
+            found["facts"] = stated
         return plain_json(found)
 
     def packages(self) -> tuple[str, ...]:
@@ -251,7 +302,7 @@ class Engines:
 
         return asdict(machine())
 
-    def _start(self, began: float, options: EngineOptions, job_pixels: int | None = None) -> _Ready:
+    def _start(self, began: float, options: EngineOptions, job_pixels: int | None = None) -> Ready:
         from gankit_export.receptive_field import halo
 
         from gankit.backends.choice.engine_file import select_file
@@ -260,6 +311,7 @@ class Engines:
         from gankit.pipeline.translation import TranslationProcessor
 
         loaded = self.loaded()
+        options = affordable(options, loaded.facts, self.notify)
         selection = select_file(loaded, options) or select(loaded, options, job_pixels=job_pixels, notify=self.notify)
         facts = loaded.facts
         # A network that needs the whole image has no halo, because its images are never cut.
@@ -270,39 +322,6 @@ class Engines:
         tile = options.tile
         if tile == "auto" and facts.tileable and selection.engine.tile is not None:
             tile = selection.engine.tile
-        processor = kind(selection.engine, facts, reach, tile, options.batch)
-        self._check_tile(processor)
-        return _Ready(selection, processor, perf_counter() - began)
-
-    def _check_tile(self, processor: Processor) -> None:
-        """Refuse a tile that is too small for the halo, and report options that the engine does not use."""
-        from gankit.pipeline.tiles import plan
-
-        if processor.engine.wants == "images":
-            given = [
-                f"--{name}"
-                for name, value in (("tile", self.options.tile), ("batch", self.options.batch))
-                if value != "auto"
-            ]
-            if given and self.notify is not None:
-                self.notify(f"{processor.engine.backend} runs whole images here and ignores {' and '.join(given)}")
-        elif isinstance(self.options.tile, int):
-            step = processor.facts.multiple
-            longer = (self.options.tile // step + 2) * step
-            plan(longer, longer, self.options.tile, processor.halo, step)  # raises
-
-    def _report(self, ready: _Ready | None) -> EngineReport | None:
-        if ready is None:
-            return None
-        engine, parity = ready.selection.engine, ready.selection.parity
-        return EngineReport(
-            backend=engine.backend,
-            precision=engine.precision,
-            device=engine.device,
-            tile="streamed" if engine.wants == "images" else self.options.tile,
-            batch=self.options.batch,
-            parity_db=parity.psnr if parity else None,
-            parity_max_abs=parity.max_abs if parity else None,
-            start_seconds=ready.seconds,
-            summary=ready.selection.summary,
-        )
+        processor = kind(selection.engine, facts, reach, tile, options.batch, max_memory=options.max_memory)
+        check_tile(processor, self.options, self.notify)
+        return Ready(selection, processor, perf_counter() - began)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from gankit_export.precisions import Precision
+from gankit_export.precisions import PRECISIONS, Precision
 
 from gankit.errors import BackendError, CheckpointError, OutputError, ParityError, UsageError
 from gankit.models.facts import AtTest, Direction, Facts, Task
+from gankit.pipeline.forks import check_process
 from gankit.pipeline.source import FactsKeywords, ModelSource
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ Kind = Literal["onnx", "tensorrt"]
 SUFFIXES: Mapping[Kind, str] = {"onnx": ".onnx", "tensorrt": ".engine"}
 LEAST_DB = 45.0  # images differ visibly below it, so that a lower threshold is refused
 _BF16_OPSET = 22
+_OPSETS = (18, 23)
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,9 @@ def export(
     """Export a model with a manifest beside the file, and check the parity of the file with the fp32 model.
 
     In an ONNX file, batch size, height and width of images stay dynamic; height and width must be multiples of the
-    model's size multiple. A model that generates from noise has a dynamic batch size. A TensorRT engine takes the
-    shapes for which it is built, and runs on this kind of GPU with this version of TensorRT only.
+    model's size multiple. A model that generates from noise has a dynamic batch size. ``metadata_props`` of the file
+    say what it is; see :meth:`gankit_export.artefact.Source.described`. A TensorRT engine takes the shapes for which it
+    is built, and runs on this kind of GPU with this version of TensorRT only.
 
     Args:
         model: a registry name, a weights file, an open model, or an ``nn.Module`` of your own.
@@ -111,6 +115,7 @@ def export(
         CheckpointError, OutputError, ImageError: If a file cannot be read or written.
     """
     _check_kind(kind, opset, shapes)
+    _check_options(precision, opset, threshold, output, parity_images)
     if precision == "bf16" and opset is not None and opset < _BF16_OPSET:
         raise UsageError(f"--opset {opset}: bf16 convolutions need opset {_BF16_OPSET} or later")
     if threshold is not None and threshold < LEAST_DB:
@@ -119,6 +124,7 @@ def export(
     from gankit_export.onnx import ExportError
     from gankit_export.precision import RangeError
 
+    check_process()
     loaded = ModelSource(model, task, direction, norm, options, facts, dict(stated)).open()
     name = loaded.facts.name if not isinstance(model, str | Path) else str(model)
     _check(loaded.facts, name, precision, parity_images)
@@ -155,6 +161,19 @@ def _check_kind(kind: Kind, opset: int | None, shapes: str | None) -> None:
         raise UsageError("an ONNX file takes every shape; use --shapes with --format tensorrt only")
     if kind == "tensorrt" and opset is not None:
         raise UsageError("a TensorRT engine has no opset; use --opset with --format onnx only")
+
+
+def _check_options(precision: Any, opset: Any, threshold: Any, output: Any, parity_images: Any) -> None:
+    if not isinstance(precision, str) or precision not in PRECISIONS:
+        raise UsageError(f"precision must be {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}, not {precision!r}")
+    if opset is not None and (type(opset) is not int or not _OPSETS[0] <= opset <= _OPSETS[1]):
+        raise UsageError(f"opset must be from {_OPSETS[0]} to {_OPSETS[1]}, not {opset!r}")
+    if threshold is not None and (not isinstance(threshold, int | float) or threshold != threshold):
+        raise UsageError(f"threshold must be a number of dB, not {threshold!r}")
+    if output is not None and not isinstance(output, str | Path):
+        raise UsageError(f"output must be a path, not {output!r}")
+    if not isinstance(parity_images, list | tuple) or not all(isinstance(path, str | Path) for path in parity_images):
+        raise UsageError(f"parity_images must be a list of paths, not {parity_images!r}")
 
 
 def _check(facts: Facts, name: str, precision: Precision, parity_images: Sequence[str | Path]) -> None:
@@ -254,7 +273,25 @@ def _source(loaded: Loaded) -> Source:
         minimum=facts.minimum,
         latent=facts.latent,
         classes=facts.classes,
+        metadata=_metadata(loaded),
     )
+
+
+def _metadata(loaded: Loaded) -> dict[str, str]:
+    """Return what the file says about itself beside the facts of gankit_export: task, input and licence."""
+    from gankit.checkpoints.shipped import card_of, installed
+
+    facts = loaded.facts
+    found: dict[str, str] = {"task": facts.task}
+    if facts.input_kind != "image":
+        found["input_kind"] = facts.input_kind
+    if facts.labels:
+        found["labels"] = json.dumps(facts.labels)
+    if facts.out_channels is not None:
+        found["out_channels"] = str(facts.out_channels)
+    if loaded.path == installed(loaded.path.stem):  # the weights ship, so that there is a card
+        found["licence"] = str(card_of(loaded.path).get("licence", ""))
+    return {name: value for name, value in found.items() if value}
 
 
 def _default_name(name: str, loaded: Loaded, direction: Direction | None, precision: Precision) -> str:

@@ -91,9 +91,17 @@ class Channel(Generic[T]):
             yield item
             del item  # a consumer that waits must not keep the last image alive
 
-    def take(self, accept: Callable[[T], bool]) -> T | None:
-        """Take the next item if there is one and ``accept`` returns true for it; otherwise return ``None`` at once."""
+    def take(self, accept: Callable[[T], bool], wait: float = 0.0) -> T | None:
+        """Take the next item if there is one and ``accept`` returns true for it; otherwise return ``None``.
+
+        Args:
+            accept: decides whether to take the item.
+            wait: seconds to wait for an item if there is none. It returns at once if none can follow.
+        """
         with self._stop.condition:
+            if not self._items and wait > 0:
+                self._stop.condition.wait_for(lambda: self._items or not self._open or self._stop.set, wait)
+                self._stop.check()
             if not self._items or not accept(self._items[0]):
                 return None
             item = self._items.popleft()

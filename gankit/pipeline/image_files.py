@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gankit.pipeline.memory import available_memory
+from gankit.memory import available_memory, release_freed, require
+from gankit.models.facts import Facts
 from gankit.pipeline.resume import Resume
 from gankit.pipeline.run_options import RunOptions
-from gankit.pipeline.targets import Job
+from gankit.pipeline.targets import Job, comparison_of
 
 if TYPE_CHECKING:
     from gankit.images import DecodedImage
+    from gankit.models.facts import Facts
+    from gankit.pipeline.report import ImageReport
 
 
 class ImageFiles:
@@ -24,38 +28,76 @@ class ImageFiles:
         jobs: the jobs to run, with different targets.
         options: the options of the run.
         resume: keeps the journals.
-        scale: side of a result over that of its source.
+        facts: facts of the generator.
+        made_by: returns how a result of the generator was made, for the journal.
+        max_memory: bytes that the process may use in all; ``None`` sets no limit besides those of the system.
     """
 
-    def __init__(self, jobs: Sequence[Job], options: RunOptions, resume: Resume, scale: int) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        options: RunOptions,
+        resume: Resume,
+        facts: Facts,
+        made_by: Callable[[DecodedImage], Mapping[str, Any]],
+        max_memory: int | None = None,
+    ) -> None:
         self._jobs = {job.target: job for job in jobs}
-        self._options, self._resume, self._scale = options, resume, scale
+        self._options, self._resume, self._facts, self._max_memory = options, resume, facts, max_memory
+        self._made_by = made_by
+        self._made: dict[int, Mapping[str, Any]] = {}  # by the id of the pixels, which live until they are written
+        self._sources: dict[Path, DecodedImage] = {}  # for the comparisons; the run counts their memory
+        comparisons = [Job(job.source, comparison_of(job.target)) for job in jobs] if options.compare else []
+        self._comparisons = {each.job.source: each.job for each in resume.decide(comparisons) if each.action != "keep"}
 
     def decode(self, source: Path) -> DecodedImage:
         """Read a source, within the memory that is available now.
 
         Raises:
-            ImageError: If it cannot be read.
+            ImageError: If it cannot be read, or is no mask or label map though the generator takes one.
         """
         from gankit import images
 
         self._resume.before_reading(source)
-        image = images.decode(source, max_pixels=self._options.max_pixels, max_bytes=available_memory())
+        limits: dict[str, int] = {
+            "max_pixels": self._options.max_pixels,
+            "max_bytes": available_memory(self._max_memory),
+        }
+        if self._facts.input_kind == "image":
+            image = images.decode(source, **limits)
+        else:
+            from gankit.pipeline.label_maps import decode_indices
+
+            image = decode_indices(source, self._facts, mask_from=self._options.mask_from, **limits)
         self._resume.after_reading(source)
+        if source in self._comparisons:
+            self._sources[source] = image
         if self._options.strip_metadata:
             image = images.strip_metadata(image)
         return images.mark_ai(image) if self._options.mark_ai else image
 
     def check(self, image: DecodedImage, target: Path) -> None:
-        """Check that the format of a target can hold the result.
+        """Check that the format of a target can hold the result, and that there is memory for it.
 
         Raises:
-            ImageError: If it cannot.
+            ImageError: If the format cannot hold it.
+            NoMemoryError: If the result and its file need more than the available memory.
         """
         from gankit import images
 
         height, width = image.pixels.shape[:2]
-        images.check_target((width * self._scale, height * self._scale), target)
+        size = self._options.size.of((width, height), self._facts.scale)
+        images.check_target(size, target)
+        if self._options.size.given:
+            channels = 3 if image.alpha is None else 4
+            needed = 2 * channels * image.pixels.itemsize * math.prod(size)
+            require(needed, f"a result of {size[0]}×{size[1]} pixels", "use a smaller size", self._max_memory)
+
+    def finish(self, image: DecodedImage) -> DecodedImage:
+        """Bring the result of the model to the size that the user set."""
+        result = self._options.size.resized(image, self._facts.scale)
+        self._made[id(result.pixels)] = self._made_by(image)
+        return result
 
     def encode(self, image: DecodedImage, target: Path) -> tuple[str, ...]:
         """Write a result, and write to the journal how it was made.
@@ -69,12 +111,33 @@ class ImageFiles:
         """
         from gankit import images
 
-        job = self._jobs[target]
-        self._resume.begin(job)
+        job, made_by = self._jobs[target], self._made.pop(id(image.pixels), {})
+        self._resume.begin(job, made_by)
         notes = images.encode(image, target, quality=self._options.quality)
         if self._options.keep_time:
             with suppress(OSError):  # the source is gone, or the file system stores no times
                 found = job.source.stat()
                 os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
-        self._resume.finish(job)
-        return notes
+        self._resume.finish(job, made_by)
+        return (*notes, *self._compare(image, job)) if self._options.compare else notes
+
+    def forget(self, report: ImageReport) -> None:
+        """Release what is kept of a source. Call it when the image has failed or is done."""
+        self._sources.pop(report.source, None)
+        release_freed(3 * math.prod(report.output_size or (0,)))
+
+    def _compare(self, result: DecodedImage, job: Job) -> tuple[str, ...]:
+        """Write the comparison of a result with its source, and return notes for the user."""
+        comparison = self._comparisons.get(job.source)
+        if comparison is None:
+            return (f"{comparison_of(job.target).name} was not made by gankit, and is kept",)
+        from gankit.images import encode, from_array
+        from gankit.images.comparison import before_after
+
+        source = self._sources[job.source]
+        height, width = source.pixels.shape[:2]
+        box = self._options.size.box((width, height))
+        self._resume.begin(comparison)
+        encode(from_array(before_after(source, result, box, self._facts.name)), comparison.target)
+        self._resume.finish(comparison)
+        return ()

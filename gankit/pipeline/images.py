@@ -12,18 +12,20 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
 
 from gankit import backends
+from gankit.errors import UsageError
 from gankit.models.facts import AtTest, Direction, Facts, Task
 from gankit.options import EngineOptions
 from gankit.paths import cache_notice
 from gankit.pipeline.engines import Engines
+from gankit.pipeline.forks import check_process, is_forked
 from gankit.pipeline.image_files import ImageFiles
 from gankit.pipeline.inputs import Inputs, collect
-from gankit.pipeline.items import Batching, Progress
+from gankit.pipeline.items import Progress
 from gankit.pipeline.notices import notices
 from gankit.pipeline.output import no_empty_folders, prepare, remove_stale
 from gankit.pipeline.records import Records
 from gankit.pipeline.report import ImageReport, Report, versions
-from gankit.pipeline.resume import Decision, Resume
+from gankit.pipeline.resume import Decision, Resume, with_comparison
 from gankit.pipeline.run_options import RunKeywords, RunOptions
 from gankit.pipeline.runner import Runner
 from gankit.pipeline.source import ModelSource, PipelineKeywords, split_keywords
@@ -65,8 +67,10 @@ class ImagePipeline:
         norm: which statistics BatchNorm uses; see :func:`gankit.checkpoints.open_model`.
         options: model options that replace those of the weights file; see :func:`gankit.checkpoints.open_model`.
         facts: facts of your own module, as :class:`gankit.Facts`. You can also state them as keywords:
-            ``value_range``, ``scale``, ``channels``, ``multiple``, ``minimum``, ``tileable`` and ``halo``. Facts that
-            you do not state are derived by running and tracing the module. It is an error if that fails.
+            ``value_range``, ``scale``, ``channels``, ``multiple``, ``minimum``, ``tileable``, ``halo``,
+            ``input_kind`` and ``labels``. Facts that
+            you do not state are derived by running and tracing the module. It is an error if that fails. Of any other
+            model you can state ``input_kind`` and ``labels``, if its weights file does not say them.
         keywords: engine options and facts, as above.
 
     Attributes:
@@ -107,31 +111,49 @@ class ImagePipeline:
     def __call__(self, image: np.ndarray) -> np.ndarray: ...
     @overload
     def __call__(self, image: Tensor) -> Tensor: ...
+    @overload
+    def __call__(self, image: str | Path) -> Image.Image: ...
+    @overload
+    def __call__(self, image: list[Any] | tuple[Any, ...]) -> list[Any]: ...
     def __call__(self, image: Any) -> Any:
-        """Run one image.
+        """Run an image, a batch of images, or a list of them.
 
         Args:
-            image: a Pillow image; a NumPy array of shape (H, W) or (H, W, 1 to 4) in uint8 or uint16, with channels in
-                RGBA order; or a floating-point torch tensor of shape (N, C, H, W) or (C, H, W) in [0, 1], where C is
-                the number of channels of the model.
+            image: one of these:
+
+                * a NumPy array of shape (H, W), (H, W, 1 to 4) or (N, H, W, 1 to 4) with channels in RGBA order, in
+                  uint8, uint16, or floating point from 0 to 1;
+                * a torch tensor of shape (C, H, W) or (N, C, H, W), in uint8, or in floating point from 0 to 1 with
+                  as many channels as the model takes;
+                * a Pillow image;
+                * the path of an image file, as ``str`` or ``Path``;
+                * a list or tuple of any of these, which may differ in kind and size.
+
+                If the input of the model is a mask or a label map (``facts.input_kind``), values are read as indices.
+                Arrays and tensors may then be boolean or of any integer type. A tensor of floating point is still
+                given to the model as it is.
 
         Returns:
-            An image of the same type. This is a Pillow image of the same mode (a palette becomes RGB or RGBA), an array
-            of the same dtype and number of axes, or a tensor of the same dtype, device and number of axes in [0, 1].
+            The result in the kind of the image. An array or a tensor has the dtype and as many axes as the image (uint8
+            if it held indices of another type), and a tensor is on the same device. Floating-point results range from
+            0 to 1. A Pillow image has the same mode, but a palette becomes RGB or RGBA. A path gives a Pillow image,
+            which holds 8 bits, or 16 bits if it is gray; :meth:`run` writes files of 16 bits. A list or tuple gives a
+            list.
 
         Raises:
-            TypeError: If the image has another type or dtype.
-            ValueError: If the image has another shape, or a tensor contains values that are not finite.
+            UsageError: If an image has another type, dtype, shape or range.
+            ImageError: If a file cannot be read.
+            NotFiniteError, EngineMemoryError: If an image exceeds the range of its precision, or the memory.
+            ForkedError: If gankit was used before this process was forked.
+            BackendError, CheckpointError, ParityError: If no engine can run the model.
         """
-        from gankit.pipeline.convert import as_image, as_tensor, back
+        check_process()
+        from gankit.pipeline.calls import run_given
 
-        decoded = as_image(image)
         with self._lock:
-            facts = self._engines.fast().facts
-            if decoded is not None:
-                return back(self._engines.image(decoded), image)
-            batch = as_tensor(image, facts.channels)
-            return back(self._engines.exact().tensor(batch) if batch.shape[0] else batch, image, facts.scale)
+            if isinstance(image, list | tuple):
+                return run_given(self._engines, image, listed=True)
+            return run_given(self._engines, [image], listed=False)[0]
 
     def run(
         self,
@@ -145,8 +167,8 @@ class ImagePipeline:
         """Run files and folders, and write the results to a folder.
 
         A journal beside the results (``.gankit.jsonl``) holds how each was made. A result is skipped before decoding if
-        its source, the model and the options are still the same, and made again if one of them changed. A file that
-        gankit did not make is kept. ``overwrite=True`` replaces all of them.
+        its source, the model and the options that decide its pixels are still the same, and made again if one of them
+        changed. A file that gankit did not make is kept. ``overwrite=True`` replaces all of them.
 
         Args:
             inputs: files, folders (with their subfolders) and patterns; ``gankit.pipeline.targets`` describes how the
@@ -180,10 +202,13 @@ class ImagePipeline:
         if not todo:
             self.report = self._report(records, found, 0.0)
             return self.report
+        check_process()
         if self.notify and (notice := cache_notice()):
             self.notify(notice)
         with self._lock:
             self._engines.check()
+            if chosen.mask_from is not None and self.facts.input_kind != "mask":
+                raise UsageError(f"mask_from: '{self.facts.name}' takes no masks of two values; omit it")
         folders = {job.target.parent for job in todo}
         made = [Path(output)] if output is not None else sorted(folders)
         with no_empty_folders(made), self._lock:
@@ -191,8 +216,13 @@ class ImagePipeline:
                 prepare(folder)
             for folder in {*made, *folders}:
                 remove_stale(folder)
-            scale = self._engines.fast(job_pixels(todo)).facts.scale
-            files = ImageFiles(todo, chosen, resume, scale)
+            facts = self._engines.fast(job_pixels(todo)).facts
+            files = ImageFiles(todo, chosen, resume, facts, self._engines.made_by, self.engine.max_memory)
+
+            def record(report: ImageReport) -> None:
+                files.forget(report)
+                records.add(report)
+
             began = perf_counter()
             try:
                 Runner(
@@ -200,11 +230,12 @@ class ImagePipeline:
                     check=files.check,
                     work=self._engines.image,
                     encode=files.encode,
-                    cost=lambda image: result_bytes(image, scale),
+                    finish=files.finish,
+                    cost=lambda image: result_bytes(image, facts.scale),
                     progress=progress,
-                    record=records.add,
-                    batching=Batching(self._engines.batch_key, self._engines.images, self._engines.largest_batch()),
-                    **thread_counts(),
+                    record=record,
+                    batching=self._engines.batching(),
+                    **thread_counts(self.engine.max_memory),
                 ).run(todo)
             finally:
                 self.report = self._report(records, found, perf_counter() - began)
@@ -235,23 +266,28 @@ class ImagePipeline:
         self, inputs: Sequence[str | Path] | str | Path, output: str | Path | None, chosen: RunOptions
     ) -> tuple[Inputs, list[Decision], Resume]:
         """Find the images and decide what to do with each, and report what the user should know about them."""
-        if isinstance(inputs, str | Path):
-            inputs = [inputs]
-        mark = "" if output is not None else self._mark()
+        inputs = [inputs] if isinstance(inputs, str | Path) else inputs
+        if not isinstance(inputs, Sequence) or not all(isinstance(path, str | Path) for path in inputs):
+            raise UsageError(f"inputs must be a path or a list of paths, not {inputs!r}")
+        if output is not None and not isinstance(output, str | Path):
+            raise UsageError(f"output must be the path of a folder, not {output!r}")
+        mark = "" if output is not None else self._mark(chosen)
         found = collect(
             inputs, output, suffix=chosen.suffix, format=chosen.format, overwrite=chosen.overwrite, mark=mark
         )
         own = self._engines.options_of_results()
         resume = Resume(self._engines.weights_sha256, lambda target: {**own, **chosen.of_result(target)})
         decisions = resume.decide(found.jobs, overwrite=chosen.overwrite)
+        if chosen.compare:
+            decisions = [with_comparison(each) for each in decisions]
         if self.notify:
             for line in notices(found, decisions):
                 self.notify(line)
         return found, decisions, resume
 
-    def _mark(self) -> str:
+    def _mark(self, chosen: RunOptions) -> str:
         """Return the text that is added to the name of a source if there is no output folder."""
-        return f"_x{self.facts.scale}" if self.task == "upscale" else "_translated"
+        return chosen.size.mark(self.facts.scale) if self.task == "upscale" else "_translated"
 
     def _report(self, records: Records, found: Inputs, seconds: float) -> Report:
         return Report(
@@ -273,11 +309,14 @@ class ImagePipeline:
         Raises:
             UsageError, CheckpointError: See :meth:`gankit.pipeline.source.ModelSource.open`.
         """
+        check_process()
         with self._lock:
             return self._engines.loaded().facts
 
     def close(self) -> None:
         """Release the engine. A closed pipeline cannot be used again. It is safe to call this twice."""
+        if is_forked():  # where a thread of the parent may have held the lock
+            return
         with self._lock:
             self._engines.close()
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gankit.errors import GankitError
+from gankit.pipeline.report import ImageReport
 from gankit.pipeline.targets import Job
 
 if TYPE_CHECKING:
@@ -24,11 +25,18 @@ class Batching:
         key: returns the key that images must share to run in one call, and the largest number of images in a call.
         work: processes several images. If one of them causes an error, each is processed alone.
         largest: the largest number that ``key`` returns.
+        submit: starts what ``work`` does and returns a function that waits for the result, or ``None`` for images that
+            need more than one call.
+        depth: largest number of calls that are submitted at a time; with 1, ``submit`` is not used.
+        wait: seconds to wait for images that fill up a call.
     """
 
     key: Callable[[DecodedImage], tuple[Hashable, int]]
     work: Callable[[Sequence[DecodedImage]], list[DecodedImage]]
     largest: int
+    submit: Callable[[Sequence[DecodedImage]], Callable[[], list[DecodedImage]] | None] | None = None
+    depth: int = 1
+    wait: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -83,3 +91,24 @@ def error_message(job: Job, error: Exception) -> str:
         return f"{job.source}: {error.strerror or error}"
     text = " ".join(str(error).split())
     return text if str(job.source) in text else f"{job.source}: {text}"
+
+
+def failure(job: Job, message: str, item: Item | None, **seconds: float) -> ImageReport:
+    """Return the report of an image that failed.
+
+    Args:
+        job: its job.
+        message: what went wrong.
+        item: what is known of it; ``None`` if it could not be read.
+        seconds: ``decode_seconds``, ``engine_seconds`` or ``encode_seconds`` of the step that failed.
+    """
+    report = ImageReport(job.source, job.target, "failed", error=message)
+    if item is not None:
+        report = replace(
+            report,
+            input_size=item.input_size,
+            notes=item.notes,
+            decode_seconds=item.decode_seconds,
+            engine_seconds=item.engine_seconds,
+        )
+    return replace(report, **seconds)  # type: ignore[arg-type]

@@ -71,6 +71,8 @@ class Entry:
         read: when the source was read, in seconds since the epoch.
         model: sha256 of the weights, hexadecimal.
         options: options that determine the result and are not at their defaults.
+        made_by: what made the result, which is recorded and not compared: the version of gankit, backend, precision,
+            device, tile and number of CPU threads.
         before: state of the file that the result replaces; ``None`` if there was none.
         written: state of the result; ``None`` before it is written.
         written_sha256: of the result, hexadecimal; empty before it is written.
@@ -83,6 +85,7 @@ class Entry:
     read: float
     model: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    made_by: Mapping[str, Any] = field(default_factory=dict)
     before: State | None = None
     written: State | None = None
     written_sha256: str = ""
@@ -213,6 +216,7 @@ def _entry(line: bytes) -> Entry | None:
         entry = Entry(**values)
         texts = (entry.result, entry.source, entry.sha256, entry.model, entry.written_sha256)
         valid = all(isinstance(text, str) for text in texts) and isinstance(entry.options, dict)
+        valid = valid and isinstance(entry.made_by, dict)
         valid = valid and isinstance(entry.read, int | float) and isinstance(entry.source_state, State)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

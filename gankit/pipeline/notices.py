@@ -31,6 +31,14 @@ def notices(found: Inputs, decisions: Sequence[Decision]) -> Iterator[str]:
         more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
         verb = "were" if more else "was"
         yield f"skipping {kept[0]}{more}, which {verb} not made by gankit; --overwrite replaces existing files"
+    older = [decision for decision in decisions if decision.older]
+    if older:
+        versions = ", ".join(sorted({str(decision.older) for decision in older}))
+        one = len(older) == 1
+        yield (
+            f"{'1 result is' if one else f'{len(older)} results are'} of another version of gankit ({versions}) and "
+            f"{'is' if one else 'are'} kept; --overwrite makes {'it' if one else 'them'} again"
+        )
 
 
 def _listed(places: Sequence[Path]) -> str:

@@ -13,26 +13,23 @@ from typing import Literal
 
 import numpy as np
 import torch
-from gankit_export.precisions import Precision
 from torch import Tensor
 from torch.nn import functional
 
 from gankit.backends.base import Engine, EngineMemoryError
+from gankit.backends.memory import is_out_of_memory
 from gankit.errors import UsageError
 from gankit.images import DecodedImage, bleed
+from gankit.memory import available_memory, require
 from gankit.models.facts import Facts
 from gankit.pipeline.gray import equal_channels, equalise
-from gankit.pipeline.memory import available_memory
-from gankit.pipeline.tiles import auto_tile, run_tiled
+from gankit.pipeline.tiles import auto_tile, run_tiled, submit_whole
+from gankit.pipeline.workspace import LEAST_PIXELS, Workspace
 
 ProgressCallback = Callable[[float], None]
 
 LARGEST_BATCH = 16
-_LEAST_PIXELS = 64 * 64
-_MOST_BYTES = 3 << 30
 _FLAT_WINDOW = 5
-# The second is from the CPU allocator on Windows; the next are from CUDA and its libraries.
-_OUT_OF_MEMORY = ("can't allocate memory", "DefaultCPUAllocator", "out of memory", "ALLOC_FAILED", "bad_alloc")
 
 
 @dataclass
@@ -47,6 +44,7 @@ class Processor:
             ``max_pixels`` allows.
         batch: tiles per call. ``"auto"`` uses as many as ``max_pixels`` allows.
         max_pixels: input pixels per call. It is halved each time memory runs out, and stays so if the image then fits.
+        max_memory: bytes that the process may use in all; ``None`` sets no limit besides those of the system.
     """
 
     engine: Engine
@@ -55,9 +53,11 @@ class Processor:
     tile: int | Literal["auto"] = "auto"
     batch: int | Literal["auto"] = "auto"
     max_pixels: int = 0
+    max_memory: int | None = None
 
     def __post_init__(self) -> None:
-        self.max_pixels = self.max_pixels or memory_pixels(self.facts, self.engine.device, self.engine.precision)
+        self.workspace = Workspace(self.engine, self.facts, self.halo, self.max_memory)
+        self.max_pixels = self.max_pixels or self.workspace.max_pixels()
         if not self.facts.tileable and self.tile != "auto":
             raise UsageError(f"'{self.facts.name}' needs the whole image and cannot be tiled; omit --tile")
 
@@ -69,12 +69,11 @@ class Processor:
             progress: called with the fraction that is done, up to 1.
 
         Raises:
-            MemoryError: If the result and its file need more than the free memory. This is checked first, because an
-                operating system that overcommits would kill the whole run.
+            NoMemoryError: If the result, its file and the engine need more than the available memory. This is checked
+                first, because an operating system that overcommits would kill the whole run.
             EngineMemoryError: See :meth:`tensor`.
         """
-        if _peak_bytes(image, self.facts.scale) > available_memory():
-            raise MemoryError
+        self.require(image, _peak_bytes(image, self.facts.scale))
         alpha = image.alpha
         busy = alpha is not None and bool((alpha != alpha.flat[0]).any())
         colours = image.pixels if alpha is None else bleed(image.pixels, alpha)
@@ -88,15 +87,56 @@ class Processor:
         return replace(image, pixels=pixels, alpha=grown)
 
     def images(self, images: Sequence[DecodedImage]) -> list[DecodedImage]:
-        """Upscale images of equal size and depth in one call, as :meth:`shared_call` allows. Metadata are kept."""
-        results = self.tensor(stacked([nchw(image.pixels) for image in images]))
+        """Process images of equal size and depth in one call, as :meth:`shared_call` allows. Metadata are kept."""
+        return self._unstacked(images, self.tensor(self._stacked(images)))
+
+    def submit(self, images: Sequence[DecodedImage]) -> Callable[[], list[DecodedImage]] | None:
+        """Start what :meth:`images` does; return a function that waits for its result.
+
+        Returns:
+            The function, or ``None`` if the engine gains nothing from it, or if the images do not fit into one call.
+        """
+        if self.engine.depth == 1 or not self._in_one_call(images[0], len(images)):
+            return None
+        batch = self._stacked(images)
+        count, _, height, width = batch.shape
+        most = self.max_pixels
+        if self._tile(height, width, most) != (height, width) or count > self._batch_in_call(height * width, most):
+            return None
+        facts = self.facts
+        try:
+            finish = submit_whole(
+                self.engine,
+                batch,
+                scale=facts.scale,
+                multiple=facts.multiple,
+                out_channels=facts.out_channels,
+                minimum=facts.minimum,
+            )
+        except (RuntimeError, EngineMemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None  # tensor() tries smaller tiles
+        return lambda: self._unstacked(images, self._with_equal_channels(batch, finish()))
+
+    def _stacked(self, images: Sequence[DecodedImage]) -> Tensor:
+        """Return the pixels of several images as one batch for the engine."""
+        return stacked([nchw(image.pixels) for image in images])
+
+    def _unstacked(self, images: Sequence[DecodedImage], results: Tensor) -> list[DecodedImage]:
+        """Return the images with the pixels of a batch that the engine made."""
         return [replace(image, pixels=hwc(result)) for image, result in zip(images, results.split(1), strict=True)]
 
     def shared_call(self, image: DecodedImage) -> int:
         """Return how many images like this one :meth:`images` may process; 1 if only its colours would fit."""
+        count = self.batch_of(image)
+        return count if self._in_one_call(image, max(1, count)) else 1
+
+    def _in_one_call(self, image: DecodedImage, count: int) -> bool:
+        """Whether so many images like this one need one call of the engine only, and their results fit into memory."""
         plain = image.alpha is None and not image.gray and self.facts.channels == 3
-        fits = _peak_bytes(image, self.facts.scale) * max(1, self.batch_of(image)) <= available_memory()
-        return self.batch_of(image) if plain and fits else 1
+        needed = _peak_bytes(image, self.facts.scale) * count + self._engine_bytes(image)
+        return plain and needed <= available_memory(self.max_memory)
 
     def batch_of(self, image: DecodedImage) -> int:
         """Return how many whole images of this size go into one call of the engine.
@@ -114,6 +154,33 @@ class Processor:
         result: int = max(1, min(LARGEST_BATCH, self.max_pixels // (height * width)))
         return result
 
+    def require(self, image: DecodedImage, result_bytes: int) -> None:
+        """Check that there is memory for a result and for the smallest tile of it in the engine.
+
+        Args:
+            image: the image.
+            result_bytes: memory of its result at the peak.
+
+        Raises:
+            NoMemoryError: If there is not. The message gives the numbers and what to do.
+        """
+        height, width = image.pixels.shape[:2]
+        advice = ["free some memory", "process parts of the image"]
+        if self.max_memory is not None:
+            advice[0] = "use a larger --max-memory"
+        if self.tile != "auto" and self.engine.wants == "tiles":
+            advice[1] = "use a smaller --tile"
+        elif self.facts.tileable and self.engine.wants == "tiles" and self.engine.device == "cpu":
+            advice[1] = "use --backend eager, which needs the least memory"
+        needed = result_bytes + self._engine_bytes(image)
+        require(needed, f"an image of {width}×{height} pixels", " or ".join(advice), self.max_memory)
+
+    def _engine_bytes(self, image: DecodedImage) -> int:
+        """Estimate the least memory in which the engine can run an image."""
+        height, width = image.pixels.shape[:2]
+        batch = 1 if self.batch == "auto" else self.batch
+        return self.workspace.least_bytes(height, width, self.tile, batch)
+
     def tensor(self, batch: Tensor, progress: ProgressCallback | None = None) -> Tensor:
         """Run a batch in tiles, with smaller tiles each time memory runs out.
 
@@ -129,7 +196,10 @@ class Processor:
             EngineMemoryError: If memory runs out even for the smallest tile, for the tile that the user set, or for an
                 engine that needs whole images. ``max_pixels`` is then restored, because the next image may fit.
         """
-        result = self._tiled(batch, progress)
+        return self._with_equal_channels(batch, self._tiled(batch, progress))
+
+    def _with_equal_channels(self, batch: Tensor, result: Tensor) -> Tensor:
+        """Make the channels of an upscaled image equal if those of its source are."""
         if self.facts.task == "upscale" and batch.shape[1] == result.shape[1] > 1:
             for source, made in zip(batch, result, strict=True):
                 if equal_channels(source.permute(1, 2, 0).numpy()):
@@ -140,9 +210,11 @@ class Processor:
         before = self.max_pixels
         while True:
             count, _, height, width = batch.shape
-            tile = self._tile(height, width)
+            canvas = batch.element_size() * count * (self.facts.out_channels or batch.shape[1])
+            most = self.workspace.now(self.max_pixels, canvas * height * width * self.facts.scale**2)
+            tile = self._tile(height, width, most)
             size = math.prod(tile)
-            in_call = self.batch if self.batch != "auto" else max(1, min(64, self.max_pixels // size))
+            in_call = self._batch_in_call(size, most)
             try:
                 return run_tiled(
                     self.engine,
@@ -157,26 +229,30 @@ class Processor:
                     minimum=self.facts.minimum,
                 )
             except (RuntimeError, EngineMemoryError) as error:
-                if not _out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             # Outside of the handler, because the error keeps the engine's tensors alive.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             fixed = self.tile != "auto" and (self.batch != "auto" or in_call == 1)
             whole = self.engine.wants == "images" or (not self.facts.tileable and min(count, in_call) == 1)
-            if fixed or whole or min(self.max_pixels, size) <= _LEAST_PIXELS:
+            if fixed or whole or min(most, size) <= LEAST_PIXELS:
                 self.max_pixels = before
                 place = "" if whole else f" with tile {tile[1]}×{tile[0]}"
                 hint = "use a smaller --tile" if fixed else "free some memory or use another --device"
                 raise EngineMemoryError(f"out of memory on {self.engine.device}{place}; {hint}")
-            self.max_pixels = max(_LEAST_PIXELS, min(self.max_pixels, size * in_call) // 2)
+            self.max_pixels = max(LEAST_PIXELS, min(most, size * in_call) // 2)
 
-    def _tile(self, height: int, width: int) -> tuple[int, int]:
+    def _batch_in_call(self, size: int, max_pixels: int) -> int:
+        """Return how many tiles of ``size`` pixels go into one call of the engine."""
+        return self.batch if self.batch != "auto" else max(1, min(64, max_pixels // size))
+
+    def _tile(self, height: int, width: int, max_pixels: int) -> tuple[int, int]:
         if not self.facts.tileable:
             return height, width
         if self.tile != "auto":
             return self.tile, self.tile
-        return auto_tile(height, width, self.halo, self.max_pixels, self.facts.multiple)
+        return auto_tile(height, width, self.halo, max_pixels, self.facts.multiple)
 
     def _colours(self, pixels: np.ndarray, gray: bool, progress: ProgressCallback | None) -> np.ndarray:
         """Upscale (H, W, 3) to (scale·H, scale·W, 3). A gray image stays exactly gray."""
@@ -217,30 +293,6 @@ class Processor:
         return grown
 
 
-def memory_pixels(facts: Facts, device: str, precision: Precision = "fp32") -> int:
-    """Estimate from the free memory how many input pixels an engine can process at once.
-
-    The largest activations have the channels of the body at the size of the output, and about three of them exist at a
-    time.
-
-    Args:
-        facts: facts of the generator.
-        device: ``"cpu"``, ``"cuda"``, ….
-        precision: precision of the activations.
-
-    Returns:
-        The number of input pixels, at least 64².
-    """
-    width = int(facts.options.get("channels", 64))
-    each = 3 * (4 if precision == "fp32" else 2) * width * facts.scale**2
-    if device.startswith("cuda"):
-        indexable = (2**31 - 1) // (width * facts.scale**2)  # larger tensors make cuDNN use 64-bit indices, or fail
-        most = min(torch.cuda.mem_get_info(device)[0] // 2 // each, indexable)
-    else:
-        most = min(_MOST_BYTES, available_memory() // 4) // each
-    return max(_LEAST_PIXELS, most)
-
-
 def _peak_bytes(image: DecodedImage, scale: int) -> int:
     """Return the largest memory of the result and its file, if the file is as large as the result.
 
@@ -249,14 +301,6 @@ def _peak_bytes(image: DecodedImage, scale: int) -> int:
     alpha = 0 if image.alpha is None else image.alpha.nbytes
     own = image.pixels.nbytes + alpha
     return (3 if alpha else 2) * own * scale**2
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether an error means that memory ran out. CUDA's allocator has its own exception, others only a message."""
-    if isinstance(error, EngineMemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return any(word in text for word in _OUT_OF_MEMORY)
 
 
 def nchw(pixels: np.ndarray) -> Tensor:

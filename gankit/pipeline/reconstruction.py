@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gankit.errors import ImageError
+from gankit.memory import available_memory
 from gankit.pipeline.generated_files import (
     Destination,
     FailureCallback,
@@ -23,8 +25,8 @@ from gankit.pipeline.generated_files import (
 )
 from gankit.pipeline.inputs import collect
 from gankit.pipeline.journal import plain_json
-from gankit.pipeline.memory import available_memory
 from gankit.pipeline.notices import notices
+from gankit.pipeline.ready import made_by
 from gankit.pipeline.resume import Resume
 from gankit.pipeline.sampler import Sampler
 from gankit.pipeline.targets import Job
@@ -67,10 +69,10 @@ def write_reconstructions(
     sample_grid = new_grid(sampler, 2 * len(todo), 2 * _PAIRS) if destination.grid else None
     if not todo:
         return Outcome(0, len(found.jobs), 0, 0.0)
-    sampler.start()
+    made = made_by(sampler.start(), sampler.engine)
     prepare_folders(destination, {job.target.parent for job in todo})
     jobs = {job.target: job for job in todo}
-    writer = ImageWriter(len(found.jobs) - len(skip), progress, failed, partial(_noted, resume, jobs))
+    writer = ImageWriter(len(found.jobs) - len(skip), progress, failed, partial(_noted, resume, jobs, made))
     for error in found.unreadable:
         writer.fail(error)
     placed = 0
@@ -90,11 +92,11 @@ def write_reconstructions(
 
 
 @contextmanager
-def _noted(resume: Resume, jobs: Mapping[Path, Job], target: Path) -> Iterator[None]:
+def _noted(resume: Resume, jobs: Mapping[Path, Job], made: Mapping[str, Any], target: Path) -> Iterator[None]:
     """Write to the journal before and after a result is written."""
-    resume.begin(jobs[target])
+    resume.begin(jobs[target], made)
     yield
-    resume.finish(jobs[target])
+    resume.finish(jobs[target], made)
 
 
 def _read(jobs: list[Job], sampler: Sampler, writer: ImageWriter, resume: Resume) -> Iterator[tuple[Job, np.ndarray]]:
@@ -105,7 +107,7 @@ def _read(jobs: list[Job], sampler: Sampler, writer: ImageWriter, resume: Resume
     for job in jobs:
         try:
             resume.before_reading(job.source)
-            image = decode(job.source, max_bytes=available_memory()).to_8bit()
+            image = decode(job.source, max_bytes=available_memory(sampler.engine.max_memory)).to_8bit()
             resume.after_reading(job.source)
             for note in image.notes if sampler.notify else ():
                 sampler.notify(f"{job.source}: {note}")  # type: ignore[misc]

@@ -3,6 +3,12 @@
 An existing result is up to date if the journal of its folder has the same source, weights and options. The source is
 the same if its size and modification time are, so that skipping reads no file. If only the time or the path differ,
 the sha256 decides.
+
+The options that count are those that the user chose and that decide pixels: backend, precision, direction, norm, model
+options, facts of an own module, and how the file is written. Device, tile, batch, threads and memory limit only decide
+how the work is cut up, and every engine passes the same parity check. The journal records them, and the version of
+gankit, without comparing them: a new version that changed the pixels of a model would otherwise make every result of
+a library again. One line says how many results are of another version.
 """
 
 from __future__ import annotations
@@ -14,11 +20,14 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from gankit.errors import OutputError
 from gankit.pipeline.journal import Entry, Journal, State, sha256_of, state_of
-from gankit.pipeline.targets import Job
+from gankit.pipeline.paths import exists
+from gankit.pipeline.targets import Job, comparison_of
+from gankit.version import __version__
 
 Action = Literal["new", "again", "skip", "keep"]
 Change = Literal["source", "model", "option"]
@@ -35,12 +44,14 @@ class Decision:
             or ``"keep"`` if gankit did not make the file in its place.
         change: why the result is made again; ``None`` also if the user asked for it.
         confirmed: new entry for the journal, if a sha256 had to be compared and is the same.
+        older: version of gankit that made a result that is skipped, if it is not this one.
     """
 
     job: Job
     action: Action
     change: Change | None = None
     confirmed: Entry | None = None
+    older: str | None = None
 
     @property
     def run(self) -> bool:
@@ -92,13 +103,15 @@ class Resume:
         began, state, source = time.time(), state_of(job.source), _absolute(job.source)
         if state is None:
             return Decision(job, "again", "source")  # reported when it is decoded
+        version = str(entry.made_by.get("gankit", __version__))
+        older = None if version == __version__ else version
         copied = entry.written is not None and not now.near(entry.written)
         if state == entry.source_state and source == entry.source and entry.read - state.mtime_ns / 1e9 > _RACY_SECONDS:
-            return Decision(job, "skip", confirmed=entry if copied else None)
+            return Decision(job, "skip", confirmed=entry if copied else None, older=older)
         if not entry.sha256 or state.size != entry.source_state.size or sha256_of(job.source) != entry.sha256:
             return Decision(job, "again", "source")
         same = replace(entry, source=source, source_state=state, read=began)
-        return Decision(job, "skip", confirmed=same)
+        return Decision(job, "skip", confirmed=same, older=older)
 
     def confirm(self, decisions: Iterable[Decision]) -> None:
         """Write to the journals which sources are the same, so that the next run need not read them again."""
@@ -121,26 +134,40 @@ class Resume:
             if state_of(source) == self._read[source].source_state:
                 self._read[source] = replace(self._read[source], sha256=digest)
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: Job, made_by: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Write to the journal that a result is about to be written. Its folder exists.
 
+        Args:
+            job: the job.
+            made_by: the engine that made the result.
+
         Raises:
             OutputError: If the journal cannot be written.
         """
-        self._journal(job.target.parent).begin(self._entry(job))
+        self._journal(job.target.parent).begin(self._entry(job, made_by))
 
-    def finish(self, job: Job) -> None:
+    def finish(self, job: Job, made_by: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Write to the journal that a result was written.
 
+        Args:
+            job: the job.
+            made_by: as for :meth:`begin`.
+
         Raises:
             OutputError: If the journal cannot be written.
         """
-        self._journal(job.target.parent).finish(self._entry(job))
+        self._journal(job.target.parent).finish(self._entry(job, made_by))
 
-    def _entry(self, job: Job) -> Entry:
+    def _entry(self, job: Job, made_by: Mapping[str, Any]) -> Entry:
         with self._lock:
             read = self._read[job.source]
-        return replace(read, result=job.target.name, model=self._model(), options=self._options(job.target))
+        return replace(
+            read,
+            result=job.target.name,
+            model=self._model(),
+            options=self._options(job.target),
+            made_by={"gankit": __version__, **made_by},
+        )
 
     def _journal(self, folder: Path) -> Journal:
         with self._lock:
@@ -151,3 +178,10 @@ class Resume:
 
 def _absolute(path: Path) -> str:
     return os.path.abspath(path)  # noqa: PTH100 - resolves no links, reads nothing
+
+
+def with_comparison(decision: Decision) -> Decision:
+    """Make a result again that is up to date, but has no comparison beside it."""
+    if decision.up_to_date and not exists(comparison_of(decision.job.target)):
+        return replace(decision, action="again", confirmed=None)
+    return decision

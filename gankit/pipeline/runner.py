@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from gankit.errors import ImageError, NotFiniteError, OutputError
+from gankit.errors import ImageError, OutputError
 from gankit.pipeline.flow import Budget, Channel, Stop, Stopped
-from gankit.pipeline.items import Batching, Item, Progress, error_message, size
+from gankit.pipeline.items import Batching, Item, Progress, error_message, failure, size
 from gankit.pipeline.report import ImageReport
+from gankit.pipeline.shared_calls import IMAGE_ERRORS, SubmittedCall, filled_call, submitted_call
 from gankit.pipeline.targets import Job
 
 if TYPE_CHECKING:
@@ -28,8 +31,6 @@ if TYPE_CHECKING:
 Decode = Callable[[Path], "DecodedImage"]
 Work = Callable[["DecodedImage", Callable[[float], None]], "DecodedImage"]
 Encode = Callable[["DecodedImage", Path], "tuple[str, ...] | None"]
-
-_IMAGE_ERRORS = (ImageError, NotFiniteError, MemoryError)  # errors of one image; the run continues with the others
 
 # Errors that concern the whole output. All others concern one file.
 _OUTPUT_ERRORS = frozenset(
@@ -54,6 +55,7 @@ class Runner:
         batching: how several images share a call of the engine; ``None`` runs one image at a time.
         check: called with each decoded image and its target before the engine runs; raises :class:`ImageError` if the
             result could not be written.
+        finish: called with each result before it is encoded, in the thread of the encoder; ``None`` changes nothing.
     """
 
     decode: Decode
@@ -67,6 +69,7 @@ class Runner:
     record: Callable[[ImageReport], None] | None = None
     batching: Batching | None = None
     check: Callable[[DecodedImage, Path], None] | None = None
+    finish: Callable[[DecodedImage], DecodedImage] | None = None
     _reports: dict[int, ImageReport] = field(default_factory=dict, init=False)
     _state: Progress = field(default=Progress(0), init=False)
     _began: float = field(default=0.0, init=False)
@@ -159,36 +162,60 @@ class Runner:
             del image  # a waiting thread must not keep an image alive that the budget no longer counts
 
     def _work(self, decoded: Channel[Item], finished: Channel[Item], budget: Budget, stop: Stop) -> None:
-        for first in decoded:
-            items = [first, *self._others(first, decoded)]
-            del first
-            if len(items) > 1 and self._work_batch(items):
-                for item in items:
-                    finished.put(item)
-                    del item
+        submitted: deque[SubmittedCall] = deque()
+        arriving = iter(decoded)
+        while True:
+            # While calls are submitted nothing waits here, because they hold bytes that decoders may wait for.
+            first = decoded.take(lambda item: True) if submitted else next(arriving, None)
+            if first is None:
+                if not submitted:
+                    return
+                self._complete(submitted.popleft(), finished, budget, stop)
                 continue
-            while items:
-                item = items.pop(0)
-                if self._work_alone(item, stop):
-                    finished.put(item)
-                    del item
-                else:
-                    cost = item.cost
-                    del item  # as above
-                    budget.give(cost)
+            items = filled_call(first, decoded, self.batching)
+            del first
+            if (call := submitted_call(items, self.batching)) is not None:
+                self._report_progress(current=items[0].job.source, fraction=0.0)
+                submitted.append(call)
+                del items, call
+                if self.batching is not None and len(submitted) >= self.batching.depth:
+                    self._complete(submitted.popleft(), finished, budget, stop)
+                continue
+            while submitted:  # results keep their order
+                self._complete(submitted.popleft(), finished, budget, stop)
+            self._work_now(items, finished, budget, stop)
 
-    def _others(self, first: Item, decoded: Channel[Item]) -> list[Item]:
-        """Take the decoded images that can share a call with the first."""
-        if self.batching is None:
-            return []
-        key, largest = self.batching.key(first.image)
-        others: list[Item] = []
-        while len(others) < largest - 1:
-            item = decoded.take(lambda item: self.batching is not None and self.batching.key(item.image)[0] == key)
-            if item is None:
-                break
-            others.append(item)
-        return others
+    def _work_now(self, items: list[Item], finished: Channel[Item], budget: Budget, stop: Stop) -> None:
+        """Process images in one call if that succeeds, or else one after the other. Empties the list."""
+        if len(items) > 1 and self._work_batch(items):
+            while items:
+                finished.put(items.pop(0))
+        while items:
+            item = items.pop(0)
+            if self._work_alone(item, stop):
+                finished.put(item)
+                del item
+            else:
+                cost = item.cost
+                del item  # a waiting thread must not keep an image alive that the budget no longer counts
+                budget.give(cost)
+
+    def _complete(self, call: SubmittedCall, finished: Channel[Item], budget: Budget, stop: Stop) -> None:
+        """Wait for a call of the engine, and pass its images on."""
+        began = perf_counter()
+        results: list[DecodedImage] | None = None
+        with suppress(*IMAGE_ERRORS):  # processing each alone shows which one failed
+            results = call.finish()
+        if results is None:
+            del call.finish
+            self._work_now(call.items, finished, budget, stop)
+            return
+        seconds = (call.seconds + perf_counter() - began) / len(call.items)
+        for item, result in zip(call.items, results, strict=True):
+            item.image, item.engine_seconds = result, seconds
+        del results, item, result, call.finish  # only the items keep the images alive
+        while call.items:
+            finished.put(call.items.pop(0))
 
     def _work_batch(self, items: Sequence[Item]) -> bool:
         """Process several images in one call; return whether it succeeded."""
@@ -197,7 +224,7 @@ class Runner:
         self._report_progress(current=items[0].job.source, fraction=0.0)
         try:
             results = self.batching.work([item.image for item in items])
-        except _IMAGE_ERRORS:
+        except IMAGE_ERRORS:
             return False  # processing each alone shows which one failed
         seconds = (perf_counter() - began) / len(items)
         for item, result in zip(items, results, strict=True):
@@ -216,7 +243,7 @@ class Runner:
         self._report_progress(current=item.job.source, fraction=0.0)
         try:
             item.image = self.work(item.image, progress)
-        except _IMAGE_ERRORS as error:
+        except IMAGE_ERRORS as error:
             self._fail(item.index, item.job, error, item, engine_seconds=perf_counter() - began)
             return False
         item.engine_seconds = perf_counter() - began
@@ -227,6 +254,9 @@ class Runner:
             began = perf_counter()
             try:
                 item.job.target.parent.mkdir(parents=True, exist_ok=True)
+                if self.finish is not None:
+                    item.image = self.finish(item.image)
+                    item.notes = item.image.notes
                 lost = self.encode(item.image, item.job.target) or ()
             except (ImageError, MemoryError) as error:
                 self._fail(item.index, item.job, error, item, encode_seconds=perf_counter() - began)
@@ -253,31 +283,9 @@ class Runner:
             del item
             budget.give(cost)
 
-    def _fail(
-        self,
-        index: int,
-        job: Job,
-        error: Exception,
-        item: Item | None = None,
-        *,
-        decode_seconds: float = 0.0,
-        engine_seconds: float = 0.0,
-        encode_seconds: float = 0.0,
-    ) -> None:
-        self._record(
-            index,
-            ImageReport(
-                job.source,
-                job.target,
-                "failed",
-                error=error_message(job, error),
-                input_size=item.input_size if item else None,
-                notes=item.notes if item else (),
-                decode_seconds=item.decode_seconds if item else decode_seconds,
-                engine_seconds=engine_seconds or (item.engine_seconds if item else 0.0),
-                encode_seconds=encode_seconds,
-            ),
-        )
+    def _fail(self, index: int, job: Job, error: Exception, item: Item | None = None, **seconds: float) -> None:
+        """Record an image that failed, with the seconds of the step in which it did."""
+        self._record(index, failure(job, error_message(job, error), item, **seconds))
 
     def _record(self, index: int, report: ImageReport) -> None:
         with self._lock:

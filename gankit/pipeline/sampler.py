@@ -5,16 +5,19 @@ Importing this module imports no torch; the first image does.
 
 from __future__ import annotations
 
+import numbers
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 
 from gankit import backends
 from gankit.errors import NotFiniteError, UsageError
+from gankit.memory import import_torch, require
 from gankit.models.sampling import SMALLEST_TRUNCATION, between, latent
 from gankit.options import EngineOptions
+from gankit.pipeline.forks import check_process, is_forked
 from gankit.pipeline.source import ModelSource, PipelineKeywords, split_keywords
 
 if TYPE_CHECKING:
@@ -82,7 +85,9 @@ class Sampler:
             UsageError: If the model does not generate from noise.
             CheckpointError: If the model cannot be read.
         """
+        check_process()
         if self._loaded is None:
+            import_torch(self.engine.max_memory)
             self._loaded = self._source.open()
         return self._loaded
 
@@ -98,18 +103,36 @@ class Sampler:
             UsageError: If the device is unknown.
             BackendError: If the engine cannot run this model.
             ParityError: If the engine fails the parity check.
+            NoMemoryError: If the engine and a batch of samples need more than the available memory.
         """
+        check_process()
         if self._selection is None:
+            self._require()
             from gankit.backends.base import Shapes
             from gankit.backends.choice.select import select
 
             self._selection = select(self.loaded, self.engine, shapes=Shapes(batch=self.batch), notify=self.notify)
         return self._selection.engine
 
+    def _require(self) -> None:
+        """Check that there is memory for the engine and for a batch of samples."""
+        from gankit.pipeline.workspace import batch_bytes, start_bytes
+
+        limit, facts = self.engine.max_memory, self.facts
+        advice = "free some memory" if limit is None else "use a larger --max-memory"
+        needed = start_bytes(facts) + batch_bytes(facts, self.batch)
+        require(needed, f"a batch of {self.batch} samples", f"{advice} or a smaller --batch", limit)
+
     @property
     def parity(self) -> Parity | None:
         """The parity of the engine with fp32; ``None`` before the first image."""
         return None if self._selection is None else self._selection.parity
+
+    def __call__(
+        self, n: int = 1, seed: int = 0, classes: Classes = None, truncation: float | None = None
+    ) -> np.ndarray:
+        """Generate samples. This is :meth:`sample`."""
+        return self.sample(n, seed, classes, truncation)
 
     def sample(self, n: int, seed: int = 0, classes: Classes = None, truncation: float | None = None) -> np.ndarray:
         """Generate the samples 0 to n - 1 of a seed.
@@ -117,8 +140,8 @@ class Sampler:
         Args:
             n: number of samples, at least 1.
             seed: random seed, 0 to 2⁶⁴ - 1.
-            classes: one class for all samples, or one for each; only for a conditional model. ``None`` uses every class
-                in turn, so that sample i has class i modulo their number.
+            classes: one class for all samples, or one for each in a list, an array or a tensor; only for a conditional
+                model. ``None`` uses every class in turn, so that sample i has class i modulo their number.
             truncation: largest absolute value in a latent; see :func:`gankit.models.sampling.latent`.
 
         Returns:
@@ -148,37 +171,27 @@ class Sampler:
         Raises:
             UsageError, NotFiniteError: See :meth:`sample`.
         """
-        return self._stack(n, lambda: self.stream(range(n * steps), seed, classes, truncation, steps))
+        return self._stack(n, lambda: self.stream(range(n * _whole("steps", steps)), seed, classes, truncation, steps))
 
-    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+    def reconstruct(self, images: Any) -> Any:
         """Encode images with an autoencoder and decode the means of their latents.
 
         Args:
-            images: (N, H, W, C) uint8 with the size and channels of the model, or (N, H, W) for a gray model.
+            images: images of the model's size, in any form that :meth:`gankit.Upscaler.__call__` takes. A gray model
+                also takes an array (N, H, W), and gets the luma of colour images. Transparency is ignored.
 
         Returns:
-            The reconstructions, uint8 of the same shape.
+            The reconstructions in the kind of the images, as :meth:`gankit.Upscaler.__call__` describes it, with the
+            channels of the model. A colour image that a gray model reconstructs becomes gray.
 
         Raises:
             UsageError: If the model has no encoder or the images do not fit it.
+            ImageError: If a file cannot be read.
         """
-        import torch
+        from gankit.pipeline.autoencoding import reconstruct
 
-        generator, facts = self.encoding().generator, self.facts
-        images = np.asarray(images)
-        batch = images[..., None] if images.ndim == 3 else images
-        wanted = (*(facts.output_size or ()), facts.channels)
-        if batch.dtype != np.uint8 or batch.shape[1:] != wanted:
-            shape = " × ".join(map(str, wanted))
-            raise UsageError(f"'{facts.name}' reconstructs N × {shape} uint8, not {images.shape} {images.dtype}")
-        results = [np.empty((0, *wanted), np.uint8)]
-        low, high = facts.value_range
-        for start in range(0, len(batch), self.batch):
-            part = torch.from_numpy(np.ascontiguousarray(batch[start : start + self.batch])).permute(0, 3, 1, 2)
-            with torch.inference_mode():
-                mean, _ = generator.encode(part.float() * ((high - low) / 255) + low)
-            results.append(self._run(mean.contiguous()))
-        return np.concatenate(results).reshape(images.shape)
+        generator = self.encoding().generator
+        return reconstruct(images, self.facts, generator.encode, self._values, self.batch)
 
     def encoding(self) -> Any:
         """Return the model after checking that it has an encoder.
@@ -213,11 +226,11 @@ class Sampler:
         Raises:
             UsageError: If an argument is wrong.
         """
-        if not 0 <= seed < _SEEDS:
+        if not 0 <= _whole("seed", seed) < _SEEDS:
             raise UsageError(f"seed must be from 0 to 2**64 - 1, not {seed}")
-        if truncation is not None and not truncation >= SMALLEST_TRUNCATION:
-            raise UsageError(f"truncation must be at least {SMALLEST_TRUNCATION:g}, not {truncation:g}")
-        if steps is not None and steps < _FEWEST_STEPS:
+        if truncation is not None and not (isinstance(truncation, numbers.Real) and truncation >= SMALLEST_TRUNCATION):
+            raise UsageError(f"truncation must be at least {SMALLEST_TRUNCATION:g}, not {truncation}")
+        if steps is not None and _whole("steps", steps) < _FEWEST_STEPS:
             raise UsageError(f"a path needs at least {_FEWEST_STEPS} steps, its ends, not {steps}")
         each = steps or 1
         chosen = self._classes(classes, 1 + max((index // each for index in indices), default=-1))
@@ -225,7 +238,7 @@ class Sampler:
 
     def close(self) -> None:
         """Release the engine. It is safe to call this twice."""
-        if self._selection is not None:
+        if self._selection is not None and not is_forked():
             self._selection.engine.close()
         self._selection = None
 
@@ -236,7 +249,7 @@ class Sampler:
         self.close()
 
     def _stack(self, n: int, stream: Any) -> np.ndarray:
-        if n < 1:
+        if _whole("n", n) < 1:
             raise UsageError(f"the number of samples must be at least 1, not {n}")
         return np.stack([image for _, image in stream()])
 
@@ -266,14 +279,18 @@ class Sampler:
         """Run latents, and classes if the model has some, and return the samples as (N, H, W, C) uint8."""
         import torch
 
+        pixels = (self._values(*tensors) * 255).clamp_(0, 255).round_().to(torch.uint8)
+        return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+
+    def _values(self, *tensors: Tensor) -> Tensor:
+        """Run latents, and classes if the model has some, and return the samples as (N, C, H, W), nearly 0 to 1."""
         from gankit.backends.base import checked_run
 
         shape = (len(tensors[0]), self.facts.channels, *(self.facts.output_size or ()))
         values = checked_run(self.start(), *tensors, shape=shape)
         if not bool(values.isfinite().all()):
             raise NotFiniteError(f"'{self.facts.name}' produced values that are not finite; use --precision fp32")
-        pixels = (values * 255).clamp_(0, 255).round_().to(torch.uint8)
-        return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+        return values
 
     def _classes(self, classes: Classes, n: int) -> Classes:
         """Check the classes and return them: one for all samples, or at least ``n``."""
@@ -282,15 +299,26 @@ class Sampler:
         known, name = self.facts.classes, self.facts.name
         if not known:
             raise UsageError(f"'{name}' has no classes; omit the class")
-        several = [operator.index(item) for item in ([classes] if isinstance(classes, int) else classes)]
+        single = not isinstance(classes, Iterable) or getattr(classes, "ndim", 1) == 0
+        try:
+            several = [operator.index(item) for item in ([classes] if single else classes)]  # type: ignore
+        except TypeError:
+            raise UsageError(f"classes must be a whole number or several of them, not {classes!r}") from None
         for item in several:
             if not 0 <= item < known:
                 raise UsageError(f"class {item}: '{name}' has the classes 0 to {known - 1}")
-        if isinstance(classes, int):
-            return classes
+        if single:
+            return several[0]
         if len(several) < n:
             raise UsageError(f"{len(several)} classes for {n} samples; use one class for all, or one for each")
         return several
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise UsageError(f"{name} must be a whole number, not {value!r}") from None
 
 
 def _class(classes: Classes, index: int, known: int) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, get_args
 
 from gankit import models
 from gankit.errors import UsageError
-from gankit.models.facts import AtTest, Direction, Facts, Task
+from gankit.models.facts import AtTest, Direction, Facts, InputKind, Task
 from gankit.options import EngineKeywords, EngineOptions
 from gankit.pipeline.paths import exists
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from gankit.checkpoints import Loaded
 
     Model: TypeAlias = "str | Path | Loaded | nn.Module"
+
+_OF_ANY_MODEL = ("input_kind", "labels")
 
 
 class FactsKeywords(TypedDict, total=False):
@@ -34,6 +36,8 @@ class FactsKeywords(TypedDict, total=False):
     latent: int
     classes: int
     output_size: tuple[int, int]
+    input_kind: InputKind
+    labels: tuple[int, ...]
 
 
 class PipelineKeywords(EngineKeywords, FactsKeywords, total=False):
@@ -51,7 +55,8 @@ class ModelSource:
         norm: which statistics BatchNorm uses; see :func:`gankit.checkpoints.open_model`.
         options: model options that replace those of the weights file; see :func:`gankit.checkpoints.open_model`.
         facts: all facts of a module; ``None`` if ``stated`` has them.
-        stated: single facts of a module.
+        stated: single facts of a module, or ``input_kind`` and ``labels`` of any model whose weights file does not say
+            them.
 
     Raises:
         UsageError: If the name is unknown, or facts are stated for a model that is not a module.
@@ -66,15 +71,27 @@ class ModelSource:
     stated: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        known = {"direction": get_args(Direction), "norm": get_args(AtTest)}
+        for name, value in (("direction", self.direction), ("norm", self.norm)):
+            if value is not None and not (isinstance(value, str) and value in known[name]):
+                raise UsageError(f"{name} must be {' or '.join(map(repr, known[name]))}, not {value!r}")
+        if self.options is not None and not isinstance(self.options, Mapping):
+            raise UsageError(f"options must be a dict of model options, not {self.options!r}")
+        if self.facts is not None and not isinstance(self.facts, Facts):
+            raise UsageError(f"facts must be gankit.Facts, not {self.facts!r}")
         if self.is_module:
             if self.direction is not None or self.norm is not None or self.options:
                 raise UsageError("direction, norm and options apply to weights files; a module runs as it is")
             if self.facts is not None and self.stated:
                 raise UsageError(f"facts and {', '.join(self.stated)} are both given; use one or the other")
             return
-        if self.facts is not None or self.stated:
-            what = "facts" if self.facts is not None else " and ".join(self.stated)
+        stated = [name for name in self.stated if name not in _OF_ANY_MODEL]
+        if self.facts is not None or stated:
+            what = "facts" if self.facts is not None else " and ".join(stated)
             raise UsageError(f"{what}: only a module of your own needs facts; '{self.model}' has its own facts")
+        if not isinstance(self.model, str | Path) and not hasattr(self.model, "facts"):
+            kind = f"{type(self.model).__module__}.{type(self.model).__qualname__}"
+            raise UsageError(f"a model cannot be of type {kind}; give a name, a weights file or an nn.Module")
         if isinstance(self.model, str | Path) and not models.is_known(str(self.model)) and not exists(self.model):
             self._open_named()  # raises, naming the nearest model or the file
 
@@ -91,11 +108,18 @@ class ModelSource:
             CheckpointError: If the weights file cannot be read.
         """
         loaded = self._open_module() if self.is_module else self._open_named()
+        if self.stated and not self.is_module:
+            loaded = replace(loaded, facts=self._restated(loaded.facts))
         task = loaded.facts.task
         if self.task is not None and task != self.task:
             name = loaded.facts.name if not isinstance(self.model, str | Path) else self.model
             raise UsageError(f"'{name}' is a model to {task}, not to {self.task}; use `gankit {task}`")
         return loaded
+
+    def _restated(self, facts: Facts) -> Facts:
+        kind = self.stated.get("input_kind", facts.input_kind)
+        labels = self.stated.get("labels", facts.labels if kind == facts.input_kind else ())
+        return replace(facts, input_kind=kind, labels=labels)
 
     def _open_named(self) -> Loaded:
         from gankit.checkpoints import Loaded, open_model
@@ -123,7 +147,10 @@ def split_keywords(engine: EngineOptions | None, keywords: PipelineKeywords) -> 
 
     Raises:
         TypeError: If a keyword is neither.
+        UsageError: If ``engine`` is something else, or an engine option is wrong.
     """
+    if engine is not None and not isinstance(engine, EngineOptions):
+        raise UsageError(f"engine must be gankit.EngineOptions, not {engine!r}")
     own = EngineKeywords.__annotations__
     given: dict[str, Any] = dict(keywords)
     stated = {name: value for name, value in given.items() if name not in own}

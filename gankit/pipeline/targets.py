@@ -60,6 +60,11 @@ class Found:
     mark: str = ""
 
 
+def comparison_of(target: Path) -> Path:
+    """Return the file of the comparison beside a result."""
+    return target.with_name(f"{target.stem}_compare.png")
+
+
 def place_of(item: Found, target: Path) -> Path:
     """Return the place to report to the user: the folder for a whole input folder, or the file."""
     return target if item.mark or item.root is None else item.root / item.folder.parts[0]
@@ -137,8 +142,9 @@ def _folded(path: str | Path) -> str:
 
 
 def without_results(jobs: Sequence[Job], kept: Container[Path]) -> list[Job]:
-    """Remove the sources that are results of an earlier run, except for those to keep."""
-    makers = {place(job.target): job for job in jobs}
+    """Remove the sources that are results or comparisons of an earlier run, except for those to keep."""
+    makers = {place(comparison_of(job.target)): job for job in jobs}
+    makers |= {place(job.target): job for job in jobs}
     return [job for job in jobs if job.source in kept or makers.get(place(job.source), job) is job]
 
 

@@ -9,6 +9,7 @@ equal batches.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gankit.backends.base import Engine, checked_run
+from gankit.backends.base import Engine, checked_run, checked_submit
 from gankit.errors import ParityError, UsageError
 
 
@@ -165,6 +166,18 @@ def run_tiled(
     canvas = torch.from_numpy(np.empty(shape, image.numpy().dtype)).permute(0, 3, 1, 2)
     pieces = [(index, box) for index in range(count) for box in cut.boxes]
     tall, wide = cut.tile
+    submitted: deque[tuple[list[tuple[int, Box]], Callable[[], Tensor]]] = deque()
+    pasted = 0
+
+    def paste_oldest() -> None:
+        nonlocal pasted
+        group, finish = submitted.popleft()
+        for (index, box), result in zip(group, _finite(finish(), engine), strict=True):
+            _paste(canvas[index], result, box, scale)
+        pasted += len(group)
+        if progress:
+            progress(pasted / len(pieces))
+
     for first in range(0, len(pieces), batch):
         group = pieces[first : first + batch]
         views = [
@@ -175,12 +188,38 @@ def run_tiled(
         for slot, view in enumerate(views):
             stack[slot].copy_(view)
         each = (len(group), made, tall * scale, wide * scale)
-        results = _finite(checked_run(engine, stack, shape=each), engine)
-        for (index, box), result in zip(group, results, strict=True):
-            _paste(canvas[index], result, box, scale)
-        if progress:
-            progress((first + len(group)) / len(pieces))
+        submitted.append((group, checked_submit(engine, stack, shape=each)))
+        if len(submitted) >= engine.depth:
+            paste_oldest()
+    while submitted:
+        paste_oldest()
     return canvas[:, :, : height * scale, : width * scale]
+
+
+def submit_whole(
+    engine: Engine,
+    image: Tensor,
+    *,
+    scale: int,
+    multiple: int = 1,
+    out_channels: int | None = None,
+    minimum: int = 1,
+) -> Callable[[], Tensor]:
+    """Submit whole images in one call; return a function that waits for the result, as :func:`run_tiled` returns it.
+
+    Args:
+        engine: the engine.
+        image: as in :func:`run_tiled`.
+        scale: as in :func:`run_tiled`.
+        multiple: as in :func:`run_tiled`.
+        out_channels: as in :func:`run_tiled`.
+        minimum: as in :func:`run_tiled`.
+    """
+    count, channels, height, width = image.shape
+    padded = _pad(image, multiple, minimum)
+    shape = (count, out_channels or channels, padded.shape[2] * scale, padded.shape[3] * scale)
+    finish = checked_submit(engine, padded, shape=shape)
+    return lambda: _finite(finish(), engine)[:, :, : height * scale, : width * scale]
 
 
 def _paste(canvas: Tensor, result: Tensor, box: Box, scale: int) -> None:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from gankit.errors import UsageError
 from gankit.images import DecodedImage, luma
-from gankit.pipeline.memory import available_memory
 from gankit.pipeline.processor import Processor, ProgressCallback, hwc, nchw, stacked
 
 
@@ -30,20 +29,27 @@ class TranslationProcessor(Processor):
 
         Raises:
             UsageError: If the generator takes or returns a number of channels that no image has.
-            MemoryError: If the result needs more than the free memory.
+            NoMemoryError: If the result and the engine need more than the available memory.
             EngineMemoryError: See :meth:`Processor.tensor`.
         """
         values = self._values(image)
         return self._made(image, hwc(self.tensor(values, progress)))
 
-    def images(self, images: Sequence[DecodedImage]) -> list[DecodedImage]:
-        """Translate images of equal size and depth in one call."""
-        results = self.tensor(stacked([self._values(image) for image in images]))
+    def _stacked(self, images: Sequence[DecodedImage]) -> Tensor:
+        """Return the pixels of several images as one batch for the generator."""
+        return stacked([self._values(image) for image in images])
+
+    def _unstacked(self, images: Sequence[DecodedImage], results: Tensor) -> list[DecodedImage]:
+        """Return the images with the pixels of a batch that the generator made."""
         return [self._made(image, hwc(one)) for image, one in zip(images, results.split(1), strict=True)]
 
     def shared_call(self, image: DecodedImage) -> int:
         """Return how many images like this one :meth:`images` may process."""
         return self.batch_of(image)
+
+    def _in_one_call(self, image: DecodedImage, count: int) -> bool:
+        """Any images need one call only, because transparency is kept as it is. :meth:`_values` checks the memory."""
+        return True
 
     def _values(self, image: DecodedImage) -> Tensor:
         """Return the pixels for the generator, (1, C, H, W)."""
@@ -52,8 +58,7 @@ class TranslationProcessor(Processor):
             raise UsageError(
                 f"'{self.facts.name}' makes {made} channels of {taken}, but images have 1 or 3; use another model"
             )
-        if 2 * image.pixels.nbytes > available_memory():
-            raise MemoryError
+        self.require(image, 2 * image.pixels.nbytes)
         return nchw(image.pixels if taken == 3 else luma(image.pixels)[..., None])
 
     def _made(self, image: DecodedImage, result: np.ndarray) -> DecodedImage:

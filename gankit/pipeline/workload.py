@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gankit.pipeline.memory import available_memory
+from gankit.memory import available_memory
 from gankit.pipeline.paths import is_file
 from gankit.pipeline.targets import Job
 
@@ -22,15 +22,20 @@ def result_bytes(image: DecodedImage, scale: int) -> int:
     return own * (1 + scale**2)
 
 
-def thread_counts() -> dict[str, int]:
-    """Return the number of decoding and encoding threads for this machine, and the bytes they may hold."""
+def thread_counts(max_memory: int | None = None) -> dict[str, int]:
+    """Return the number of decoding and encoding threads for this machine, and the bytes they may hold.
+
+    Args:
+        max_memory: bytes that the process may use in all; ``None`` sets no limit besides those of the system.
+    """
+    room = available_memory(max_memory)
     import psutil
 
     cores = psutil.cpu_count(logical=False) or 1
     return {
         "decoders": 1 if cores < 8 else 2,
         "encoders": max(1, min(8, cores - 1)),
-        "max_bytes": max(256 << 20, min(4 << 30, available_memory() // 8)),
+        "max_bytes": max(min(256 << 20, room // 4), min(4 << 30, room // 8)),
     }
 
 

@@ -16,3 +16,11 @@ RELATIVISTIC = "relativistic"
 
 CONTENT_NAMES = ("l1", "mse", "charbonnier")
 """The keys of :data:`gankit.training.systems.adversary.CONTENT`, and the content losses of super-resolution."""
+
+DegradationName = Literal["clean", "photo"]
+DEGRADATIONS: tuple[DegradationName, ...] = get_args(DegradationName)
+"""What low-resolution patches go through: the reduction alone, or blur, noise and JPEG after it."""
+
+DiscriminatorName = Literal["vgg", "unet"]
+DISCRIMINATORS: tuple[DiscriminatorName, ...] = get_args(DiscriminatorName)
+"""The discriminators of super-resolution."""

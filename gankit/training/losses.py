@@ -41,6 +41,7 @@ __all__ = [
     "minimax_generator",
     "mse",
     "nonsaturating_generator",
+    "reduced",
     "relativistic_discriminator",
     "relativistic_generator",
     "wasserstein_discriminator",
@@ -117,5 +118,9 @@ def consistency(result: Tensor, low: Tensor, scale: int) -> Tensor:
         low: (N, C, H, W) in [0, 1].
         scale: reduction factor.
     """
-    reduced = F.interpolate(result.float(), scale_factor=1 / scale, mode="bicubic", antialias=True)
-    return F.l1_loss(reduced, low.float())
+    return F.l1_loss(reduced(result, scale), low.float())
+
+
+def reduced(images: Tensor, scale: int) -> Tensor:
+    """(N, C, scale·H, scale·W) -> (N, C, H, W) fp32, by antialiased bicubic."""
+    return F.interpolate(images.float(), scale_factor=1 / scale, mode="bicubic", antialias=True)

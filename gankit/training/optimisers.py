@@ -23,6 +23,7 @@ class MuonAdam(Optimizer):
         lr: Adam's learning rate.
         betas: Adam's decay rates.
         weight_decay: L2 penalty on what Adam trains; Muon's steps have one size whatever the gradient, and none of it.
+        fused: let Adam change all its tensors in one kernel, where the device has it.
     """
 
     def __init__(
@@ -34,13 +35,14 @@ class MuonAdam(Optimizer):
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
+        fused: bool = False,
     ) -> None:
         inner, rest = list(inner), list(rest)
         self._inner = inner
         self.trained: list[nn.Parameter] = [*inner, *rest]  # for who wants their gradients: the groups have the views
         self._views = [parameter.detach().view(parameter.shape[0], -1) for parameter in inner]
         self._muon = Muon(self._views, lr=inner_lr, weight_decay=0.0)
-        self._adam = Adam(rest, lr=lr, betas=betas, weight_decay=weight_decay)
+        self._adam = Adam(rest, lr=lr, betas=betas, weight_decay=weight_decay, fused=fused or None)
         super().__init__([*inner, *rest], {})
         self.param_groups = [*self._muon.param_groups, *self._adam.param_groups]
 

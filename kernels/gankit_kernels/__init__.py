@@ -6,6 +6,7 @@ are in the file of the same name in ``on_cuda``.
 """
 
 from gankit_kernels.blend import blend_tiles
+from gankit_kernels.epilogue import epilogue
 from gankit_kernels.fuse import fuse
 from gankit_kernels.instance_norm import group_norm, instance_norm
 from gankit_kernels.pixel_shuffle import pixel_shuffle, to_crd, to_dcr
@@ -13,6 +14,7 @@ from gankit_kernels.pixels import from_uint8, to_uint8
 
 __all__ = [
     "blend_tiles",
+    "epilogue",
     "from_uint8",
     "fuse",
     "group_norm",

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gankit_kernels.activations import Activation, activate, check_activation, derivative
+from gankit_kernels.borders import unreflected
 from gankit_kernels.library import exporting, has_triton, register
 from gankit_kernels.specs import NormSpec
 from gankit_kernels.tensors import check_image, check_like, computed_in, fits
@@ -165,7 +166,7 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
     dtype, axes = computed_in(x), (1, 2, 3) if spec.whole else (2, 3)
     gradient = gradient.to(dtype)
     if spec.pad:
-        gradient = _unpad(gradient, spec.pad)
+        gradient = unreflected(gradient, (spec.pad,) * 4)
     to_residual = None if ctx.residual is None else gradient.to(ctx.residual)
     wide = x.to(dtype)
     centred = wide - wide.mean(axes, keepdim=True)
@@ -180,23 +181,6 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
     inner = inner if factor is None else inner * factor
     inner = inner - inner.mean(axes, keepdim=True) - normed * (inner * normed).mean(axes, keepdim=True)
     return (inner * scale).to(x.dtype), to_weight, to_bias, to_residual
-
-
-def _unpad(gradient: Tensor, pad: int) -> Tensor:
-    """The gradient of a reflected border: fold its rows and columns back onto those that they mirror."""
-    for axis in (2, 3):
-        size = gradient.shape[axis] - 2 * pad
-        inside = gradient.narrow(axis, pad, size)
-        before = gradient.narrow(axis, 0, pad).flip(axis)
-        after = gradient.narrow(axis, pad + size, pad).flip(axis)
-        rest = size - pad - 1
-        gradient = inside + F.pad(before, _at(axis, 1, rest)) + F.pad(after, _at(axis, rest, 1))
-    return gradient
-
-
-def _at(axis: int, before: int, after: int) -> list[int]:
-    """The argument of ``F.pad`` for zeros along one axis of (N, C, H, W)."""
-    return [before, after] if axis == 3 else [0, 0, before, after]
 
 
 _OPERATION = register(

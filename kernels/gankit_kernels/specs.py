@@ -6,7 +6,7 @@ The public functions, the references and the launches of the kernels share them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -62,6 +62,41 @@ class ShuffleSpec:
         """An empty tensor for the result, in the layout of ``x``."""
         samples, channels, height, width = x.shape
         shape = (samples, channels // (self.r * self.r), height * self.r, width * self.r)
+        return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format(x))
+
+
+@dataclass(frozen=True)
+class EpilogueSpec:
+    """Everything about an epilogue that is no tensor.
+
+    Attributes:
+        activation: Name of the activation; ``"none"`` beside PReLU's slopes.
+        slope: LeakyReLU's slope below zero.
+        scale: Factor of the result before the residual is added.
+        before: Whether the residual is added before the activation.
+        pads: Widths of the reflected border (left, right, top, bottom) around the result, in pixels.
+    """
+
+    activation: str = "none"
+    slope: float = 0.01
+    scale: float = 1.0
+    before: bool = False
+    pads: Sequence[int] = (0, 0, 0, 0)
+
+    @property
+    def padded(self) -> bool:
+        """Whether there is a border."""
+        return any(self.pads)
+
+    def without_border(self) -> EpilogueSpec:
+        """The same without the border."""
+        return replace(self, pads=(0, 0, 0, 0))
+
+    def empty(self, x: Tensor) -> Tensor:
+        """An empty tensor for the result, in the layout of ``x``."""
+        samples, channels, height, width = x.shape
+        left, right, top, bottom = self.pads
+        shape = (samples, channels, top + height + bottom, left + width + right)
         return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format(x))
 
 

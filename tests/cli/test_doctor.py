@@ -1,5 +1,8 @@
 """``gankit doctor``."""
 
+import subprocess
+import sys
+
 from gankit import cli
 from gankit.backends.choice import environment
 
@@ -31,3 +34,14 @@ def test_a_machine_without_any_backend_is_a_failure(monkeypatch):
         environment, "environment", lambda: environment.Environment({}, {}, {"eager": (False, "no", ())})
     )
     assert cli.main(["doctor"]) == 1
+
+
+def test_it_loads_no_runtime():
+    """Versions and precisions are known without the packages, whose imports take seconds."""
+    code = (
+        "import sys; from gankit import cli; cli.main(['doctor']); "
+        "print('loaded:', sorted({'openvino', 'onnxruntime', 'onnx', 'onnxscript', 'triton', 'gankit.checkpoints', "
+        "'torch._inductor'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded: []"

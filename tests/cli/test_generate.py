@@ -77,6 +77,17 @@ def test_what_is_there_is_skipped(tmp_path, out, capsys):
     assert capsys.readouterr().out == "0 done, 4 skipped (results exist)\n"
 
 
+def test_a_memory_limit(tmp_path, out, capsys):
+    """Of the whole process, and large batches count."""
+    path = weights(tmp_path, "dcgan")
+    assert run("--model", path, "--output", out, "--max-memory", "50MB") == 1
+    assert "takes about" in (said := capsys.readouterr().err)
+    assert "use a larger --max-memory or a smaller --batch" in said
+    assert run("--model", path, "--output", out, "-n", 2, "--batch", 100_000_000, "--max-memory", "900GB") == 1
+    assert "a batch of 100000000 samples takes about" in capsys.readouterr().err
+    assert run("--model", path, "--output", out, "-n", 2, "--max-memory", "900GB") == 0
+
+
 def test_a_folder_holds_samples_of_one_thing(tmp_path, out, capsys):
     path = weights(tmp_path, "cgan")
     assert run("--model", path, "-n", 2, "--output", out) == 0

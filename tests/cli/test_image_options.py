@@ -104,7 +104,7 @@ def test_wrong_max_pixels(folder, tmp_path, capsys, limit):
 
 def test_a_decode_that_exceeds_the_memory_fails_alone(folder, tmp_path, capsys, monkeypatch):
     Image.new("RGB", (500, 500)).save(folder / "b.png")
-    monkeypatch.setattr("gankit.pipeline.image_files.available_memory", lambda: 100_000)
+    monkeypatch.setattr("gankit.pipeline.image_files.available_memory", lambda limit: 100_000)
     assert run(folder, "-o", tmp_path / "out") == 1
     assert "b.png: decoding 500×500 pixels takes about" in capsys.readouterr().err
     assert (tmp_path / "out" / "a.png").exists()

@@ -4,18 +4,21 @@ import itertools
 import logging
 import os
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from gankit.datasets import ahead
 from gankit.datasets.folders import fingerprint, image_files, read_images
 from gankit.datasets.patches import SuperResolutionPatches, detail, reduce
 from gankit.datasets.synthetic import synthetic_image
 from gankit.errors import UsageError
 from gankit.evaluation.metrics import psnr
 from gankit.images import decode
+from gankit.training import loader
 from gankit.training.loader import batches
 from gankit.training.translation_data import write_held_out
 
@@ -109,7 +112,7 @@ def test_the_channels_come_in_every_order_and_the_same_in_both():
 
 
 def test_sizes_and_shares(patches):
-    areas = {pair[0].shape[:2] for pair in patches._pairs}
+    areas = {pair[0].shape[1:] for pair in patches._pairs}
     assert areas == {(148, 128), (88, 76)}
     assert patches._cumulative[-1] == pytest.approx(1)
     assert len(patches) > 10**12
@@ -124,15 +127,15 @@ def test_of_several_places_the_one_with_most_detail_is_taken():
         patches = SuperResolutionPatches(
             [image], scale=2, patch=8, synthetic=0, reductions=(1.0,), candidates=candidates
         )
-        flat.append(sum(detail(patches[index][0].permute(1, 2, 0).numpy()) < 1 for index in range(100)))
+        flat.append(sum(detail(patches[index][0][1].numpy()) < 1 for index in range(100)))
     assert flat[0] > 25
     assert flat[1] < 8
 
 
 def test_detail_of_a_ramp():
-    ramp = np.tile(np.arange(0, 60, 3, dtype=np.uint8)[None, :, None], (5, 1, 3))
-    assert detail(ramp) == pytest.approx(3)
-    assert detail(np.zeros((4, 4, 3), np.uint8)) == 0.01
+    ramp = np.tile(np.arange(0, 60, 3, dtype=np.uint8), (5, 1))
+    assert detail(ramp) == detail(ramp.T) == detail(ramp[:, ::-1]) == pytest.approx(3)
+    assert detail(np.zeros((4, 4), np.uint8)) == 0.01
 
 
 def test_images_smaller_than_a_patch(caplog):
@@ -150,23 +153,25 @@ def test_a_image_with_room_for_no_reduced_patch_is_used_as_it_is(caplog):
         sizes = (0.75, 0.5)
         patches = SuperResolutionPatches([smooth(100, 96), smooth(200, 150)], synthetic=0, reductions=sizes)
     assert not caplog.text
-    assert {large.shape[:2] for large, _ in patches._pairs} == {(100, 96), (148, 112)}
+    assert {large.shape[1:] for large, _ in patches._pairs} == {(100, 96), (148, 112)}
     with pytest.raises(UsageError, match="smaller than one patch of 96×96"):
         SuperResolutionPatches([smooth(100, 95)], synthetic=0)
 
 
-def test_images_are_taken_one_at_a_time_and_forgotten():
+def test_images_are_taken_a_few_at_a_time_and_forgotten(monkeypatch):
+    monkeypatch.setattr(ahead, "_cores", lambda: 2)
     taken = []
 
     def images():
-        for seed in range(3):
-            assert all(reference() is None for reference in taken[:-1])
+        for seed in range(9):
+            alive = [reference for reference in taken if reference() is not None]
+            assert len(alive) <= 3  # two at work and one that waits for its turn
             image = smooth(150, 130, seed).copy()
             taken.append(weakref.ref(image))
             yield image
             del image
 
-    assert len(SuperResolutionPatches(images(), patch=10, synthetic=0, reductions=(0.6,))._pairs) == 3
+    assert len(SuperResolutionPatches(images(), patch=10, synthetic=0, reductions=(0.6,))._pairs) == 9
 
 
 def test_fingerprint_knows_the_images_wherever_they_lie(tmp_path):
@@ -201,6 +206,35 @@ def test_batches_begin_where_asked_and_leave_the_random_state(patches, workers):
             assert torch.equal(high[place], wanted[1])
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_workers_that_hand_over_several_batches_at_once_give_the_same(patches, world):
+    for rank in range(world):
+        alone, several = (
+            list(itertools.islice(batches(patches, 2, 3, workers, rank=rank, world=world, together=4), 7))
+            for workers in (0, 2)
+        )
+        for wanted, found in zip(alone, several, strict=True):
+            assert len(found) == 2
+            assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
+
+
+def test_little_shared_memory_takes_less_at_once(patches, monkeypatch):
+    size = sum(each.nbytes for each in patches[0])
+    for batches_free, wanted in ((0, 1), (64, 8), (26, 3)):  # half of it is used, by two workers twice
+        free = batches_free * size * 4
+        monkeypatch.setattr(loader.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+        assert loader._fitting(patches, 4, 2, 8) == wanted
+
+
+def test_workers_share_the_images(patches):
+    """Linux forks them; nothing is pickled, which would copy all images for each."""
+    patches.unpicklable = lambda: None
+    try:
+        assert len(next(batches(patches, 2, 0, 1))) == 2
+    finally:
+        del patches.unpicklable
+
+
 def test_reading_a_folder(tmp_path, caplog):
     (tmp_path / "sub").mkdir()
     Image.fromarray(smooth(20, 24)).save(tmp_path / "b.png")
@@ -215,6 +249,20 @@ def test_reading_a_folder(tmp_path, caplog):
     assert all(image.shape == (20, 24, 3) and image.dtype == np.uint8 for image in images)
     assert "broken.jpg" in caplog.text
     assert any((image == 127).all() for image in images)
+
+
+def test_several_folders_are_read_one_after_the_other(tmp_path):
+    for number, name in enumerate(("one", "two")):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((8, 9 + number, 3), number, np.uint8)).save(tmp_path / name / "a.png")
+    folders = (tmp_path / "one", tmp_path / "two")
+    assert [image.shape[1] for image in read_images(*folders)] == [9, 10]
+    assert [image.shape[1] for image in read_images(*folders[::-1])] == [10, 9]
+    assert fingerprint(*folders).startswith("2 images")
+    assert fingerprint(*folders) != fingerprint(folders[0])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty: no images there"):
+        list(read_images(*folders, tmp_path / "empty"))
 
 
 def test_folders_without_images(tmp_path):

@@ -30,7 +30,9 @@ def run(monkeypatch):
     asked, given = [], []
 
     class Nearest:
-        def __init__(self, model: str, backend: str, precision: str, device: str, options: dict | None) -> None:
+        def __init__(
+            self, model: str, backend: str, precision: str, device: str, max_memory, options: dict | None
+        ) -> None:
             asked.append(device)
             given.append(options)
             self.scale = 2 if model == "twice" else 4
@@ -63,6 +65,13 @@ def test_device(run, benchmark_dir):
     for words in ((), ("--device", "cuda:1")):
         assert run("--data", benchmark_dir, *words).exit_code == 0
     assert run.devices == ["auto", "cuda:1"]
+
+
+def test_a_memory_limit(benchmark_dir, capsys):
+    arguments = ["evaluate", "--model", "srgan", "--data", str(benchmark_dir), "--max-memory", "50MB"]
+    assert cli.main(arguments) == 1
+    assert "takes about" in (said := capsys.readouterr().err)
+    assert "use a larger --max-memory" in said
 
 
 def test_the_name_of_the_task_may_be_left_out(run, benchmark_dir):

@@ -6,6 +6,7 @@ import math
 from importlib.metadata import PackageNotFoundError
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from gankit_export import manifest as manifests
@@ -69,6 +70,11 @@ def test_make(tmp_path, batches, precision, least, half):
     assert made.half_convolutions == (half, 9)
     assert made.versions["torch"] == torch.__version__.partition("+")[0] or "+" in made.versions["torch"]
     assert made.versions["gankit"] == "1.2.3"
+    described = {item.key: item.value for item in onnx.load(path).metadata_props}
+    wanted = {"model": "srgan", "weights_sha256": "ab" * 32, "precision": precision, "scale": "4", "channels": "3"}
+    wanted |= {"value_range": "[0.0, 1.0]", "colour_order": "RGB", "layout": "NCHW", "multiple": "1", "minimum": "1"}
+    assert wanted.items() <= described.items()
+    assert described["gankit_version"] == "1.2.3"
     content = json.loads((path.parent / "x.onnx.json").read_text())
     assert content["precision"] == precision
     assert content["images"] == ["cat.png"]

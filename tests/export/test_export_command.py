@@ -1,6 +1,7 @@
 """``gankit export`` as a user calls it."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+import gankit
 from gankit.checkpoints import save, shipped
 from gankit.cli import main
 from tests.export.networks_export import small_srresnet
@@ -103,3 +105,57 @@ def test_shipped_srgan(tmp_path, monkeypatch):
     session = onnxruntime.InferenceSession("srgan_x4_fp16.onnx", providers=["CPUExecutionProvider"])
     assert session.run(None, {"input": np.zeros((2, 3, 8, 9), np.float32)})[0].shape == (2, 3, 32, 36)
     assert json.loads((tmp_path / "srgan_x4_fp16.onnx.json").read_text())["half_convolutions"] == [37, 37]
+
+
+STRANGER = """
+import json, sys
+import numpy as np, onnxruntime
+from PIL import Image
+
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+facts = session.get_modelmeta().custom_metadata_map
+low, high = json.loads(facts["value_range"])
+step = int(facts["multiple"])
+image = np.asarray(Image.open(sys.argv[2]).convert({"RGB": "RGB", "gray": "L"}[facts["colour_order"]]))
+image = image.reshape(*image.shape[:2], int(facts["channels"]))
+height, width = (side // step * step for side in image.shape[:2])
+batch = image[:height, :width].transpose(2, 0, 1)[None] / np.float32(255) * np.float32(high - low) + np.float32(low)
+result = session.run(None, {session.get_inputs()[0].name: batch.astype(np.float32)})[0]
+assert result.shape[2] == int(facts["scale"]) * height
+pixels = ((result[0].transpose(1, 2, 0) - low) / (high - low) * 255).round().clip(0, 255).astype(np.uint8)
+np.save(sys.argv[3], pixels)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["srgan", "nuclei-tissue"])
+def test_a_script_that_knows_the_file_alone_is_right(tmp_path, model):
+    """What a stranger's script makes of the file and its metadata is what gankit makes."""
+    values = np.random.default_rng(0).choice(np.array([0, 128, 255], np.uint8), (8, 8)).repeat(16, 0).repeat(16, 1)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    path = tmp_path / "x.onnx"
+    gankit.export(model, path)
+    facts = {item.key: item.value for item in onnx.load(path).metadata_props}
+    card = shipped.card(model)
+    assert (facts["weights_sha256"], facts["licence"]) == (card["sha256"], card["licence"])
+    assert facts["gankit_version"] == gankit.__version__
+    assert facts.get("input_kind") == ("labels" if model == "nuclei-tissue" else None)
+    subprocess.run([sys.executable, "-c", STRANGER, path, tmp_path / "a.png", tmp_path / "r.npy"], check=True)
+    kind = gankit.Upscaler if model == "srgan" else gankit.Translator
+    image = values if model == "nuclei-tissue" else np.repeat(values[..., None], 3, axis=2)
+    with kind(model, backend="eager", precision="fp32", device="cpu") as run:
+        wanted = run(image)
+    found = np.load(tmp_path / "r.npy").reshape(*np.load(tmp_path / "r.npy").shape[:2], -1)
+    wanted = wanted.reshape(*wanted.shape[:2], -1)
+    if model == "srgan":  # gankit makes the results of gray images gray again
+        found = found.mean(axis=2, keepdims=True)
+    assert np.abs(found.astype(float) - wanted).max() <= 1
+
+
+def test_latents_say_what_they_are(tmp_path):
+    gankit.export("cgan", tmp_path / "x.onnx")
+    facts = {item.key: item.value for item in onnx.load(tmp_path / "x.onnx").metadata_props}
+    made = gankit.Sampler("cgan").facts
+    assert (facts["latent"], facts["classes"]) == (str(made.latent), str(made.classes))
+    assert (facts["task"], facts["colour_order"]) == ("generate", "gray")
+    assert "scale" not in facts

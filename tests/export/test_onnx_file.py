@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from gankit_export.onnx import ExportError, default_opset, dims, export_onnx, half_convolutions
+from gankit_export.onnx import ExportError, default_opset, describe, dims, export_onnx, half_convolutions
 from gankit_export.precision import typed
 from gankit_export.rewrites import for_inference
 from torch import nn
@@ -116,3 +116,16 @@ def test_ctrl_c_stays_ctrl_c(tmp_path, generator, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         export_onnx(for_inference(generator), tmp_path / "x.onnx")
     assert not any(tmp_path.iterdir())
+
+
+def test_a_description_replaces_entries_and_keeps_the_others(tmp_path, generator):
+    path = tmp_path / "d.onnx"
+    export_onnx(generator, path)
+    before = onnx.load(path).graph.SerializeToString(deterministic=True)
+    describe(path, {"scale": "2", "name": "größe"})
+    describe(path, {"scale": "4"})
+    model = onnx.load(path)
+    assert {"scale": "4", "name": "größe"}.items() <= {item.key: item.value for item in model.metadata_props}.items()
+    assert [item.key for item in model.metadata_props].count("scale") == 1
+    assert model.graph.SerializeToString(deterministic=True) == before
+    assert [item.name for item in tmp_path.iterdir()] == ["d.onnx"]

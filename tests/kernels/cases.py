@@ -59,6 +59,34 @@ def exact_shuffle(x, r, bias=None, prelu=None, activation="none", slope=0.01, dc
     return exact_activation(result, activation, slope)
 
 
+def exact_epilogue(
+    x,
+    bias=None,
+    prelu=None,
+    residual=None,
+    *,
+    activation="none",
+    slope=0.01,
+    scale=1.0,
+    before=False,
+    pads=(0, 0, 0, 0),
+):
+    """The formula in float64."""
+    result = x.double()
+    added = 0.0 if residual is None else residual.double()
+    if bias is not None:
+        result = result + bias.double()[:, None, None]
+    if before:
+        result = result * scale + added
+    if prelu is not None:
+        result = torch.where(result > 0, result, result * prelu.double().reshape(-1, 1, 1))
+    else:
+        result = exact_activation(result, activation, slope)
+    if not before:
+        result = result * scale + added
+    return F.pad(result, tuple(pads), mode="reflect") if any(pads) else result
+
+
 def exact_activation(x, activation, slope):
     if activation == "relu":
         return x.clamp(min=0)

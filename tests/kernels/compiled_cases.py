@@ -60,6 +60,27 @@ def _shuffle(shape, r, dtype=HALF, *, last=False, dcr=False):
     return run
 
 
+def _epilogue(shape, dtype=HALF, *, last=False, slopes=0, residual="", pads=(0, 0, 0, 0), activation="none", first=0):
+    """``first`` channels of a wider image if it is not 0."""
+
+    def run() -> None:
+        from gankit_kernels.on_cuda.epilogue import launch, launch_in_place
+        from gankit_kernels.specs import EpilogueSpec
+
+        x, other = _empty(shape, dtype, last=last), None
+        if residual == "padded":
+            bordered = (*shape[:2], shape[2] + 2, shape[3] + 2)
+            other = _empty(bordered, dtype, last=last)[:, :, 1:-1, 1:-1]
+        elif residual:
+            other = _empty(shape, dtype, last=last)
+        x = x[:, :first] if first else x
+        bias, prelu = torch.empty(x.shape[1]), torch.empty(slopes) if slopes else None
+        spec = EpilogueSpec(activation, 0.2, 0.2, pads=pads)
+        (launch if any(pads) or first else launch_in_place)(x, bias, prelu, other, spec)
+
+    return run
+
+
 def _from(dtype, *, last, channels=3, pixels=torch.uint8):
     def run() -> None:
         from gankit_kernels.on_cuda.pixels import launch_from
@@ -123,6 +144,26 @@ CASES = {
     "shuffle channels_last dcr x4 to RGB fp16": Case(
         _shuffle((1, 48, 128, 128), 4, last=True, dcr=True), loads=8, stores=8
     ),
+    "epilogue channels_last fp16, prelu": Case(_epilogue((8, 64, 256, 256), last=True, slopes=64)),
+    "epilogue channels_last fp16 + residual": Case(_epilogue((8, 64, 256, 256), last=True, residual="same")),
+    "epilogue channels_last bf16 relu": Case(
+        _epilogue((1, 256, 540, 960), BF16, last=True, activation="relu"), first=80
+    ),
+    "epilogue channels_last fp32 leaky_relu + residual": Case(
+        _epilogue((1, 64, 1080, 1920), FULL, last=True, activation="leaky_relu", residual="same")
+    ),
+    "epilogue channels_last of 48 channels fp16": Case(_epilogue((1, 48, 540, 960), last=True)),
+    "epilogue channels_last of 3 channels fp16 tanh": Case(_epilogue((1, 3, 1080, 1920), last=True, activation="tanh")),
+    "epilogue channels_last fp16 relu, border 1": Case(
+        _epilogue((8, 256, 64, 64), last=True, activation="relu", pads=(1, 1, 1, 1))
+    ),
+    "epilogue channels_last fp16 + residual inside a border": Case(
+        _epilogue((8, 256, 64, 64), last=True, residual="padded")
+    ),
+    "epilogue channels_last fp16, 3 of 8 channels": Case(
+        _epilogue((1, 8, 1080, 1920), last=True, activation="tanh", first=3), loads=2, stores=2
+    ),
+    "epilogue planes fp16, prelu + residual": Case(_epilogue((8, 64, 256, 256), slopes=64, residual="same")),
     "from uint8 to planes fp16": Case(_from(HALF, last=False), loads=4),
     "from uint8 to channels_last fp16": Case(_from(HALF, last=True), loads=8),
     "from uint16 RGBA to planes fp32": Case(_from(FULL, last=False, channels=4, pixels=torch.uint16), loads=2),

@@ -101,8 +101,9 @@ def active(cache: Path) -> Iterator[None]:
 
 def _forget() -> None:
     """Drop all plans and all compiled kernels of this process."""
-    from gankit_kernels.on_cuda import instance_norm, pixel_shuffle
+    from gankit_kernels.on_cuda import epilogue, instance_norm, pixel_shuffle
 
+    epilogue.plan.cache_clear()
     instance_norm.plan.cache_clear()
     pixel_shuffle.plan.cache_clear()
     for kernel in kernels():
@@ -126,16 +127,16 @@ class Uncompiled:
 
 def kernels() -> list[Any]:
     """Every kernel that is launched, without the functions that only kernels call."""
-    from gankit_kernels.on_cuda import blend, channels_last, integers, planes, shuffles
+    from gankit_kernels.on_cuda import blend, channels_last, epilogues, integers, planes, shuffles
 
-    modules = blend, channels_last, integers, planes, shuffles
+    modules = blend, channels_last, epilogues, integers, planes, shuffles
     found = [
         item
         for module in modules
         for name, item in vars(module).items()
         if hasattr(item, "device_caches") and item.module == module.__name__ and not name.startswith("_")
     ]
-    assert len(found) >= 17
+    assert len(found) >= 21
     return found
 
 

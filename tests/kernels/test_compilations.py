@@ -9,12 +9,14 @@ import torch
 
 triton = pytest.importorskip("triton", reason="Triton is not installed: pip install '.[test]' installs it on Linux")
 
+from gankit_export.rewrites import for_inference  # noqa: E402
 from gankit_kernels import fuse  # noqa: E402
 from gankit_kernels.blend import BlendSpec  # noqa: E402
 from gankit_kernels.instance_norm import NormSpec  # noqa: E402
-from gankit_kernels.modules import FusedNorm, FusedShuffle  # noqa: E402
+from gankit_kernels.modules import FusedEpilogue, FusedNorm, FusedShuffle  # noqa: E402
 from gankit_kernels.pixel_shuffle import ShuffleSpec  # noqa: E402
 from gankit_kernels.pixels import PixelsSpec, ValuesSpec  # noqa: E402
+from gankit_kernels.specs import EpilogueSpec  # noqa: E402
 
 from gankit import models  # noqa: E402
 from tests.kernels.driver import active, compilations  # noqa: E402
@@ -40,30 +42,37 @@ class Fused:
         scale: Side of the source relative to the image.
         parameters: Number of values of weight and bias, or of bias and slopes; 0 where there are none.
         residual: Border around the residual, in pixels; ``None`` where there is no residual.
+        wide: Channels from one pixel of the source to the next.
     """
 
-    spec: NormSpec | ShuffleSpec
+    spec: NormSpec | ShuffleSpec | EpilogueSpec
     channels: int
     scale: Fraction
     parameters: tuple[int, int]
     residual: int | None = None
+    wide: int = 0
 
     def launch(self, height: int, width: int, layout: torch.memory_format) -> None:
         """Launch the kernels for an image of this size, on tensors that are never filled."""
+        from gankit_kernels.on_cuda.epilogue import launch as epilogue
         from gankit_kernels.on_cuda.instance_norm import launch as norm
         from gankit_kernels.on_cuda.pixel_shuffle import launch as shuffle
 
-        def image(pad: int) -> torch.Tensor:
-            size = (1, self.channels, rows + 2 * pad, columns + 2 * pad)
-            return torch.empty(size, dtype=HALF, memory_format=layout)[:, :, pad : pad + rows, pad : pad + columns]
+        def image(pad: int, channels: int) -> torch.Tensor:
+            size = (1, channels, rows + 2 * pad, columns + 2 * pad)
+            whole = torch.empty(size, dtype=HALF, memory_format=layout)
+            return whole[:, : self.channels, pad : pad + rows, pad : pad + columns]
 
         rows, columns = int(height * self.scale), int(width * self.scale)
         dtype = torch.float32 if isinstance(self.spec, NormSpec) else HALF
         one, two = (torch.empty(count, dtype=dtype) if count else None for count in self.parameters)
+        x, residual = image(0, self.wide), None if self.residual is None else image(self.residual, self.channels)
         if isinstance(self.spec, NormSpec):
-            norm(image(0), one, two, None if self.residual is None else image(self.residual), self.spec)
+            norm(x, one, two, residual, self.spec)
+        elif isinstance(self.spec, EpilogueSpec):
+            epilogue(x, one, two, residual, self.spec)
         else:
-            shuffle(image(0), one, two, self.spec)
+            shuffle(x, one, two, self.spec)
 
 
 BASE = 256
@@ -71,26 +80,31 @@ BASE = 256
 
 def fused_calls(model: str, options: dict[str, object]) -> set[Fused]:
     """The different calls of the fused modules of a generator, found on tensors without memory."""
-    network = fuse(models.build(model, options).eval()).to("meta")
+    network = fuse(for_inference(models.build(model, options).eval()).half(), pad_outputs=8).to("meta")
     found: set[Fused] = set()
 
-    def note(module: FusedNorm | FusedShuffle, tensors: tuple[torch.Tensor, ...]) -> None:
+    def note(module: FusedNorm | FusedShuffle | FusedEpilogue, tensors: tuple[torch.Tensor, ...]) -> None:
         x, *others = tensors
+        wide = x.shape[1]
         if isinstance(module, FusedNorm):
             spec = NormSpec(module.activation, module.slope, module.pad, module.eps, module.whole)
             values = module.weight, module.bias
+        elif isinstance(module, FusedEpilogue):
+            spec = EpilogueSpec(module.activation, module.slope, module.scale, module.before, module.pads)
+            values = module.bias, module.prelu
         else:
             spec = ShuffleSpec(module.r, module.activation, module.slope, module.order == "dcr")
             values = module.bias, module.prelu
         parameters = tuple(0 if value is None else value.numel() for value in values)
         border = (others[0].stride(2) - x.shape[3]) // 2 if others else None
-        found.add(Fused(spec, x.shape[1], Fraction(x.shape[2], BASE), parameters, border))
+        channels = getattr(module, "channels", None) or wide
+        found.add(Fused(spec, channels, Fraction(x.shape[2], BASE), parameters, border, wide))
 
     for module in network.modules():
-        if isinstance(module, FusedNorm | FusedShuffle):
+        if isinstance(module, FusedNorm | FusedShuffle | FusedEpilogue):
             module.register_forward_pre_hook(note)
     with torch.inference_mode():
-        network(torch.empty((1, 3, BASE, BASE), device="meta"))
+        network(torch.empty((1, 3, BASE, BASE), dtype=HALF, device="meta"))
     return found
 
 
@@ -99,10 +113,10 @@ def fused_calls(model: str, options: dict[str, object]) -> set[Fused]:
     [
         ("cyclegan", torch.channels_last, 12),
         ("animegan", torch.channels_last, 12),
-        ("srgan", torch.channels_last, 2),
+        ("srgan", torch.channels_last, 6),
         # Planes have a kernel for each of four alignments, and more ways to divide the work. No engine uses them.
         ("cyclegan", torch.contiguous_format, 72),
-        ("srgan", torch.contiguous_format, 8),
+        ("srgan", torch.contiguous_format, 16),
     ],
     ids=str,
 )

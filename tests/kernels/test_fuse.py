@@ -3,13 +3,15 @@
 import pytest
 import torch
 from gankit_export.precision import DTYPES
+from gankit_export.rewrites import for_inference
 from gankit_kernels import fuse
-from gankit_kernels.modules import FusedNorm, FusedShuffle, inside
+from gankit_kernels.modules import FusedConvolution, FusedEpilogue, FusedNorm, FusedShuffle, inside
 from torch import nn
 
 from gankit import models
 from gankit.backends.base import EngineSpec
 from gankit.backends.cuda import kernels
+from gankit.backends.cuda.kernels import _norm_inside
 from gankit.backends.modules import ModuleEngine, ready, typed_module
 from gankit.errors import UsageError
 
@@ -23,6 +25,9 @@ SMALL = {
     "cartoongan": {"channels": 8, "blocks": 2},
     "srgan": {"channels": 8, "blocks": 2, "slopes": "channel"},
     "esrgan": {"channels": 8, "growth": 4, "blocks": 1, "upsampler": "shuffle"},
+    "esrgan nearest": {"channels": 8, "growth": 4, "blocks": 1},
+    "msrresnet": {"channels": 8, "blocks": 2},
+    "msrresnet0": {"channels": 8, "blocks": 2, "slope": 0.1},
     "srvgg": {"channels": 8, "convs": 2},
     "edsr": {"channels": 8, "blocks": 2},
     "edsr published": {"channels": 8, "blocks": 2, "tail": "edsr", "mean": [0.4, 0.5, 0.6], "res_scale": 0.1},
@@ -65,18 +70,54 @@ def test_the_same_images(name):
 def test_all_of_cyclegan_is_fused():
     net, _ = small("cyclegan")
     fused = fuse(net)
-    assert count(fused, nn.ReLU) == 0
-    # the first border remains: it pads the image, not the result of a norm
-    assert count(fused, nn.ReflectionPad2d) == 1
+    assert count(fused, nn.ReLU) == count(fused, nn.Tanh) == count(fused, nn.ReflectionPad2d) == 0
     assert not [node for node in fused.graph.nodes if "add" in str(node.target)]
-    biased = [
-        module
-        for module in fused.modules()
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and module.bias is not None
+    assert not biased(fused)
+    epilogues = [module for module in fused.modules() if isinstance(module, FusedEpilogue)]
+    # the last convolution's, and the first border, which pads the image and not the result of a norm
+    assert sorted((module.activation, module.pads) for module in epilogues) == [
+        ("none", (3, 3, 3, 3)),
+        ("tanh", (0, 0, 0, 0)),
     ]
-    assert len(biased) == 1, "only the last convolution has no norm after it"
     views = [node for node in fused.graph.nodes if node.target is inside]
     assert len(views) == 2, "every block must read its skip inside the border that the block before wrote"
+
+
+def biased(net: nn.Module) -> list[nn.Module]:
+    """The convolutions with a bias."""
+    kinds = nn.Conv2d, nn.ConvTranspose2d
+    return [module for module in net.modules() if isinstance(module, kinds) and module.bias is not None]
+
+
+ELEMENTWISE = nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Tanh, nn.ReflectionPad2d
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_what_an_engine_runs_between_convolutions(name):
+    """No bias in a convolution, no activation or border by itself; a few additions that no convolution precedes.
+
+    Torch's kernels for depthwise convolutions add the bias themselves.
+    """
+    net, _ = small(name)
+    fused = fuse(for_inference(net))
+    assert all(module.groups > 1 for module in biased(fused))
+    left = [type(module).__name__ for module in fused.modules() if isinstance(module, ELEMENTWISE)]
+    assert not left
+    words = [getattr(node.target, "__name__", "") for node in fused.graph.nodes if node.op == "call_function"]
+    # the enlarged image, which is added to a shuffle's result
+    assert words.count("add") == (1 if name in ("srvgg", "edsr") else 0)
+    assert words.count("mul") == 0
+    # of a pix2pix's encoder, for the decoder
+    assert words.count("relu") == (4 if name == "pix2pix" else 0)
+
+
+def test_the_dense_blocks_of_esrgan():
+    """Every factor of 0.2 and every addition is part of an epilogue, exact in its float32."""
+    net, _ = small("esrgan")
+    fused = fuse(net)
+    epilogues = [module for module in fused.modules() if isinstance(module, FusedEpilogue)]
+    assert sorted(module.scale for module in epilogues if module.scale != 1) == [0.2] * 4
+    assert sum(module.in_place for module in epilogues) == len(epilogues) - 1, "only the sum of sums has no convolution"
 
 
 def test_shuffles_take_bias_and_slopes():
@@ -117,8 +158,104 @@ def test_an_error_names_the_network_that_cannot_be_traced():
         fuse(Dataful())
 
 
+class Blocks(nn.Module):
+    """Every order of what an epilogue takes, and neighbours that it must leave alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(6, 6, 3, padding=1) for _ in range(8))
+        self.tied, self.up, self.act = nn.Conv2d(6, 6, 1), nn.ConvTranspose2d(6, 6, 2, stride=2), nn.PReLU(6)
+        self.deep = nn.Conv2d(6, 6, 3, padding=1, groups=6)
+        self.relu, self.inplace = nn.ReLU(), nn.ReLU(inplace=True)
+        self.none, self.uneven = nn.ReflectionPad2d(0), nn.ReflectionPad2d((0, 2, 1, 0))
+        with torch.no_grad():
+            self.act.weight.copy_(torch.rand(6))
+
+    def forward(self, x):
+        a, b, c, d, e, f, g, h = self.convs
+        y = self.act(a(self.none(x))) + x  # after
+        y = self.relu(b(y) + y)  # before
+        y = self.relu(c(y) * 0.3 + y)  # scaled, before
+        y = y + 0.5 * torch.tanh(d(y))  # scaled, after
+        y = y + e(y)[:, :, :1, :1]  # broadcasts
+        z = f(y)
+        y = z + self.inplace(z.clone()) * 2.0  # two readers
+        y = g(y) + h(y)  # two convolutions
+        y = self.tied(self.tied(y)) + self.deep(y)  # called twice; many groups
+        y = self.inplace(self.up(self.uneven(y)))
+        return y * 2 + 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_every_order_of_an_epilogue(dtype):
+    torch.manual_seed(0)
+    net = Blocks().eval().to(dtype)
+    x = torch.randn(2, 6, 9, 8, dtype=dtype)
+    tolerance = {"rtol": 1e-9, "atol": 1e-10} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-4}
+    fused = fuse(net)
+    torch.testing.assert_close(fused(x), net(x), **tolerance)
+    epilogues = [module for module in fused.modules() if isinstance(module, FusedEpilogue)]
+    assert sorted(module.scale for module in epilogues if module.scale != 1) == [0.3, 0.5, 2.0, 2.0]
+    assert sum(module.before for module in epilogues) == 2
+    assert (0, 2, 1, 0) in [module.pads for module in epilogues]
+    assert fused.get_submodule("tied").bias is not None
+    assert fused.get_submodule("deep").bias is not None
+    assert count(fused, nn.ReflectionPad2d) == 0
+    gradient = torch.autograd.grad(fused(x.requires_grad_()).sum(), x)[0]
+    torch.testing.assert_close(gradient, torch.autograd.grad(net(x).sum(), x)[0], **tolerance)
+
+
+def test_an_epilogue_overwrites_the_convolutions_result():
+    """On an engine, where nothing needs a gradient; a compiler decides by itself."""
+    conv = nn.Conv2d(4, 4, 3, padding=1).eval()
+    fused = fuse(nn.Sequential(conv, nn.ReLU()))
+    (epilogue,) = (module for module in fused.modules() if isinstance(module, FusedEpilogue))
+    seen: list[torch.Tensor] = []
+    epilogue.register_forward_hook(lambda module, inputs, result: seen.extend([inputs[0], result]))
+    x = torch.randn(1, 4, 5, 6)
+    with torch.inference_mode():
+        torch.testing.assert_close(fused(x), conv(x).relu())
+    assert seen[0].data_ptr() == seen[1].data_ptr()
+    compiled = torch.compile(fused, backend="aot_eager", fullgraph=True)
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled(x), conv(x).relu())
+
+
+@pytest.mark.parametrize("name", ["srgan", "cyclegan", "cyclegan batch", "pix2pix", "msrresnet", "esrgan"])
+def test_wider_convolutions_give_the_same_images(name):
+    """Channels of 0 for tensor cores: the same values, from weights that are multiples of 8."""
+    net, facts = small(name)
+    net = for_inference(net).to(torch.bfloat16)
+    plain, wide = fuse(net, _norm_inside), fuse(net, _norm_inside, pad_outputs=8, pad_inputs=4)
+    side = 2 * facts.multiple if facts.multiple > 8 else 24
+    x = torch.rand(1, 3, side, side).bfloat16().contiguous(memory_format=torch.channels_last)
+    plain.float(), wide.float()
+    torch.testing.assert_close(wide(x.float()), plain(x.float()), rtol=1e-4, atol=1e-4)
+    convs = [module for module in wide.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+    assert all(module.in_channels >= 4 for module in convs)
+    last = convs[-1]
+    assert last.out_channels % 8 == 0
+    assert last.weight.shape[1 if isinstance(last, nn.ConvTranspose2d) else 0] == last.out_channels
+    full = fuse(net.float(), _norm_inside, pad_outputs=8, pad_inputs=4)
+    assert any(
+        module.out_channels % 8 for module in full.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+    )
+
+
+def test_cudnns_own_relu():
+    net, _ = small("msrresnet")
+    fused = fuse(net, cudnn_relu=True)
+    assert count(fused, FusedConvolution) == 2, "the first convolution of each block"
+    x = torch.rand(1, 3, 12, 10)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.testing.assert_close(fused(x.contiguous(memory_format=layout)), net(x))
+    compiled = torch.compile(fused, backend="aot_eager", fullgraph=True)
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled(x), net(x))
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("name", ["cyclegan", "animegan", "srgan"])
+@pytest.mark.parametrize("name", ["cyclegan", "animegan", "srgan", "esrgan", "srvgg", "pix2pix", "cyclegan batch"])
 def test_an_engines_module_before_and_after(name, precision):
     """The module of a GPU engine, run on a CPU: fusing it does not add to the error of its precision.
 
@@ -127,9 +264,9 @@ def test_an_engines_module_before_and_after(name, precision):
     net, facts = small(name)
     plain = typed_module(EngineSpec(net, facts, precision))
     fused = kernels.with_kernels(plain)
-    assert count(fused, FusedNorm) + count(fused, FusedShuffle) >= 1
+    assert count(fused, FusedNorm) + count(fused, FusedShuffle) + count(fused, FusedEpilogue) >= 1
     dtype = DTYPES[precision]
-    x = (torch.rand(4, 3, 24, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1).to(dtype)
+    x = (torch.rand(4, 3, 32, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1).to(dtype)
     with torch.inference_mode():
         wanted, results = net(x.float()), (plain(x), fused(x))
     assert results[1].dtype == dtype
@@ -148,6 +285,20 @@ def test_the_switch(monkeypatch):
     assert count(ready(EngineSpec(net, facts, device="cpu")), FusedNorm) == 0
     monkeypatch.setenv(kernels.SWITCH, "off")
     assert count(ready(EngineSpec(net, facts, device="cuda")), FusedNorm) == 0
+    monkeypatch.setenv(kernels.SWITCH, "on")
+    half = EngineSpec(net, facts, "fp16", "cuda")
+    for word, channels in (("", 8), ("16", 16), ("1", 3)):
+        monkeypatch.setenv(kernels.PAD_OUTPUTS, word)
+        convs = [module for module in ready(half).modules() if isinstance(module, nn.Conv2d)]
+        assert convs[-1].out_channels == channels
+    monkeypatch.setenv(kernels.PAD_INPUTS, "4")
+    assert next(module for module in ready(half).modules() if isinstance(module, nn.Conv2d)).in_channels == 4
+    monkeypatch.setenv(kernels.PAD_INPUTS, "many")
+    with pytest.raises(UsageError, match="GANKIT_PAD_INPUTS must be a number from 1 to 64, not 'many'"):
+        ready(half)
+    monkeypatch.delenv(kernels.PAD_INPUTS)
+    monkeypatch.setenv(kernels.CUDNN_RELU, "on")
+    assert count(ready(EngineSpec(*small("msrresnet"), "fp16", "cuda")), FusedConvolution) == 2
     monkeypatch.setenv(kernels.SWITCH, "maybe")
     with pytest.raises(UsageError, match="GANKIT_KERNELS must be on or off, not 'maybe'"):
         EngineSpec(net, facts)

@@ -11,6 +11,7 @@ from gankit_kernels.blend import BlendSpec  # noqa: E402
 from gankit_kernels.instance_norm import NormSpec  # noqa: E402
 from gankit_kernels.pixel_shuffle import ShuffleSpec  # noqa: E402
 from gankit_kernels.pixels import PixelsSpec, ValuesSpec  # noqa: E402
+from gankit_kernels.specs import EpilogueSpec  # noqa: E402
 
 from tests.kernels.compiled import TYPES  # noqa: E402
 from tests.kernels.driver import Call, Launcher, active, kernels  # noqa: E402
@@ -91,6 +92,34 @@ def test_shuffles(calls, layout):
         check_repeats(calls, lambda x=x, b=bias, s=slopes, spec=spec: launch(x, b, s, spec), [kernel])
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_epilogues(calls, layout):
+    from gankit_kernels.on_cuda.epilogue import launch, launch_in_place
+
+    last = layout == torch.channels_last
+    for channels, kernel in ((16, "pixels" if last else "planes"), (3, "values" if last else "planes")):
+        x = torch.randn(2, channels, 6, 8).half().contiguous(memory_format=layout)
+        everything = torch.randn(channels), torch.rand(channels), x, EpilogueSpec(scale=0.2)
+        check_repeats(calls, lambda x=x, rest=everything: launch(x, *rest), [kernel])
+        check_repeats(calls, lambda x=x, rest=everything: launch_in_place(x, *rest), [kernel])
+        view = torch.randn(2, channels, 8, 10).half().contiguous(memory_format=layout)[:, :, 1:-1, 1:-1]
+        inner = (None, None, view, EpilogueSpec("relu"))
+        check_repeats(calls, lambda x=x, rest=inner: launch(x, *rest), ["bordered" if last else kernel])
+        bordered = (None, None, None, EpilogueSpec(pads=(0, 1, 0, 1)))
+        check_repeats(calls, lambda x=x, rest=bordered: launch(x, *rest), ["bordered" if last else kernel])
+
+
+def test_an_epilogue_in_place_has_one_tensor(calls):
+    """Source and result are the same memory; nothing is allocated or copied."""
+    from gankit_kernels.on_cuda.epilogue import launch_in_place
+
+    x = torch.randn(2, 16, 6, 8).half().contiguous(memory_format=torch.channels_last)
+    launch_in_place(x, torch.randn(16), None, None, EpilogueSpec("relu"))
+    tensors = [item for item in calls[-1].arguments if isinstance(item, torch.Tensor)]
+    assert tensors[0] is x
+    assert tensors[-1] is x
+
+
 # Of the source, its weights and its residual: two dtypes of one size after each other, then other companions.
 DTYPES = (HALF, FULL, HALF), (BF16, FULL, BF16), (BF16, HALF, FULL)
 
@@ -114,6 +143,20 @@ def test_shuffles_of_one_shape_in_every_dtype(calls, layout):
     for dtype, bias, slopes in DTYPES * 2:
         x = torch.ones((1, 32, 6, 8), dtype=dtype).contiguous(memory_format=layout)
         launch(x, torch.ones(32, dtype=bias), torch.ones(8, dtype=slopes), ShuffleSpec(2, dcr=True))
+    check_types(calls)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_epilogues_of_one_shape_in_every_dtype(calls, layout):
+    from gankit_kernels.on_cuda.epilogue import launch, launch_in_place
+
+    for dtype, bias, added in DTYPES * 2:
+        for channels in (3, 16):
+            x = torch.ones((1, channels, 6, 8), dtype=dtype).contiguous(memory_format=layout)
+            rest = torch.ones(channels, dtype=bias), torch.ones(1, dtype=FULL), torch.ones_like(x, dtype=added)
+            launch(x, *rest, EpilogueSpec())
+            launch(x, *rest, EpilogueSpec(pads=(1, 1, 1, 1)))
+            launch_in_place(x, *rest, EpilogueSpec())
     check_types(calls)
 
 

@@ -5,15 +5,26 @@ import sys
 
 import pytest
 import torch
-from gankit_kernels import blend_tiles, from_uint8, group_norm, instance_norm, pixel_shuffle, to_dcr, to_uint8
+from gankit_kernels import blend_tiles, epilogue, from_uint8, group_norm, instance_norm, pixel_shuffle, to_dcr, to_uint8
 from gankit_kernels.blend import BlendSpec
+from gankit_kernels.convolution import ConvolutionSpec, conv_relu
 from gankit_kernels.instance_norm import NormSpec
 from gankit_kernels.pixel_shuffle import ShuffleSpec
 from gankit_kernels.pixels import PixelsSpec, ValuesSpec
+from gankit_kernels.specs import EpilogueSpec
 from torch.library import opcheck
 from torch.nn import functional as F
 
-from tests.kernels.cases import DTYPES, LAYOUTS, assert_rounded, exact_norm, exact_shuffle, image, same_layout
+from tests.kernels.cases import (
+    DTYPES,
+    LAYOUTS,
+    assert_rounded,
+    exact_epilogue,
+    exact_norm,
+    exact_shuffle,
+    image,
+    same_layout,
+)
 
 OPS = torch.ops.gankit
 
@@ -40,6 +51,24 @@ def test_shuffle_on_a_cpu(layout, dtype):
         assert same_layout(result, x)
         turned = to_dcr(x.transpose(0, 1), r).transpose(0, 1).contiguous(memory_format=LAYOUTS[layout])
         assert torch.equal(pixel_shuffle(turned, r, bias=to_dcr(bias, r), prelu=prelu, order="dcr"), result)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_epilogue_on_a_cpu(layout, dtype):
+    x, residual = image((2, 6, 9, 14), dtype, layout), image((2, 6, 9, 14), dtype, layout, seed=1)
+    bias = torch.randn(6)
+    for flags in (
+        {"activation": "leaky_relu", "slope": 0.2, "scale": 0.2},
+        {"activation": "tanh", "before": True, "pads": (0, 1, 2, 3)},
+        {"prelu": torch.rand(6), "pads": (1, 1, 1, 1)},
+    ):
+        result = epilogue(x, bias, residual=residual, **flags)
+        assert_rounded(result, exact_epilogue(x, bias, residual=residual, **flags), dtype)
+        assert same_layout(result, x)
+    copy = x.clone()
+    assert epilogue(copy, bias, activation="relu", in_place=True) is copy
+    assert_rounded(copy, exact_epilogue(x, bias, activation="relu"), dtype)
 
 
 def test_against_torchs_modules():
@@ -74,6 +103,12 @@ def test_opcheck(layout):
     opcheck(OPS.instance_norm, (x, None, None, None), vars(NormSpec(whole=True)))
     opcheck(OPS.pixel_shuffle, (x, vector, torch.rand(1, requires_grad=True)), vars(ShuffleSpec(2, dcr=True)))
     opcheck(OPS.pixel_shuffle, (x, None, None), vars(ShuffleSpec(2, "tanh")))
+    everything = (grad(2, 4, 6, 8), vector, vector, grad(2, 4, 6, 8))
+    opcheck(OPS.epilogue, everything, vars(EpilogueSpec(scale=0.5, pads=(1, 0, 2, 1))))
+    opcheck(OPS.epilogue, (x, vector, None, None), vars(EpilogueSpec("tanh")))
+    opcheck(OPS.epilogue_, (image((2, 4, 6, 8), layout=layout), torch.ones(4), None, None), vars(EpilogueSpec("relu")))
+    weight = torch.randn(5, 4, 3, 3)
+    opcheck(OPS.conv_relu, (x.detach(), weight, torch.ones(5)), vars(ConvolutionSpec((2, 1), (1, 0), (1, 1), 1)))
     values = image((1, 3, 4, 5), layout=layout)
     opcheck(OPS.to_uint8, (values,), vars(PixelsSpec(-1.0, 1.0, torch.uint8)))
 
@@ -101,6 +136,13 @@ def test_gradients():
         )
         assert torch.autograd.gradcheck(lambda *t, o=order: pixel_shuffle(*t, 2, activation="tanh", order=o), (wide,))
     assert torch.autograd.gradcheck(lambda t: pixel_shuffle(wide, 2, prelu=t), (exact(1),))
+    tensors = exact(2, 2, 4, 5), exact(2), exact(2), exact(2, 2, 4, 5)
+    for flags in ({}, {"before": True, "scale": 0.3}, {"pads": (1, 2, 0, 3), "scale": 0.3}):
+        assert torch.autograd.gradcheck(
+            lambda *t, f=flags: epilogue(t[0], t[1], prelu=t[2], residual=t[3], **f), tensors
+        )
+        assert torch.autograd.gradcheck(lambda *t, f=flags: epilogue(*t, activation="tanh", **f), tensors[:2])
+    assert torch.autograd.gradgradcheck(lambda t: epilogue(t, activation="tanh", scale=0.5), tensors[:1])
     assert torch.autograd.gradcheck(lambda t: blend_tiles(t, (0, 2), (0, 3), (6, 7), 2), (exact(4, 1, 4, 4),))
 
 
@@ -179,6 +221,11 @@ X = torch.zeros(1, 4, 4, 4)
         (lambda: instance_norm(X, bias=torch.ones(4, device="meta")), ValueError, "bias is on meta"),
         (lambda: instance_norm(X, pad=4), ValueError, "less than the sides of 4×4, not 4"),
         (lambda: instance_norm(X, activation="gelu"), ValueError, "not 'gelu'"),
+        (lambda: epilogue(X, X[0, :3, 0, 0]), ValueError, r"bias must be of shape \(4,\), not \(3,\)"),
+        (lambda: epilogue(X, prelu=X[0, 0, 0], activation="relu"), ValueError, "combined with 'relu'"),
+        (lambda: epilogue(X, pads=(0, 0, 4, 0)), ValueError, "less than the sides of 4×4, not"),
+        (lambda: epilogue(X, pads=(0, 1, 0, 1), in_place=True), ValueError, "in_place=False or pads of 0"),
+        (lambda: conv_relu(X, X, None, (1, 1), "same", (1, 1), 1), ValueError, "two numbers, not 'same'"),
         (lambda: pixel_shuffle(X, 3), ValueError, "must divide 4 channels; it is 3"),
         (lambda: pixel_shuffle(X, 2, order="rcd"), ValueError, "'crd' or 'dcr'"),
         (lambda: pixel_shuffle(X, 2, prelu=torch.ones(1), activation="relu"), ValueError, "combined with 'relu'"),

@@ -1,5 +1,6 @@
 """What a second run does again, and what it leaves: through ``Upscaler.run``, with an engine that repeats pixels."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -8,11 +9,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
 from pipeline_fakes import Repeat, selection
 
 import gankit
 from gankit import models
+from gankit.backends.cpu.threads import default_threads
 from gankit.pipeline import journal, resume
 from gankit.pipeline.journal import NAME
 
@@ -203,3 +206,79 @@ def test_skipping_imports_no_torch(folder, tmp_path):
         "assert report.totals.skipped == 3\nassert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def entries(folder):
+    return [json.loads(line) for line in (folder / NAME).read_text().splitlines()]
+
+
+def test_what_made_a_result_is_recorded(folder, tmp_path):
+    run(folder, tmp_path / "out", engine_options={"threads": 3, "tile": 64})
+    assert all(
+        entry["made_by"]
+        == {
+            "gankit": gankit.__version__,
+            "backend": "repeat",
+            "precision": "fp32",
+            "device": "cpu",
+            "tile": 64,
+            "threads": 3,
+        }
+        for entry in entries(tmp_path / "out")
+    )
+    assert len(entries(tmp_path / "out")) == 6
+    run(folder, tmp_path / "auto")
+    assert entries(tmp_path / "auto")[0]["made_by"]["threads"] == default_threads()
+
+
+def test_the_engine_of_each_image_is_recorded(folder, tmp_path, monkeypatch):
+    """A 16-bit image runs on another engine than the others."""
+
+    def select(loaded, options, **_):
+        engine = Repeat(4)
+        engine.backend, engine.precision = "eager", "fp32" if options.precision == "fp32" else "bf16"
+        return selection(engine)
+
+    monkeypatch.setattr("gankit.backends.choice.select.select", select)
+    Image.fromarray(np.full((8, 9), 40000, np.uint16)).save(folder / "deep.png")
+    run(folder, tmp_path / "out")
+    made = {entry["result"]: entry["made_by"]["precision"] for entry in entries(tmp_path / "out")}
+    assert made == {"a.png": "bf16", "b.jpg": "bf16", "c.bmp": "bf16", "deep.png": "fp32"}
+
+
+@pytest.mark.parametrize(("option", "value"), [("device", "cpu"), ("batch", 2), ("threads", 2), ("max_memory", 10**9)])
+def test_how_the_work_is_cut_up_is_not_compared(folder, tmp_path, option, value):
+    run(folder, tmp_path / "out")
+    assert run(folder, tmp_path / "out", engine_options={option: value})[0] == ALL
+
+
+def test_results_of_another_version_are_kept_and_counted(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(resume, "__version__", "0.0.1")
+    run(folder, tmp_path / "out")
+    monkeypatch.undo()
+    found, lines, _ = run_as_it_is(folder, tmp_path / "out")
+    assert found == ALL
+    assert "3 results are of another version of gankit (0.0.1) and are kept; --overwrite makes them again" in lines
+    monkeypatch.setattr("gankit.checkpoints.open_model", None)  # nothing is loaded to find that out
+    assert run_as_it_is(folder, tmp_path / "out")[0] == ALL
+
+
+def run_as_it_is(folder, out):
+    lines = []
+    with gankit.Upscaler("srgan", notify=lines.append) as upscaler:
+        report = upscaler.run(folder, out)
+    return {item.source.name: item.again or item.status for item in report.images}, lines, report
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_other_facts_of_a_module_make_its_results_again(folder, tmp_path, whole):
+    module = torch.nn.Upsample(scale_factor=4)
+
+    def again(low, high):
+        stated = {"value_range": (low, high), "scale": 4, "tileable": False}
+        facts = gankit.Facts(task="upscale", **stated) if whole else None
+        return set(run(folder, tmp_path / "out", module, {"facts": facts} if whole else stated)[0].values())
+
+    assert again(0, 1) == {"done"}
+    assert again(0, 1) == {"skipped"}
+    assert again(-1, 1) == {"option"}

@@ -9,10 +9,12 @@ from pipeline_fakes import Repeat
 
 from gankit import models
 from gankit.backends.base import Engine, EngineMemoryError, memory_errors
-from gankit.errors import BackendError, UsageError
+from gankit.backends.cpu import streaming
+from gankit.errors import BackendError, NoMemoryError, UsageError
 from gankit.images import DecodedImage
 from gankit.pipeline.gray import equal_channels, equalise
-from gankit.pipeline.processor import Processor, memory_pixels
+from gankit.pipeline.processor import Processor
+from gankit.pipeline.workspace import STRIP_BYTES, Workspace
 
 
 def facts(**changes):
@@ -207,7 +209,7 @@ def test_other_errors_of_the_engine_are_not_taken_for_memory():
 def test_a_result_above_the_memory_is_reported_before_it_is_tried():
     huge = np.broadcast_to(np.zeros(3, np.uint8), (2_000_000, 2_000_000, 3))  # one pixel of memory
     engine = Repeat(4)
-    with pytest.raises(MemoryError):
+    with pytest.raises(NoMemoryError):
         processor(engine).image(DecodedImage(huge))
     assert engine.shapes == []
 
@@ -217,19 +219,58 @@ def test_memory_is_taken_as_reported(monkeypatch, kind, times):
     """Whatever the kind of image, the processor needs no more than it asked for, and asks before it begins."""
     pixels = noise(256, 256, 3)
     image = DecodedImage(pixels, noise(256, 256) if kind == "alpha" else None, gray=kind == "gray")
-    needed = times * 16 * (pixels.nbytes + (256 * 256 if kind == "alpha" else 0))
+    result = times * 16 * (pixels.nbytes + (256 * 256 if kind == "alpha" else 0))
+    engine = 64 * 64 * (3 * 4 * 8 * 16 // 2)  # the smallest tile, half of three activations of 8 channels at ×4
     tracemalloc.start()
     try:
         processor(Ready(4)).image(image)
-        assert tracemalloc.get_traced_memory()[1] < needed * 0.9  # the rest is for the file
+        assert tracemalloc.get_traced_memory()[1] < result * 0.9  # the rest is for the file
     finally:
         tracemalloc.stop()
-    monkeypatch.setattr("gankit.pipeline.processor.available_memory", lambda: needed)
+    left(monkeypatch, result + engine)
     made = processor(max_pixels=1 << 20)
     made.image(image)
-    monkeypatch.setattr("gankit.pipeline.processor.available_memory", lambda: needed - 1)
-    with pytest.raises(MemoryError):
+    left(monkeypatch, result + engine - 1)
+    with pytest.raises(NoMemoryError, match=r"an image of 256×256 pixels takes about \d+ MB of memory, and \d+ MB are"):
         made.image(image)
+
+
+def left(monkeypatch, bytes):
+    """Let this much memory be available, whatever else is allocated."""
+    for module in ("gankit.memory", "gankit.pipeline.processor", "gankit.pipeline.workspace"):
+        monkeypatch.setattr(f"{module}.available_memory", lambda limit=None: bytes)
+
+
+def test_tiles_get_smaller_before_memory_runs_out(monkeypatch):
+    """An image whose activations do not fit is cut, and a fixed tile that cannot fit is refused."""
+    pixels = noise(200, 220, 3)
+    each, result = 3 * 4 * 8 * 16, 16 * pixels.nbytes
+    left(monkeypatch, 2 * result + 8000 * each)
+    engine = Repeat(4)
+    np.testing.assert_array_equal(
+        processor(engine, max_pixels=1 << 20).image(DecodedImage(pixels)).pixels, grown(pixels)
+    )
+    assert engine.shapes
+    assert all(shape[0] * shape[2] * shape[3] * each <= result + 8000 * each for shape in engine.shapes)
+    assert len(engine.shapes) > 1
+    fixed = processor(Repeat(4), tile=190)
+    with pytest.raises(NoMemoryError, match="use a smaller --tile"):
+        fixed.image(DecodedImage(pixels))
+    assert fixed.engine.shapes == []
+
+
+def test_a_streaming_engine_needs_some_strips():
+    workspace = Workspace(Repeat(4, "images"), facts(), halo=40)
+    small, wide = workspace.least_bytes(100, 1000, "auto", 1), workspace.least_bytes(100, 2000, "auto", 1)
+    assert small == 1000 * (100 * 3 * 4 * 8 * 16 // 2 + 80 * 4 * 8)
+    assert wide == 2 * small
+    assert STRIP_BYTES == streaming.STRIP_BYTES
+    assert workspace.least_bytes(100_000, 2000, "auto", 1) < 2 * wide  # the height does not matter
+
+
+def test_memory_of_a_strangers_module_is_not_guessed():
+    workspace = Workspace(Repeat(4), facts(options={}), halo=40)
+    assert workspace.least_bytes(1000, 1000, "auto", 1) == 0
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -314,6 +355,9 @@ def test_read_only_pixels_and_slices():
 
 
 def test_memory_bound_is_sensible():
-    single, half = (memory_pixels(models.facts("srgan"), "cpu", precision) for precision in ("fp32", "bf16"))
+    engine = Repeat(4)
+    single = Workspace(engine, models.facts("srgan"), 40).max_pixels()
+    engine.precision = "bf16"
+    half = Workspace(engine, models.facts("srgan"), 40).max_pixels()
     assert 128**2 <= single <= 512**2
     assert single < half <= 2 * single + 1

@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from gankit import models
@@ -190,6 +191,42 @@ def test_reconstruct(make):
     assert sampler.reconstruct(images[:0]).shape == (0, 8, 8, 1)
 
 
+def test_reconstructions_come_back_in_the_kind_that_was_given(make, tmp_path):
+    sampler = make("vae", batch=3)
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), dtype=np.uint8)
+    wanted = sampler.reconstruct(images)
+    Image.fromarray(images[0, ..., 0]).save(tmp_path / "a.png")
+
+    def near(found, levels=1):
+        return np.abs(np.asarray(found).astype(float) - wanted[0, ..., 0]).max() <= levels
+
+    path, pillow, plane = sampler.reconstruct([tmp_path / "a.png", Image.open(tmp_path / "a.png"), images[0, ..., 0]])
+    assert path.mode == pillow.mode == "L"
+    assert near(path)
+    assert near(pillow)
+    assert near(plane)
+    floats = sampler.reconstruct(images / 255)
+    assert floats.dtype == np.float64
+    assert near(floats[0, ..., 0] * 255)
+    batch = torch.from_numpy(images).permute(0, 3, 1, 2)
+    assert near(sampler.reconstruct(batch)[0, 0])
+    assert sampler.reconstruct(batch).dtype == torch.uint8
+    assert near(sampler.reconstruct(batch / 255)[0, 0] * 255)
+    deep = sampler.reconstruct(images[0].astype(np.uint16) * 257)
+    assert deep.dtype == np.uint16
+    assert near(deep[..., 0] / 257)
+    assert near(sampler.reconstruct(images[0].repeat(3, axis=2))[..., 0])  # the luma of a colour image
+
+
+def test_a_call_samples(make):
+    sampler = make("cgan")
+    images = sampler(3, seed=5, classes=1)
+    assert np.array_equal(images, sampler.sample(3, seed=5, classes=1))
+    for classes in (np.int64(1), np.array([1, 1, 1]), torch.ones(3, dtype=torch.int64), torch.tensor(1), (1, 1, 1)):
+        assert np.array_equal(images, sampler(3, seed=5, classes=classes))
+    assert sampler().shape[0] == 1
+
+
 def test_a_trained_vae_gives_its_own_images_back(data):
     sampler = Sampler(data / "checkpoints" / "mnist_vae.pth")
     images = sampler.sample(64)
@@ -213,8 +250,15 @@ def test_a_trained_vae_gives_its_own_images_back(data):
         ("cgan", lambda s: s.sample(3, classes=[0, 1]), "2 classes for 3"),
         ("gan", lambda s: s.interpolate(1), "at least 2 steps"),
         ("gan", lambda s: s.reconstruct(np.zeros((1, 8, 12, 3), np.uint8)), "'gan' has no encoder"),
-        ("vae", lambda s: s.reconstruct(np.zeros((1, 9, 8, 1), np.uint8)), "reconstructs N × 8 × 8 × 1 uint8"),
-        ("vae", lambda s: s.reconstruct(np.zeros((1, 8, 8, 1), np.float32)), "reconstructs N × 8 × 8 × 1 uint8"),
+        ("vae", lambda s: s.reconstruct(np.zeros((1, 9, 8, 1), np.uint8)), "images of 8×8 pixels, not 8×9"),
+        ("vae", lambda s: s.reconstruct(np.full((1, 8, 8, 1), 255.0)), "looks like 0 to 255"),
+        ("vae", lambda s: s.reconstruct({}), "builtins.dict"),
+        ("gan", lambda s: s("two"), "n must be a whole number, not 'two'"),
+        ("gan", lambda s: s(1, seed=0.5), "seed must be a whole number, not 0.5"),
+        ("gan", lambda s: s(1, truncation="much"), "truncation must be at least 0.01, not much"),
+        ("gan", lambda s: s.interpolate(2.5), "steps must be a whole number"),
+        ("cgan", lambda s: s(1, classes="dress"), "classes must be a whole number"),
+        ("cgan", lambda s: s(1, classes=1.5), "classes must be a whole number"),
     ],
 )
 def test_wrong_arguments(make, name, call, words):

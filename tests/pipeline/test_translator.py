@@ -14,7 +14,7 @@ from gankit.errors import CheckpointError, UsageError
 from gankit.images import DecodedImage, decode
 from gankit.models import build
 from gankit.models.facts import Facts
-from gankit.pipeline.runner import Runner
+from gankit.pipeline import runner
 from gankit.pipeline.translation import TranslationProcessor
 from tests.opening import opened
 
@@ -73,15 +73,16 @@ def test_images_of_one_size_share_a_call(weights, tmp_path, monkeypatch, backend
     for index, size in enumerate(sizes):
         Image.fromarray(image(*size, seed=index)).save(folder / f"{index}.png")
     counts = []
-    many, others = TranslationProcessor.images, Runner._others
+    many, others = TranslationProcessor.images, runner.filled_call
 
-    def wait(self, first, decoded):
+    def wait(first, decoded, batching):
         with decoded._stop.condition:
             decoded._stop.wait_for(lambda: len(decoded._items) == 4 or not decoded._open)
-        return others(self, first, decoded)
+        return others(first, decoded, batching)
 
-    monkeypatch.setattr(Runner, "_others", wait)
-    monkeypatch.setattr("gankit.pipeline.images.thread_counts", lambda: {})  # one decoder, whatever the machine
+    monkeypatch.setattr(runner, "filled_call", wait)
+    # one decoder, whatever the machine
+    monkeypatch.setattr("gankit.pipeline.images.thread_counts", lambda limit=None: {})
     monkeypatch.setattr(
         TranslationProcessor, "images", lambda self, items: counts.append(len(items)) or many(self, items)
     )
@@ -211,12 +212,14 @@ def test_the_command(weights, tmp_path, capsys):
 def test_a_image_above_the_limit_runs_in_strips(weights, monkeypatch):
     path, net = weights
     pixels, reported = image(90, 70), []
-    with Translator(path, backend="eager", precision="fp32", max_memory=100_000, notify=reported.append) as translator:
+    monkeypatch.setattr("gankit.pipeline.engines.available_memory", lambda limit: 200_000)
+    with Translator(path, backend="eager", precision="fp32", notify=reported.append) as translator:
         result = translator(pixels)
         small = translator(image(8, 8))
     assert np.abs(result.astype(int) - by_hand(net, pixels, 4)).max() <= 1
     assert np.abs(small.astype(int) - by_hand(net, image(8, 8), 4)).max() <= 1
     assert any("layerwise" in line for line in reported)
+    monkeypatch.undo()
     with Translator(path, backend="eager", precision="fp32", notify=reported.clear) as translator:
         assert np.abs(translator(pixels).astype(int) - result).max() <= 1
 
@@ -231,11 +234,14 @@ def test_footprint_is_what_the_layers_take(weights):
     assert footprint.bytes(61, 62, "bf16") == 2 * 2 * 8 * (64 * 64 + 70 * 70)
 
 
-def test_sizes_on_the_command_line(weights, tmp_path, capsys):
+def test_sizes_on_the_command_line(weights, tmp_path, capsys, monkeypatch):
     path, _ = weights
     Image.fromarray(image(30, 30)).save(tmp_path / "a.png")
     command = ["translate", str(tmp_path / "a.png"), "--model", str(path), "--backend", "eager", "-o"]
-    assert cli.main([*command, str(tmp_path / "o"), "--max-memory", "0.05MB"]) == 0
+    assert cli.main([*command, str(tmp_path / "o"), "--max-memory", "50MB"]) == 1
+    assert "takes about" in capsys.readouterr().err
+    monkeypatch.setattr("gankit.pipeline.engines.available_memory", lambda limit: 100_000)
+    assert cli.main([*command, str(tmp_path / "o"), "--max-memory", "500GB"]) == 0
     assert "layerwise" in capsys.readouterr().err
     assert cli.main([*command, str(tmp_path / "o"), "--max-memory", "much"]) == 2
     assert "'much' is not a size such as 500MB or 2GiB" in capsys.readouterr().err

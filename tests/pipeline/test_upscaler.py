@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -101,19 +102,145 @@ def test_torch_is_clamped(engine):
 @pytest.mark.parametrize(
     ("image", "error", "words"),
     [
-        ("a.png", TypeError, "builtins.str"),
-        (np.zeros((4, 4, 3), np.float32), TypeError, "float32"),
-        (np.zeros((4, 4, 5), np.uint8), ValueError, r"\(4, 4, 5\)"),
-        (np.zeros((0, 4, 3), np.uint8), ValueError, r"\(0, 4, 3\)"),
-        (np.zeros((1, 4, 4, 3), np.uint8), ValueError, r"\(1, 4, 4, 3\)"),
-        (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), TypeError, "torch.uint8"),
-        (torch.zeros(4, 4, 3), ValueError, r"\(4, 4, 3\)"),
-        (torch.full((3, 4, 4), math.nan), ValueError, "finite"),
+        ("no such.png", ImageError, "no such file"),
+        ({}, UsageError, "builtins.dict"),
+        ([[1, 2], [3, 4]], UsageError, "image 0 of the list.*builtins.list"),
+        ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 5), np.uint8)], UsageError, "image 1 of the list"),
+        (np.zeros((4, 4, 3), np.int64), UsageError, "int64"),
+        (np.zeros((4, 4, 5), np.uint8), UsageError, r"\(4, 4, 5\)"),
+        (np.zeros((0, 4, 3), np.uint8), UsageError, r"\(0, 4, 3\)"),
+        (np.zeros((2, 4, 4, 5), np.uint8), UsageError, r"\(2, 4, 4, 5\)"),
+        (np.full((4, 4, 3), 200.0), UsageError, "looks like 0 to 255; divide it by 255"),
+        (np.full((4, 4, 3), 40000, np.float32), UsageError, "looks like 0 to 65535"),
+        (np.linspace(-1, 1, 48).reshape(4, 4, 3), UsageError, "looks like -1 to 1; use x / 2"),
+        (np.full((4, 4, 3), 1.2), UsageError, "from 1.2 to 1.2; clip it"),
+        (np.full((4, 4, 3), math.inf), UsageError, "finite"),
+        (torch.zeros(1, 3, 4, 4, dtype=torch.int32), UsageError, "torch.int32"),
+        (torch.zeros(4, 4, 3), UsageError, r"\(4, 4, 3\)"),
+        (torch.zeros(4, 4, 9, dtype=torch.uint8)[0], UsageError, r"\(4, 9\)"),
+        (torch.full((3, 4, 4), 255.0), UsageError, "looks like 0 to 255"),
+        (torch.full((3, 4, 4), math.nan), UsageError, "finite"),
+        (Image.new("F", (4, 4)), UsageError, "floating-point"),
     ],
 )
 def test_wrong_images_are_named(engine, image, error, words):
     with pytest.raises(error, match=words):
         gankit.Upscaler()(image)
+    assert engine.shapes == []
+
+
+def test_a_pillow_image_that_is_closed_or_ends_early(engine, folder):
+    image = Image.open(folder / "a.png")
+    image.close()
+    with pytest.raises(UsageError, match="the Pillow image cannot be read"):
+        gankit.Upscaler()(image)
+    (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:200])
+    with Image.open(folder / "cut.png") as cut, pytest.raises(UsageError, match="the Pillow image cannot be read"):
+        gankit.Upscaler()(cut)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(6, 7), (6, 7, 1), (6, 7, 3), (6, 7, 4), (2, 6, 7, 3), (2, 6, 7, 1)])
+def test_numpy_floats(engine, dtype, shape):
+    array = np.random.default_rng(0).random(shape).astype(dtype).clip(0.01, 1)
+    result = gankit.Upscaler()(array)
+    axis = 1 if len(shape) == 4 else 0
+    wanted = array.repeat(4, axis=axis).repeat(4, axis=axis + 1)
+    np.testing.assert_array_equal(result, wanted.astype(np.float32).astype(dtype))
+    assert result.dtype == dtype
+    assert set(engine.dtypes) == {torch.float32}
+
+
+def test_hidden_colours_of_floats(engine):
+    array = np.random.default_rng(0).random((6, 8, 4), dtype=np.float32)
+    array[:3, ..., 3] = 0
+    array[3:, ..., 3] = 1
+    result = gankit.Upscaler()(array)
+    np.testing.assert_array_equal(result[..., 3], grown(array[..., 3]))
+    np.testing.assert_array_equal(result[12:, ..., :3], grown(array[3:, ..., :3]))
+    assert result[:12, ..., :3].min() >= array[3:, ..., :3].min()
+
+
+def test_floats_that_exceed_the_range_by_rounding_are_clipped(engine):
+    result = gankit.Upscaler()(np.array([[-1e-4, 1 + 1e-4]] * 2))
+    assert (result.min(), result.max()) == (0, 1)
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 7, 3), (3, 6, 7, 1), (0, 6, 7, 3), (2, 6, 7, 4)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_batches_of_arrays(engine, shape, dtype):
+    array = noise(*shape, dtype=dtype)
+    array[..., 3:] = np.maximum(array[..., 3:], 1)
+    result = gankit.Upscaler()(array)
+    np.testing.assert_array_equal(result, array.repeat(4, axis=1).repeat(4, axis=2))
+    assert result.dtype == dtype
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6, 7), (3, 6, 7), (0, 3, 6, 7), (1, 6, 7), (4, 6, 7)])
+def test_tensors_of_bytes(engine, shape):
+    batch = torch.from_numpy(noise(*shape))
+    if shape[-3] == 4:
+        batch[3].clamp_(min=1)
+    result = gankit.Upscaler()(batch)
+    assert result.dtype == torch.uint8
+    assert torch.equal(result, batch.repeat_interleave(4, -1).repeat_interleave(4, -2))
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_paths_give_pillow_images(engine, folder, kind):
+    result = gankit.Upscaler()(kind(folder / "a.png"))
+    assert isinstance(result, Image.Image)
+    with Image.open(folder / "a.png") as source:
+        np.testing.assert_array_equal(np.asarray(result), grown(np.asarray(source)))
+
+
+def test_what_is_lost_of_a_path_is_said(engine, tmp_path):
+    frames = [Image.new("RGB", (8, 8), (value, 0, 0)) for value in (0, 200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    lines = []
+    gankit.Upscaler(notify=lines.append)(tmp_path / "a.gif")
+    assert any(line.startswith(f"{tmp_path / 'a.gif'}: only the first of 2 frames") for line in lines)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_lists_of_anything(engine, folder, kind):
+    array, tensor, gray = noise(6, 7, 3), torch.rand(3, 5, 5), Image.new("L", (7, 6), 9)
+    results = gankit.Upscaler()(kind([array, tensor, gray, folder / "a.png", noise(2, 6, 7, 3), array / 255]))
+    assert isinstance(results, list)
+    assert [type(result) for result in results] == [np.ndarray, torch.Tensor, *[Image.Image] * 2, *[np.ndarray] * 2]
+    np.testing.assert_array_equal(results[0], grown(array))
+    assert torch.equal(results[1], tensor.repeat_interleave(4, -1).repeat_interleave(4, -2))
+    assert (results[2].mode, results[2].size) == ("L", (28, 24))
+    assert results[3].size == (48, 40)
+    assert results[4].shape == (2, 24, 28, 3)
+    np.testing.assert_allclose(results[5], grown(array / 255), atol=1e-7)
+    assert gankit.Upscaler()([]) == []
+
+
+def test_images_of_one_size_share_calls(engine, monkeypatch):
+    array = noise(5, 6, 7, 3)
+    result = gankit.Upscaler(batch=2)(array)
+    np.testing.assert_array_equal(result, array.repeat(4, axis=1).repeat(4, axis=2))
+    assert [shape[0] for shape in engine.shapes] == [2, 2, 1]
+    engine.shapes.clear()
+    floats = gankit.Upscaler(batch=2)([array[0] / 255, array[1] / 255, noise(8, 8, 3) / 255])
+    assert [shape[0] for shape in engine.shapes] == [2, 1]
+    np.testing.assert_allclose(floats[1], grown(array[1] / 255), atol=1e-7)
+
+
+def test_an_image_too_large_is_an_error_of_gankit(engine, monkeypatch):
+    upscaler = gankit.Upscaler()
+    upscaler(noise(4, 4, 3))
+    monkeypatch.setattr("gankit.memory.available_memory", lambda limit=None: 1000)
+    with pytest.raises(gankit.NoMemoryError, match=r"40×40 pixels takes about .* are available"):
+        upscaler(noise(40, 40, 3))
+
+
+def test_calls_leave_nothing_behind(engine):
+    upscaler = gankit.Upscaler(batch=2)
+    for _ in range(3):
+        upscaler([noise(6, 7, 3)] * 3)
+    assert upscaler._engines._made_by == {}
 
 
 @pytest.mark.parametrize(

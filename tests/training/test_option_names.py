@@ -15,7 +15,7 @@ from gankit.training.recipes.base import GROUPS, Choice, Flag, Option, Switch
 
 TRICKS = {"adversarial", "smooth", "betas", "schedule", "warmup", "discriminator_steps", "discriminator_lr"}
 TRICKS |= {"weight_decay", "discriminator_norm", "instance_noise", "r1_weight", "penalty_weight"}
-ADVERSARIAL = sorted(set(recipes.RECIPES) - {"vae", "srresnet"})
+ADVERSARIAL = sorted(set(recipes.RECIPES) - {"vae", "srresnet", "edsr"})
 
 
 def options(name):

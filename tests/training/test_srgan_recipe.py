@@ -64,14 +64,14 @@ def test_workers_give_the_same_weights(tmp_path, recipe):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("recipe", ["srresnet", "srgan"])
+@pytest.mark.parametrize("recipe", ["srresnet", "edsr", "srgan"])
 def test_trains_and_resumes_on_cuda(tmp_path, photos, recipe):
     options = {"model": SMALL}
     if recipe == "srgan":
         options |= {"head_start": 1, "discriminator_channels": 4}
     for steps, resume in ((3, False), (6, True)):
         plan = Plan(steps, tmp_path / "run", validate_every=2, resume=resume)
-        data = PhotoData(photos, photos, patch=8, batch=2, synthetic=0)
+        data = PhotoData((photos,), photos, patch=8, batch=2, synthetic=0)
         train_super_resolution(recipe, data, plan, device=Device("cuda"), options=options)
     content = torch.load(tmp_path / "run/last.pt", weights_only=True)
     assert content["step"] == 6

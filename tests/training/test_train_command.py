@@ -1,5 +1,8 @@
 """``gankit train`` from images to weights, with small nets."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -221,7 +224,7 @@ def test_sample_grids_show_bicubic_result_and_truth(train, tmp_path, photos):
 
 def test_of_large_validation_images_the_middle_is_used(tmp_path):
     from gankit.training.fabric import fabric_for
-    from gankit.training.superres import UpscalingValidator
+    from gankit.training.superres_validation import UpscalingValidator
 
     rng = np.random.default_rng(0)
     for name, shape in (("kodak", (512, 768, 3)), ("tall", (768, 512, 3)), ("large", (801, 1000, 3))):
@@ -242,3 +245,28 @@ def test_emulated_bf16_is_not_chosen(monkeypatch):
     assert not fabric.has_bf16("cuda")
     fabric.has_bf16("cpu")
     assert len(asked) == 2
+
+
+def test_several_folders_and_pillow_alone(tmp_path, photos):
+    """``--data`` twice, in a Python that has no decoder but Pillow."""
+    other = tmp_path / "other"
+    other.mkdir()
+    image = Image.open(photos / "0.png").convert("RGB")
+    for name in ("a.jpg", "b.webp"):
+        image.save(other / name)
+    image.quantize(16).save(other / "palette.png")
+    code = (
+        "import sys\n"
+        "for name in ('imagecodecs', 'tifffile', 'isal', 'onnx', 'openvino', 'onnxruntime', 'scipy'):\n"
+        "    sys.modules[name] = None\n"
+        "from gankit.cli import gankit\n"
+        "gankit()\n"
+    )
+    words = ["train", "edsr", "--data", photos, "--data", other, "--validation", photos, *NET, *TINY]
+    words += ["--degradation", "photo", "--output", tmp_path / "run"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "skipped" not in done.stderr
+    settings = torch.load(tmp_path / "run/last.pt", weights_only=True)["settings"]
+    assert settings["data"].startswith("5 images")
+    assert settings["degradation"] == "photo"

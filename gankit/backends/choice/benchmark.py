@@ -17,6 +17,7 @@ from gankit.backends.choice.probe import Probe, parity_message
 from gankit.backends.cpu.threads import default_threads
 
 _MOST_RUNS, _ENOUGH_SECONDS = 10, 0.3  # limits for one engine; at least three runs are timed
+_WARM_UPS = 4  # on a GPU: kernels compile, cuDNN searches, and the shape comes often enough to be recorded as a graph
 _LONG_SECONDS = 2.0  # at least two, if they take so long
 FAR_BEHIND = 4  # an engine whose first timed run takes over so many times as long as the best one's is out
 
@@ -53,8 +54,9 @@ class Measured:
 class Benchmark:
     """Measures candidates. The engine of the fastest one that passes the parity check stays open.
 
-    An engine runs the real image, and is timed once on it. If that takes more than :data:`FAR_BEHIND` times as long as
-    the best one so far, it cannot win and runs no more. Otherwise it runs the synthetic images and is timed again.
+    An engine runs the real image, and is timed once on it; on a GPU, after calls that compile its kernels. If it
+    takes more than :data:`FAR_BEHIND` times as long as the best one so far, it cannot win and runs no more. Otherwise
+    it runs the synthetic images and is timed again.
 
     Args:
         spec: generator, facts and first device of the candidates.
@@ -73,6 +75,8 @@ class Benchmark:
         self._threads = spec.threads or default_threads()
         self._began, self._began_work = time.perf_counter(), time.process_time()
         self._probe = Probe.of(spec)
+        if spec.device_type == "cuda":  # the first use of a GPU takes seconds, which say nothing of the candidates
+            self._began, self._began_work = time.perf_counter(), time.process_time()
         self.title = self._probe.title
 
     def run(self, candidates: Iterable[Candidate], *, budget: float = math.inf) -> list[Candidate]:
@@ -148,6 +152,9 @@ class Benchmark:
         if not parity.passes():
             return parity, math.inf
         inputs = self._probe.timed_inputs
+        if not engine.device.startswith("cpu"):
+            for _ in range(_WARM_UPS):
+                engine.run(*inputs)
         result, seconds = _timed(engine, inputs)
         check_result(engine, inputs, result, self._probe.timed.wanted.shape)
         if not (through_bytes := self._probe.parity_of(result)).passes():

@@ -13,6 +13,7 @@ from gankit.backends import BACKENDS, get
 from gankit.backends.base import Backend, EngineSpec
 from gankit.backends.choice.candidates import devices, offered
 from gankit.backends.choice.machine import machine
+from gankit.memory import available_memory
 from gankit.models.facts import Facts
 from gankit.version import installed_version
 
@@ -69,7 +70,7 @@ def environment() -> Environment:
         "cores": str(here.cores),
         "instructions": ", ".join(here.features) or "none known",
         "bf16": bf16,
-        "memory": f"{here.memory_gib} GiB",
+        "memory": f"{here.memory_gib} GiB, of which {available_memory() / 2**30:.1f} GiB are available here",
         "GPU": here.gpu or "none found by torch",
     }
     return Environment(system, installed(), {name: _state(get(name)) for name in BACKENDS})

@@ -1,9 +1,11 @@
-"""The inputs of the parity check and the timing: one tile of a real image with synthetic images, or a few samples."""
+"""The inputs of the parity check and the timing: tiles of a real image with synthetic images, or a few samples."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import as_file, files
@@ -11,16 +13,20 @@ from importlib.resources import as_file, files
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from gankit.backends.base import Engine, EngineSpec, checked_run
 from gankit.backends.choice.parity import Parity, compare, reference
 from gankit.backends.choice.synthetic import synthetic_images
+from gankit.backends.cuda.precision import exact_fp32
+from gankit.backends.memory import free_memory
 from gankit.backends.pixels import enter, from_values
 from gankit.models.sampling import latents
 
 _TILE = (160, 192)
 _CPU_TILE = (96, 128)  # a CPU's speed per pixel is the same as for the larger one, and choosing takes half the time
+_GPU_TILE, _GPU_TILES = (192, 256), 4  # the whole image of gankit; a smaller batch would measure launches and copies
+_ROOMY = 4 << 30  # free bytes of a GPU for such a batch; SRGAN's references in fp32 take 2 GB
 _SAMPLES = 16
 
 
@@ -45,9 +51,9 @@ class Probe:
 
     Attributes:
         spec: the spec from which it was made.
-        timed: a real image, or samples.
+        timed: a real image, on a GPU with its mirror images, or samples.
         synthetic: the synthetic images; none for a model that generates.
-        megapixels: megapixels of the timed image, or of the generated samples.
+        megapixels: megapixels of the timed images, or of the generated samples.
         title: description of the inputs.
     """
 
@@ -68,13 +74,18 @@ class Probe:
         facts = spec.facts
         if facts.task == "generate":
             return cls._samples(spec)
-        height, width = sides or (_CPU_TILE if spec.device == "cpu" else _TILE)
+        on_gpu = spec.device_type == "cuda"
+        height, width = sides or (_GPU_TILE if on_gpu else _CPU_TILE)
         least = facts.minimum
         tile = real_tile(facts.channels, facts.multiple, (max(height, least), max(width, least)))
+        if on_gpu and sides is None and torch.cuda.is_available() and free_memory(spec.device) >= _ROOMY:
+            tile = _mirrored(tile, _GPU_TILES)
         others = synthetic_images(facts.channels, facts.multiple, least)
-        synthetic = tuple(_case(spec, image, name) for name, image in others.items())
+        with _references(spec) as wanted:
+            synthetic = tuple(Case((image,), wanted(image), name) for name, image in others.items())
+            timed = Case((tile,), wanted(tile))
         title = f"a real image and {len(synthetic)} synthetic ones"
-        return cls(spec, _case(spec, tile), synthetic, tile[0, 0].numel() / 1e6, title)
+        return cls(spec, timed, synthetic, tile[:, 0].numel() / 1e6, title)
 
     @classmethod
     def _samples(cls, spec: EngineSpec) -> Probe:
@@ -138,9 +149,45 @@ class Probe:
         return frozenset(found)
 
 
-def _case(spec: EngineSpec, image: Tensor, name: str = "") -> Case:
-    values = enter((image,), spec.facts)
-    return Case((image,), from_values(reference(spec.generator, *values), spec.facts, torch.float32), name)
+@contextmanager
+def _references(spec: EngineSpec) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Make a function that computes the fp32 output for images; float32 in [0, 1] on the CPU.
+
+    For an engine on a GPU, it computes there, in true float32 and with torch's own kernels, because the CPU would take
+    longer than all the measurements. If that fails, it computes on the CPU.
+    """
+    facts = spec.facts
+
+    def on_cpu(image: Tensor) -> Tensor:
+        values = enter((image,), facts)
+        return from_values(reference(spec.generator, *values), facts, torch.float32)
+
+    if spec.device_type != "cuda":
+        yield on_cpu
+        return
+    generator: nn.Module | None = None
+    try:
+        generator = copy.deepcopy(spec.generator).to(spec.device)
+    except Exception:  # a module of the user that cannot be copied, or a GPU whose memory is full
+        generator = None
+
+    def on_gpu(image: Tensor) -> Tensor:
+        if generator is not None:
+            try:
+                values = (item.to(spec.device) for item in enter((image,), facts))
+                with exact_fp32(spec.device, "fp32"):
+                    return from_values(reference(generator, *values), facts, torch.float32).cpu()
+            except Exception:  # as above; the CPU shows whether the module itself is at fault
+                pass
+        return on_cpu(image)
+
+    yield on_gpu
+
+
+def _mirrored(tile: Tensor, count: int) -> Tensor:
+    """Return so many images (1 to 4): a tile and its mirror images, (N, C, H, W), channels_last."""
+    turned = [tile, tile.flip(3), tile.flip(2), tile.flip(2, 3)]
+    return torch.cat(turned[:count]).contiguous(memory_format=torch.channels_last)
 
 
 def _parity(engine: Engine, case: Case) -> Parity:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 from gankit_export.norms import Float32Norm
 from torch import Tensor, nn
 
-from gankit.errors import UsageError
+from gankit.backends.cuda.switches import is_on, number
 from gankit.models.facts import Facts
 
 SWITCH = "GANKIT_KERNELS"
-_WORDS = {"": True, "1": True, "on": True, "0": False, "off": False}
+PAD_OUTPUTS = "GANKIT_PAD_OUTPUTS"
+PAD_INPUTS = "GANKIT_PAD_INPUTS"
+CUDNN_RELU = "GANKIT_CUDNN_RELU"
 
 
 def wanted() -> bool:
@@ -21,24 +21,28 @@ def wanted() -> bool:
     Raises:
         UsageError: If the variable has an unknown value.
     """
-    word = os.environ.get(SWITCH, "").lower()
-    if word not in _WORDS:
-        raise UsageError(f"{SWITCH} must be on or off, not '{word}'")
-    return _WORDS[word]
+    return is_on(SWITCH)
 
 
 def with_kernels(module: nn.Module) -> nn.Module:
-    """Return a copy of a typed generator in which norms and shuffles are fused with their neighbours.
+    """Return a copy of a typed generator in which norms, shuffles and convolutions are fused with their neighbours.
 
-    A generator that cannot be traced is returned unchanged.
+    A generator that cannot be traced is returned unchanged. Three environment variables are for measurements:
+    ``GANKIT_PAD_OUTPUTS`` and ``GANKIT_PAD_INPUTS`` are the multiples to which fp16 and bf16 convolutions are widened
+    (8 and 1, which means not at all), and ``GANKIT_CUDNN_RELU=on`` leaves bias and ReLU to cuDNN.
 
     Args:
         module: the result of :func:`gankit.backends.modules.typed_module`.
+
+    Raises:
+        UsageError: If a variable has an unknown value.
     """
     from gankit_kernels import fuse
 
+    outputs, inputs = number(PAD_OUTPUTS, 8), number(PAD_INPUTS, 1)
+    relu = is_on(CUDNN_RELU, default=False)
     try:
-        return fuse(module, unwrap=_norm_inside)
+        return fuse(module, unwrap=_norm_inside, pad_outputs=outputs, pad_inputs=inputs, cudnn_relu=relu)
     except ValueError:
         return module
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from gankit.cli.engine_options import max_memory_option
 from gankit.cli.folders import leave_no_empty_folders
 from gankit.cli.model_options import model_option
 from gankit.pipeline.output import prepare, write_whole
@@ -41,10 +42,11 @@ class BoxType(click.ParamType):  # type: ignore[type-arg]
 
 
 def engine_options(command: Command) -> Command:
-    """``--backend``, ``--precision``, ``--device``, ``--model-option`` and ``--json``."""
+    """``--backend``, ``--precision``, ``--device``, ``--max-memory``, ``--model-option`` and ``--json``."""
     for option in (
         click.option("--json", "json_file", type=FILE, help="Write the figures to this file, as JSON."),
         model_option,
+        max_memory_option,
         click.option(
             "--device", default="auto", show_default=True, help="Device that runs the models: cpu, cuda, cuda:1, …"
         ),

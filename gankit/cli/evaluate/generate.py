@@ -11,6 +11,7 @@ import click
 
 from gankit.cli.evaluate.common import FILE, MODELS, PLACE, check_models, engine_options, prepare_files, write_json
 from gankit.cli.evaluate.sets import image_set
+from gankit.options import EngineOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,6 +89,7 @@ def generate(
     backend: str,
     precision: str,
     device: str,
+    max_memory: int | None,
     model_options: dict[str, Any],
     json_file: Path | None,
     grid: Path | None,
@@ -112,9 +114,8 @@ def generate(
         name, batches = image_set(place)
         rows[name] = _Samples(batches)
     for model in models:
-        rows[model] = _sampled(
-            model, number, seed, truncation, model_options, backend=backend, precision=precision, device=device
-        )
+        engine = EngineOptions(backend, precision, device, max_memory=max_memory)
+        rows[model] = _sampled(model, number, seed, truncation, model_options, engine)
     label, real = image_set(reference)
     truth = network(real, fit)
     scores = {name: _measured(row, network, truth, fit) for name, row in rows.items()}
@@ -156,7 +157,7 @@ def _network(features: str | None, inception: Path | None) -> FeatureNetwork:
 
 
 def _sampled(
-    model: str, number: int, seed: int, truncation: float | None, options: dict[str, Any], **engine: Any
+    model: str, number: int, seed: int, truncation: float | None, options: dict[str, Any], engine: EngineOptions
 ) -> _Samples:
     """A model's samples, part by part."""
     import numpy as np
@@ -164,7 +165,7 @@ def _sampled(
     import gankit
     from gankit.checkpoints import open_model
 
-    sampler = gankit.Sampler(open_model(model, options=options or None), **engine)
+    sampler = gankit.Sampler(open_model(model, options=options or None), engine=engine)
     classes = sampler.facts.classes
 
     def batches() -> Iterator[np.ndarray]:

@@ -57,6 +57,7 @@ def upscale(
     backend: str,
     precision: str,
     device: str,
+    max_memory: int | None,
     model_options: dict[str, Any],
     json_file: Path | None,
     comparison: Path | None,
@@ -88,7 +89,12 @@ def upscale(
     upscalers: dict[str, Upscale] = {"bicubic": bicubic(scale)}
     for model in models or ("srgan",):
         upscalers[model] = gankit.Upscaler(
-            model, backend=backend, precision=precision, device=device, options=model_options or None
+            model,
+            backend=backend,
+            precision=precision,
+            device=device,
+            max_memory=max_memory,
+            options=model_options or None,
         )
     tables = {
         label: evaluate_pairs(upscaler, hr_dir, lr_dir, scale, border, distance)

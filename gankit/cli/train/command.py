@@ -73,7 +73,7 @@ def command(recipe: Recipe) -> click.Command:
     """The command of a recipe."""
 
     def train(common: Common, **given: Any) -> None:
-        options = {name: value for name, value in given.items() if value is not None}
+        options = {name: value for name, value in given.items() if value is not None and value != ()}
 
         def start(plan: Plan, notify: Callable[[Progress], None]) -> dict[str, float]:
             job = Job(plan, common.place(), common.batch, common.workers, common.seed, notify)
@@ -108,7 +108,7 @@ def _option(option: Option) -> Callable[[Any], Any]:
         return click.option(f"{flag}/--no-{flag.removeprefix('--')}", option.name, **given)
     if isinstance(kind, base.Flag):
         return click.option(flag, option.name, is_flag=True, flag_value=True, **given)
-    return click.option(flag, option.name, type=_type(kind), **given)
+    return click.option(flag, option.name, type=_type(kind), multiple=option.multiple, **given)
 
 
 def _type(kind: base.Kind) -> Any:

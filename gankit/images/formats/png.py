@@ -9,13 +9,15 @@ images that a network has enlarged repeat from row to row. ``bench/test_png.py``
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from isal import isal_zlib
+from PIL import Image
 
 from gankit.images.decoded import DecodedImage, from_channels
 from gankit.images.formats.base import UNLIMITED, Format, Header
@@ -124,10 +126,31 @@ def decode_pixels(data: bytes) -> np.ndarray:
     Raises:
         Exception: the file is damaged or ends early.
     """
-    import imagecodecs  # here, because the command line knows the formats before it knows whether it needs any
-
+    try:
+        import imagecodecs  # here, because the command line knows the formats before it knows whether it needs any
+    except ImportError:
+        return _pillow_pixels(data)
     samples: np.ndarray = imagecodecs.png_decode(data)
     return samples
+
+
+def _pillow_pixels(data: bytes) -> np.ndarray:
+    """As :func:`decode_pixels`, where imagecodecs is not installed. Pillow keeps 16 bit of gray images only.
+
+    Raises:
+        ValueError: 16 bit in colour.
+    """
+    if data[24] == 16 and data[25] != 0:
+        raise ValueError("PNG of 16 bit in colour, which imagecodecs reads: pip install imagecodecs")
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        if image.mode == "1":
+            return np.asarray(image.convert("L"))
+        if "transparency" in image.info:
+            return np.asarray(image.convert("LA" if image.mode == "L" else "RGBA"))
+        if image.mode == "P":
+            return np.asarray(image.convert("RGB"))
+        pixels = np.asarray(image)
+        return pixels.astype(np.uint16) if image.mode.startswith("I") else pixels
 
 
 def encode_png(image: DecodedImage) -> bytes:
@@ -164,8 +187,17 @@ def _chunk(name: bytes, body: bytes) -> bytes:
     return b"".join((struct.pack(">I", len(body) - 4), body, struct.pack(">I", _crc(body))))
 
 
+def _codec() -> Any:
+    """ISA-L, imported when it is needed; zlib, which is slower, where it is not installed."""
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib
+    return isal_zlib
+
+
 def _crc(data: bytes) -> int:
-    return int(isal_zlib.crc32(data))
+    return int(_codec().crc32(data))
 
 
 def _deflate(rows: np.ndarray) -> Iterator[bytes]:
@@ -178,7 +210,7 @@ def _deflate(rows: np.ndarray) -> Iterator[bytes]:
         Pieces of one zlib stream, none empty.
     """
     height, width = len(rows), rows.shape[1] * rows.itemsize
-    deflater = isal_zlib.compressobj(level=_LEVEL)
+    deflater = _codec().compressobj(level=_LEVEL)
     out = np.empty((min(_STRIP, height), width + 1), np.uint8)
     out[:, 0] = _UP
     for top in range(0, height, _STRIP):

@@ -25,6 +25,7 @@ RECIPES: Mapping[str, str] = MappingProxyType(
         "pix2pix": "gankit.training.recipes.pix2pix",
         "cyclegan": "gankit.training.recipes.cyclegan",
         "srresnet": "gankit.training.recipes.srresnet",
+        "edsr": "gankit.training.recipes.edsr",
         "srgan": "gankit.training.recipes.srgan",
     }
 )

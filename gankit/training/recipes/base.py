@@ -84,6 +84,7 @@ NUMBER = Whole(0)
 RATE = Real(open_least=True)
 WEIGHT = Real()
 SHARE = Real(most=1, open_most=True)
+PART = Real(most=1)
 FOLDER = Place()
 
 
@@ -96,23 +97,25 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "Data": (
             *("images", "photos", "validation", "source", "target", "aligned", "direction", "source_kind"),
             *("target_kind", "mask_from", "holdout", "size", "patch", "colours", "fit", "load", "zoom", "mirror"),
-            *("flips", "candidates", "synthetic", "workers"),
+            *("degradation", "flips", "candidates", "synthetic", "workers"),
         ),
         "Networks": (
             *("net", "scale", "latent", "widths", "hidden", "channels", "blocks", "downs", "norm", "norm_at_test"),
-            *("dropout", "antialias", "antialias_up", "projection", "weight_init", "discriminator_widths"),
-            *("discriminator_channels", "discriminator_layers", "discriminator_norm", "discriminator_dropout"),
+            *("dropout", "antialias", "antialias_up", "projection", "weight_init", "discriminator"),
+            *("discriminator_widths", "discriminator_channels", "discriminator_layers", "discriminator_norm"),
+            "discriminator_dropout",
         ),
         "Losses": (
-            *("adversarial", "adversarial_weight", "content", "content_weight", "cycle_weight", "identity_weight"),
-            *("perceptual_weight", "vgg_weights", "consistency_weight", "loss", "kl_weight", "kl_warmup", "smooth"),
-            *("penalty_weight", "r1_weight", "clip", "instance_noise", "image_pool"),
+            *("adversarial", "adversarial_weight", "adversarial_warmup", "content", "content_weight", "mse_share"),
+            *("cycle_weight", "identity_weight", "perceptual_weight", "vgg_weights", "consistency_weight", "loss"),
+            *("kl_weight", "kl_warmup", "smooth", "penalty_weight", "r1_weight", "clip", "instance_noise"),
+            "image_pool",
         ),
         "Optimisation": (
             *("optimiser", "lr", "inner_lr", "discriminator_lr", "betas", "weight_decay", "schedule", "warmup"),
-            *("discriminator_steps", "head_start", "progressive", "average"),
+            *("final_rate", "discriminator_steps", "head_start", "progressive", "average"),
         ),
-        "Device": ("device", "devices", "nodes", "precision"),
+        "Device": ("device", "devices", "nodes", "precision", "compile"),
     }
 )
 """The sections of a help page, in their order, and the options in each: a name means the same in all recipes."""
@@ -131,6 +134,7 @@ class Option:
         required: it must be given.
         switch: its name on the command line, without dashes in front; empty for ``name`` with dashes inside.
         group: the section of the help page; empty for that of :data:`GROUPS`.
+        multiple: it may be given several times; what :attr:`Recipe.train` gets is a tuple.
     """
 
     name: str
@@ -141,6 +145,7 @@ class Option:
     required: bool = False
     switch: str = ""
     group: str = ""
+    multiple: bool = False
 
     @property
     def flag(self) -> str:

@@ -10,5 +10,4 @@ RECIPE = stage(
     EXAMPLE,
     "The output folder receives log.csv, last.pt (which --resume continues), best.safetensors (the weights with the "
     "highest PSNR) and final.safetensors. `gankit upscale --model FILE` loads both.",
-    adversarial=False,
 )

@@ -1,8 +1,9 @@
-"""SRResNet and SRGAN (Ledig et al. 2017, arXiv:1609.04802).
+"""SRResNet and SRGAN (Ledig et al. 2017, arXiv:1609.04802), and EDSR (Lim et al. 2017, arXiv:1707.02921).
 
-Two stages: ``srresnet`` learns the content loss; ``srgan`` continues from its weights with a discriminator.
+Two stages: ``srresnet`` and ``edsr`` learn the content loss; ``srgan`` continues from their weights with a
+discriminator.
 
-What differs from the paper, and why: L1 in place of the squared error and BatchNorm left as the identity with a
+What differs from SRGAN's paper, and why: L1 in place of the squared error and BatchNorm left as the identity with a
 trainable bias (both Lim et al. 2017, arXiv:1707.02921: better PSNR for the same work; ``norm="batch"`` trains it as
 published), Muon for the body (reaches in hundreds of steps what takes Adam thousands), the relativistic loss (ESRGAN),
 the discriminator's own features as the perceptual term where no VGG19 is at hand, and spectral normalisation in place
@@ -22,24 +23,25 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gankit.errors import UsageError
-from gankit.models.srgan import Discriminator, SRResNet
+from gankit.models.srgan import Discriminator
 from gankit.training import losses
 from gankit.training.choices import RELATIVISTIC
 from gankit.training.noise import fading, instance_noise
-from gankit.training.optimisers import MuonAdam
 from gankit.training.penalties import clip_weights, gradient_penalty, r1_penalty
 from gankit.training.schedules import Schedule, delayed, make_schedule
 from gankit.training.spectral import add_spectral_norm, weights_once
-from gankit.training.srresnet import TrainingForward, freeze_norms, initialise
 from gankit.training.system import System, Validator
 from gankit.training.systems.superres_options import AdversarialOptions, ContentOptions
+from gankit.training.systems.upscalers import upscaler
+from gankit.training.unet_discriminator import UNetDiscriminator
 from gankit.training.vgg import PerceptualLoss
 
 _Loss = Callable[[Tensor, Tensor], Tensor]
+_CONTENT: Mapping[str, _Loss] = {"l1": losses.l1, "mse": losses.mse, "charbonnier": losses.charbonnier}
 
 
 class ContentSystem(System):
-    """The ``srresnet`` recipe.
+    """The ``srresnet`` and ``edsr`` recipes.
 
     Args:
         options: see :class:`ContentOptions`.
@@ -54,33 +56,32 @@ class ContentSystem(System):
         self, options: ContentOptions, fabric: Any, validator: Validator, initial: Mapping[str, Tensor] | None = None
     ) -> None:
         self.options, self._fabric, self._validator = options, fabric, validator
-        self.generator: SRResNet = SRResNet(SRResNet.Options(scale=options.scale, **options.model))
-        initialise(self.generator, options.norm)
-        if initial is not None:
-            self.generator.load_state_dict(initial)
-            if options.norm == "frozen":
-                freeze_norms(self.generator)
-        self.generator.train()
-        inner, rest = _split(self.generator)
-        forward = TrainingForward(self.generator, options.norm)
-        adam: dict[str, Any] = {"betas": options.betas, "weight_decay": options.weight_decay}
-        self._forward, optimiser = fabric.setup(
-            forward, MuonAdam(inner, rest, inner_lr=options.inner_lr, lr=options.lr, **adam)
-        )
+        self._upscaler = upscaler(options, initial, fabric.device)
+        self.generator: nn.Module = self._upscaler.generator
+        forward = self._upscaler.forward
+        if options.compile:
+            forward = torch.compile(forward)  # type: ignore[assignment]
+        self._forward, optimiser = fabric.setup(forward, self._upscaler.optimiser)
         self._optimiser = optimiser
         self.modules: dict[str, nn.Module] = {"generator": self.generator}
         self.optimisers: dict[str, Optimizer] = {"generator": optimiser.optimizer}
         self.schedules: dict[str, Schedule] = {"generator": self._rates(options.steps)}
-        self._content = {"l1": losses.l1, "mse": losses.mse, "charbonnier": losses.charbonnier}[options.content]
+        self._first_content = _CONTENT[options.content]
+        self._squared_from = round(options.steps * (1 - options.mse_share))
 
     def _rates(self, steps: int) -> Schedule:
-        return make_schedule(self.options.schedule, steps, warmup=self.options.warmup)
+        return make_schedule(self.options.schedule, steps, warmup=self.options.warmup, end=self.options.final_rate)
+
+    def _content(self, result: Tensor, target: Tensor, index: int) -> Tensor:
+        """The content loss of step ``index``."""
+        loss = losses.mse if index >= self._squared_from else self._first_content
+        return loss(result, target)
 
     def step(self, batch: Any, index: int) -> Mapping[str, Tensor]:
         """One step on (LR, HR) uint8 patches."""
         low, high = _to_float(self._fabric, batch)
         result = self._forward(low).float()
-        loss = self._content(result, high)
+        loss = self._content(result, high, index)
         self._optimiser.zero_grad()
         self._fabric.backward(loss)
         self._optimiser.step()
@@ -99,8 +100,8 @@ class ContentSystem(System):
         """A ``.safetensors`` file that gankit loads."""
         from gankit.checkpoints import save
 
-        options = {"scale": self.options.scale, **self.options.model}
-        save(path, dict(state), self.name, options, metadata=dict(extra))
+        made = self._upscaler
+        save(path, dict(state), made.model or self.name, made.options, metadata=dict(extra))
 
 
 class AdversarialSystem(ContentSystem):
@@ -130,18 +131,16 @@ class AdversarialSystem(ContentSystem):
         self._discriminator_loss, self._generator_loss = _game(options)
         super().__init__(options, fabric, validator, initial)
         self.head_start = options.head_start
-        spectral = options.discriminator_norm == "spectral"
-        discriminator = Discriminator(channels=options.discriminator_channels, norm=not spectral).train()
-        if spectral:
-            add_spectral_norm(discriminator)
+        discriminator = _discriminator(options).train()
         optimiser = torch.optim.Adam(
             discriminator.parameters(),
             lr=options.discriminator_lr,
             betas=options.betas,
             weight_decay=options.weight_decay,
+            fused=fabric.device.type == "cuda" or None,
         )
         self._discriminator, self._discriminator_optimiser = fabric.setup(discriminator, optimiser)
-        self._features = discriminator  # without Fabric's wrapper, which does not autocast methods but forward
+        self._features: Any = discriminator  # without Fabric's wrapper, which does not autocast methods but forward
         self.modules["discriminator"] = discriminator
         self.optimisers["discriminator"] = optimiser
         self.schedules["generator"] = delayed(self._rates(options.steps - options.head_start), options.head_start)
@@ -165,8 +164,9 @@ class AdversarialSystem(ContentSystem):
         if alone:
             return reported
 
-        content = self._content(result, high)
-        consistency = losses.consistency(result, low, options.scale)
+        content = self._content(result, high, index)
+        clean = losses.reduced(high, options.scale) if options.degraded else low
+        consistency = losses.consistency(result, clean, options.scale)
         self._features.requires_grad_(False)
         with weights_once(self._features), fabric.autocast():
             ours = self._features.forward_features(result)
@@ -184,7 +184,7 @@ class AdversarialSystem(ContentSystem):
             options.content_weight * content
             + options.consistency_weight * consistency
             + options.perceptual_weight * perceptual
-            + options.adversarial_weight * adversarial
+            + self._adversarial_weight(index) * adversarial
         )
         self._optimiser.zero_grad()
         fabric.backward(loss)
@@ -196,6 +196,12 @@ class AdversarialSystem(ContentSystem):
             "perceptual": perceptual.detach(),
             "adversarial": adversarial.detach(),
         }
+
+    def _adversarial_weight(self, index: int) -> float:
+        """Straight from 0 to the weight that was asked for, in the first steps of the generator."""
+        options = self.options
+        done = index + 1 - options.head_start
+        return options.adversarial_weight * min(1.0, done / max(1, options.adversarial_warmup))
 
     def _discriminate(self, high: Tensor, made: Tensor, deviation: float) -> dict[str, Tensor]:
         """One step of the discriminator; its loss, and what its penalties were."""
@@ -223,7 +229,20 @@ class AdversarialSystem(ContentSystem):
         """The logits of images whose features are known; of the noisy ones where there is noise."""
         if deviation:
             features = self._features.forward_features(instance_noise(images, deviation))
-        return self._features.classify(features[-1])
+        logits: Tensor = self._features.classify(features[-1])
+        return logits
+
+
+def _discriminator(options: AdversarialOptions) -> nn.Module:
+    """The discriminator that the options name, in their norm."""
+    channels, spectral = options.discriminator_channels, options.discriminator_norm == "spectral"
+    if options.discriminator == "unet":
+        unet: nn.Module = UNetDiscriminator(channels=channels)
+        return unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    discriminator = Discriminator(channels=channels, norm=not spectral)
+    if spectral:
+        add_spectral_norm(discriminator)
+    return discriminator
 
 
 def _game(options: AdversarialOptions) -> tuple[_Loss, _Loss]:
@@ -232,6 +251,8 @@ def _game(options: AdversarialOptions) -> tuple[_Loss, _Loss]:
     Raises:
         UsageError: there is no such loss, or the options do not go together.
     """
+    if options.discriminator == "unet" and options.discriminator_norm == "batch":
+        raise UsageError("the U-Net has spectral normalisation, as published: omit --discriminator-norm batch")
     if options.penalty_weight and options.discriminator_norm == "batch":
         raise UsageError(
             "the gradient penalty needs logits of single images, and BatchNorm mixes them: use --discriminator-norm "
@@ -248,20 +269,9 @@ def _game(options: AdversarialOptions) -> tuple[_Loss, _Loss]:
     return game.discriminator, lambda real, fake: game.generator(fake)
 
 
-def _split(net: SRResNet) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Parameters for Muon (convolutions between the two 9×9 ends) and for Adam (all others that train)."""
-    inner: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, parameter in net.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        is_inner = parameter.ndim == 4 and not name.startswith(("head", "tail"))
-        (inner if is_inner else rest).append(parameter)
-    return inner, rest
-
-
 def _to_float(fabric: Any, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """uint8 patches as floats in [0, 1] on the device, where the conversion is cheap and 8 bit travel fastest."""
     low, high = (
-        fabric.to_device(item).float().div_(255).contiguous(memory_format=torch.channels_last) for item in batch
+        fabric.to_device(item).to(torch.float32, memory_format=torch.channels_last).div_(255) for item in batch
     )
     return low, high

@@ -13,11 +13,11 @@ import triton.language as tl
 # an integer becomes 1 or a multiple of 16, so that each new image size could cost a compilation. What a kernel must
 # know at compile time it takes as a constexpr instead: the alignment of rows as VEC, an absent border as INDEXED.
 INTEGERS = (
-    "batch", "batch_v", "blocks", "channel_blocks", "channel_step", "channel_stride", "channels", "channels_v", "chunk",
-    "chunk_blocks", "column_blocks", "columns", "count_v", "height", "out_blocks", "out_parts", "pad",
-    "parts", "pixel_blocks", "pixel_stride", "planes", "residual_channel", "residual_column", "residual_row",
-    "residual_v", "row_blocks", "row_stride", "run_blocks", "run_v", "size", "size_v", "sub_step", "tile_stride",
-    "width", "width_v",
+    "batch", "batch_v", "blocks", "channel_blocks", "channel_step", "channel_stride", "channels", "channels_v",
+    "chunk", "chunk_blocks", "column_blocks", "columns", "count_v", "height", "left", "out_blocks", "out_parts",
+    "out_size", "out_width", "pad", "parts", "pixel_blocks", "pixel_stride", "pixel_v", "planes", "residual_channel",
+    "residual_column", "residual_row", "residual_v", "row_blocks", "row_stride", "row_v", "run_blocks", "run_v",
+    "size", "size_v", "sub_step", "tile_stride", "top", "width", "width_v",
 )  # fmt: skip
 
 

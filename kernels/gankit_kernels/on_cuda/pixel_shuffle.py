@@ -72,6 +72,7 @@ class ShuffleCall:
         prelu: Number of PReLU's slopes; 0 where there are none.
         activation: Name of the activation.
         dcr: Whether the source's channels are in the order (sub-row, sub-column, channel).
+        pixel: Values from one pixel of the source to the next; 0 for planes.
     """
 
     shape: tuple[int, ...]
@@ -83,6 +84,7 @@ class ShuffleCall:
     prelu: int
     activation: str
     dcr: bool
+    pixel: int
 
 
 def launch(
@@ -107,23 +109,31 @@ def launch(
     y = spec.empty(x)
     if y.numel() == 0:
         return y
-    x = dense(x)
+    last = channels_last(x)
+    if not (last and spec.dcr and config is None and _first_channels(x)):
+        x = dense(x)
     call = ShuffleCall(
         shape=tuple(x.shape),
         batch=x.stride(0),
         dtype=x.dtype,
-        last=channels_last(x),
+        last=last,
         r=spec.r,
         bias=bias is not None,
         prelu=0 if prelu is None else prelu.numel(),
         activation=spec.activation,
         dcr=spec.dcr,
+        pixel=x.stride(3) if last else 0,
     )
     step = plan(call, config)
     with torch.cuda.device_of(x):
         tensors = (x, y if bias is None else bias, y if prelu is None else prelu, y)
         step(tensors, (float(spec.slope),), x.device.index)
     return y
+
+
+def _first_channels(x: Tensor) -> bool:
+    """Whether ``x`` has the first channels of images in channels_last, whose rows follow each other."""
+    return x.stride(3) >= x.shape[1] and x.stride(2) == x.shape[3] * x.stride(3)
 
 
 @lru_cache(maxsize=1024)
@@ -166,7 +176,7 @@ def plan(call: ShuffleCall, config: PixelShuffleConfig | None) -> Step:
         sizes = {"VEC": vec, "PIXELS": config.rows, "CHANNELS": config.columns}
     elif config.kernel == "runs":
         run = r * channels
-        vec = vector(itemsize, run, call.batch)
+        vec = vector(itemsize, run, call.batch, call.pixel)
         columns, blocks = -(-width // config.rows), -(-run // config.columns)
         programs = samples * height * r * columns * blocks
         integers = {
@@ -175,6 +185,7 @@ def plan(call: ShuffleCall, config: PixelShuffleConfig | None) -> Step:
             "width": width,
             "run_v": run // vec,
             "batch_v": call.batch // vec,
+            "pixel_v": call.pixel // vec,
             "column_blocks": columns,
             "run_blocks": blocks,
         }

@@ -131,12 +131,17 @@ def pixels(
 
 @triton.jit(do_not_specialize=INTEGERS)
 def runs(
-    x, bias, prelu, y, channels, height, width, run_v, batch_v, column_blocks, run_blocks, slope,
+    x, bias, prelu, y, channels, height, width, run_v, batch_v, pixel_v, column_blocks, run_blocks, slope,
     R: tl.constexpr, VEC: tl.constexpr, PIXELS: tl.constexpr, RUN: tl.constexpr, ACT: tl.constexpr,
     BIAS: tl.constexpr, PRELU: tl.constexpr, SHARED: tl.constexpr,
 ):  # fmt: skip
-    """Shuffle channels_last in the order (sub-row, sub-column, channel) by any R: copy runs of R·C values unchanged."""
+    """Shuffle channels_last in the order (sub-row, sub-column, channel) by any R: copy runs of R·C values unchanged.
+
+    ``pixel_v`` is the distance between pixels of ``x``, in units of VEC values: more than R·R·C where a convolution's
+    last channels are not part of the image.
+    """
     run = run_v * VEC
+    pixel = pixel_v * VEC
     rest = tl.program_id(0) // run_blocks
     t = (tl.program_id(0) - rest * run_blocks) * RUN + tl.arange(0, RUN)
     out_row = rest // column_blocks  # over images and rows of the result
@@ -144,10 +149,10 @@ def runs(
     row = out_row // R
     i = out_row - row * R
     sample = row // height
-    source = x + sample.to(tl.int64) * batch_v * VEC + (row - sample * height).to(tl.int64) * width * (run * R)
+    source = x + sample.to(tl.int64) * batch_v * VEC + (row - sample * height).to(tl.int64) * width * pixel
     known = t < run
     mask = (w < width)[:, None] & known[None, :]
-    value = tl.load(source + (w.to(tl.int64) * (run * R))[:, None] + (i * run + t)[None, :], mask=mask, other=0.0)
+    value = tl.load(source + (w.to(tl.int64) * pixel)[:, None] + (i * run + t)[None, :], mask=mask, other=0.0)
     if PRELU:
         slope = tl.load(prelu + (0 * t if SHARED else t % channels), mask=known, other=0.0).to(tl.float32)[None, :]
     value = _finish(value, bias, (i * run + t)[None, :], slope, known[None, :], BIAS, ACT)

@@ -73,6 +73,20 @@ def test_slices_and_empty():
     assert run(torch.empty(2, 16, 0, 4), 2).shape == (2, 4, 0, 8)
 
 
+@pytest.mark.parametrize("r", [2, 3])
+def test_the_first_channels_of_wider_images(r):
+    """A convolution that was widened for tensor cores: its last channels are not read, and nothing is copied."""
+    count = 3 * r * r
+    wide = image((2, 32, 5, 7), torch.float16, "channels_last")
+    x, bias = wide[:, :count], torch.randn(count)
+    result = launch(x, bias, None, ShuffleSpec(r, dcr=True))
+    assert_rounded(result, exact_shuffle(x, r, bias, dcr=True), x.dtype)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    assert_rounded(launch(x, bias, None, ShuffleSpec(r)), exact_shuffle(x, r, bias), x.dtype)
+    below = wide[:, :, 1:, 1:][:, :count]  # rows that do not follow each other
+    assert_rounded(launch(below, None, None, ShuffleSpec(r, dcr=True)), exact_shuffle(below, r, dcr=True), x.dtype)
+
+
 def test_the_default_kernels():
     def kernel(channels, r, **flags):
         return PixelShuffleConfig.from_shape(channels, 64, r, 2, **flags).kernel
