@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -113,7 +114,8 @@ def open_onnx_model(path: Path) -> Loaded:
         model = onnx.load_from_string(data)
         found = edges(model)
         module = OnnxModule(canonical(model, found))
-        facts, assumed = _facts(module, found, path.stem)
+        stated = {item.key: item.value for item in model.metadata_props}
+        facts, assumed = _facts(module, found, stated, path.stem)
     except (ForeignFileError, CheckpointError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:  # protobuf's DecodeError, and whatever ONNX finds in a damaged file
@@ -130,15 +132,18 @@ def open_onnx_model(path: Path) -> Loaded:
     return Loaded(module.eval(), facts, hashlib.sha256(data).hexdigest(), path, recognised, assumed)
 
 
-def _facts(module: OnnxModule, found: Edges, name: str) -> tuple[Facts, str]:
+def _facts(module: OnnxModule, found: Edges, stated: Mapping[str, str], name: str) -> tuple[Facts, str]:
+    """Find the facts. The value range and the task are those in ``metadata_props`` if gankit exported the file."""
     trial = _Trial(module, found.channels)
     multiple, scale, channels = _sizes(trial, found)
     if not _runs(lambda: trial(2 * multiple * 12, multiple * 12, count=2), count=2):
         raise CheckpointError("takes one image at a time; export it with a dynamic batch")
     least = next((side for side in _MINIMUMS if _runs(partial(trial, _up(side, multiple), _up(side, multiple)))), 32)
-    value_range, assumed = _value_range(trial, scale, multiple, channels, byte=found.dtype == "uint8")
+    value_range, assumed = _stated_range(stated), ""
+    if value_range is None:
+        value_range, assumed = _value_range(trial, scale, multiple, channels, byte=found.dtype == "uint8")
     facts = Facts(
-        task="upscale",
+        task="translate" if stated.get("task") == "translate" and scale == 1 else "upscale",
         name=name or "onnx",
         paper="an ONNX file",
         scale=scale,
@@ -151,6 +156,15 @@ def _facts(module: OnnxModule, found: Edges, name: str) -> tuple[Facts, str]:
         precisions=("fp32",),
     )
     return facts, assumed
+
+
+def _stated_range(stated: Mapping[str, str]) -> tuple[float, float] | None:
+    """Return the value range that gankit wrote into a file; ``None`` if there is none."""
+    try:
+        low, high = map(float, json.loads(stated["value_range"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
 
 
 def _sizes(trial: _Trial, found: Edges) -> tuple[int, int, int]:

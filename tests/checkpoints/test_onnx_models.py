@@ -232,6 +232,17 @@ def test_what_was_found_is_said(tmp_path, caplog):
     assert "NCHW float32, ×2, values from 0 to 255, sides in multiples of 1" in caplog.text
 
 
+def test_what_gankit_wrote_into_a_file_counts(tmp_path):
+    model = onnx.load(enlarging(tmp_path / "a.onnx", scale=1))
+    helper.set_model_props(model, {"value_range": "[-1.0, 1.0]", "task": "translate"})
+    onnx.save(model, tmp_path / "b.onnx")
+    loaded = open_model(tmp_path / "b.onnx")
+    assert (loaded.facts.value_range, loaded.facts.task, loaded.assumed) == ((-1, 1), "translate", "")
+    helper.set_model_props(model, {"value_range": "[1, 0]"})
+    onnx.save(model, tmp_path / "b.onnx")
+    assert open_model(tmp_path / "b.onnx").facts.value_range == (0, 1)
+
+
 def test_gankit_models_describes_it(tmp_path, capsys):
     assert main(["models", str(enlarging(tmp_path / "some.onnx", scale=3))]) == 0
     assert "×3" in capsys.readouterr().out
