@@ -11,6 +11,7 @@ from gankit import backends
 from gankit.errors import NotFiniteError, UsageError
 from gankit.memory import available_memory, import_torch
 from gankit.options import EngineOptions
+from gankit.pipeline.contrast import has_contrast
 from gankit.pipeline.forks import check_process, is_forked
 from gankit.pipeline.items import Batching
 from gankit.pipeline.journal import plain_json
@@ -111,8 +112,14 @@ class Engines:
         Raises:
             BackendError, ParityError: If no engine can run the model in fp32.
         """
+        if self.options.precision != "auto":
+            return self.fast()
+        return self._wide()
+
+    def _wide(self) -> Processor:
+        """Return the processor in fp32, whichever precision the user chose. The first call loads its engine."""
         fast = self.fast().engine
-        if self.options.precision != "auto" or fast.precision == "fp32":
+        if fast.precision == "fp32":
             return self.fast()
         if self._exact is None:
             name = fast.backend
@@ -122,7 +129,7 @@ class Engines:
                 perf_counter(), replace(self.options, backend=name, precision="fp32", device=fast.device)
             )
             if self.notify is not None:
-                which = f"images that exceed {fast.precision} (16 bit, values out of range)"
+                which = f"images that {fast.precision} cannot hold (16 bit, little contrast, values out of range)"
                 self.notify(f"{which} run on {name} fp32")
         return self._exact.processor
 
@@ -146,12 +153,16 @@ class Engines:
 
     def _of(self, image: DecodedImage) -> Processor:
         """Return the processor that keeps the levels of an image."""
-        return self.fast() if image.pixels.dtype == "uint8" else self.exact()
+        if image.pixels.dtype != "uint8":
+            return self.exact()
+        processor = self.fast()
+        least = self._fast.selection.contrast if self._fast is not None else 0.0
+        return processor if not least or has_contrast(image.pixels, least) else self._wide()
 
     def batch_key(self, image: DecodedImage) -> tuple[Hashable, int]:
         """Return a key that images must share to run in one call of the engine, and how many may do so."""
         count = self._fitting(self._of(image), image).shared_call(image)
-        return (image.pixels.dtype.str, image.pixels.shape, count > 1), count
+        return (image.pixels.dtype.str, image.pixels.shape, count > 1, self._of(image).engine.precision), count
 
     def largest_batch(self) -> int:
         """Return the largest number of images that :meth:`batch_key` allows."""
@@ -192,7 +203,7 @@ class Engines:
         """
         if images[0].pixels.dtype != "uint8":
             return None
-        processor = self._fitting(self.fast(), images[0])
+        processor = self._fitting(self._of(images[0]), images[0])
         finish = processor.submit(images)
         if finish is None:
             return None

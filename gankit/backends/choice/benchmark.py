@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gankit.backends.base import Engine, EngineSpec, check_result
 from gankit.backends.choice.candidates import Candidate
-from gankit.backends.choice.parity import GATE_DB, Parity
+from gankit.backends.choice.parity import GATE_DB, Parity, Verdict
 from gankit.backends.choice.probe import Probe, parity_message
 from gankit.backends.cpu.threads import default_threads
 
@@ -36,6 +36,7 @@ class Measured:
         remark: why the candidate was rejected; empty if it was not.
         kernels: whether it could use gankit's own kernels.
         label: name for the user.
+        contrast: least contrast of the images that it may run; see :class:`~gankit.backends.choice.parity.Verdict`.
     """
 
     backend: str
@@ -46,6 +47,7 @@ class Measured:
     remark: str = ""
     kernels: bool = True
     label: str = ""
+    contrast: float = 0.0
 
     def __str__(self) -> str:
         return self.label or f"{self.backend} {self.precision}"
@@ -134,23 +136,24 @@ class Benchmark:
         engine, parity = None, None
         try:
             engine = candidate.backend.load(spec)
-            parity, seconds = self._check(engine)
+            verdict, seconds = self._check(engine)
+            parity = verdict.parity
         except Exception as error:  # compilers, runtimes and drivers raise anything; go on with the others
             remark = first_line(error)
         else:
             if parity.passes():
                 speed = self._probe.megapixels / seconds
-                return Measured(*what, speed, parity, "", spec.kernels, candidate.label), engine
+                return Measured(*what, speed, parity, "", spec.kernels, candidate.label, verdict.contrast), engine
             remark = f"{parity_message(parity)}, below {GATE_DB:.0f} dB"
         if engine is not None:
             engine.close()
         return Measured(*what, 0.0, parity, remark, spec.kernels, candidate.label), None
 
-    def _check(self, engine: Engine) -> tuple[Parity, float]:
-        """Return the worst parity and the seconds per run."""
+    def _check(self, engine: Engine) -> tuple[Verdict, float]:
+        """Return which images the engine may run and the seconds per run."""
         parity = self._probe.parity_on_timed(engine)
         if not parity.passes():
-            return parity, math.inf
+            return Verdict(parity), math.inf
         inputs = self._probe.timed_inputs
         if not engine.device.startswith("cpu"):
             for _ in range(_WARM_UPS):
@@ -158,21 +161,21 @@ class Benchmark:
         result, seconds = _timed(engine, inputs)
         check_result(engine, inputs, result, self._probe.timed.wanted.shape)
         if not (through_bytes := self._probe.parity_of(result)).passes():
-            return through_bytes, math.inf  # images are bytes, whose conversion must be right as well
+            return Verdict(through_bytes), math.inf  # images are bytes, whose conversion must be right as well
         to_beat = self.best[1].megapixels_per_second if self.best else 0.0
         spent, runs, pixels = seconds, 1, self._probe.megapixels
         if pixels / seconds < to_beat / FAR_BEHIND:
-            return parity, seconds
-        parity = self._probe.parity_on_all(engine, parity)
-        if not parity.passes():
-            return parity, math.inf
+            return Verdict(parity), seconds
+        verdict = self._probe.verdict(engine, parity)
+        if not verdict.parity.passes():
+            return verdict, math.inf
         while runs < 2 or (  # a single disturbed run must not decide
             pixels / seconds > to_beat / 2  # otherwise it cannot become the best
             and ((runs < 3 and spent < _LONG_SECONDS) or (runs < _MOST_RUNS and spent < _ENOUGH_SECONDS))
         ):
             again = _timed(engine, inputs)[1]
             seconds, spent, runs = min(seconds, again), spent + again, runs + 1
-        return parity, seconds
+        return verdict, seconds
 
 
 def first_line(error: BaseException) -> str:

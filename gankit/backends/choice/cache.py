@@ -37,6 +37,7 @@ class Choice:
         megapixels_per_second: speed in input megapixels per second.
         kernels: whether to use gankit's own kernels on a GPU, rather than torch's.
         artefact: sha256 of the exported file that the measured engine ran; empty if it ran none.
+        contrast: least contrast of the images that the engine may run; 0 if it may run all.
     """
 
     backend: str
@@ -48,9 +49,10 @@ class Choice:
     megapixels_per_second: float
     kernels: bool = True
     artefact: str = ""
+    contrast: float = 0.0
 
 
-_KINDS = {"psnr": float, "max_abs": float, "megapixels_per_second": float, "kernels": bool}
+_KINDS = {"psnr": float, "max_abs": float, "megapixels_per_second": float, "kernels": bool, "contrast": float}
 
 
 def look_up(question: Sequence[Any], notify: Callable[[str], None] | None = None) -> Choice | None:

@@ -31,6 +31,20 @@ class Parity:
         return self.psnr >= threshold
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What an engine may run.
+
+    Attributes:
+        parity: the worst parity of the images that it may run.
+        contrast: least contrast of these images in 8-bit levels; 0 if it may run all. The contrast of an image is the
+            largest standard deviation of its channels.
+    """
+
+    parity: Parity
+    contrast: float = 0.0
+
+
 def compare(result: Tensor, reference: Tensor) -> Parity:
     """Measure the parity of ``result`` with ``reference``.
 

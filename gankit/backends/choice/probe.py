@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gankit.backends.base import Engine, EngineSpec, checked_run
-from gankit.backends.choice.parity import Parity, compare, reference
-from gankit.backends.choice.synthetic import synthetic_images
+from gankit.backends.choice.parity import Parity, Verdict, compare, reference
+from gankit.backends.choice.synthetic import CONTRASTS, contrast, faint_images, synthetic_images
 from gankit.backends.cuda.precision import exact_fp32
 from gankit.backends.memory import free_memory
 from gankit.backends.pixels import enter, from_values
@@ -38,11 +38,13 @@ class Case:
         inputs: arguments of :meth:`Engine.run`: images as float32 in [0, 1], or latents and classes.
         wanted: the fp32 output of the generator for them, float32, nominally in [0, 1].
         name: name of a synthetic image, for messages; empty for the real image and for samples.
+        contrast: of a synthetic image; see :class:`Verdict`.
     """
 
     inputs: tuple[Tensor, ...]
     wanted: Tensor
     name: str = ""
+    contrast: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,12 @@ class Probe:
         if on_gpu and sides is None and torch.cuda.is_available() and free_memory(spec.device) >= _ROOMY:
             tile = _mirrored(tile, _GPU_TILES)
         others = synthetic_images(facts.channels, facts.multiple, least)
+        if not facts.tileable:  # a network that takes the statistics of the whole image
+            rows, columns = next(iter(others.values())).shape[2:]
+            small = real_tile(facts.channels, facts.multiple, (rows, columns))
+            others |= faint_images(small)
         with _references(spec) as wanted:
-            synthetic = tuple(Case((image,), wanted(image), name) for name, image in others.items())
+            synthetic = tuple(Case((image,), wanted(image), name, contrast(image)) for name, image in others.items())
             timed = Case((tile,), wanted(tile))
         title = f"a real image and {len(synthetic)} synthetic ones"
         return cls(spec, timed, synthetic, tile[:, 0].numel() / 1e6, title)
@@ -104,30 +110,49 @@ class Probe:
         return inputs if inputs[0].ndim != 4 else ((inputs[0] * 255).round().to(torch.uint8),)
 
     def parity(self, engine: Engine) -> Parity:
-        """Run an engine on all inputs and return the worst parity; see :meth:`parity_on_all`."""
-        return self.parity_on_all(engine, self.parity_on_timed(engine))
+        """Run an engine on all inputs and return the worst parity."""
+        return self._worst(self._on_all(engine, self.parity_on_timed(engine)))
 
     def parity_on_timed(self, engine: Engine) -> Parity:
         """Run an engine on the real image, or on the samples, and measure the parity of its output."""
         return _parity(engine, self.timed)
 
-    def parity_on_all(self, engine: Engine, known: Parity) -> Parity:
-        """Run an engine on the synthetic images and return the worst parity of all inputs.
+    def verdict(self, engine: Engine, known: Parity) -> Verdict:
+        """Run an engine on the synthetic images and find out which images it may run.
 
-        In fp32, a synthetic image below the gate counts only if fp32 determines its output at all, which is the case if
-        the output of the module itself in fp64 passes the gate. Otherwise (InstanceNorm on a flat image may amplify the
-        rounding errors of every precision) no engine could pass, not even the module that is the reference.
+        A network that takes the statistics of the whole image may fail in a narrow precision on images of little
+        contrast alone: InstanceNorm amplifies the rounding errors of a flat image. If the engine passes on all images
+        from a contrast on, only those below it have to run in fp32.
 
         Args:
             engine: the engine.
             known: the parity on the real image or the samples, from :meth:`parity_on_timed`.
         """
-        found = [known]
+        found = self._on_all(engine, known)
+        if engine.precision != "fp32" and not self.spec.facts.tileable and known.passes():
+            for least in CONTRASTS:
+                if all(parity.passes() or contrast < least for parity, contrast in found):
+                    kept = [(parity, contrast) for parity, contrast in found if parity.passes() or contrast >= least]
+                    return Verdict(self._worst(kept), least if len(kept) < len(found) else 0.0)
+        return Verdict(self._worst(found))
+
+    def _on_all(self, engine: Engine, known: Parity) -> list[tuple[Parity, float]]:
+        """Run an engine on the synthetic images and return the parity and the contrast of each, after the known one.
+
+        In fp32, a synthetic image below the gate counts only if fp32 determines its output at all, which is the case if
+        the output of the module itself in fp64 passes the gate. Otherwise (InstanceNorm on a flat image may amplify the
+        rounding errors of every precision) no engine could pass, not even the module that is the reference.
+        """
+        found = [(known, math.inf)]
         for case in self.synthetic:
             parity = _parity(engine, case)
             if parity.passes() or engine.precision != "fp32" or case.name not in self._undetermined:
-                found.append(parity)
-        return min(found, key=lambda parity: parity.psnr)
+                found.append((parity, case.contrast))
+        return found
+
+    @staticmethod
+    def _worst(found: Sequence[tuple[Parity, float]]) -> Parity:
+        return min((parity for parity, _ in found), key=lambda parity: parity.psnr)
 
     def parity_of(self, result: Tensor) -> Parity:
         """Measure the parity of an engine's output for :attr:`timed_inputs`."""

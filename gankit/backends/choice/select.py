@@ -33,12 +33,15 @@ class Selection:
         parity: its parity with fp32, as measured in an earlier run if the choice is from the cache.
         summary: one line for the user.
         measured: measurements of this run; empty if the choice is from the cache.
+        contrast: least contrast of the images that the engine may run; those below it need fp32. 0 if it may run all.
+            See :class:`~gankit.backends.choice.parity.Verdict`.
     """
 
     engine: Engine
     parity: Parity | None
     summary: str
     measured: tuple[Measured, ...] = ()
+    contrast: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,9 @@ def _reopen(question: _Question, choice: Choice) -> Selection | None:
         if spec.notify is not None:
             spec.notify(f"{name} {why}; measuring again")
         return None
-    line = f"{choice.backend} {choice.precision}, {parity_message(parity)}"
-    return Selection(engine, parity, f"{line}, from the cache of an earlier measurement")
+    line = f"{choice.backend} {choice.precision}, {parity_message(parity)}{_flat_message(choice.contrast)}"
+    summary = f"{line}, from the cache of an earlier measurement"
+    return Selection(engine, parity, summary, contrast=choice.contrast)
 
 
 def _measure(benchmark: Benchmark, question: _Question, group: Sequence[Candidate], known: Choice | None) -> list[str]:
@@ -204,7 +208,7 @@ def _candidate(question: _Question, known: Choice) -> Candidate:
 def _choice(engine: Engine, best: Measured) -> Choice:
     assert best.parity is not None
     figures = best.parity.psnr, best.parity.max_abs, best.parity.image, best.megapixels_per_second
-    return Choice(best.backend, best.precision, best.device, *figures, best.kernels, engine.artefact)
+    return Choice(best.backend, best.precision, best.device, *figures, best.kernels, engine.artefact, best.contrast)
 
 
 def _has_slow_alternatives(question: _Question, known: Choice, groups: Sequence[Sequence[Candidate]]) -> bool:
@@ -228,7 +232,7 @@ def _conclude(
     for line in benchmark.remarks:
         notify(line)
     engine, best = benchmark.best
-    summary = f"{best}, {parity_message(best.parity)}, {_speed(best)} MP/s in"
+    summary = f"{best}, {parity_message(best.parity)}{_flat_message(best.contrast)}, {_speed(best)} MP/s in"
     others = [item for item in benchmark.measured if item is not best and not item.remark]
     if others:
         others.sort(key=lambda item: item.megapixels_per_second, reverse=True)
@@ -237,7 +241,11 @@ def _conclude(
         notify(f"chose {summary}")
         for line in omitted:
             notify(line)
-    return Selection(engine, best.parity, summary, tuple(benchmark.measured))
+    return Selection(engine, best.parity, summary, tuple(benchmark.measured), best.contrast)
+
+
+def _flat_message(contrast: float) -> str:
+    return f", images of contrast below {contrast:.0f} of 255 in fp32" if contrast else ""
 
 
 def _speed(item: Measured) -> str:

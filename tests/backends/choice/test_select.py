@@ -15,7 +15,7 @@ from gankit.backends.base import Backend, Engine, EngineSpec
 from gankit.backends.choice import benchmark, cache, candidates, select
 from gankit.backends.choice.parity import compare, reference
 from gankit.backends.choice.probe import real_tile
-from gankit.backends.choice.synthetic import synthetic_images
+from gankit.backends.choice.synthetic import contrast, faint_images, synthetic_images
 from gankit.checkpoints.types import Loaded
 from gankit.errors import BackendError, ParityError, UsageError
 from gankit.models import facts
@@ -471,6 +471,52 @@ def test_a_precision_that_fails_on_one_synthetic_image_is_out(loaded, only, imag
     assert selection.parity.passes()
 
 
+def whole_image(loaded):
+    """The same model, as one that takes the statistics of the whole image."""
+    return replace(loaded, facts=replace(loaded.facts, tileable=False, halo=None))
+
+
+@pytest.mark.parametrize("image", ["a black image", "a white image", "noise of levels 0 and 1"])
+def test_a_precision_that_fails_on_flat_images_alone_runs_the_others(loaded, only, image):
+    lines = []
+    only(Flat("flat", image))
+    selection = choose(whole_image(loaded), precision="bf16", notify=lines.append)
+    assert selection.engine.precision == "bf16"
+    assert selection.contrast == 2
+    assert selection.parity.passes()
+    assert "images of contrast below 2 of 255 in fp32" in selection.summary
+    again = choose(whole_image(loaded), precision="bf16")
+    assert (again.contrast, "from the cache" in again.summary) == (2, True)
+    assert "images of contrast below 2 of 255 in fp32" in again.summary
+
+
+def test_a_precision_that_fails_at_a_low_contrast_keeps_the_high_ones(loaded, only):
+    class Faint(Fake):
+        """Wrong below a standard deviation of 8 levels."""
+
+        def open(self, spec):
+            engine = super().open(spec)
+            run = engine.run
+
+            def wrong(batch):
+                flat = batch.is_floating_point() and contrast(batch[:1]) < 8 and spec.precision == "bf16"
+                return run(batch) + 0.1 if flat else run(batch)
+
+            engine.run = wrong
+            return engine
+
+    only(Faint("faint"))
+    assert choose(whole_image(loaded), precision="bf16").contrast == 16
+
+
+@pytest.mark.parametrize("image", ["a step", "one bright dot"])
+def test_a_precision_that_fails_on_an_image_of_contrast_is_out(loaded, only, image):
+    only(Flat("flat", image))
+    assert contrast(synthetic_images()[image]) > 2
+    selection = choose(whole_image(loaded), precision="bf16")
+    assert (selection.engine.precision, selection.contrast) == (("bf16", 16) if image != "a step" else ("fp32", 0))
+
+
 def test_fp32_that_fails_on_a_synthetic_image_is_out(loaded, only):
     only(Flat("flat", "one bright dot", ("fp32",)))
     with pytest.raises(ParityError, match="on one bright dot, below 45 dB"):
@@ -692,3 +738,15 @@ def test_parity_of_spoilt_images():
     assert not compare(x * torch.nan, x).passes()
     with pytest.raises(ValueError, match="shapes differ"):
         compare(x, x[..., :4])
+
+
+def test_faint_images_have_the_contrast_that_they_are_named_for():
+    from gankit.backends.choice.probe import real_tile
+
+    found = faint_images(real_tile(3, 1, (48, 64)))
+    assert [name.split()[-1] for name in found] == ["2", "2", "16", "16"]
+    for name, image in found.items():
+        least = float(name.split()[-1])
+        assert least <= contrast(image) < 1.3 * least
+        assert image.mul(255).sub(image.mul(255).round()).abs().max() < 1e-3
+        assert 0 <= image.min() <= image.max() <= 1
