@@ -16,8 +16,7 @@ from gankit.checkpoints import limits
 from gankit.errors import NoMemoryError
 from gankit.memory import available_memory, require
 from gankit.options import EngineOptions
-from gankit.pipeline.engines import Engines
-from gankit.pipeline.source import ModelSource
+from gankit.pipeline.starting import affordable
 from gankit.pipeline.workspace import Workspace
 
 GIB = 1 << 30
@@ -97,15 +96,14 @@ def test_little_memory_compares_no_backends(monkeypatch):
     """There is room for eager, but not for an export and all runtimes side by side."""
     monkeypatch.setattr("gankit.memory._group_rooms", lambda root: [300_000_000])
     lines = []
-    engines = Engines(ModelSource("srgan", "upscale"), EngineOptions(), lines.append)
-    assert engines._affordable(EngineOptions(), models.facts("srgan")).backend == "eager"
+    assert affordable(EngineOptions(), models.facts("srgan"), lines.append).backend == "eager"
     assert "300 MB of memory are available, and comparing backends takes about 5" in lines[0]
     assert lines[0].endswith("using eager")
     pinned = EngineOptions(backend="openvino")
-    assert engines._affordable(pinned, models.facts("srgan")) == pinned
+    assert affordable(pinned, models.facts("srgan"), lines.append) == pinned
     monkeypatch.setattr("gankit.memory._group_rooms", lambda root: [100_000_000])
     with pytest.raises(NoMemoryError, match=r"an engine for 'srgan' takes about 201 MB .*; free some memory$"):
-        engines._affordable(pinned, models.facts("srgan"))
+        affordable(pinned, models.facts("srgan"), lines.append)
 
 
 LIMITED = """

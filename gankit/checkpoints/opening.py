@@ -19,7 +19,6 @@ from gankit.checkpoints.files import read
 from gankit.checkpoints.layouts import Match, recognise
 from gankit.checkpoints.layouts.folding import with_mean, with_values
 from gankit.checkpoints.native import declared, with_input
-from gankit.checkpoints.onnx_models import open_onnx_model
 from gankit.checkpoints.shipped import card_of, weights_path
 from gankit.checkpoints.spandrel_models import open_with_spandrel
 from gankit.checkpoints.structure import by_structure
@@ -103,6 +102,8 @@ def _open_file(
             raise UsageError(f"{path}: --direction, --norm and --model-option apply to weights, not to exported files")
         if path.suffix.lower() == ".engine":
             return open_engine_file(path)
+        from gankit.checkpoints.onnx_models import open_onnx_model
+
         loaded = open_onnx_model(path)
         _log.warning("%s: by %s%s", path, loaded.recognised, f"; assuming {loaded.assumed}" if loaded.assumed else "")
         return loaded

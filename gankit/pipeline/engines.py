@@ -289,15 +289,7 @@ class Engines:
 
     def options_of_results(self) -> dict[str, Any]:
         """Return the options that determine the pixels of a result and are not at their defaults, as in JSON."""
-        found: dict[str, Any] = {**self.options.of_results()}
-        own = {"direction": self.source.direction, "norm": self.source.norm, "model": dict(self.source.options or {})}
-        found |= {name: value for name, value in own.items() if value}
-        stated = dict(self.source.stated)
-        if self.source.facts is not None:
-            stated = {name: value for name, value in asdict(self.source.facts).items() if name not in ("name", "paper")}
-        if stated:
-            found["facts"] = stated
-        return plain_json(found)
+        return plain_json({**self.options.of_results(), **self.source.of_results()})
 
     def packages(self) -> tuple[str, ...]:
         """Return the packages of the backends; none if nothing ran, because skipping files must not import torch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, get_args
 
@@ -69,6 +69,15 @@ class ModelSource:
     options: Mapping[str, Any] | None = None
     facts: Facts | None = None
     stated: Mapping[str, Any] = field(default_factory=dict)
+
+    def of_results(self) -> dict[str, Any]:
+        """Return the options that determine the pixels of a result and are not at their defaults."""
+        own = {"direction": self.direction, "norm": self.norm, "model": dict(self.options or {})}
+        found = {name: value for name, value in own.items() if value}
+        stated = dict(self.stated)
+        if self.facts is not None:
+            stated = {name: value for name, value in asdict(self.facts).items() if name not in ("name", "paper")}
+        return {**found, "facts": stated} if stated else found
 
     def __post_init__(self) -> None:
         known = {"direction": get_args(Direction), "norm": get_args(AtTest)}

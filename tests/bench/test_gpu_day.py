@@ -36,8 +36,8 @@ def test_two_steps_in_rehearsal(tmp_path, capsys):
     assert len(copies) == 5
     assert all(float(row["value"]) > 0 for row in copies)
     kernels = [row for row in rows if row["step"] == "kernels" and row["metric"] == "µs"]
-    assert {row["variant"] for row in kernels} == {"torch", "gankit", "copy"}
-    assert len({row["case"] for row in kernels}) == 22
+    assert {row["variant"] for row in kernels} == {"torch", "gankit", "gankit in place", "copy"}
+    assert len({row["case"] for row in kernels}) == 30
 
 
 @pytest.fixture(scope="module")
