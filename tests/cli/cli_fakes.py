@@ -44,7 +44,9 @@ def install(patch, seconds=0.0):
         )
 
     def select(loaded, *_, **__):
-        return SimpleNamespace(engine=Slow(seconds), parity=Parity(70.0, 0.001), summary="a fake", measured=())
+        return SimpleNamespace(
+            engine=Slow(seconds), parity=Parity(70.0, 0.001), summary="a fake", measured=(), contrast=0.0
+        )
 
     patch(checkpoints, "open_model", open_model)
     patch(selecting, "select", select)

@@ -50,4 +50,4 @@ class NetEngine(Engine):
 
 def selection(engine):
     """What ``gankit.backends.choice.select.select`` gives."""
-    return SimpleNamespace(engine=engine, parity=Parity(70.0, 0.001), summary="a fake", measured=())
+    return SimpleNamespace(engine=engine, parity=Parity(70.0, 0.001), summary="a fake", measured=(), contrast=0.0)

@@ -76,7 +76,7 @@ def engines(monkeypatch, tmp_path):
         made.asked.append(options)
         engine = made.exact if options.precision == "fp32" else made.fast
         engine.backend = made.backend if engine is made.fast else options.backend
-        return SimpleNamespace(engine=engine, parity=Parity(70.0, 0.001), summary="a fake", measured=())
+        return SimpleNamespace(engine=engine, parity=Parity(70.0, 0.001), summary="a fake", measured=(), contrast=0.0)
 
     loaded = SimpleNamespace(
         generator=models.build("srgan", options).eval(),

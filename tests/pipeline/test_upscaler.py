@@ -293,7 +293,9 @@ def test_run_mirrors_and_reports(engine, folder, tmp_path):
 def test_equal_images_have_a_parity_that_json_can_hold(engine, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "gankit.backends.choice.select.select",
-        lambda *_, **__: SimpleNamespace(engine=engine, parity=Parity(math.inf, 0.0), summary="", measured=()),
+        lambda *_, **__: SimpleNamespace(
+            engine=engine, parity=Parity(math.inf, 0.0), summary="", measured=(), contrast=0.0
+        ),
     )
     report = gankit.Upscaler().run(folder, tmp_path / "out")
     assert report.engine.parity_db == math.inf
