@@ -3,7 +3,7 @@
     pytest --benchmark-only --full --images 24 --benchmark-json runs/bench.json
     python -m bench.results runs/bench.json
 
-There is a file for each model, named after the machine and the model; its first lines say what the machine was and
+There is a file for each model, named after the machine, its instructions and the model; its first lines say what the machine was and
 which versions ran. Rows without a model are in the first model's.
 """
 
@@ -39,7 +39,8 @@ def write(report: dict[str, Any], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for model in models:
-        words = f"{machine['cpu']} {machine['cores']} cores {machine['gpu'] or ''} {model or facts['model']}".lower()
+        parts = (machine["cpu"], f"{machine['cores']} cores", machine["features"], machine["gpu"] or "")
+        words = " ".join((*parts, model or facts["model"])).lower()  # machines of one name differ in their features
         path = folder / f"{re.sub(r'[^a-z0-9]+', '_', words).strip('_')}.csv"
         found = [row for row in every if row.model == model or (not row.model and model == first)]
         with path.open("w", newline="", encoding="utf-8") as file:

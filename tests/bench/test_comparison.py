@@ -188,7 +188,7 @@ def test_files_for_each_model(tmp_path):
         "benchmarks": [{"extra_info": {"rows": [asdict(row) for row in ROWS]}}, {"extra_info": {}}],
     }
     first, second = results.write(report, tmp_path)
-    assert (first.name, second.name) == ("a_cpu_2_cores_srgan.csv", "a_cpu_2_cores_cyclegan.csv")
+    assert (first.name, second.name) == ("a_cpu_2_cores_avx2_srgan.csv", "a_cpu_2_cores_avx2_cyclegan.csv")
     head = first.read_text(encoding="utf-8").splitlines()
     assert head[0] == "# 2026-01-02, commit 0123456789ab"
     rows = list(csv.DictReader(head[3:]))
@@ -197,7 +197,7 @@ def test_files_for_each_model(tmp_path):
     assert rows[0]["GFLOP/s"] == "70"
     only = replace(ROWS[-1])
     report["benchmarks"] = [{"extra_info": {"rows": [asdict(only)]}}]
-    assert [path.name for path in results.write(report, tmp_path)] == ["a_cpu_2_cores_srgan.csv"]
+    assert [path.name for path in results.write(report, tmp_path)] == ["a_cpu_2_cores_avx2_srgan.csv"]
 
 
 @pytest.mark.slow
