@@ -3,8 +3,8 @@
     pytest --benchmark-only --full --images 24 --benchmark-json runs/bench.json
     python -m bench.results runs/bench.json
 
-There is a file for each model, named after the machine, its instructions and the model; its first lines say what the machine was and
-which versions ran. Rows without a model are in the first model's.
+There is a file for each model, named after the machine, its instructions and the model; its first lines say what the
+machine was and which versions ran. Rows without a model are in the first model's.
 """
 
 from __future__ import annotations
