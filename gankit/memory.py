@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
 from functools import cache
@@ -12,6 +13,9 @@ from typing import Any
 from gankit.errors import NoMemoryError
 
 _TORCH_BYTES = 190 << 20
+_TORCH_ADDRESSES = (
+    800 << 20
+)  # its libraries take 600 MiB of address space; short of that, they abort in ways of their own
 _NO_ADDRESSES = ("failed to map", "cannot map", "cannot allocate", "Cannot allocate", "bad_alloc")
 _CACHED_LAYERS = "64"  # RRDB, the deepest network here, has ten kinds of layers, each for some heights of strips
 _TRIM_BYTES = 16 << 20  # results below this are not worth the milliseconds that a trim takes
@@ -75,13 +79,22 @@ def import_torch(limit: int | None = None) -> None:
         return
     advice = "free some memory" if limit is None else "use a larger --max-memory"
     require(_TORCH_BYTES, "loading torch", advice, limit)
+    why = "the limit of its address space (ulimit -v) is too low; raise it to 3 GB or more"
+    if _addresses_left() < _TORCH_ADDRESSES:
+        raise NoMemoryError(f"torch cannot be loaded in this process: {why}")
     try:
         import torch  # noqa: F401
     except (ImportError, OSError, MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_ADDRESSES):
-            why = "the limit of its address space (ulimit -v) is too low; raise it to 3 GB or more"
             raise NoMemoryError(f"torch cannot be loaded in this process: {why}") from error
         raise
+
+
+def _addresses_left() -> float:
+    """Bytes of address space and data that this process may still take; infinite without a limit."""
+    import psutil
+
+    return min(_resource_rooms(psutil.Process().memory_info()), default=math.inf)
 
 
 def size(count: int) -> str:

@@ -166,7 +166,7 @@ def test_a_card_with_control_characters(tmp_path, monkeypatch, capsys):
     [
         ("net.param", b"7767517\n3 3\nInput data 0 1 data\n", "an ncnn model .*: give the PyTorch file"),
         ("net.bin", b"\x47\x6b\x30\x01" + bytes(64), "an ncnn model"),
-        ("net.onnx", b"\x08\x0a\x12\x07pytorch" + bytes(64), "an ONNX model"),
+        ("net.onnx", b"\x08\x0a\x12\x07pytorch" + bytes(64), "is no ONNX file, or is damaged"),
         ("net.h5", b"\x89HDF\r\n\x1a\n" + bytes(64), "Keras"),
         ("net.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "a Git LFS pointer"),
         ("net.pth", b"<!DOCTYPE html><title>404</title>", "a web page, not a weights file"),
