@@ -1,6 +1,7 @@
 """``gankit cache`` on real files."""
 
 import os
+import shutil
 
 import pytest
 import torch
@@ -22,15 +23,25 @@ def use(spec):
         engine.run(torch.zeros(1, 3, 8, 8))
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A cache with an exported model, which takes seconds to make."""
+    pytest.importorskip("onnxruntime")
+    made, folder = EngineSpec(small_srgan(**OPTIONS), facts("srgan", OPTIONS)), tmp_path_factory.mktemp("exported")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GANKIT_CACHE", str(folder))
+        use(made)
+    return made, folder
+
+
 @pytest.fixture
-def spec(monkeypatch, tmp_path):
+def spec(exported, monkeypatch, tmp_path):
     """A cache with an exported model, an engine, timings, a lock and a choice, used in this order, each a day apart."""
     from gankit_export.tensorrt.store import EngineStore
 
-    pytest.importorskip("onnxruntime")
+    made, cache = exported
     monkeypatch.setenv("GANKIT_CACHE", str(tmp_path / "cache"))
-    made = EngineSpec(small_srgan(**OPTIONS), facts("srgan", OPTIONS))
-    use(made)
+    shutil.copytree(cache, tmp_path / "cache")
     folder = cache_folder()
     EngineStore(folder / "tensorrt").get("my-net", "d" * 64, lambda: (b"plan" * 100, facts_of(b"")))
     (folder / "tensorrt" / "timings-00.bin").write_bytes(b"timings")

@@ -15,9 +15,7 @@ from gankit.models.edsr import DIV2K_MEAN
 
 OPTIONS = {
     "direct": {"channels": 16, "blocks": 2},
-    "direct ×3": {"channels": 16, "blocks": 2, "scale": 3, "mean": DIV2K_MEAN},
-    "published": {"channels": 16, "blocks": 2, "tail": "edsr", "mean": DIV2K_MEAN, "res_scale": 0.1},
-    "published ×3": {"channels": 16, "blocks": 2, "scale": 3, "tail": "edsr", "mean": DIV2K_MEAN},
+    "published ×3": {"channels": 16, "blocks": 2, "scale": 3, "tail": "edsr", "mean": DIV2K_MEAN, "res_scale": 0.1},
 }
 
 

@@ -14,14 +14,17 @@ SCRIPT = """
 import multiprocessing, os, sys
 import numpy as np
 import gankit
+from gankit import models
 
 START, USED = sys.argv[1:]
 IMAGE = np.full((64, 64, 3), 90, np.uint8)
-upscaler = gankit.Upscaler("srgan", backend="eager", device="cpu", precision="fp32", threads=2)
+OPTIONS = dict(scale=4, value_range=(0, 1), backend="eager", device="cpu", precision="fp32", threads=2)
+NETWORK = models.build("srgan", {"channels": 8, "blocks": 1}).eval()
+upscaler = gankit.Upscaler(NETWORK, **OPTIONS)
 
 def again(queue):
     try:
-        with gankit.Upscaler("srgan", backend="eager", device="cpu", precision="fp32", threads=2) as fresh:
+        with gankit.Upscaler(NETWORK, **OPTIONS) as fresh:
             queue.put(str(fresh(IMAGE).shape))
     except gankit.GankitError as error:
         queue.put(f"{type(error).__name__}: {error}")
