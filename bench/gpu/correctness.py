@@ -1,4 +1,4 @@
-"""Step 2: the tests of the kernels that need a GPU, without those that compile for minutes."""
+"""Step 2: the tests that need a GPU, without those that compile for minutes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from bench.common import ROOT
 from bench.gpu.device import Device
 from bench.gpu.report import Report
 
-TESTS = tuple(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("tests/*/test_*on_gpu.py")))
+TESTS = tuple(
+    str(path.relative_to(ROOT))
+    for pattern in ("tests/*/test_*on_gpu.py", "tests/training/test_cuda_training.py")
+    for path in sorted(ROOT.glob(pattern))
+)
 
 
 def run(device: Device, report: Report) -> None:
