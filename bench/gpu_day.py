@@ -3,9 +3,9 @@ r"""Fifteen minutes on a GPU: ``python -m bench.gpu_day --output FOLDER``.
 Eleven steps, each a process with a time limit of its own, in the order of what is most worth knowing:
 
 1. ``machine``: nvidia-smi, ``gankit doctor``, versions, copy bandwidth.
-2. ``correctness``: the tests that need a GPU (``tests/*/test_*on_gpu.py``, training), without those that compile for minutes.
+2. ``correctness``: the tests that need a GPU, without those that compile for minutes.
 3. ``parity``: five generators in three precisions, kernels on and off, against fp32 on the CPU.
-4. ``engines``: an engine's wall time against event time; ``cudnn.benchmark``, pinned memory, CUDA graphs.
+4. ``engines``: gankit's engine beside plain PyTorch and torch.compile.
 5. ``kernels``: gankit's kernels beside torch's operations and a copy.
 6. ``product``: ``upscale``, ``translate`` and ``generate`` on folders of images, against the CPU's images.
 7. ``sizes``: ten image sizes, first and second time.
