@@ -98,6 +98,31 @@ class Source:
         }
         return {name: str(value) for name, value in facts.items() if value is not None}
 
+    def manifest(self, precision: Precision, **measured: Any) -> Manifest:
+        """Return the manifest of a file of this generator.
+
+        Args:
+            precision: precision of the file.
+            measured: the fields of :class:`~gankit_export.manifest.Manifest` that the generator does not determine.
+        """
+        return Manifest(
+            model=self.model,
+            weights=self.weights,
+            weights_sha256=self.weights_sha256,
+            options=dict(self.options),
+            precision=precision,
+            input={"name": LATENTS if self.latent else INPUT, "dtype": "float32"},
+            output={"name": OUTPUT, "dtype": "float32"},
+            value_range=self.value_range,
+            scale=self.scale,
+            multiple=self.multiple,
+            takes="latents" if self.latent else "images",
+            minimum=self.minimum,
+            latent=self.latent,
+            classes=self.classes,
+            **measured,
+        )
+
 
 class ParityFailedError(RuntimeError):
     """The file is too far from the fp32 generator and was not kept.
@@ -211,19 +236,10 @@ def _make(
         except Exception as error:  # it has no kernel for a layer; ONNX Runtime's errors derive from nothing else
             raise ExportError(f"{runtime} cannot open the file: {_first_line(error)}") from error
         figures = measure(run, generator, module, batches, value_range=source.value_range)
-        manifest = Manifest(
-            model=source.model,
-            weights=source.weights,
-            weights_sha256=source.weights_sha256,
-            options=dict(source.options),
-            precision=precision,
+        manifest = source.manifest(
+            precision,
             opset=opset,
-            input={"name": LATENTS if source.latent else INPUT, "dtype": "float32"},
-            output={"name": OUTPUT, "dtype": "float32"},
             dims=dims(draft),
-            value_range=source.value_range,
-            scale=source.scale,
-            multiple=source.multiple,
             sha256=manifests.sha256(draft),
             half_convolutions=half_convolutions(draft, CONVOLUTIONS + (PRODUCTS if source.latent else ())),
             threshold=threshold,
@@ -231,10 +247,6 @@ def _make(
             parity=figures,
             versions={**source.versions, **manifests.versions("torch", "onnx", "onnxscript", runtime)},
             images=tuple(images),
-            takes="latents" if source.latent else "images",
-            minimum=source.minimum,
-            latent=source.latent,
-            classes=source.classes,
         )
         if not all(item.worst >= threshold for item in figures):
             raise ParityFailedError(manifest)

@@ -161,20 +161,17 @@ class Engines:
 
     def batch_key(self, image: DecodedImage) -> tuple[Hashable, int]:
         """Return a key that images must share to run in one call of the engine, and how many may do so."""
-        count = self._fitting(self._of(image), image).shared_call(image)
-        return (image.pixels.dtype.str, image.pixels.shape, count > 1, self._of(image).engine.precision), count
+        processor = self._of(image)
+        count = self._fitting(processor, image).shared_call(image)
+        return (image.pixels.dtype.str, image.pixels.shape, count > 1, processor.engine.precision), count
 
     def largest_batch(self) -> int:
         """Return the largest number of images that :meth:`batch_key` allows."""
         from gankit.pipeline.processor import LARGEST_BATCH
 
-        return (
-            self.options.batch
-            if self.options.batch != "auto"
-            else LARGEST_BATCH
-            if self.fast().engine.device != "cpu"
-            else 1
-        )
+        if self.options.batch != "auto":
+            return self.options.batch
+        return LARGEST_BATCH if self.fast().engine.device != "cpu" else 1
 
     def images(self, images: Sequence[DecodedImage]) -> list[DecodedImage]:
         """Run images with the same :meth:`batch_key` in one call.

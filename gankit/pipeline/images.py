@@ -148,7 +148,7 @@ class ImagePipeline:
             BackendError, CheckpointError, ParityError: If no engine can run the model.
         """
         check_process()
-        from gankit.pipeline.calls import run_given
+        from gankit.pipeline.run_given import run_given
 
         with self._lock:
             if isinstance(image, list | tuple):

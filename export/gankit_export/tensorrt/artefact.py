@@ -19,12 +19,10 @@ from gankit_export import manifest as manifests
 from gankit_export.artefact import THRESHOLDS, ParityFailedError, Source
 from gankit_export.files import atomic_path
 from gankit_export.gpu import Gpu
-from gankit_export.latent import LATENTS, export_latent_onnx, typed_latent
+from gankit_export.latent import export_latent_onnx, typed_latent
 from gankit_export.manifest import Manifest
 from gankit_export.onnx import (
     CONVOLUTIONS,
-    INPUT,
-    OUTPUT,
     PRODUCTS,
     default_opset,
     dims,
@@ -101,19 +99,10 @@ def make_engine(
     facts = EngineFacts(
         hashlib.sha256(model).hexdigest(), this_machine(trt, gpu.device), tuple(profiles), settings, layers
     )
-    manifest = Manifest(
-        model=source.model,
-        weights=source.weights,
-        weights_sha256=source.weights_sha256,
-        options=dict(source.options),
-        precision=precision,
+    manifest = source.manifest(
+        precision,
         opset=opset,
-        input={"name": LATENTS if source.latent else INPUT, "dtype": "float32"},
-        output={"name": OUTPUT, "dtype": "float32"},
         dims=shapes,
-        value_range=source.value_range,
-        scale=source.scale,
-        multiple=source.multiple,
         sha256=digest,
         half_convolutions=typed_layers,
         threshold=threshold,
@@ -125,10 +114,6 @@ def make_engine(
             "tensorrt": trt.__version__,
         },
         images=tuple(names),
-        takes="latents" if source.latent else "images",
-        minimum=source.minimum,
-        latent=source.latent,
-        classes=source.classes,
         engine=replace(facts, sha256=digest).to_json(),
     )
     if not all(item.worst >= threshold for item in figures):
