@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from rich.table import Column, Table
 from gankit import models as registry
 from gankit.cli.model_options import model_option
 from gankit.cli.process import one_line
+from gankit.cli.weights_table import models_table, weights_tables
 from gankit.errors import UsageError
 from gankit.pipeline.paths import exists
 from gankit.weights import TRAINED
@@ -62,15 +62,10 @@ def models(name: str | None, direction: Any, model_options: dict[str, Any]) -> N
 
 
 def _list(console: Console) -> None:
-    """Print all weights and all models, one line each."""
-    trained = Table("weights", "what they do", "", box=None, pad_edge=False)
-    for known, weights in TRAINED.items():
-        trained.add_row(known, weights.summary, _installed(known))
-    console.print(trained, "", sep="\n")
-    table = Table("model", "what it does", box=None, pad_edge=False)
-    for known, line in sorted(registry.MODELS.items()):
-        table.add_row(known, line.summary)
-    console.print(table)
+    """Print the weights by task, and all models."""
+    for table in weights_tables():
+        console.print(table, "", sep="\n", markup=False, highlight=False)
+    console.print(models_table(), markup=False, highlight=False)
 
 
 def _rows(rows: Mapping[str, object]) -> Table:
@@ -203,12 +198,6 @@ def _norms(generator: nn.Module) -> str:
     """Name the kinds of normalisation layers in a generator."""
     names = (type(module).__name__ for module in generator.modules())
     return ", ".join(sorted({name for name in names if "Norm" in name and not name.startswith("Conv")})) or "none"
-
-
-def _installed(name: str) -> str:
-    """Return an empty text if the weights are installed. Looks for the file, because the checkpoints import torch."""
-    file = files("gankit.weights") / f"{TRAINED[name].file or name}.safetensors"
-    return "" if file.is_file() else "not installed"
 
 
 def _text(value: object) -> str:
