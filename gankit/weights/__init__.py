@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["TRAINED", "Trained"]
+__all__ = ["DEFAULT_UPSCALER", "TRAINED", "Trained"]
+
+DEFAULT_UPSCALER = "srgan"
+"""The weights that `gankit upscale` runs where no others are named."""
 
 Task = Literal["upscale", "translate", "generate"]
 

@@ -20,6 +20,7 @@ from gankit.cli.evaluate.common import (
     write_json,
 )
 from gankit.datasets.conditions import CONDITION_NAMES
+from gankit.weights import DEFAULT_UPSCALER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--model", "models", help="Model or weights file; can be repeated.  [default: srgan]", **MODELS)
+@click.option(
+    "--model", "models", help=f"Model or weights file; can be repeated.  [default: {DEFAULT_UPSCALER}]", **MODELS
+)
 @click.option("--data", type=PLACE, help="Benchmark folder with the folders HR and LR in it.")
 @click.option("--hr", type=PLACE, help="Folder of the true images; give it with --lr instead of --data.")
 @click.option(
@@ -110,7 +113,7 @@ def upscale(
             max_memory=max_memory,
             options=model_options or None,
         )
-        for model in models or ("srgan",)
+        for model in models or (DEFAULT_UPSCALER,)
     }
     scale = next(iter(loaded.values())).facts.scale if lr_dir is None else find_scale(hr_dir, lr_dir)
     upscalers: dict[str, Upscale] = {"bicubic": bicubic(scale), **loaded}
