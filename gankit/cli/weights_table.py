@@ -74,8 +74,9 @@ def _figures(task: str, figures: Mapping[str, Any]) -> list[str]:
         found["q75"] = _of(figures.get("kodak24", {}).get("conditions", {}).get("q75"))
         return [_number(each.get("psnr_y"), ".2f") for each in found.values()]
     if task == "generate":
-        own = next(iter(figures.get("fashion_mnist", {}).get("results", {}).values()), {})
-        return [_number(own.get("frechet_distance"), ".1f"), _number(own.get("class_agreement"), ".1%").rstrip("%")]
+        of_clothes: Mapping[str, Mapping[str, Any]] = figures.get("fashion_mnist", {}).get("results", {})
+        made = next(iter(of_clothes.values()), {})
+        return [_number(made.get("frechet_distance"), ".1f"), _number(made.get("class_agreement"), ".1%").rstrip("%")]
     held_out: Mapping[str, Any] = figures.get("held_out_fifth", {}).get("results", {})
     means: Iterable[Mapping[str, Any]] = (each["mean"] for each in held_out.values() if "mean" in each)
     own: Mapping[str, Any] = next(iter(means), {})
