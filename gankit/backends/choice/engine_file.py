@@ -9,8 +9,7 @@ from gankit_export.tensorrt.machine import this_machine
 
 from gankit.backends import get
 from gankit.backends.base import EngineSpec
-from gankit.backends.choice.parity import Parity
-from gankit.backends.choice.probe import parity_message
+from gankit.backends.choice.parity import Parity, parity_message
 from gankit.backends.choice.select import Selection
 from gankit.backends.tensorrt_engine import FileEngine
 from gankit.checkpoints import Loaded
