@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from gankit.backends.cpu.fused import FusedConv
 from gankit.backends.cpu.stage import Stage, stacked
@@ -60,13 +59,15 @@ class ResidualChain(Stage):
     predecessor by that. The window holds the rows of all levels at once: block i + 1 begins that many rows above block
     i, where the four (2·lag) rows that it kept from the strip before are put back first. Nothing but these is copied;
     the second convolution adds into the window. Its first one computes 2·reach2 rows again per strip (2 of 64).
+
+    Rows of zeros above and below the image are part of the window, so that no convolution pads rows itself.
     """
 
     def __init__(self, blocks: list[tuple[FusedConv, FusedConv]]) -> None:
         super().__init__()
         self._blocks = blocks
         self._lags = [first.kernel[0] // 2 + second.kernel[0] // 2 for first, second in blocks]
-        self.height = 0
+        self._margin = max(self._lags)
         self._window: Tensor | None = None
         self.reset()
 
@@ -78,12 +79,15 @@ class ResidualChain(Stage):
     def push(self, port: int, rows: Tensor, last: bool) -> None:
         """See :meth:`Stage.push`."""
         begin = self._known[0]
-        base = max(0, begin - sum(self._lags) - 2 * max(self._lags))
-        window = self._space(rows, begin + rows.shape[2] - base)
-        window[:, :, begin - base :].copy_(rows)
-        self._known[0] = begin + rows.shape[2]
+        base = max(0, begin - sum(self._lags) - 2 * self._margin) - self._margin  # the image's row at the window's top
+        end = begin + rows.shape[2]
+        window = self._space(rows, end + self._margin - base)
+        window[:, :, begin - base : end - base].copy_(rows)
+        if base < 0:
+            window[:, :, :-base].zero_()
         if last:
-            self.height = self._known[0]
+            window[:, :, end - base :].zero_()
+        self._known[0] = end
         start = self._known[-1]
         for level in range(len(self._blocks)):
             self._block(level, window, base, last)
@@ -102,7 +106,6 @@ class ResidualChain(Stage):
         first, second = self._blocks[level]
         lag, reach1, reach2 = self._lags[level], first.kernel[0] // 2, second.kernel[0] // 2
         known = self._known[level]
-        height = known if last else 1 << 60
         start, stop = self._known[level + 1], known if last else max(self._known[level + 1], known - lag)
         kept = self._kept[level]
         if kept is not None:  # rows of this level that the strip before ended with
@@ -113,26 +116,14 @@ class ResidualChain(Stage):
             self._kept[level] = window[:, :, keep - base : known - base].clone(memory_format=torch.channels_last)
         if stop <= start:
             return
-        inner_start, inner_stop = max(0, start - reach2), min(height, stop + reach2)
-        outer_start, outer_stop = max(0, inner_start - reach1), min(height, inner_stop + reach1)
-        hidden = _conv_rows(
-            first,
-            window[:, :, outer_start - base : outer_stop - base],
-            reach1 - (inner_start - outer_start),
-            reach1 - (outer_stop - inner_stop),
-        )
-        target = window[:, :, start - base : stop - base]
-        _conv_rows(second, hidden, reach2 - (start - inner_start), reach2 - (inner_stop - stop), add_to=target)
+        outer = window[:, :, start - lag - base : stop + lag - base]
+        hidden = first(outer, (0, first.kernel[1] // 2))  # rows start - reach2 to stop + reach2
+        if start < reach2:
+            hidden[:, :, : reach2 - start].zero_()
+        if last:
+            hidden[:, :, hidden.shape[2] - reach2 :].zero_()
+        second(hidden, (0, second.kernel[1] // 2), add_to=window[:, :, start - base : stop - base])
         self._known[level + 1] = stop
-
-
-def _conv_rows(conv: FusedConv, rows: Tensor, top: int, bottom: int, add_to: Tensor | None = None) -> Tensor:
-    """The convolution with ``top`` and ``bottom`` rows of zeros around, columns padded as usual."""
-    side = conv.kernel[1] // 2
-    if top == bottom:
-        return conv(rows, (top, side), add_to)
-    padded = F.pad(rows, (0, 0, top, bottom)).contiguous(memory_format=torch.channels_last)
-    return conv(padded, (0, side), add_to)
 
 
 def _zeros(like: Tensor, rows: int) -> Tensor:
