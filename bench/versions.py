@@ -121,7 +121,7 @@ def main() -> None:
                 kept = ("model", "options", "precision", "batch", "threads")
                 work = {name: getattr(given, name) for name in kept}
                 work |= {"backend": backend, "width": width, "height": height}
-                print(compare(before, work, given.rounds), flush=True)  # noqa: T201 - this is a command
+                print(compare(before, work, given.rounds), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -22,32 +24,33 @@ class ConvStage(Stage):
         """See :meth:`Stage.reset`."""
         self._kept = None
 
-    def push(self, port: int, rows: Tensor, last: bool) -> None:
+    def push(self, port: int, rows: Tensor, row: int, last: bool) -> None:
         """See :meth:`Stage.push`."""
         row_bytes = max(self._conv.out_channels, self._conv.in_channels) * rows.shape[3] * rows.element_size()
         piece = max(4, self._bytes // row_bytes)
         count = max(1, -(-rows.shape[2] // piece))
         pieces = rows.tensor_split(count, dim=2) if count > 1 else (rows,)
         for index, part in enumerate(pieces):
-            self._push(part, last and index == len(pieces) - 1)
+            self._push(part, row, last and index == len(pieces) - 1)
+            row += part.shape[2]
 
-    def _push(self, rows: Tensor, last: bool) -> None:
+    def _push(self, rows: Tensor, row: int, last: bool) -> None:
         reach = self._reach
         parts = []
-        if self._kept is None:
-            if reach:
-                parts.append(_zeros(rows, reach))
-        else:
+        if self._kept is not None:
             parts.append(self._kept)
+        elif reach and row == 0:
+            parts.append(_zeros(rows, reach))
         parts.append(rows)
         if last and reach:
             parts.append(_zeros(rows, reach))
         window = stacked(parts)
+        first = row + rows.shape[2] + (reach if last else 0) - window.shape[2] + reach  # row of the result
         if reach and not last:
             # 2·reach rows, or all of them where fewer have come yet
             self._kept = window[:, :, max(0, window.shape[2] - 2 * reach) :].clone(memory_format=torch.channels_last)
         if window.shape[2] > 2 * reach:
-            self.emit(self._conv(window, (0, self._conv.kernel[1] // 2)), last)
+            self.emit(self._conv(window, (0, self._conv.kernel[1] // 2)), first, last)
         elif last:
             raise AssertionError("the last rows of an image always complete an output row")
 
@@ -69,20 +72,23 @@ class ResidualChain(Stage):
         self._lags = [first.kernel[0] // 2 + second.kernel[0] // 2 for first, second in blocks]
         self._margin = max(self._lags)
         self._window: Tensor | None = None
+        self._first = 0
         self.reset()
 
     def reset(self) -> None:
         """See :meth:`Stage.reset`."""
         self._kept: list[Tensor | None] = [None] * len(self._blocks)
-        self._known = [0] * (len(self._blocks) + 1)  # rows known at each level
+        self._known: list[int] = []  # one behind the last row known at each level
 
-    def push(self, port: int, rows: Tensor, last: bool) -> None:
+    def push(self, port: int, rows: Tensor, row: int, last: bool) -> None:
         """See :meth:`Stage.push`."""
-        begin = self._known[0]
-        base = max(0, begin - sum(self._lags) - 2 * self._margin) - self._margin  # the image's row at the window's top
-        end = begin + rows.shape[2]
+        if not self._known:
+            self._first = row
+            self._known = [row + lag if row else 0 for lag in itertools.accumulate(self._lags, initial=0)]
+        base = max(self._first, row - sum(self._lags) - 2 * self._margin) - self._margin  # row at the window's top
+        end = row + rows.shape[2]
         window = self._space(rows, end + self._margin - base)
-        window[:, :, begin - base : end - base].copy_(rows)
+        window[:, :, row - base : end - base].copy_(rows)
         if base < 0:
             window[:, :, :-base].zero_()
         if last:
@@ -92,7 +98,7 @@ class ResidualChain(Stage):
         for level in range(len(self._blocks)):
             self._block(level, window, base, last)
         if (stop := self._known[-1]) > start:
-            self.emit(window[:, :, start - base : stop - base], last)
+            self.emit(window[:, :, start - base : stop - base], start, last)
 
     def _space(self, rows: Tensor, count: int) -> Tensor:
         shape = (1, rows.shape[1], count, rows.shape[3])
@@ -104,15 +110,15 @@ class ResidualChain(Stage):
 
     def _block(self, level: int, window: Tensor, base: int, last: bool) -> None:
         first, second = self._blocks[level]
-        lag, reach1, reach2 = self._lags[level], first.kernel[0] // 2, second.kernel[0] // 2
+        lag, reach2 = self._lags[level], second.kernel[0] // 2
         known = self._known[level]
         start, stop = self._known[level + 1], known if last else max(self._known[level + 1], known - lag)
         kept = self._kept[level]
         if kept is not None:  # rows of this level that the strip before ended with
-            before = max(0, start - lag)
+            before = max(self._first, start - lag)
             window[:, :, before - base : before - base + kept.shape[2]].copy_(kept)
         if not last:
-            keep = max(0, stop - lag)
+            keep = max(self._first, stop - lag)
             self._kept[level] = window[:, :, keep - base : known - base].clone(memory_format=torch.channels_last)
         if stop <= start:
             return
