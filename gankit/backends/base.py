@@ -158,6 +158,8 @@ class Engine(ABC):
             ``None`` if any size is as good.
         depth: number of calls that callers should keep submitted at a time. With 2, the engine copies the pixels of one
             call while it computes another; with 1, it gains nothing.
+        at_once: number of whole images of one size that it runs in the time of one, if it wants images: one on each
+            core, for example.
     """
 
     backend: str
@@ -167,6 +169,7 @@ class Engine(ABC):
     artefact: str = ""
     tile: int | None = None
     depth: int = 1
+    at_once: int = 1
 
     def __init__(self, backend: str, spec: EngineSpec) -> None:
         self.backend, self.precision, self.device = backend, spec.precision, spec.device
