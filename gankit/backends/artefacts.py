@@ -19,7 +19,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from gankit_export.files import partial_path
 from gankit_export.precisions import Precision
 
@@ -56,7 +55,7 @@ def fingerprint(spec: EngineSpec, precision: Precision = "fp32") -> str:
     from gankit.checkpoints.fingerprint import module_sha256  # not needed to list what can run
 
     digest = hashlib.sha256()
-    facts = {"name": spec.facts.name, "options": dict(spec.facts.options), "torch": torch.__version__}
+    facts = {"name": spec.facts.name, "options": dict(spec.facts.options), "torch": installed_version("torch")}
     facts["precision"] = precision
     made_by: dict[str, Any] = {
         "onnx": installed_version("onnx"),

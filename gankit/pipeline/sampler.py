@@ -284,7 +284,7 @@ class Sampler:
 
     def _values(self, *tensors: Tensor) -> Tensor:
         """Run latents, and classes if the model has some, and return the samples as (N, C, H, W), nearly 0 to 1."""
-        from gankit.backends.base import checked_run
+        from gankit.backends.calls import checked_run
 
         shape = (len(tensors[0]), self.facts.channels, *(self.facts.output_size or ()))
         values = checked_run(self.start(), *tensors, shape=shape)

@@ -13,7 +13,7 @@ from pipeline_fakes import Repeat
 import gankit
 from gankit import checkpoints, models
 from gankit.backends.choice.parity import Parity
-from gankit.backends.modules import bf16_on_cpu
+from gankit.backends.cpu.instructions import bf16_on_cpu
 from gankit.errors import NotFiniteError
 from gankit.options import EngineOptions
 from tests.networks import small_srgan

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from gankit_export.precisions import Precision
 from torch import Tensor
 
-from gankit.backends.base import Engine, EngineSpec, check_result
+from gankit.backends.base import Engine, EngineSpec
+from gankit.backends.calls import check_result
 from gankit.backends.choice.candidates import Candidate
 from gankit.backends.choice.parity import GATE_DB, Parity, Verdict
 from gankit.backends.choice.probe import Probe, parity_message

@@ -1,4 +1,7 @@
-"""Find the backends, devices and precisions that can run a generator on this machine."""
+"""Find the backends, devices and precisions that can run a generator on this machine.
+
+Importing this module imports no torch, and neither does a machine without a GPU.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ import re
 from dataclasses import dataclass, replace
 from typing import get_args
 
-import torch
 from gankit_export.precisions import Precision
 
 from gankit.backends import BACKENDS, get
 from gankit.backends.base import Backend, EngineSpec
 from gankit.backends.choice.machine import machine
-from gankit.backends.cuda.kernels import wanted
+from gankit.backends.cuda.driver import cuda_available
+from gankit.backends.cuda.switches import kernels_wanted
 from gankit.errors import BackendError, UsageError
 from gankit.options import EngineOptions
 
@@ -40,7 +43,9 @@ class Candidate:
 
     @property
     def _note(self) -> str:
-        plain = self.backend.own_kernels and self.spec.device_type != "cpu" and wanted() and not self.spec.kernels
+        plain = (
+            self.backend.own_kernels and self.spec.device_type != "cpu" and kernels_wanted() and not self.spec.kernels
+        )
         return _PLAIN if plain else ""
 
     @property
@@ -72,7 +77,11 @@ def parse_device(device: str) -> str:
         raise UsageError(f"unknown device '{device}'; choose from auto, cpu, cuda and cuda:N")
     if found is None or device.startswith("cpu"):
         return device.partition(":")[0]
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = 0
+    if cuda_available():
+        import torch
+
+        count = torch.cuda.device_count()
     if not count:
         raise UsageError(f"device '{device}': this torch finds no CUDA GPU; use --device cpu")
     if found[1] is None:
@@ -131,7 +140,7 @@ def _backends(spec: EngineSpec, name: str) -> list[Backend]:
 
 def devices() -> tuple[str, ...]:
     """Return the kinds of devices of this machine, best first."""
-    return ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",)
+    return ("cuda", "cpu") if cuda_available() else ("cpu",)
 
 
 def offered(backend: Backend, spec: EngineSpec) -> tuple[Precision, ...]:

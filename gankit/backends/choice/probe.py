@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from gankit.backends.base import Engine, EngineSpec, checked_run
+from gankit.backends.base import Engine, EngineSpec
+from gankit.backends.calls import checked_run
 from gankit.backends.choice.parity import Parity, Verdict, compare, reference
 from gankit.backends.choice.synthetic import CONTRASTS, contrast, faint_images, synthetic_images
 from gankit.backends.cuda.precision import exact_fp32
