@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,7 +175,7 @@ class _Progress:
     """
 
     def __init__(self, quiet: bool) -> None:
-        self._shown = not quiet and click.get_text_stream("stderr").isatty()
+        self._shown = not quiet and sys.stderr.isatty()
 
     def __call__(self, line: str) -> None:
         if self._shown:

@@ -14,6 +14,8 @@ from typing import IO, Any, Self
 
 from gankit.pipeline.benchmark_worker import Job
 
+MODULE = "gankit.pipeline.benchmark_worker"
+
 
 @dataclass
 class Worker:
@@ -40,7 +42,7 @@ class Worker:
     def __post_init__(self) -> None:
         self._log: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         # -P keeps modules in the current folder from taking the place of installed ones.
-        command = [sys.executable, "-P", "-m", "gankit.pipeline.benchmark_worker"]
+        command = [sys.executable, "-P", "-m", MODULE]
         self._began = time.perf_counter()
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, encoding="utf-8"

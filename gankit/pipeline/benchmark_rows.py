@@ -148,10 +148,10 @@ def check_plot() -> None:
     Raises:
         UsageError: If it is not.
     """
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise UsageError("--plot needs Matplotlib: pip install 'gankit[plot]'")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UsageError("--plot needs Matplotlib: pip install 'gankit[plot]'") from None
 
 
 def write_csv(rows: Sequence[Row], path: Path, facts: Mapping[str, Any]) -> None:

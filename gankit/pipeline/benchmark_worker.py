@@ -131,9 +131,9 @@ def _engine(job: Job) -> Ready:
     return Ready(run, {"exported": exported, "wants": engine.wants}, lambda: _parity(spec, engine))
 
 
-def _images(engine: Engine, spec: EngineSpec, job: Job) -> Callable[[], Tensor]:
+def _images(engine: Engine, spec: EngineSpec, job: Job) -> Callable[[], object]:
     """Return a function that runs the images as the pipeline does: in the tiles and calls that it would choose."""
-    import torch
+    import numpy as np
     from gankit_export.receptive_field import halo
 
     from gankit.pipeline.processor import Processor
@@ -146,9 +146,8 @@ def _images(engine: Engine, spec: EngineSpec, job: Job) -> Callable[[], Tensor]:
     batch: int | Literal["auto"] = job.batch if job.batch > 1 else "auto"
     processor = Processor(engine, facts, reach, "auto" if tile is None else tile, batch)
     pixels = real_pixels(facts.channels, job.height, job.width)
-    images = torch.from_numpy(pixels).permute(2, 0, 1)[None].expand(job.batch, -1, -1, -1)
-    images = images.contiguous(memory_format=torch.channels_last)
-    return lambda: processor.tensor(images)
+    images = np.repeat(pixels[None], job.batch, axis=0).transpose(0, 3, 1, 2)
+    return lambda: processor.batched(images)
 
 
 def real_pixels(channels: int, height: int, width: int) -> np.ndarray:
@@ -171,7 +170,7 @@ def real_pixels(channels: int, height: int, width: int) -> np.ndarray:
     return np.ascontiguousarray(np.pad(tile, (*missing, (0, 0)), mode="symmetric"))
 
 
-def _samples(engine: Engine, facts: Facts, job: Job) -> Callable[[], Tensor]:
+def _samples(engine: Engine, facts: Facts, job: Job) -> Callable[[], object]:
     import torch
 
     from gankit.models.sampling import latents
