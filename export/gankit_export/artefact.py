@@ -31,6 +31,8 @@ from gankit_export.preparing import Prepared, edge_fields, prepare
 
 # dB. Measured on trained super-resolution networks: fp32 above 120, fp16 above 60, bf16 above 48.
 THRESHOLDS: Mapping[Precision, float] = {"fp32": 80.0, "fp16": 50.0, "bf16": 45.0}
+PIXEL_THRESHOLD = 60.0
+"""dB for uint8 pixels: a difference of 1e-6 rounds 1 of 2000 values to the neighbouring level, which is 81 dB."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +239,8 @@ def judged(
         ParityFailedError: a figure is below the threshold.
     """
     least = THRESHOLDS[precision] if threshold is None else threshold
+    if threshold is None and prepared.in_out == "uint8":
+        least = min(least, PIXEL_THRESHOLD)
     manifest = prepared.source.manifest(precision, prepared.in_out, threshold=least, parity=tuple(figures), **measured)
     if not all(item.worst >= least for item in figures):
         raise ParityFailedError(manifest)

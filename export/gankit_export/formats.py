@@ -45,7 +45,9 @@ FORMATS: Mapping[Format, FormatFacts] = MappingProxyType(
         "openvino": FormatFacts("an OpenVINO IR", ".xml", in_out=IN_OUT),
         "aoti": FormatFacts("an AOTInductor package", ".pt2", shapes=True, device=True),
         "ncnn": FormatFacts("an ncnn model", ".param", precisions=("fp32", "fp16")),
-        "tritonserver": FormatFacts("a Triton model repository", "", in_out=IN_OUT, opset=True),
+        "tritonserver": FormatFacts(
+            "a Triton model repository", "", ("fp32", "fp16"), in_out=IN_OUT, opset=True, device=True
+        ),
     }
 )
 

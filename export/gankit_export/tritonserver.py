@@ -148,7 +148,6 @@ def config(name: str, manifest: Manifest, serving: Serving) -> str:
     """
     inputs = [(key, dims) for key, dims in manifest.dims.items() if key != manifest.output["name"]]
     outputs = [(manifest.output["name"], manifest.dims[manifest.output["name"]])]
-    accelerated = serving.backend == "onnxruntime" and serving.device == "gpu"
     preferred = sorted({size for size in (serving.max_batch // 2, serving.max_batch) if size > 1})
     blocks = [
         f"name: {_text(name)}",
@@ -164,7 +163,6 @@ def config(name: str, manifest: Manifest, serving: Serving) -> str:
         f"  {{ count: {serving.instances} kind: KIND_{serving.device.upper()} }}",
         "]",
         "version_policy { latest { num_versions: 1 } }",
-        *(["optimization { graph { level: 1 } }"] if accelerated else []),
         "model_warmup [",
         "  {",
         f"    name: {_text('random ' + manifest.takes)}",
@@ -172,7 +170,7 @@ def config(name: str, manifest: Manifest, serving: Serving) -> str:
         *(_warm_up(key, _dtype(key, manifest.input["dtype"]), dims, manifest) for key, dims in inputs),
         "  }",
         "]",
-        *(_parameter(key, value) for key, value in parameters(manifest).items()),
+        *(_parameter(key, value) for key, value in {**_tuning(serving), **parameters(manifest)}.items()),
     ]
     return "\n".join(blocks) + "\n"
 
@@ -189,6 +187,12 @@ def parameters(manifest: Manifest) -> dict[str, str]:
         "minimum": str(manifest.minimum),
         **manifest.metadata,
     }
+
+
+def _tuning(serving: Serving) -> dict[str, str]:
+    """Parameters of the server's ONNX Runtime on a GPU: an exhaustive search, its default, repeats for every size."""
+    on_gpu = serving.backend == "onnxruntime" and serving.device == "gpu"
+    return {"cudnn_conv_algo_search": "1"} if on_gpu else {}  # 1 is HEURISTIC
 
 
 def _dtype(name: str, dtype: str) -> str:
