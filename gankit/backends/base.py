@@ -273,6 +273,7 @@ class Backend(ABC):
         rank: order in which ``auto`` measures backends, lowest first. Backends that are likely fast come early.
         slow_start: whether loading takes minutes (compilation). ``auto`` then uses the backend only for long jobs.
         own_kernels: whether it can run gankit's own kernels on a GPU in place of torch's.
+        automatic: whether ``auto`` considers it. A format for other machines that is not fast here is left out.
     """
 
     name: ClassVar[str]
@@ -282,6 +283,7 @@ class Backend(ABC):
     rank: ClassVar[int] = 10
     slow_start: ClassVar[bool] = False
     own_kernels: ClassVar[bool] = False
+    automatic: ClassVar[bool] = True
 
     def supports(self, spec: EngineSpec) -> str | None:
         """Return ``None`` if this backend can run a spec on this machine, or else the reason and the next step.

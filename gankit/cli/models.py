@@ -147,17 +147,19 @@ def _described(generator: nn.Module, facts: Facts) -> dict[str, object]:
     """What is known of a generator, and what it costs."""
     from gankit_export.receptive_field import halo
 
-    from gankit.checkpoints.onnx_models import OnnxModule
+    from gankit.checkpoints.exported import ExportedModule
     from gankit.models.cost import cost
 
     low, high = facts.value_range
-    if isinstance(generator, OnnxModule):
+    if isinstance(generator, ExportedModule) and facts.task == "generate":
+        return {"paper": facts.paper, "task": facts.task, "latent": facts.latent, "value range": f"{low:g} to {high:g}"}
+    if isinstance(generator, ExportedModule):
         return {
             "paper": facts.paper,
             "scale": f"×{facts.scale}",
             "channels": f"{facts.channels} -> {facts.out_channels or facts.channels}",
             "sizes": f"any; images are padded to multiples of {facts.multiple}" if facts.multiple > 1 else "any",
-            "tiles": "no; every image runs whole",
+            "tiles": "yes" if facts.tileable else "no; every image runs whole",
             "value range": f"{low:g} to {high:g}",
         }
     rows: dict[str, object] = {"paper": facts.paper, "task": facts.task}
