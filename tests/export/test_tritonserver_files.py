@@ -185,10 +185,8 @@ def test_an_engine_and_one_image_at_a_time():
     found = parsed(config("m", manifest(), Serving(backend="tensorrt", max_batch=1)))
     assert found.platform == "tensorrt_plan"
     assert list(found.dynamic_batching.preferred_batch_size) == []
-    (item,) = [
-        entry.value if hasattr(entry, "value") else found.model_warmup[0].inputs[entry]
-        for entry in found.model_warmup[0].inputs
-    ]
+    (entry,) = found.model_warmup[0].inputs
+    item = found.model_warmup[0].inputs[entry] if isinstance(entry, str) else entry.value
     assert list(item.dims) == [3, 96, 96], "a multiple of what the network needs"
 
 
