@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -44,12 +42,12 @@ class OpenVinoBackend(Backend):
 
     def open(self, spec: EngineSpec) -> Engine:
         """Export the generator once. A graph for each dtype of pixels is compiled when it is first needed."""
-        from gankit.checkpoints.ir_models import IrModule
+        if hasattr(spec.generator, "openvino_model"):
+            from gankit.backends.open_vino_file import open_graph
 
+            return open_graph(spec, spec.generator)
         kind = OpenVinoLatentEngine if spec.facts.task == "generate" else OpenVinoEngine
-        if isinstance(spec.generator, IrModule):
-            return kind(spec, spec.generator.model, spec.generator.sha256)
-        return open_onnx(spec, lambda path: kind(spec, partial(_cached_model, path), sha256_in_name(path)))
+        return open_onnx(spec, lambda path: kind(spec, path))
 
 
 def _settings(spec: EngineSpec) -> dict[str, Any]:
@@ -61,32 +59,15 @@ def _settings(spec: EngineSpec) -> dict[str, Any]:
     }
 
 
-def _cached_model(path: Path) -> Any:
-    """Read an exported file from the cache.
-
-    Raises:
-        BackendError: If it is not the one that was exported. (The engine may have been opened hours ago.)
-    """
-    if not is_intact(path):
-        raise BackendError(f"{path}: this cached file was changed or deleted during the run; start it again")
-    return openvino_core().read_model(path)
-
-
 class OpenVinoEngine(Engine):
-    """Runs images through one compiled graph for each dtype of pixels.
+    """Runs images through one compiled graph for each dtype of pixels."""
 
-    Args:
-        spec: the spec of the engine.
-        read: reads the graph.
-        sha256: of the file with the graph.
-    """
-
-    def __init__(self, spec: EngineSpec, read: Callable[[], Any], sha256: str) -> None:
+    def __init__(self, spec: EngineSpec, path: Path) -> None:
         super().__init__(OpenVinoBackend.name, spec)
-        self._facts, self._read, self._settings = spec.facts, read, _settings(spec)
-        self.artefact = sha256
+        self._facts, self._path, self._settings = spec.facts, path, _settings(spec)
+        self.artefact = sha256_in_name(path)
         self._core = openvino_core()
-        read()  # raises if the file is damaged, so that it is exported again
+        self._core.read_model(path)  # raises if the file is damaged, so that it is exported again
         self._requests: dict[torch.dtype, Any] = {}
 
     def run(self, *tensors: Tensor) -> Tensor:
@@ -110,17 +91,20 @@ class OpenVinoEngine(Engine):
         self._requests.clear()
 
     def _compile(self, dtype: torch.dtype) -> Any:
-        model = with_pixel_edges(self._read(), self._facts, dtype)
+        if not is_intact(self._path):  # the engine may have been opened hours ago
+            raise BackendError(f"{self._path}: this cached file was changed or deleted during the run; start it again")
+        model = with_pixel_edges(self._core.read_model(self._path), self._facts, dtype)
         return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
 
 
 class OpenVinoLatentEngine(Engine):
-    """Runs latents through a compiled graph. The arguments are those of :class:`OpenVinoEngine`."""
+    """Runs latents through a compiled graph."""
 
-    def __init__(self, spec: EngineSpec, read: Callable[[], Any], sha256: str) -> None:
+    def __init__(self, spec: EngineSpec, path: Path) -> None:
         super().__init__(OpenVinoBackend.name, spec)
-        self._facts, self.artefact = spec.facts, sha256
-        self._request = openvino_core().compile_model(read(), "CPU", _settings(spec)).create_infer_request()
+        self._facts, self.artefact = spec.facts, sha256_in_name(path)
+        core = openvino_core()
+        self._request = core.compile_model(core.read_model(path), "CPU", _settings(spec)).create_infer_request()
 
     def run(self, *tensors: Tensor) -> Tensor:
         """See :meth:`Engine.run`."""
