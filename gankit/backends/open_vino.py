@@ -5,8 +5,6 @@ It needs no torch once the generator is exported, and importing this module impo
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,6 +44,7 @@ class OpenVinoBackend(Backend):
 
     def open(self, spec: EngineSpec) -> Engine:
         """Export the generator once. A graph for each dtype of pixels is compiled when it is first needed."""
+<<<<<<< HEAD
         kind = OpenVinoLatentEngine if spec.facts.task == "generate" else OpenVinoEngine
         if not isinstance(spec.module, Deferred):  # an IR is never deferred
             from gankit.checkpoints.ir_models import IrModule
@@ -53,6 +52,14 @@ class OpenVinoBackend(Backend):
             if isinstance(spec.module, IrModule):
                 return kind(spec, spec.module.model, spec.module.sha256)
         return open_onnx(spec, lambda path: kind(spec, partial(_cached_model, path), sha256_in_name(path)))
+=======
+        if hasattr(spec.generator, "openvino_model"):
+            from gankit.backends.open_vino_file import open_graph
+
+            return open_graph(spec, spec.generator)
+        kind = OpenVinoLatentEngine if spec.facts.task == "generate" else OpenVinoEngine
+        return open_onnx(spec, lambda path: kind(spec, path))
+>>>>>>> formats12
 
 
 def _settings(spec: EngineSpec) -> dict[str, Any]:
@@ -64,6 +71,7 @@ def _settings(spec: EngineSpec) -> dict[str, Any]:
     }
 
 
+<<<<<<< HEAD
 def _cached_model(path: Path) -> Any:
     """Read an exported file from the cache.
 
@@ -77,20 +85,23 @@ def _cached_model(path: Path) -> Any:
 
 class OpenVinoEngine(ArrayEngine):
     """Runs images through one compiled graph for each dtype of pixels.
+=======
+class OpenVinoEngine(Engine):
+    """Runs images through one compiled graph for each dtype of pixels."""
+>>>>>>> formats12
 
-    Args:
-        spec: the spec of the engine.
-        read: reads the graph.
-        sha256: of the file with the graph.
-    """
-
-    def __init__(self, spec: EngineSpec, read: Callable[[], Any], sha256: str) -> None:
+    def __init__(self, spec: EngineSpec, path: Path) -> None:
         super().__init__(OpenVinoBackend.name, spec)
-        self._facts, self._read, self._settings = spec.facts, read, _settings(spec)
-        self.artefact = sha256
+        self._facts, self._path, self._settings = spec.facts, path, _settings(spec)
+        self.artefact = sha256_in_name(path)
         self._core = openvino_core()
+<<<<<<< HEAD
         read()  # raises if the file is damaged, so that it is exported again
         self._requests: dict[np.dtype[Any], Any] = {}
+=======
+        self._core.read_model(path)  # raises if the file is damaged, so that it is exported again
+        self._requests: dict[torch.dtype, Any] = {}
+>>>>>>> formats12
 
     def run_arrays(self, *arrays: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.run_arrays`."""
@@ -112,6 +123,7 @@ class OpenVinoEngine(ArrayEngine):
         """Release the compiled graphs."""
         self._requests.clear()
 
+<<<<<<< HEAD
     def _compile(self, dtype: np.dtype[Any]) -> Any:
         model = with_pixel_edges(self._read(), self._facts, dtype)
         return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
@@ -119,11 +131,23 @@ class OpenVinoEngine(ArrayEngine):
 
 class OpenVinoLatentEngine(ArrayEngine):
     """Runs latents through a compiled graph. The arguments are those of :class:`OpenVinoEngine`."""
+=======
+    def _compile(self, dtype: torch.dtype) -> Any:
+        if not is_intact(self._path):  # the engine may have been opened hours ago
+            raise BackendError(f"{self._path}: this cached file was changed or deleted during the run; start it again")
+        model = with_pixel_edges(self._core.read_model(self._path), self._facts, dtype)
+        return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
 
-    def __init__(self, spec: EngineSpec, read: Callable[[], Any], sha256: str) -> None:
+
+class OpenVinoLatentEngine(Engine):
+    """Runs latents through a compiled graph."""
+>>>>>>> formats12
+
+    def __init__(self, spec: EngineSpec, path: Path) -> None:
         super().__init__(OpenVinoBackend.name, spec)
-        self._facts, self.artefact = spec.facts, sha256
-        self._request = openvino_core().compile_model(read(), "CPU", _settings(spec)).create_infer_request()
+        self._facts, self.artefact = spec.facts, sha256_in_name(path)
+        core = openvino_core()
+        self._request = core.compile_model(core.read_model(path), "CPU", _settings(spec)).create_infer_request()
 
     def run_arrays(self, *arrays: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.run_arrays`."""
