@@ -8,12 +8,14 @@ its module and its size requirements. spandrel reads no file, and the images go 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 from gankit_export.precisions import Precision
+from gankit_export.receptive_field import halo
 from torch import Tensor, nn
 
 from gankit.checkpoints.files import Stored
@@ -47,7 +49,7 @@ class Described(nn.Module):
 def open_with_spandrel(path: Path, stored: Stored, unknown: CheckpointError) -> Loaded:
     """Load weights that fit none of gankit's own layouts.
 
-    The receptive field of such a network is not known, so that its images are never cut into tiles.
+    Images are cut into tiles if the receptive field of the network can be traced, and run whole otherwise.
 
     Args:
         path: the weights file.
@@ -75,7 +77,11 @@ def open_with_spandrel(path: Path, stored: Stored, unknown: CheckpointError) -> 
     broken = [name for name, value in descriptor.model.state_dict().items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise CheckpointError(f"NaN or infinite weights in '{broken[0]}': use an earlier or intact checkpoint")
-    generator = descriptor.model if _plain(descriptor) else Described(descriptor)
+    if _plain(descriptor):
+        generator: nn.Module = descriptor.model
+        facts = _with_reach(generator, facts)
+    else:
+        generator = Described(descriptor)
     return Loaded(generator.eval(), facts, stored.sha256, stored.path or path, "the names of its tensors: spandrel")
 
 
@@ -110,6 +116,14 @@ def _facts(descriptor: Any) -> Facts:
         tileable=False,
         precisions=("fp32", *(precision for precision, runs in narrow.items() if runs)),
     )
+
+
+def _with_reach(generator: nn.Module, facts: Facts) -> Facts:
+    """Return the facts with the traced receptive field; unchanged if there is none, or if it cannot be traced."""
+    try:
+        return replace(facts, tileable=True, halo=halo(generator))
+    except ValueError:
+        return facts
 
 
 def _plain(descriptor: Any) -> bool:
