@@ -7,6 +7,7 @@ its module and its size requirements. spandrel reads no file, and the images go 
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,7 @@ def open_with_spandrel(path: Path, stored: Stored, unknown: CheckpointError) -> 
         )
     facts = _facts(descriptor)
     descriptor.model.float().eval().requires_grad_(False)
+    _merge_once(descriptor.model)
     broken = [name for name, value in descriptor.model.state_dict().items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise CheckpointError(f"NaN or infinite weights in '{broken[0]}': use an earlier or intact checkpoint")
@@ -118,10 +120,28 @@ def _facts(descriptor: Any) -> Facts:
     )
 
 
+def _merge_once(network: nn.Module) -> None:
+    """Compute weights that follow from others now, and not again in every call.
+
+    SPAN's blocks (Conv3XC) merge three convolutions into one whenever they run, and store the result in themselves. A
+    network that changes its own weights cannot be traced, and the result is the same each time.
+    """
+    for module in network.modules():
+        merge = getattr(module, "update_params", None)
+        if callable(merge) and isinstance(getattr(module, "eval_conv", None), nn.Conv2d):
+            merge()
+            module.weight_concat = module.bias_concat = None  # type: ignore[assignment]
+            module.update_params = _nothing  # type: ignore[assignment]
+
+
+def _nothing() -> None:
+    """Take the place of a method that has nothing left to do."""
+
+
 def _with_reach(generator: nn.Module, facts: Facts) -> Facts:
     """Return the facts with the traced receptive field; unchanged if there is none, or if it cannot be traced."""
     try:
-        return replace(facts, tileable=True, halo=halo(generator))
+        return replace(facts, tileable=True, halo=halo(copy.deepcopy(generator)))
     except ValueError:
         return facts
 

@@ -112,7 +112,7 @@ def material(facts: Facts, calibration: str | Path | None) -> Material:
 
     low, high = facts.value_range
     kinds: dict[str, Any] = {"channels": facts.channels, "value_range": facts.value_range}
-    sides = {"multiple": facts.multiple, "minimum": facts.minimum}
+    sides: dict[str, Any] = {"multiple": facts.multiple, "minimum": facts.minimum}
     side = -(-max(_CROP, facts.minimum) // facts.multiple) * facts.multiple
     shipped = _shipped()
     test: list[Batch] = samples([shipped], **kinds, **sides)
@@ -182,7 +182,7 @@ def _benchmark(facts: Facts) -> Callable[[Run], float] | None:
             padded = np.pad(pixels, ((0, tall - height), (0, wide - width), (0, 0)), mode="edge")
             values = padded.transpose(2, 0, 1)[None].astype(np.float32) / 255 * (high - low) + low
             made = (run(np.ascontiguousarray(values))[0].transpose(1, 2, 0) - low) / (high - low)
-            result = (made.clip(0, 1) * 255).round().astype(np.uint8)
+            result: np.ndarray = (made.clip(0, 1) * 255).round().astype(np.uint8)
             return result[: height * facts.scale, : width * facts.scale]
 
         return evaluate_pairs(upscale, large, small, facts.scale).mean.psnr_y

@@ -10,7 +10,7 @@ from gankit import Upscaler
 from gankit.checkpoints import open_model
 from gankit.pipeline.exporting import export
 
-IMAGE = np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
