@@ -108,7 +108,8 @@ class Workspace:
         if self.engine.wants == "images":
             value = DTYPES[self.engine.precision].itemsize * self._channels
             rows = min(height, max(_LEAST_ROWS, STRIP_BYTES // (value * width)))
-            return width * (rows * each + 2 * self.halo * value)  # layers keep as many rows as they look back on
+            kept = 2 * self.halo * value * self.engine.at_once  # layers keep as many rows as they look back on
+            return width * (rows * each + kept)
         side = max(4 * self.halo, 32) if tile == "auto" else tile
         pixels = min(side, height) * min(side, width)
         if tile == "auto":
