@@ -2,35 +2,39 @@
 
 A *backend* is a way to run a generator; an *engine* is a loaded, ready backend for one :class:`EngineSpec`. The
 pipeline, the benchmarks and the parity check know only these classes, and do not see which backend runs.
+
+Importing this module imports no torch. An engine that needs none derives from :class:`ArrayEngine`, and backends import
+torch inside their functions.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-import torch
 from gankit_export.precisions import Precision
-from torch import Tensor, nn
 
-from gankit.backends.cuda.kernels import wanted
+from gankit.backends.cuda.switches import kernels_wanted
 from gankit.errors import BackendError
+from gankit.models.deferred import Deferred
 from gankit.models.facts import Facts, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
 
 __all__ = [
     "DYNAMIC",
+    "ArrayEngine",
     "Backend",
     "Engine",
     "EngineMemoryError",
     "EngineSpec",
     "Pending",
     "Shapes",
-    "check_result",
-    "checked_run",
-    "checked_submit",
     "memory_errors",
 ]
 
@@ -59,7 +63,8 @@ class EngineSpec:
     """The specification of an engine.
 
     Attributes:
-        generator: the module in fp32 and eval mode, as loaded. Backends do not change it, but copy it.
+        module: the generator in fp32 and eval mode, as loaded, or how to load it. Backends take it from
+            :attr:`generator`, and do not change it, but copy it.
         facts: its facts.
         precision: precision of the convolutions. Normalisations always compute their statistics in fp32.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …
@@ -69,17 +74,25 @@ class EngineSpec:
         layer_bytes: memory limit in bytes for the layers of one image, under which the network runs layerwise;
             ``None`` sets no limit.
         notify: called with each line to report to the user while the engine loads, such as a damaged file in the cache.
+        artefact: sha256 of the exported file that an earlier run made of this generator, if it is known. A backend that
+            finds it in the cache needs no generator.
     """
 
-    generator: nn.Module
+    module: nn.Module | Deferred[nn.Module]
     facts: Facts
     precision: Precision = "fp32"
     device: str = "cpu"
     shapes: Shapes = DYNAMIC
     threads: int | None = None
-    kernels: bool = field(default_factory=wanted)
+    kernels: bool = field(default_factory=kernels_wanted)
     layer_bytes: int | None = None
     notify: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
+    artefact: str = ""
+
+    @property
+    def generator(self) -> nn.Module:
+        """The generator, which the first use may have to load."""
+        return self.module.get() if isinstance(self.module, Deferred) else self.module
 
     @property
     def device_type(self) -> str:
@@ -182,6 +195,14 @@ class Engine(ABC):
                 keeps such values.
         """
 
+    def run_arrays(self, *arrays: np.ndarray) -> np.ndarray:
+        """Do what :meth:`run` does for NumPy arrays of the same shapes, dtypes and layouts.
+
+        Raises:
+            EngineMemoryError, NotFiniteError: See :meth:`run`.
+        """
+        return self.run(*map(tensor_of, arrays)).numpy()
+
     def submit(self, *tensors: Tensor) -> Pending:
         """Start a call of :meth:`run`, and return before it is complete where the engine can.
 
@@ -199,6 +220,11 @@ class Engine(ABC):
         """
         return _Complete(self.run(*tensors))
 
+    def submit_arrays(self, *arrays: np.ndarray) -> Callable[[], np.ndarray]:
+        """Do what :meth:`submit` does for NumPy arrays; return a function that waits for the result."""
+        pending = self.submit(*map(tensor_of, arrays))
+        return lambda: pending.result().numpy()
+
     def close(self) -> None:  # noqa: B027 - most engines hold nothing
         """Release the resources of the engine. It is safe to call this twice."""
 
@@ -207,6 +233,32 @@ class Engine(ABC):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class ArrayEngine(Engine):
+    """An engine that computes with NumPy arrays, and needs no torch to run them."""
+
+    @abstractmethod
+    def run_arrays(self, *arrays: np.ndarray) -> np.ndarray:
+        """See :meth:`Engine.run_arrays`."""
+
+    def run(self, *tensors: Tensor) -> Tensor:
+        """See :meth:`Engine.run`."""
+        import torch
+
+        return torch.from_numpy(self.run_arrays(*(tensor.numpy() for tensor in tensors)))
+
+    def submit_arrays(self, *arrays: np.ndarray) -> Callable[[], np.ndarray]:
+        """See :meth:`Engine.submit_arrays`. The call is complete when this returns."""
+        result = self.run_arrays(*arrays)
+        return lambda: result
+
+
+def tensor_of(array: np.ndarray) -> Tensor:
+    """Return an array as a tensor, without a copy unless it is read-only, of which torch warns."""
+    import torch
+
+    return torch.from_numpy(array if array.flags.writeable else array.copy(order="K"))
 
 
 class Backend(ABC):
@@ -221,6 +273,7 @@ class Backend(ABC):
         rank: order in which ``auto`` measures backends, lowest first. Backends that are likely fast come early.
         slow_start: whether loading takes minutes (compilation). ``auto`` then uses the backend only for long jobs.
         own_kernels: whether it can run gankit's own kernels on a GPU in place of torch's.
+        automatic: whether ``auto`` considers it. A format for other machines that is not fast here is left out.
     """
 
     name: ClassVar[str]
@@ -230,6 +283,7 @@ class Backend(ABC):
     rank: ClassVar[int] = 10
     slow_start: ClassVar[bool] = False
     own_kernels: ClassVar[bool] = False
+    automatic: ClassVar[bool] = True
 
     def supports(self, spec: EngineSpec) -> str | None:
         """Return ``None`` if this backend can run a spec on this machine, or else the reason and the next step.
@@ -276,57 +330,3 @@ class Backend(ABC):
         Raises:
             BackendError: If the backend cannot export or open this generator after all.
         """
-
-
-def checked_run(engine: Engine, *tensors: Tensor, shape: Sequence[int]) -> Tensor:
-    """Run an engine, and check the shape and the dtype of its result. All calls of the pipeline go through here.
-
-    Args:
-        engine: the engine.
-        tensors: as in :meth:`Engine.run`.
-        shape: shape that the result must have: (N, C', H', W').
-
-    Returns:
-        The result of :meth:`Engine.run`. Images have the dtype of the input, and samples are float32.
-
-    Raises:
-        BackendError: If the engine returns anything else.
-    """
-    result = engine.run(*tensors)
-    check_result(engine, tensors, result, shape)
-    return result
-
-
-def checked_submit(engine: Engine, *tensors: Tensor, shape: Sequence[int]) -> Callable[[], Tensor]:
-    """Submit a call of an engine; return a function that waits for the result and checks it like :func:`checked_run`.
-
-    Args:
-        engine: the engine.
-        tensors: as in :meth:`Engine.submit`.
-        shape: shape that the result must have: (N, C', H', W').
-    """
-    pending = engine.submit(*tensors)
-
-    def result() -> Tensor:
-        made = pending.result()
-        check_result(engine, tensors, made, shape)
-        return made
-
-    return result
-
-
-def check_result(engine: Engine, tensors: Sequence[Tensor], result: Tensor, shape: Sequence[int]) -> None:
-    """Check the shape and the dtype of a result, as :func:`checked_run` does.
-
-    Raises:
-        BackendError: If one of them is wrong. The message names the engine and both.
-    """
-    images = tensors[0].ndim == len(shape)
-    dtype = tensors[0].dtype if images else torch.float32
-    if tuple(result.shape) == tuple(shape) and result.dtype == dtype:
-        return
-    given, got, wanted = tuple(tensors[0].shape), tuple(result.shape), tuple(shape)
-    returned = f"{got} and not {wanted}" if got != wanted else f"{result.dtype} and not {dtype}"
-    name = f"{engine.backend} {engine.precision}"
-    advice = "use another --backend, or correct the facts of a module of your own"
-    raise BackendError(f"{name} returned {returned} for an input of {given}; {advice}")

@@ -1,20 +1,17 @@
-"""torch without compilation. On a CPU it streams whole images in strips through oneDNN's fused convolutions."""
+"""torch without compilation. On a CPU it streams whole images in strips through oneDNN's fused convolutions.
+
+Importing this module imports no torch, because ``gankit doctor`` imports all backends.
+"""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
-from gankit_export.calls import LayerError
 from gankit_export.precisions import Precision
-from torch import fx
 
 from gankit.backends.base import Backend, Engine, EngineSpec
-from gankit.backends.cpu.engines import LayerwiseEngine, StreamingEngine
-from gankit.backends.cpu.instance_norm import keep_channels_last
-from gankit.backends.cpu.streaming import NotStreamableError, Stream
-from gankit.backends.cuda.engine import CudaEngine
-from gankit.backends.modules import ModuleEngine, lacks_bf16, ready, typed_module
+from gankit.backends.cpu.instructions import lacks_bf16
+from gankit.backends.cuda.driver import cuda_available
 from gankit.errors import BackendError
 
 
@@ -29,7 +26,7 @@ class EagerBackend(Backend):
 
     def missing(self, spec: EngineSpec) -> str | None:
         """Only a CUDA GPU can be missing."""
-        if spec.device_type == "cuda" and not torch.cuda.is_available():
+        if spec.device_type == "cuda" and not cuda_available():
             return "this torch finds no CUDA GPU; use --device cpu"
         return None
 
@@ -41,6 +38,15 @@ class EagerBackend(Backend):
 
     def open(self, spec: EngineSpec) -> Engine:
         """Open a streaming or layerwise engine if the network allows it (CPU), or else one for tiles or latents."""
+        from gankit_export.calls import LayerError
+        from torch import fx
+
+        from gankit.backends.cpu.engines import LayerwiseEngine, StreamingEngine
+        from gankit.backends.cpu.instance_norm import keep_channels_last
+        from gankit.backends.cpu.streaming import NotStreamableError, Stream
+        from gankit.backends.cuda.engine import CudaEngine
+        from gankit.backends.modules import ModuleEngine, ready, typed_module
+
         module = typed_module(spec)
         if spec.device_type == "cuda":
             return CudaEngine(self.name, spec, ready(spec, module))

@@ -1,8 +1,11 @@
-"""How runtimes report that memory ran out, and how much of a GPU's is free."""
+"""How runtimes report that memory ran out, and how much of a GPU's is free.
+
+Importing this module imports no torch.
+"""
 
 from __future__ import annotations
 
-import torch
+import sys
 
 from gankit.backends.base import EngineMemoryError
 
@@ -27,8 +30,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     Args:
         error: any exception.
     """
-    if isinstance(error, EngineMemoryError | torch.OutOfMemoryError):
+    if isinstance(error, EngineMemoryError):
         return True
+    if "torch" in sys.modules:  # otherwise nothing raised its exception
+        import torch
+
+        if isinstance(error, torch.OutOfMemoryError):
+            return True
     text = str(error).lower()
     return any(word in text for word in _WORDS)
 
@@ -42,5 +50,19 @@ def free_memory(device: str) -> int:
     Args:
         device: ``"cuda"``, ``"cuda:1"``, …
     """
+    import torch
+
     free, _ = torch.cuda.mem_get_info(device)
     return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+
+
+def empty_cache(device: str) -> None:
+    """Give back the memory that torch keeps on a GPU for later tensors.
+
+    Args:
+        device: device of the engine; a CPU has no such memory.
+    """
+    if not device.startswith("cpu"):
+        import torch
+
+        torch.cuda.empty_cache()

@@ -59,19 +59,6 @@ def channels_last(module: nn.Module, device: str) -> nn.Module:
     return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def bf16_on_cpu() -> bool:
-    """Whether oneDNN can run bf16 convolutions on this CPU. Fast ones need AVX512-BF16 or AMX."""
-    mkldnn = torch.ops.mkldnn
-    return bool(torch.backends.mkldnn.is_available() and mkldnn._is_mkldnn_bf16_supported())
-
-
-def lacks_bf16(spec: EngineSpec) -> str | None:
-    """Return the reason why torch cannot run a spec in bf16 on this CPU, or ``None``."""
-    if spec.precision == "bf16" and spec.device_type == "cpu" and not bf16_on_cpu():
-        return "does not run bf16 on this CPU, which has no AVX-512; use --precision fp32"
-    return None
-
-
 class ModuleEngine(Engine):
     """Runs tiles or latents through a module on any device.
 

@@ -1,4 +1,7 @@
-"""ONNX Runtime with its CPU provider, or with its CUDA provider."""
+"""ONNX Runtime with its CPU provider, or with its CUDA provider.
+
+The CPU provider needs no torch, and importing this module imports none.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
-import torch
+import numpy as np
 from gankit_export.precisions import Precision
-from torch import Tensor
 
 from gankit.backends.artefacts import open_onnx, sha256_in_name
-from gankit.backends.base import Backend, Engine, EngineSpec, memory_errors
+from gankit.backends.base import ArrayEngine, Backend, Engine, EngineSpec, memory_errors
 from gankit.backends.cpu.threads import default_threads
-from gankit.backends.pixels import enter, leave
+from gankit.backends.pixels import enter_arrays, leave_arrays
 
 
 class OnnxRuntimeBackend(Backend):
@@ -52,7 +54,7 @@ class OnnxRuntimeBackend(Backend):
         return open_onnx(spec, lambda path: OnnxRuntimeEngine(spec, path))
 
 
-class OnnxRuntimeEngine(Engine):
+class OnnxRuntimeEngine(ArrayEngine):
     """A session of one ONNX file.
 
     Raises:
@@ -73,11 +75,10 @@ class OnnxRuntimeEngine(Engine):
             raise RuntimeError(f"ONNX Runtime chose {self._session.get_providers()[0]}, not the CPU provider")
         self._inputs = [item.name for item in self._session.get_inputs()]
 
-    def run(self, *tensors: Tensor) -> Tensor:
-        """See :meth:`Engine.run`."""
-        values = [item.contiguous().numpy() for item in enter(tensors, self._facts)]
+    def run_arrays(self, *arrays: np.ndarray) -> np.ndarray:
+        """See :meth:`Engine.run_arrays`."""
+        values = enter_arrays(arrays, self._facts)
         # Its exceptions derive directly from Exception.
         with memory_errors("Failed to allocate memory", "bad_alloc", "bad allocation"):
             (result,) = self._session.run(None, dict(zip(self._inputs, values, strict=True)))
-        pixels = leave(torch.from_numpy(result), tensors, self._facts)
-        return pixels if self._facts.task == "generate" else pixels.contiguous(memory_format=torch.channels_last)
+        return leave_arrays(result, arrays, self._facts)

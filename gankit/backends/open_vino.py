@@ -1,23 +1,27 @@
-"""OpenVINO with its CPU plugin. Conversion of pixels (type, layout, scale, rounding) is part of its graph."""
+"""OpenVINO with its CPU plugin. Conversion of pixels (type, layout, scale, rounding) is part of its graph.
+
+It needs no torch once the generator is exported, and importing this module imports none.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from gankit_export.openvino_core import openvino_core
 from gankit_export.precisions import Precision
-from torch import Tensor
 
 from gankit.backends.artefacts import is_intact, open_onnx, sha256_in_name
-from gankit.backends.base import Backend, Engine, EngineMemoryError, EngineSpec, memory_errors
+from gankit.backends.base import ArrayEngine, Backend, Engine, EngineMemoryError, EngineSpec, memory_errors
+from gankit.backends.cpu.instructions import lacks_bf16
 from gankit.backends.cpu.threads import default_threads
-from gankit.backends.modules import lacks_bf16
-from gankit.backends.pixels import FULL_SCALE, check, leave
+from gankit.backends.pixels import FULL_SCALE, check, leave_arrays
 from gankit.errors import BackendError
+from gankit.models.deferred import Deferred
 from gankit.models.facts import Facts
 
 _CACHED_LAYERS = 128  # compiled for one size of image; 5000 by default, which is a leak if all images differ
@@ -43,7 +47,12 @@ class OpenVinoBackend(Backend):
     def open(self, spec: EngineSpec) -> Engine:
         """Export the generator once. A graph for each dtype of pixels is compiled when it is first needed."""
         kind = OpenVinoLatentEngine if spec.facts.task == "generate" else OpenVinoEngine
-        return open_onnx(spec, lambda path: kind(spec, path))
+        if not isinstance(spec.module, Deferred):  # an IR is never deferred
+            from gankit.checkpoints.ir_models import IrModule
+
+            if isinstance(spec.module, IrModule):
+                return kind(spec, spec.module.model, spec.module.sha256)
+        return open_onnx(spec, lambda path: kind(spec, partial(_cached_model, path), sha256_in_name(path)))
 
 
 def _settings(spec: EngineSpec) -> dict[str, Any]:
@@ -55,22 +64,39 @@ def _settings(spec: EngineSpec) -> dict[str, Any]:
     }
 
 
-class OpenVinoEngine(Engine):
-    """Runs images through one compiled graph for each dtype of pixels."""
+def _cached_model(path: Path) -> Any:
+    """Read an exported file from the cache.
 
-    def __init__(self, spec: EngineSpec, path: Path) -> None:
+    Raises:
+        BackendError: If it is not the one that was exported. (The engine may have been opened hours ago.)
+    """
+    if not is_intact(path):
+        raise BackendError(f"{path}: this cached file was changed or deleted during the run; start it again")
+    return openvino_core().read_model(path)
+
+
+class OpenVinoEngine(ArrayEngine):
+    """Runs images through one compiled graph for each dtype of pixels.
+
+    Args:
+        spec: the spec of the engine.
+        read: reads the graph.
+        sha256: of the file with the graph.
+    """
+
+    def __init__(self, spec: EngineSpec, read: Callable[[], Any], sha256: str) -> None:
         super().__init__(OpenVinoBackend.name, spec)
-        self._facts, self._path, self._settings = spec.facts, path, _settings(spec)
-        self.artefact = sha256_in_name(path)
+        self._facts, self._read, self._settings = spec.facts, read, _settings(spec)
+        self.artefact = sha256
         self._core = openvino_core()
-        self._core.read_model(path)  # raises if the file is damaged, so that it is exported again
-        self._requests: dict[torch.dtype, Any] = {}
+        read()  # raises if the file is damaged, so that it is exported again
+        self._requests: dict[np.dtype[Any], Any] = {}
 
-    def run(self, *tensors: Tensor) -> Tensor:
-        """See :meth:`Engine.run`."""
-        check(tensors, self._facts)
-        (batch,) = tensors
-        pixels = np.ascontiguousarray(batch.permute(0, 2, 3, 1).numpy())
+    def run_arrays(self, *arrays: np.ndarray) -> np.ndarray:
+        """See :meth:`Engine.run_arrays`."""
+        check(arrays, self._facts)
+        (batch,) = arrays
+        pixels = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
         try:
             with memory_errors("Failed to allocate", "bad_alloc", "bad allocation"):
                 if batch.dtype not in self._requests:
@@ -80,38 +106,34 @@ class OpenVinoEngine(Engine):
             # A request that stopped half-way keeps the shapes of that batch and fails with every later one.
             self._requests.pop(batch.dtype, None)
             raise
-        return torch.from_numpy(result).permute(0, 3, 1, 2)
+        return np.asarray(result).transpose(0, 3, 1, 2)
 
     def close(self) -> None:
         """Release the compiled graphs."""
         self._requests.clear()
 
-    def _compile(self, dtype: torch.dtype) -> Any:
-        if not is_intact(self._path):  # the engine may have been opened hours ago
-            raise BackendError(f"{self._path}: this cached file was changed or deleted during the run; start it again")
-        model = with_pixel_edges(self._core.read_model(self._path), self._facts, dtype)
+    def _compile(self, dtype: np.dtype[Any]) -> Any:
+        model = with_pixel_edges(self._read(), self._facts, dtype)
         return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
 
 
-class OpenVinoLatentEngine(Engine):
-    """Runs latents through a compiled graph."""
+class OpenVinoLatentEngine(ArrayEngine):
+    """Runs latents through a compiled graph. The arguments are those of :class:`OpenVinoEngine`."""
 
-    def __init__(self, spec: EngineSpec, path: Path) -> None:
+    def __init__(self, spec: EngineSpec, read: Callable[[], Any], sha256: str) -> None:
         super().__init__(OpenVinoBackend.name, spec)
-        self._facts, self.artefact = spec.facts, sha256_in_name(path)
-        core = openvino_core()
-        self._request = core.compile_model(core.read_model(path), "CPU", _settings(spec)).create_infer_request()
+        self._facts, self.artefact = spec.facts, sha256
+        self._request = openvino_core().compile_model(read(), "CPU", _settings(spec)).create_infer_request()
 
-    def run(self, *tensors: Tensor) -> Tensor:
-        """See :meth:`Engine.run`."""
-        check(tensors, self._facts)
+    def run_arrays(self, *arrays: np.ndarray) -> np.ndarray:
+        """See :meth:`Engine.run_arrays`."""
+        check(arrays, self._facts)
         with memory_errors("Failed to allocate", "bad_alloc", "bad allocation"):
-            given = [item.numpy() for item in tensors]
-            result = self._request.infer(given, share_inputs=True, share_outputs=False)[0]
-        return leave(torch.from_numpy(result).float(), tensors, self._facts)
+            result = self._request.infer(list(arrays), share_inputs=True, share_outputs=False)[0]
+        return leave_arrays(np.asarray(result, np.float32), arrays, self._facts)
 
 
-def with_pixel_edges(model: Any, facts: Facts, dtype: torch.dtype) -> Any:
+def with_pixel_edges(model: Any, facts: Facts, dtype: np.dtype[Any]) -> Any:
     """Wrap an NCHW fp32 graph in conversions from and to NHWC pixels.
 
     Args:
@@ -122,12 +144,11 @@ def with_pixel_edges(model: Any, facts: Facts, dtype: torch.dtype) -> Any:
     import openvino
     from openvino import opset13 as ops
 
-    kinds = {torch.uint8: np.uint8, torch.uint16: np.uint16, torch.float32: np.float32}
     low, high = facts.value_range
-    full = FULL_SCALE.get(dtype, 1.0)
+    full = FULL_SCALE.get(dtype.name, 1.0)
     old_input, old_output = model.input(0), model.output(0)
     shape = old_input.get_partial_shape()
-    pixels = ops.parameter(openvino.PartialShape([shape[0], shape[2], shape[3], shape[1]]), kinds[dtype], name="pixels")
+    pixels = ops.parameter(openvino.PartialShape([shape[0], shape[2], shape[3], shape[1]]), dtype.type, name="pixels")
     values = ops.convert(pixels, "f32")
     values = ops.multiply(values, np.float32((high - low) / full))
     values = ops.add(values, np.float32(low))
@@ -136,7 +157,7 @@ def with_pixel_edges(model: Any, facts: Facts, dtype: torch.dtype) -> Any:
         target.replace_source_output(values.output(0))
     result = old_output.get_node().input_value(0)
     scaled = ops.multiply(ops.subtract(result, np.float32(low)), np.float32(full / (high - low)))
-    if dtype != torch.float32:
+    if dtype != np.float32:
         scaled = ops.round(ops.clamp(scaled, 0.0, full), "half_to_even")
-        scaled = ops.convert(scaled, {torch.uint8: "u8", torch.uint16: "u16"}[dtype])
+        scaled = ops.convert(scaled, {"uint8": "u8", "uint16": "u16"}[dtype.name])
     return openvino.Model([ops.transpose(scaled, np.array([0, 2, 3, 1]))], [pixels], "pixels")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from gankit_export.precisions import Precision
 
 from gankit.backends.base import Backend, Engine, EngineSpec
+from gankit.backends.cuda.driver import cuda_available
 from gankit.errors import BackendError
 
 
@@ -24,7 +24,7 @@ class TensorRTBackend(Backend):
         """The GPU or the library may be missing."""
         from gankit_export.tensorrt.library import missing
 
-        if not torch.cuda.is_available():
+        if not cuda_available():
             return "this torch finds no CUDA GPU; use --device cpu with another backend"
         return missing()
 

@@ -1,7 +1,7 @@
 """Run one image through the engine: colour, gray, transparency, 16 bit, and running out of memory.
 
 A network treats the three channels alike only nearly. An image whose channels are equal everywhere, in a gray or in a
-colour file, would therefore come out tinted, and its result is made gray again.
+colour file, would therefore come out tinted, and its result is made gray again. Importing this module imports no torch.
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
 from gankit.backends.base import Engine, EngineMemoryError
-from gankit.backends.memory import is_out_of_memory
+from gankit.backends.memory import empty_cache, is_out_of_memory
 from gankit.errors import UsageError
 from gankit.images import DecodedImage, bleed
 from gankit.memory import available_memory, require
 from gankit.models.facts import Facts
+from gankit.pipeline.flat import flat_around
 from gankit.pipeline.gray import equal_channels, equalise
 from gankit.pipeline.tiles import auto_tile, run_tiled, submit_whole
 from gankit.pipeline.workspace import LEAST_PIXELS, Workspace
@@ -71,7 +69,7 @@ class Processor:
         Raises:
             NoMemoryError: If the result, its file and the engine need more than the available memory. This is checked
                 first, because an operating system that overcommits would kill the whole run.
-            EngineMemoryError: See :meth:`tensor`.
+            EngineMemoryError: See :meth:`batched`.
         """
         self.require(image, _peak_bytes(image, self.facts.scale))
         alpha = image.alpha
@@ -88,7 +86,7 @@ class Processor:
 
     def images(self, images: Sequence[DecodedImage]) -> list[DecodedImage]:
         """Process images of equal size and depth in one call, as :meth:`shared_call` allows. Metadata are kept."""
-        return self._unstacked(images, self.tensor(self._stacked(images)))
+        return self._unstacked(images, self.batched(self._stacked(images)))
 
     def submit(self, images: Sequence[DecodedImage]) -> Callable[[], list[DecodedImage]] | None:
         """Start what :meth:`images` does; return a function that waits for its result.
@@ -116,16 +114,19 @@ class Processor:
         except (RuntimeError, EngineMemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            return None  # tensor() tries smaller tiles
+            return None  # batched() tries smaller tiles
         return lambda: self._unstacked(images, self._with_equal_channels(batch, finish()))
 
-    def _stacked(self, images: Sequence[DecodedImage]) -> Tensor:
+    def _stacked(self, images: Sequence[DecodedImage]) -> np.ndarray:
         """Return the pixels of several images as one batch for the engine."""
         return stacked([nchw(image.pixels) for image in images])
 
-    def _unstacked(self, images: Sequence[DecodedImage], results: Tensor) -> list[DecodedImage]:
+    def _unstacked(self, images: Sequence[DecodedImage], results: np.ndarray) -> list[DecodedImage]:
         """Return the images with the pixels of a batch that the engine made."""
-        return [replace(image, pixels=hwc(result)) for image, result in zip(images, results.split(1), strict=True)]
+        return [
+            replace(image, pixels=hwc(result))
+            for image, result in zip(images, np.split(results, len(images)), strict=True)
+        ]
 
     def shared_call(self, image: DecodedImage) -> int:
         """Return how many images like this one :meth:`images` may process; 1 if only its colours would fit."""
@@ -179,11 +180,11 @@ class Processor:
         batch = 1 if self.batch == "auto" else self.batch
         return self.workspace.least_bytes(height, width, self.tile, batch)
 
-    def tensor(self, batch: Tensor, progress: ProgressCallback | None = None) -> Tensor:
+    def batched(self, batch: np.ndarray, progress: ProgressCallback | None = None) -> np.ndarray:
         """Run a batch in tiles, with smaller tiles each time memory runs out.
 
         Args:
-            batch: (N, C, H, W) uint8, uint16 or float32 on the CPU.
+            batch: (N, C, H, W) uint8, uint16 or float32.
             progress: called with the fraction that is done, up to 1.
 
         Returns:
@@ -196,19 +197,19 @@ class Processor:
         """
         return self._with_equal_channels(batch, self._tiled(batch, progress))
 
-    def _with_equal_channels(self, batch: Tensor, result: Tensor) -> Tensor:
+    def _with_equal_channels(self, batch: np.ndarray, result: np.ndarray) -> np.ndarray:
         """Make the channels of an upscaled image equal if those of its source are."""
         if self.facts.task == "upscale" and batch.shape[1] == result.shape[1] > 1:
             for source, made in zip(batch, result, strict=True):
-                if equal_channels(source.permute(1, 2, 0).numpy()):
-                    equalise(made.permute(1, 2, 0).numpy())
+                if equal_channels(source.transpose(1, 2, 0)):
+                    equalise(made.transpose(1, 2, 0))
         return result
 
-    def _tiled(self, batch: Tensor, progress: ProgressCallback | None) -> Tensor:
+    def _tiled(self, batch: np.ndarray, progress: ProgressCallback | None) -> np.ndarray:
         before = self.max_pixels
         while True:
             count, _, height, width = batch.shape
-            canvas = batch.element_size() * count * (self.facts.out_channels or batch.shape[1])
+            canvas = batch.itemsize * count * (self.facts.out_channels or batch.shape[1])
             most = self.workspace.now(self.max_pixels, canvas * height * width * self.facts.scale**2)
             tile = self._tile(height, width, most)
             size = math.prod(tile)
@@ -229,9 +230,9 @@ class Processor:
             except (RuntimeError, EngineMemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            # Outside of the handler, because the error keeps the engine's tensors alive.
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            empty_cache(
+                self.engine.device
+            )  # outside of the handler, because the error keeps the engine's tensors alive
             fixed = self.tile != "auto" and (self.batch != "auto" or in_call == 1)
             whole = self.engine.wants == "images" or (not self.facts.tileable and min(count, in_call) == 1)
             if fixed or whole or min(most, size) <= LEAST_PIXELS:
@@ -257,7 +258,7 @@ class Processor:
     def _colours(self, pixels: np.ndarray, gray: bool, progress: ProgressCallback | None) -> np.ndarray:
         """Upscale (H, W, 3) to (scale·H, scale·W, 3). A gray image stays exactly gray."""
         if self.facts.channels == 3:
-            return hwc(self.tensor(nchw(pixels), progress))
+            return hwc(self.batched(nchw(pixels), progress))
         if gray or equal_channels(pixels):
             return _same_channels(self._plane(pixels[..., 0], progress))
         return np.ascontiguousarray(self._planes(pixels.transpose(2, 0, 1), progress).transpose(1, 2, 0))
@@ -265,7 +266,7 @@ class Processor:
     def _plane(self, plane: np.ndarray, progress: ProgressCallback | None) -> np.ndarray:
         """Upscale (H, W) to (scale·H, scale·W). A colour model gets three equal channels."""
         if self.facts.channels == 3:
-            return np.ascontiguousarray(hwc(self.tensor(nchw(_same_channels(plane)), progress))[..., 0])
+            return np.ascontiguousarray(hwc(self.batched(nchw(_same_channels(plane)), progress))[..., 0])
         return np.ascontiguousarray(self._planes(plane[None], progress)[0])
 
     def _planes(self, planes: np.ndarray, progress: ProgressCallback | None) -> np.ndarray:
@@ -274,7 +275,7 @@ class Processor:
             raise UsageError(
                 f"'{self.facts.name}' takes {self.facts.channels} channels, but images have 1 or 3; use another model"
             )
-        return self.tensor(torch.from_numpy(np.array(planes[:, None], order="C")), progress).numpy()[:, 0]
+        return self.batched(np.array(planes[:, None], order="C"), progress)[:, 0]
 
     def _alpha(self, alpha: np.ndarray, progress: ProgressCallback | None) -> np.ndarray:
         """Upscale transparency as a gray image, which makes its edges as sharp as those of the colours.
@@ -282,11 +283,7 @@ class Processor:
         Flat areas keep their exact value, because a generator would turn 255 into 253 and opaque into transparent.
         """
         scale, grown = self.facts.scale, self._plane(alpha, progress)
-        values = torch.from_numpy(alpha.astype(np.float32))[None, None]
-        pad = _FLAT_WINDOW // 2
-        highest = functional.max_pool2d(values, _FLAT_WINDOW, stride=1, padding=pad)
-        lowest = -functional.max_pool2d(-values, _FLAT_WINDOW, stride=1, padding=pad)
-        flat = (highest == lowest)[0, 0].numpy()
+        flat = flat_around(alpha, _FLAT_WINDOW)
         for row in range(len(alpha)):
             target = grown[row * scale : (row + 1) * scale]
             np.copyto(target, alpha[row].repeat(scale), where=flat[row].repeat(scale))
@@ -303,22 +300,21 @@ def _peak_bytes(image: DecodedImage, scale: int) -> int:
     return (3 if alpha else 2) * own * scale**2
 
 
-def nchw(pixels: np.ndarray) -> Tensor:
-    """Return an (H, W, C) array as a (1, C, H, W) view in channels_last."""
-    if not pixels.flags.writeable:  # torch warns about read-only memory
+def nchw(pixels: np.ndarray) -> np.ndarray:
+    """Return (H, W, C) as a view (1, C, H, W) whose channels come last in memory."""
+    if not pixels.flags.writeable:  # engines may take its memory as their own
         pixels = pixels.copy()
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+    return np.ascontiguousarray(pixels).transpose(2, 0, 1)[None]
 
 
-def stacked(batches: Sequence[Tensor]) -> Tensor:
-    """Concatenate several (1, C, H, W) to one (N, C, H, W) in channels_last."""
-    return torch.cat(list(batches)).contiguous(memory_format=torch.channels_last)
+def stacked(batches: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenate several (1, C, H, W) to one (N, C, H, W) whose channels come last in memory."""
+    return np.concatenate([batch.transpose(0, 2, 3, 1) for batch in batches]).transpose(0, 3, 1, 2)
 
 
-def hwc(batch: Tensor) -> np.ndarray:
-    """Return (1, C, H, W) as a contiguous (H, W, C) array, without a copy if the tensor is channels_last."""
-    array: np.ndarray = batch[0].permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(array)
+def hwc(batch: np.ndarray) -> np.ndarray:
+    """Return (1, C, H, W) as a contiguous (H, W, C) array, without a copy if the channels come last in memory."""
+    return np.ascontiguousarray(batch[0].transpose(1, 2, 0))
 
 
 def _same_channels(plane: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gankit.backends.base import EngineMemoryError
+from gankit.backends.base import EngineMemoryError, tensor_of
 from gankit.errors import GankitError, NotFiniteError, UsageError
 from gankit.images import DecodedImage
 from gankit.pipeline.given import Given, given
@@ -46,7 +46,9 @@ def run_given(engines: Engines, values: Sequence[Any], *, listed: bool) -> list[
         if item.batch is None:
             results.append(item.back([next(made) for _ in item.images], facts))
             continue
-        batch = engines.exact().tensor(item.batch) if item.batch.shape[0] else item.batch
+        batch = item.batch
+        if batch.shape[0]:
+            batch = tensor_of(engines.exact().batched(batch.numpy()))
         results.append(item.batch_back(batch, facts))
     return results
 

@@ -109,9 +109,12 @@ class Sampler:
         if self._selection is None:
             self._require()
             from gankit.backends.base import Shapes
+            from gankit.backends.choice.engine_file import select_file
             from gankit.backends.choice.select import select
 
-            self._selection = select(self.loaded, self.engine, shapes=Shapes(batch=self.batch), notify=self.notify)
+            self._selection = select_file(self.loaded, self.engine) or select(
+                self.loaded, self.engine, shapes=Shapes(batch=self.batch), notify=self.notify
+            )
         return self._selection.engine
 
     def _require(self) -> None:
@@ -284,7 +287,7 @@ class Sampler:
 
     def _values(self, *tensors: Tensor) -> Tensor:
         """Run latents, and classes if the model has some, and return the samples as (N, C, H, W), nearly 0 to 1."""
-        from gankit.backends.base import checked_run
+        from gankit.backends.calls import checked_run
 
         shape = (len(tensors[0]), self.facts.channels, *(self.facts.output_size or ()))
         values = checked_run(self.start(), *tensors, shape=shape)

@@ -3,7 +3,7 @@
 Tiles lie inside the image and share its borders, so that the network's zero padding occurs only where the image ends.
 At each cut, ``halo`` pixels on either side are computed and discarded. The halo is the generator's receptive field, so
 the pixels that are kept depend on no pixel outside their tile. All tiles of an image have the same shape, which allows
-equal batches.
+equal batches. Importing this module imports no torch.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from gankit.backends.base import Engine, checked_run, checked_submit
+from gankit.backends.base import Engine
+from gankit.backends.calls import checked_run, checked_submit
 from gankit.errors import ParityError, UsageError
 
 
@@ -115,7 +115,7 @@ def auto_tile(height: int, width: int, halo: int, max_pixels: int, multiple: int
 
 def run_tiled(
     engine: Engine,
-    image: Tensor,
+    image: np.ndarray,
     *,
     scale: int,
     halo: int,
@@ -125,12 +125,12 @@ def run_tiled(
     progress: Callable[[float], None] | None = None,
     out_channels: int | None = None,
     minimum: int = 1,
-) -> Tensor:
+) -> np.ndarray:
     """Run an engine over images in tiles.
 
     Args:
         engine: the engine. One that wants whole images gets them whole.
-        image: (N, C, H, W) uint8, uint16 or float32 on the CPU. All N images are cut in the same way.
+        image: (N, C, H, W) uint8, uint16 or float32. All N images are cut in the same way.
         scale: side of the output divided by side of the input.
         halo: as in :func:`plan`.
         tile: as in :func:`plan`; ``None`` does not cut.
@@ -141,7 +141,7 @@ def run_tiled(
         minimum: smallest side that the generator accepts. Smaller images are padded by reflection.
 
     Returns:
-        (N, out_channels, scale·H, scale·W) in the dtype of ``image``, channels_last in memory.
+        (N, out_channels, scale·H, scale·W) in the dtype of ``image``, a view of (N, H, W, C) in memory.
 
     Raises:
         UsageError: If the tile is too small for the halo.
@@ -161,12 +161,10 @@ def run_tiled(
         if progress:
             progress(1.0)
         return result[:, :, : height * scale, : width * scale]
-    # A NumPy array has the layout that encoders need, and raises MemoryError if there is no room.
-    shape = (count, full_height * scale, full_width * scale, made)
-    canvas = torch.from_numpy(np.empty(shape, image.numpy().dtype)).permute(0, 3, 1, 2)
+    canvas = _channels_last(count, made, full_height * scale, full_width * scale, image.dtype)
     pieces = [(index, box) for index in range(count) for box in cut.boxes]
     tall, wide = cut.tile
-    submitted: deque[tuple[list[tuple[int, Box]], Callable[[], Tensor]]] = deque()
+    submitted: deque[tuple[list[tuple[int, Box]], Callable[[], np.ndarray]]] = deque()
     pasted = 0
 
     def paste_oldest() -> None:
@@ -184,9 +182,9 @@ def run_tiled(
             image[index, :, b.down.start : b.down.start + tall, b.across.start : b.across.start + wide]
             for index, b in group
         ]
-        stack = torch.empty((len(group), channels, tall, wide), dtype=image.dtype, memory_format=torch.channels_last)
+        stack = _channels_last(len(group), channels, tall, wide, image.dtype)
         for slot, view in enumerate(views):
-            stack[slot].copy_(view)
+            stack[slot] = view
         each = (len(group), made, tall * scale, wide * scale)
         submitted.append((group, checked_submit(engine, stack, shape=each)))
         if len(submitted) >= engine.depth:
@@ -198,13 +196,13 @@ def run_tiled(
 
 def submit_whole(
     engine: Engine,
-    image: Tensor,
+    image: np.ndarray,
     *,
     scale: int,
     multiple: int = 1,
     out_channels: int | None = None,
     minimum: int = 1,
-) -> Callable[[], Tensor]:
+) -> Callable[[], np.ndarray]:
     """Submit whole images in one call; return a function that waits for the result, as :func:`run_tiled` returns it.
 
     Args:
@@ -222,31 +220,35 @@ def submit_whole(
     return lambda: _finite(finish(), engine)[:, :, : height * scale, : width * scale]
 
 
-def _paste(canvas: Tensor, result: Tensor, box: Box, scale: int) -> None:
+def _paste(canvas: np.ndarray, result: np.ndarray, box: Box, scale: int) -> None:
     """Copy the part of a tile's result that is kept to its place."""
     (top, bottom, y), (left, right, x) = (
         (span.keep * scale, span.stop * scale, (span.keep - span.start) * scale) for span in (box.down, box.across)
     )
-    canvas[:, top:bottom, left:right].copy_(result[:, y : y + bottom - top, x : x + right - left])
+    canvas[:, top:bottom, left:right] = result[:, y : y + bottom - top, x : x + right - left]
 
 
-def _finite(result: Tensor, engine: Engine) -> Tensor:
-    if result.is_floating_point() and not bool(result.isfinite().all()):
+def _finite(result: np.ndarray, engine: Engine) -> np.ndarray:
+    if result.dtype.kind == "f" and not bool(np.isfinite(result).all()):
         raise ParityError(
             f"{engine.backend} produced values that are not finite in {engine.precision}; use --precision fp32"
         )
     return result
 
 
-def _pad(image: Tensor, multiple: int, minimum: int) -> Tensor:
+def _pad(image: np.ndarray, multiple: int, minimum: int) -> np.ndarray:
     """Pad the image by reflection, at the bottom and right, to the size multiple and the smallest size."""
     height, width = image.shape[2:]
     tall, wide = (_up(max(side, minimum), multiple) for side in (height, width))
     if (tall, wide) == (height, width):
         return image
-    # In NumPy, because torch does not pad 16-bit integers.
     edges = ((0, 0), (0, 0), (0, tall - height), (0, wide - width))
-    return torch.from_numpy(np.pad(image.numpy(), edges, mode="reflect"))
+    return np.pad(image, edges, mode="reflect")
+
+
+def _channels_last(count: int, channels: int, height: int, width: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """Return an empty array (N, C, H, W) whose channels come last in memory, as encoders and engines need it."""
+    return np.empty((count, height, width, channels), dtype).transpose(0, 3, 1, 2)
 
 
 def _spans(length: int, tile: int, halo: int, multiple: int) -> list[Span]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from torch import Tensor
 
 from gankit.errors import UsageError
 from gankit.images import DecodedImage, luma
@@ -30,18 +29,18 @@ class TranslationProcessor(Processor):
         Raises:
             UsageError: If the generator takes or returns a number of channels that no image has.
             NoMemoryError: If the result and the engine need more than the available memory.
-            EngineMemoryError: See :meth:`Processor.tensor`.
+            EngineMemoryError: See :meth:`Processor.batched`.
         """
         values = self._values(image)
-        return self._made(image, hwc(self.tensor(values, progress)))
+        return self._made(image, hwc(self.batched(values, progress)))
 
-    def _stacked(self, images: Sequence[DecodedImage]) -> Tensor:
+    def _stacked(self, images: Sequence[DecodedImage]) -> np.ndarray:
         """Return the pixels of several images as one batch for the generator."""
         return stacked([self._values(image) for image in images])
 
-    def _unstacked(self, images: Sequence[DecodedImage], results: Tensor) -> list[DecodedImage]:
+    def _unstacked(self, images: Sequence[DecodedImage], results: np.ndarray) -> list[DecodedImage]:
         """Return the images with the pixels of a batch that the generator made."""
-        return [self._made(image, hwc(one)) for image, one in zip(images, results.split(1), strict=True)]
+        return [self._made(image, hwc(one)) for image, one in zip(images, np.split(results, len(images)), strict=True)]
 
     def shared_call(self, image: DecodedImage) -> int:
         """Return how many images like this one :meth:`images` may process."""
@@ -51,7 +50,7 @@ class TranslationProcessor(Processor):
         """Any images need one call only, because transparency is kept as it is. :meth:`_values` checks the memory."""
         return True
 
-    def _values(self, image: DecodedImage) -> Tensor:
+    def _values(self, image: DecodedImage) -> np.ndarray:
         """Return the pixels for the generator, (1, C, H, W)."""
         taken, made = self.facts.channels, self._channels
         if taken not in (1, 3) or made not in (1, 3):

@@ -1,12 +1,14 @@
-"""Estimate the memory in which an engine works, besides the image and its result."""
+"""Estimate the memory in which an engine works, besides the image and its result. Imports no torch."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
-from gankit_export.precision import DTYPES
+from gankit_export.precisions import Precision
 
 from gankit.backends.base import Engine
 from gankit.backends.memory import free_memory
@@ -14,6 +16,7 @@ from gankit.memory import available_memory
 from gankit.models.facts import Facts
 
 LEAST_PIXELS = 64 * 64
+_VALUE_BYTES: Mapping[Precision, int] = MappingProxyType({"fp32": 4, "bf16": 2, "fp16": 2})
 _MOST_BYTES = 3 << 30
 _CHANNELS = 64  # of the body of most generators
 _LEAST_ROWS = 16  # of a strip
@@ -106,7 +109,7 @@ class Workspace:
             return 0
         each = self._planned_bytes // 2
         if self.engine.wants == "images":
-            value = DTYPES[self.engine.precision].itemsize * self._channels
+            value = _VALUE_BYTES[self.engine.precision] * self._channels
             rows = min(height, max(_LEAST_ROWS, STRIP_BYTES // (value * width)))
             kept = 2 * self.halo * value * self.engine.at_once  # layers keep as many rows as they look back on
             return width * (rows * each + kept)
@@ -125,4 +128,4 @@ class Workspace:
     def _planned_bytes(self) -> int:
         """Bytes for each input pixel with which tiles are planned."""
         channels = self._channels or _CHANNELS
-        return math.prod((3, DTYPES[self.engine.precision].itemsize, channels, self.facts.scale**2))
+        return math.prod((3, _VALUE_BYTES[self.engine.precision], channels, self.facts.scale**2))

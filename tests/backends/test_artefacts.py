@@ -9,11 +9,12 @@ import torch
 
 from gankit import backends
 from gankit.backends import artefacts
-from gankit.backends.artefacts import open_onnx, sources
+from gankit.backends.artefacts import open_onnx
 from gankit.backends.base import EngineSpec
 from gankit.errors import BackendError
 from gankit.models import facts
 from gankit.paths import cache_folder
+from gankit.version import sources
 from tests.networks import small_srgan
 
 OPTIONS = {"scale": 2, "channels": 8, "blocks": 1}

@@ -12,9 +12,10 @@ from gankit.backends.base import EngineSpec
 from gankit.backends.choice.parity import compare, reference
 from gankit.backends.cpu import threads
 from gankit.backends.cpu.engines import StreamingEngine
+from gankit.backends.cpu.instructions import bf16_on_cpu
 from gankit.backends.cuda.precision import exact_fp32
 from gankit.backends.eager import EagerBackend
-from gankit.backends.modules import ModuleEngine, bf16_on_cpu, typed_module
+from gankit.backends.modules import ModuleEngine, typed_module
 from gankit.errors import BackendError, NotFiniteError
 from gankit.models import Facts, facts
 from tests.networks import small_srgan

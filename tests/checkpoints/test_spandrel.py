@@ -9,8 +9,8 @@ from gankit_export.precision import typed
 
 from gankit import Upscaler, cli
 from gankit.backends.base import EngineSpec
+from gankit.backends.cpu.instructions import bf16_on_cpu
 from gankit.backends.eager import EagerBackend
-from gankit.backends.modules import bf16_on_cpu
 from gankit.checkpoints import open_model
 from gankit.errors import BackendError, CheckpointError
 from tests.checkpoints import spandrel_fake

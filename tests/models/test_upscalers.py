@@ -9,9 +9,9 @@ from torch import nn
 from gankit import models
 from gankit.backends.base import EngineSpec
 from gankit.backends.choice.parity import compare, reference
+from gankit.backends.cpu.instructions import bf16_on_cpu
 from gankit.backends.cpu.streaming import Stream
 from gankit.backends.eager import EagerBackend
-from gankit.backends.modules import bf16_on_cpu
 from gankit.models.edsr import DIV2K_MEAN
 from gankit.models.values import MEAN, STD, Standardise
 from tests.models.test_receptive_field import seen

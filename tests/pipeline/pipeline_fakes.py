@@ -6,6 +6,7 @@ import torch
 
 from gankit.backends.base import Engine
 from gankit.backends.choice.parity import Parity
+from gankit.pipeline.tiles import run_tiled
 
 
 class Repeat(Engine):
@@ -51,3 +52,8 @@ class NetEngine(Engine):
 def selection(engine):
     """What ``gankit.backends.choice.select.select`` gives."""
     return SimpleNamespace(engine=engine, parity=Parity(70.0, 0.001), summary="a fake", measured=(), contrast=0.0)
+
+
+def tiled(engine, image, **options):
+    """``run_tiled`` for tensors."""
+    return torch.from_numpy(run_tiled(engine, image.numpy(), **options))

@@ -319,7 +319,7 @@ def test_gray_images_in_a_batch_and_in_a_tensor_stay_gray():
     assert equal_channels(first.pixels)
     np.testing.assert_array_equal(second.pixels, grown(colour // 2 + np.arange(3, dtype=np.uint8)))
     floats = torch.rand(2, 1, 8, 9).expand(2, 3, 8, 9)
-    result = processor(Repeat(4, change=lambda batch: batch + TINT / 100)).tensor(floats)
+    result = torch.from_numpy(processor(Repeat(4, change=lambda batch: batch + TINT / 100)).batched(floats.numpy()))
     assert (result == result[:, :1]).all()
     torch.testing.assert_close(result[:, :1, ::4, ::4], floats[:, :1] + 0.01)
 

@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from pipeline_fakes import Repeat
+from pipeline_fakes import Repeat, tiled
 from test_processor import grown, noise, processor
 from test_runner import double, image, jobs, no_thread_is_left, runner, shapes  # noqa: F401 - fixtures
 
@@ -19,7 +19,6 @@ from gankit.models import facts as facts_of
 from gankit.pipeline.flow import Channel, Stop, Stopped
 from gankit.pipeline.items import Batching
 from gankit.pipeline.processor import Processor
-from gankit.pipeline.tiles import run_tiled
 from gankit.pipeline.translation import TranslationProcessor
 
 
@@ -210,7 +209,7 @@ class Lazy(Repeat):
 def test_tiles_are_submitted(batch):
     engine, progress = Lazy(2), []
     pixels = torch.from_numpy(noise(1, 3, 70, 90))
-    result = run_tiled(engine, pixels, scale=2, halo=2, tile=24, batch=batch, progress=progress.append)
+    result = tiled(engine, pixels, scale=2, halo=2, tile=24, batch=batch, progress=progress.append)
     np.testing.assert_array_equal(result[0].permute(1, 2, 0).numpy(), grown(pixels[0].permute(1, 2, 0).numpy(), 2))
     assert (engine.most, engine.open) == (2, 0)
     assert progress == sorted(progress)

@@ -13,14 +13,12 @@ from typing import Any
 from gankit_export.files import atomic_path
 from gankit_export.precisions import Precision
 
-from gankit.backends.artefacts import sources
 from gankit.backends.choice.environment import installed
 from gankit.backends.choice.machine import machine
-from gankit.backends.cuda import graphs
-from gankit.backends.cuda.kernels import wanted
+from gankit.backends.cuda.switches import graphs_wanted, kernels_wanted
 from gankit.errors import OutputError
 from gankit.paths import cache_folder
-from gankit.version import __version__
+from gankit.version import __version__, sources
 
 
 @dataclass(frozen=True)
@@ -119,6 +117,6 @@ def _folder() -> Path:
 
 def _file(question: Sequence[Any]) -> Path:
     code = sources("gankit.backends", "gankit.models", "gankit_export", "gankit_kernels")
-    key = [question, wanted(), graphs.wanted(), asdict(machine()), installed(), __version__, code]
+    key = [question, kernels_wanted(), graphs_wanted(), asdict(machine()), installed(), __version__, code]
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
     return _folder() / f"{digest[:32]}.json"

@@ -1,4 +1,7 @@
-"""Find the backends, devices and precisions that can run a generator on this machine."""
+"""Find the backends, devices and precisions that can run a generator on this machine.
+
+Importing this module imports no torch, and neither does a machine without a GPU.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ import re
 from dataclasses import dataclass, replace
 from typing import get_args
 
-import torch
 from gankit_export.precisions import Precision
 
 from gankit.backends import BACKENDS, get
 from gankit.backends.base import Backend, EngineSpec
 from gankit.backends.choice.machine import machine
-from gankit.backends.cuda.kernels import wanted
+from gankit.backends.cuda.driver import cuda_available
+from gankit.backends.cuda.switches import kernels_wanted
 from gankit.errors import BackendError, UsageError
 from gankit.options import EngineOptions
 
@@ -40,7 +43,9 @@ class Candidate:
 
     @property
     def _note(self) -> str:
-        plain = self.backend.own_kernels and self.spec.device_type != "cpu" and wanted() and not self.spec.kernels
+        plain = (
+            self.backend.own_kernels and self.spec.device_type != "cpu" and kernels_wanted() and not self.spec.kernels
+        )
         return _PLAIN if plain else ""
 
     @property
@@ -72,7 +77,11 @@ def parse_device(device: str) -> str:
         raise UsageError(f"unknown device '{device}'; choose from auto, cpu, cuda and cuda:N")
     if found is None or device.startswith("cpu"):
         return device.partition(":")[0]
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = 0
+    if cuda_available():
+        import torch
+
+        count = torch.cuda.device_count()
     if not count:
         raise UsageError(f"device '{device}': this torch finds no CUDA GPU; use --device cpu")
     if found[1] is None:
@@ -126,12 +135,13 @@ def _backends(spec: EngineSpec, name: str) -> list[Backend]:
         # 64 images of 28×28 on 2 cores, eager, ONNX Runtime and OpenVINO fp32: 0.35, 0.23 and 0.32 ms of dense layers,
         # 75, 55 and 54 ms of convolutions; the latter two take 0.05 s to start, and 0.7 to 2 s without the file.
         return [get(_ONLY_EAGER)]
-    return sorted((get(item) for item in BACKENDS), key=lambda backend: backend.rank)
+    every = (get(item) for item in BACKENDS)
+    return sorted((item for item in every if item.automatic), key=lambda backend: backend.rank)
 
 
 def devices() -> tuple[str, ...]:
     """Return the kinds of devices of this machine, best first."""
-    return ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",)
+    return ("cuda", "cpu") if cuda_available() else ("cpu",)
 
 
 def offered(backend: Backend, spec: EngineSpec) -> tuple[Precision, ...]:

@@ -1,21 +1,26 @@
-"""The environment: what ``gankit doctor`` shows, and the versions on which cached choices depend."""
+"""The environment: what ``gankit doctor`` shows, and the versions on which cached choices depend.
+
+It is found without torch, except on a machine with a GPU: versions come from the metadata of the distributions.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
-
-from torch import nn
+from typing import TYPE_CHECKING, NamedTuple
 
 from gankit.backends import BACKENDS, get
 from gankit.backends.base import Backend, EngineSpec
 from gankit.backends.choice.candidates import devices, offered
 from gankit.backends.choice.machine import machine
 from gankit.memory import available_memory
+from gankit.models.deferred import Deferred
 from gankit.models.facts import Facts
 from gankit.version import installed_version
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _OTHER_PACKAGES = ("onnx", "onnxscript", "triton", "lightning-fabric")  # for exports, kernels and training
 _PROBE = Facts(task="upscale", value_range=(0, 1), name="probe")
@@ -76,10 +81,17 @@ def environment() -> Environment:
     return Environment(system, installed(), {name: _state(get(name)) for name in BACKENDS})
 
 
+def _generator() -> nn.Module:
+    """Return a generator for a backend that wants to look at one."""
+    from torch import nn
+
+    return nn.Identity()
+
+
 def _state(backend: Backend) -> BackendState:
     """Find out what a backend supports on the devices of the machine."""
     here = [device for device in devices() if backend.precisions.get(device)]
-    probes = {device: EngineSpec(nn.Identity(), _PROBE, device=device) for device in here or backend.precisions}
+    probes = {device: EngineSpec(Deferred(_generator), _PROBE, device=device) for device in here or backend.precisions}
     can = {device: offered(backend, probe) for device, probe in probes.items()}
     usable = [device for device in here if can[device]]
     remarks = []

@@ -1,15 +1,16 @@
-"""Facts of the processor and the GPU."""
+"""Facts of the processor and the GPU. Imports torch only where a driver for GPUs is installed."""
 
 from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import psutil
 
-from gankit.backends.cpu.threads import physical_cores
+from gankit.backends.cpu.instructions import processor
+from gankit.backends.cpu.threads import default_threads, physical_cores
+from gankit.backends.cuda.driver import cuda_available
 
 _SHOWN = {
     "avx2": "AVX2",
@@ -55,7 +56,7 @@ class Machine:
 @cache
 def machine() -> Machine:
     """Return the facts of this machine. They are read once."""
-    name, flags = _processor()
+    name, flags = processor()
     return Machine(
         cpu=name,
         cores=physical_cores(),
@@ -66,26 +67,14 @@ def machine() -> Machine:
     )
 
 
-def _processor() -> tuple[str, set[str]]:
-    """Return the name and the feature flags of the processor, from the system or else from torch."""
-    name, flags = platform.processor() or platform.machine(), set()
-    listing = Path("/proc/cpuinfo")
-    if listing.exists():
-        fields = (line.partition(":") for line in listing.read_text(errors="replace").splitlines())
-        for key, _, value in fields:
-            if key.strip() == "model name":
-                name = value.strip()
-            if key.strip() in ("flags", "Features"):
-                flags = set(value.split())
-                break
-        return name, flags
-    import torch
-
-    capability = torch.backends.cpu.get_cpu_capability()
-    return name, {"AVX2": {"avx2"}, "AVX512": {"avx2", "avx512f"}}.get(capability, set())
+def threads() -> int:
+    """Return the number of CPU threads of an engine, unless the user chooses it."""
+    return default_threads()
 
 
 def _gpu() -> str | None:
+    if not cuda_available():
+        return None
     import torch
 
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return torch.cuda.get_device_name(0)

@@ -112,7 +112,7 @@ class _Builder:
     def _fused(self, conv: nn.Conv2d, activation: nn.Module | None = None) -> FusedConv:
         """The convolution with the activation behind it; tracing gave every call a module of its own."""
         if conv not in self._convolutions:
-            self._convolutions[conv] = FusedConv(conv, activation and fused_activation(activation))
+            self._convolutions[conv] = FusedConv(conv, fused_activation(activation) if activation is not None else None)
         return self._convolutions[conv]
 
     def _connect(self, stage: Stage, inputs: Sequence[object]) -> Stage:

@@ -1,16 +1,19 @@
-"""How many CPU threads an engine uses."""
+"""How many CPU threads an engine uses. Imports torch only to limit its threads."""
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 
 import psutil
-import torch
 
 _SYS = Path("/sys")
+_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def physical_cores() -> int:
@@ -24,8 +27,22 @@ def physical_cores() -> int:
 
 
 def default_threads() -> int:
-    """Threads of an engine: the physical cores, and no more than ``OMP_NUM_THREADS`` allows, which torch follows."""
-    return min(physical_cores(), torch.get_num_threads())
+    """Return the threads of an engine: the physical cores, and no more than ``OMP_NUM_THREADS`` allows.
+
+    torch follows the same variables, and a program may set another number, which holds for all engines.
+    """
+    return min(physical_cores(), _threads_of_torch())
+
+
+def _threads_of_torch() -> int:
+    """Return the threads of torch, or those that it would use if it were imported: at least the physical cores."""
+    if "torch" in sys.modules:
+        import torch
+
+        return torch.get_num_threads()
+    found = (re.match(r"\s*\+?([0-9]+)", os.environ.get(name, "")) for name in _VARIABLES)
+    limits = [int(match[1]) for match in found if match and int(match[1])]  # "4,2" has a number for each level
+    return min(limits, default=physical_cores())
 
 
 def usable_cores(allowed: Sequence[int], system: Path) -> int:
@@ -65,6 +82,8 @@ def _quota(cgroup: Path) -> float | None:
 @contextmanager
 def limited_threads(threads: int | None) -> Iterator[None]:
     """Run torch with this many threads inside, and as before outside; ``None`` changes nothing."""
+    import torch
+
     if threads is None or threads == torch.get_num_threads():
         yield
         return

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from gankit.backends.base import EngineSpec, Pending
-from gankit.backends.cuda import graphs
 from gankit.backends.cuda.graphs import Graphs
 from gankit.backends.cuda.streams import Cuda, Event, Lane, cuda_of
+from gankit.backends.cuda.switches import graphs_wanted
 from gankit.backends.memory import is_out_of_memory
 from gankit.backends.modules import ModuleEngine, not_finite
 from gankit.backends.pixels import check
@@ -88,7 +88,7 @@ class CudaEngine(ModuleEngine):
     ) -> None:
         super().__init__(backend, spec, module)
         self._cuda = cuda or cuda_of(self.device)
-        self._graphs = Graphs(self._cuda, self._compute, enabled=graphs.wanted())
+        self._graphs = Graphs(self._cuda, self._compute, enabled=graphs_wanted())
         self._flying: deque[_Flight] = deque()
         self._flying_lock = threading.Lock()
         self._cuda.settle()

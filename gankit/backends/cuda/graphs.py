@@ -16,25 +16,14 @@ from typing import Any
 from torch import Tensor
 
 from gankit.backends.cuda.streams import Cuda, Event, Function, Recording
-from gankit.backends.cuda.switches import is_on
 from gankit.backends.memory import is_out_of_memory
 
-SWITCH = "GANKIT_CUDA_GRAPHS"
 _MOST_GRAPHS = 4
 _MOST_SHAPES = 64  # seen shapes whose calls are counted
 _CALLS_BEFORE = 3  # calls of a shape before it is recorded; the first one compiles kernels and is not timed
 _LONGEST_MS = 10.0  # shapes whose calls take longer are not recorded
 _MOST_RECORDED = 2  # times that one shape is recorded; more shapes than graphs would otherwise record all the time
 _LONG_CALLS = 2  # so many long calls in a row decide it, because any single call may be disturbed
-
-
-def wanted() -> bool:
-    """Whether engines record graphs, which they do unless ``GANKIT_CUDA_GRAPHS=off`` is set.
-
-    Raises:
-        UsageError: If the variable has an unknown value.
-    """
-    return is_on(SWITCH)
 
 
 @dataclass

@@ -9,19 +9,9 @@ from torch import Tensor, nn
 from gankit.backends.cuda.switches import is_on, number
 from gankit.models.facts import Facts
 
-SWITCH = "GANKIT_KERNELS"
 PAD_OUTPUTS = "GANKIT_PAD_OUTPUTS"
 PAD_INPUTS = "GANKIT_PAD_INPUTS"
 CUDNN_RELU = "GANKIT_CUDNN_RELU"
-
-
-def wanted() -> bool:
-    """Whether CUDA engines use the kernels, which they do unless ``GANKIT_KERNELS=off`` is set.
-
-    Raises:
-        UsageError: If the variable has an unknown value.
-    """
-    return is_on(SWITCH)
 
 
 def with_kernels(module: nn.Module) -> nn.Module:

@@ -6,6 +6,8 @@ import os
 
 from gankit.errors import UsageError
 
+KERNELS = "GANKIT_KERNELS"
+GRAPHS = "GANKIT_CUDA_GRAPHS"
 _WORDS = {"1": True, "on": True, "0": False, "off": False}
 _MOST = 64
 
@@ -40,3 +42,21 @@ def number(name: str, default: int) -> int:
     if word and not (word.isdecimal() and 1 <= int(word) <= _MOST):
         raise UsageError(f"{name} must be a number from 1 to {_MOST}, not '{word}'")
     return int(word) if word else default
+
+
+def kernels_wanted() -> bool:
+    """Whether CUDA engines use gankit's own kernels, which they do unless ``GANKIT_KERNELS=off`` is set.
+
+    Raises:
+        UsageError: If the variable has an unknown value.
+    """
+    return is_on(KERNELS)
+
+
+def graphs_wanted() -> bool:
+    """Whether CUDA engines record graphs, which they do unless ``GANKIT_CUDA_GRAPHS=off`` is set.
+
+    Raises:
+        UsageError: If the variable has an unknown value.
+    """
+    return is_on(GRAPHS)

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gankit.backends import get, modules
+from gankit.backends import get
 from gankit.backends.base import EngineSpec
 from gankit.backends.choice import candidates
 from gankit.backends.choice.candidates import first_precision, offered, parse_device
+from gankit.backends.cpu import instructions
 from gankit.errors import BackendError, UsageError
 from gankit.models import facts
 from gankit.options import EngineOptions
@@ -56,7 +57,7 @@ def test_a_gpu_that_is_not_here(count, words, gpus):
 
 @pytest.mark.parametrize("bf16", [False, True])
 def test_bf16_is_offered_where_the_processor_has_it(bf16, monkeypatch):
-    monkeypatch.setattr(modules, "bf16_on_cpu", lambda: bf16)
+    monkeypatch.setattr(instructions, "bf16_on_cpu", lambda: bf16)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     on_gpu = replace(SPEC, device="cuda")
     assert offered(get("eager"), SPEC) == (("fp32", "bf16") if bf16 else ("fp32",))
@@ -84,7 +85,7 @@ def test_supports_is_the_one_place_that_says_no(monkeypatch):
     assert "does not run on tpu" in eager.supports(replace(SPEC, device="tpu"))
     assert "does not run fp16 on cpu" in eager.supports(replace(SPEC, precision="fp16"))
     wide = replace(SPEC, precision="bf16", facts=replace(SPEC.facts, precisions=("fp32",)))
-    monkeypatch.setattr(modules, "bf16_on_cpu", lambda: True)
+    monkeypatch.setattr(instructions, "bf16_on_cpu", lambda: True)
     assert "does not run in bf16; use --precision fp32" in eager.supports(wide)
     images = type("Images", (type(eager),), {"tasks": ("upscale",)})()
     assert "does not run models that translate" in images.supports(

@@ -3,11 +3,11 @@
 import psutil
 import torch
 
-from gankit.backends import modules
 from gankit.backends.choice import environment as environment_module
 from gankit.backends.choice.environment import environment, installed
 from gankit.backends.choice.machine import machine
 from gankit.backends.compiled import CompileBackend
+from gankit.backends.cpu import instructions
 from gankit.backends.eager import EagerBackend
 from gankit.backends.onnx_runtime import OnnxRuntimeBackend
 
@@ -32,13 +32,13 @@ def test_machine_is_this_one():
 
 
 def test_precisions_are_those_that_run_here(monkeypatch):
-    monkeypatch.setattr(modules, "bf16_on_cpu", lambda: False)
+    monkeypatch.setattr(instructions, "bf16_on_cpu", lambda: False)
     monkeypatch.setattr(environment_module, "devices", lambda: ("cpu",))
     assert environment().backends["eager"][2] == ("fp32",)
 
 
 def test_a_machine_with_a_gpu_shows_both_devices(monkeypatch):
-    monkeypatch.setattr(modules, "bf16_on_cpu", lambda: True)
+    monkeypatch.setattr(instructions, "bf16_on_cpu", lambda: True)
     monkeypatch.setattr(environment_module, "devices", lambda: ("cuda", "cpu"))
     monkeypatch.setattr(EagerBackend, "missing", lambda self, spec: None)
     monkeypatch.setattr(CompileBackend, "missing", lambda self, spec: "needs it" if spec.device == "cuda" else None)

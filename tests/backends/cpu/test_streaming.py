@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from gankit.backends.base import EngineSpec
 from gankit.backends.choice.parity import compare
 from gankit.backends.cpu.convolution import ResidualChain
+from gankit.backends.cpu.instructions import bf16_on_cpu
 from gankit.backends.cpu.stages import build_stages
 from gankit.backends.cpu.streaming import NotStreamableError, Stream
 from gankit.backends.eager import EagerBackend
-from gankit.backends.modules import bf16_on_cpu
 from gankit.models import build, facts
 from tests.networks import small_srgan
 

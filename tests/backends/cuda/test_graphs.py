@@ -4,7 +4,8 @@ import pytest
 import torch
 from fake_gpu import FakeCuda
 
-from gankit.backends.cuda.graphs import SWITCH, Graphs, wanted
+from gankit.backends.cuda.graphs import Graphs
+from gankit.backends.cuda.switches import GRAPHS, graphs_wanted
 from gankit.errors import UsageError
 
 
@@ -130,14 +131,14 @@ def test_a_shape_without_memory_for_a_graph_does_not_stop_the_others():
 
 
 def test_the_switch(monkeypatch):
-    assert wanted()
-    monkeypatch.setenv(SWITCH, "off")
-    assert not wanted()
+    assert graphs_wanted()
+    monkeypatch.setenv(GRAPHS, "off")
+    assert not graphs_wanted()
     gpu = FakeCuda("early")
-    graphs = Graphs(gpu, double, enabled=wanted())
+    graphs = Graphs(gpu, double, enabled=graphs_wanted())
     for _ in range(6):
         call(graphs, gpu, shape(4))
     assert gpu.captures == []
-    monkeypatch.setenv(SWITCH, "perhaps")
+    monkeypatch.setenv(GRAPHS, "perhaps")
     with pytest.raises(UsageError, match="GANKIT_CUDA_GRAPHS must be on or off"):
-        wanted()
+        graphs_wanted()
