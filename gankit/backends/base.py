@@ -157,7 +157,8 @@ class Engine(ABC):
             ``None`` if any size is as good.
         depth: number of calls that callers should keep submitted at a time. With 2, the engine copies the pixels of one
             call while it computes another; with 1, it gains nothing.
-        at_once: number of whole images of one size that it runs in the time of one, such as one on each core.
+        at_once: number of images that it runs in the time of one if it gets several in one call.
+        pixel_bytes: memory of its layers at their peak, in bytes for each input pixel; ``None`` if it is not known.
     """
 
     backend: str
@@ -168,6 +169,7 @@ class Engine(ABC):
     tile: int | None = None
     depth: int = 1
     at_once: int = 1
+    pixel_bytes: int | None = None
 
     def __init__(self, backend: str, spec: EngineSpec) -> None:
         self.backend, self.precision, self.device = backend, spec.precision, spec.device
