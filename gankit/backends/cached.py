@@ -1,4 +1,4 @@
-"""The files that gankit keeps between runs: exported models, TensorRT engines with their timings, and choices.
+"""The files that gankit keeps between runs: exported models, TensorRT engines, choices and records of models.
 
 A file's modification time is the time of its last use, because many file systems do not record accesses.
 """
@@ -16,12 +16,13 @@ from typing import Literal
 from gankit.errors import OutputError, UsageError, hint
 from gankit.paths import cache_folder
 
-Kind = Literal["onnx", "tensorrt", "timings", "choice"]
+Kind = Literal["onnx", "tensorrt", "timings", "choice", "model"]
 _PATTERNS: dict[Kind, str] = {
     "onnx": "onnx/*.onnx",
     "tensorrt": "tensorrt/*.engine",
     "timings": "tensorrt/timings-*.bin",
     "choice": "choices/*.json",
+    "model": "models/*.json",
 }
 
 
@@ -32,7 +33,8 @@ class CachedFile:
     Attributes:
         path: the file.
         kind: ``"onnx"`` for an exported model, ``"tensorrt"`` for an engine, ``"timings"`` for what TensorRT measured
-            while it built engines, ``"choice"`` for a choice of ``--backend auto``.
+            while it built engines, ``"choice"`` for a choice of ``--backend auto``, ``"model"`` for the
+            record of what a weights file is.
         size: bytes, with the manifest beside it.
         used: time of the last use in seconds since 1970.
     """
@@ -60,6 +62,10 @@ class CachedFile:
             from gankit_export.tensorrt.store import verify
 
             return verify(self.path)
+        if self.kind == "model":
+            from gankit.checkpoints.known import is_intact as is_record
+
+            return None if is_record(self.path) else "is damaged"
         if self.kind == "choice":
             try:
                 json.loads(self.path.read_bytes())
