@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "export": Entry("export:export", "Export a model to ONNX or TensorRT and check its parity with fp32."),
         "convert": Entry("convert:convert", "Convert a weights file to safetensors."),
         "cache": Entry("cache:cache", "List, verify and remove the files that gankit keeps between runs."),
+        "bench": Entry("bench:bench", "Measure the engines that can run a model here."),
         "doctor": Entry("doctor:doctor", "Show what this machine can run."),
         "models": Entry("models:models", "List the models, or describe one."),
         "train": Entry("train:train", "Train a model from a recipe."),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("gankit.checkpoints")
 _MARGIN = 2.0  # of the memory for each pixel, which is a little more for a small image than for a large one
 _SIDE = 64
-_UNDESCRIBED = (".engine",)  # the manifest of an engine file describes it
+_UNDESCRIBED = (".engine", ".pt2", ".param", ".xml")  # their manifests describe them, or they are their own graphs
 
 
 @dataclass(frozen=True)

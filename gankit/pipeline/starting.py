@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gankit.pipeline.processor import Processor
 
 Notify = Callable[[str], None]
-_ENGINE_FILE = ".engine"
+_ENGINE_FILES = (".engine", ".pt2", ".param")
 _LEAST_MEMORY = "eager"  # the backend that needs the least memory: it exports nothing, and streams images
 
 
@@ -71,7 +71,7 @@ def check_backend(loaded: Loaded, options: EngineOptions) -> None:
     """
     from gankit.backends.choice.select import check
 
-    if loaded.path.suffix.lower() == _ENGINE_FILE:
+    if loaded.path.suffix.lower() in _ENGINE_FILES:
         from gankit.backends.choice.engine_file import spec_of_file
 
         if spec_of_file(loaded, options) is not None:
@@ -81,7 +81,7 @@ def check_backend(loaded: Loaded, options: EngineOptions) -> None:
 
 def _engine_file(loaded: Loaded, options: EngineOptions) -> Selection | None:
     """Return the engine of an engine file; ``None`` if the model is anything else."""
-    if loaded.path.suffix.lower() != _ENGINE_FILE:
+    if loaded.path.suffix.lower() not in _ENGINE_FILES:
         return None
     from gankit.backends.choice.engine_file import select_file
 
