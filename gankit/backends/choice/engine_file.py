@@ -80,11 +80,11 @@ def _opened(loaded: Loaded, spec: EngineSpec) -> Engine:
     assert isinstance(loaded.generator, EngineFile)
     manifest = loaded.generator.manifest
     if manifest.kind == "aoti":
-        from gankit.backends.aoti import open_package_file
+        from gankit.backends.aoti_engine import open_package_file
 
         return open_package_file(spec, loaded.path, manifest)
     if manifest.kind == "ncnn":
-        from gankit.backends.ncnn import open_ncnn_file
+        from gankit.backends.ncnn_engine import open_ncnn_file
 
         return open_ncnn_file(replace(spec, precision="fp32"), loaded.path, manifest)
     return _tensorrt(loaded, spec)
