@@ -150,13 +150,11 @@ class Engine(ABC):
         backend: name of its backend.
         precision: precision in which it runs.
         device: device on which it runs.
-        wants: ``"tiles"`` for batches of equal tiles that fit into memory; ``"images"`` for one whole image of any size
-            at a time, for which the engine bounds its memory itself.
+        wants: ``"tiles"`` for batches of equal tiles that fit into memory; ``"images"`` for whole images of any size,
+            for which the engine bounds its memory itself.
         artefact: sha256 of the exported file that it runs, as 64 hexadecimal digits; empty if it runs none.
-        tile: side of the tiles for which it is made, into which large images are cut unless the user chose a size;
-            ``None`` if any size is as good.
-        depth: number of calls that callers should keep submitted at a time. With 2, the engine copies the pixels of one
-            call while it computes another; with 1, it gains nothing.
+        tile: side of the tiles for which it is made, unless the user chose one; ``None`` if any size is as good.
+        depth: number of calls to keep submitted. With 2, the pixels of one call are copied while another is computed.
         at_once: number of images that it runs in the time of one if it gets several in one call.
         pixel_bytes: memory of its layers at their peak, in bytes for each input pixel; ``None`` if it is not known.
     """
