@@ -42,7 +42,9 @@ def test_upscale(made, tmp_path):
         "output": ["batch", 3, "2*height", "2*width"],
     }
     image = small_image(tmp_path)
-    wanted = result("upscale", made / "mine.safetensors", tmp_path / "w", image, "--backend", "eager", "--fp32")
+    wanted = result(
+        "upscale", made / "mine.safetensors", tmp_path / "w", image, "--backend", "eager", "--precision", "fp32"
+    )
     assert np.abs(result("upscale", made / "m.pt2", tmp_path / "f", image) - wanted).max() <= 1
 
 
@@ -88,7 +90,7 @@ def test_a_static_package(made, tmp_path, capsys):
     file = exported(weights, tmp_path / "s.pt2", "--format", "aoti", "--shapes", "2x64x64")
     assert json.loads((tmp_path / "s.pt2.json").read_text())["dims"]["input"] == [2, 3, 64, 64]
     image = small_image(tmp_path, (80, 100))
-    wanted = result("upscale", weights, tmp_path / "w", image, "--backend", "eager", "--fp32")
+    wanted = result("upscale", weights, tmp_path / "w", image, "--backend", "eager", "--precision", "fp32")
     assert np.abs(result("upscale", file, tmp_path / "f", image) - wanted).max() <= 1
     small = small_image(tmp_path, (9, 9), "small.png")
     arguments = ["upscale", str(small), "--model", str(file), "--output", str(tmp_path / "out")]
@@ -103,7 +105,9 @@ def test_translate(tmp_path):
     torch.save(shake(ResNet(4, 1).eval()).state_dict(), tmp_path / "net_G.pth")
     file = exported(tmp_path / "net_G.pth", tmp_path / "t.pt2", "--format", "aoti")
     image = small_image(tmp_path, (24, 20))
-    wanted = result("translate", tmp_path / "net_G.pth", tmp_path / "w", image, "--backend", "eager", "--fp32")
+    wanted = result(
+        "translate", tmp_path / "net_G.pth", tmp_path / "w", image, "--backend", "eager", "--precision", "fp32"
+    )
     assert np.abs(result("translate", file, tmp_path / "f", image) - wanted).max() <= 1
 
 
@@ -117,7 +121,7 @@ def test_generate(tmp_path):
 def test_the_backend_compiles_once(made, tmp_path, monkeypatch):
     monkeypatch.setenv("GANKIT_CACHE", str(tmp_path / "cache"))
     image = small_image(tmp_path)
-    weights, options = made / "mine.safetensors", (image, "--fp32")
+    weights, options = made / "mine.safetensors", (image, "--precision", "fp32")
     wanted = result("upscale", weights, tmp_path / "w", *options, "--backend", "eager")
     assert np.abs(result("upscale", weights, tmp_path / "a", *options, "--backend", "aoti") - wanted).max() <= 1
     (file,) = (tmp_path / "cache" / "aoti").glob("*.pt2")

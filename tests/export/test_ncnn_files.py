@@ -37,7 +37,9 @@ def test_the_manifest(made):
 
 def test_upscale(made, tmp_path):
     image = small_image(tmp_path)
-    wanted = result("upscale", made / "mine.safetensors", tmp_path / "w", image, "--backend", "eager", "--fp32")
+    wanted = result(
+        "upscale", made / "mine.safetensors", tmp_path / "w", image, "--backend", "eager", "--precision", "fp32"
+    )
     file = result("upscale", made / "m.param", tmp_path / "f", image)
     backend = result("upscale", made / "mine.safetensors", tmp_path / "b", image, "--backend", "ncnn")
     assert np.abs(file - wanted).max() <= 2
@@ -48,7 +50,9 @@ def test_translate(tmp_path):
     torch.save(shake(ResNet(4, 1).eval()).state_dict(), tmp_path / "net_G.pth")
     file = exported(tmp_path / "net_G.pth", tmp_path / "t.param", "--format", "ncnn")
     image = small_image(tmp_path, (24, 20))
-    wanted = result("translate", tmp_path / "net_G.pth", tmp_path / "w", image, "--backend", "eager", "--fp32")
+    wanted = result(
+        "translate", tmp_path / "net_G.pth", tmp_path / "w", image, "--backend", "eager", "--precision", "fp32"
+    )
     assert np.abs(result("translate", file, tmp_path / "f", image) - wanted).max() <= 1
 
 
@@ -92,7 +96,7 @@ def test_models_of_others_are_refused_with_the_way_out(made, tmp_path, capsys):
 
 def test_another_precision_or_backend_is_refused(made, tmp_path, capsys):
     arguments = ["upscale", small_image(tmp_path), "--model", made / "m.param", "--output", tmp_path / "out"]
-    assert "computes in fp16, not in fp32" in refusal(capsys, *arguments, "--precision", "fp32")
+    assert "computes in fp32, not in bf16" in refusal(capsys, *arguments, "--precision", "bf16")
     assert "only ncnn does" in refusal(capsys, *arguments, "--backend", "openvino")
     assert "use --device cpu" in refusal(capsys, *arguments, "--device", "cuda")
 

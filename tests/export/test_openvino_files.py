@@ -58,9 +58,11 @@ def test_fp16_halves_the_weights(made, tmp_path):
 @pytest.mark.parametrize("name", ["half.xml", "bytes.xml"])
 def test_upscale(made, name, tmp_path):
     image = small_image(tmp_path)
-    wanted = result("upscale", made / "mine.safetensors", tmp_path / "w", image, "--backend", "eager", "--fp32")
+    wanted = result(
+        "upscale", made / "mine.safetensors", tmp_path / "w", image, "--backend", "eager", "--precision", "fp32"
+    )
     for backend in ("openvino", "eager"):
-        found = result("upscale", made / name, tmp_path / backend, image, "--backend", backend, "--fp32")
+        found = result("upscale", made / name, tmp_path / backend, image, "--backend", backend, "--precision", "fp32")
         assert np.abs(found - wanted).max() <= (2 if name == "half.xml" else 1)
 
 
@@ -160,7 +162,7 @@ def test_files_of_others(tmp_path, layout, dtype, full):
 
     with Image.open(image) as source:
         pixels = np.asarray(source)
-    found = result("upscale", tmp_path / "x.xml", tmp_path / "o", image, "--backend", "openvino", "--fp32")
+    found = result("upscale", tmp_path / "x.xml", tmp_path / "o", image, "--backend", "openvino", "--precision", "fp32")
     np.testing.assert_array_equal(found, pixels.repeat(2, 0).repeat(2, 1))
 
 
