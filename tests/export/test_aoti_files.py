@@ -10,7 +10,7 @@ from gankit_export.aoti import Needs, Package, PackageError
 
 from gankit.backends import get
 from tests.checkpoints.published_translation import ResNet, shake
-from tests.export.formats import exported, refusal, result, small_image, small_weights
+from tests.export.formats import EXACT, exported, refusal, result, small_image, small_weights
 from tests.latent_networks import weights as latent_weights
 
 pytestmark = [
@@ -42,9 +42,7 @@ def test_upscale(made, tmp_path):
         "output": ["batch", 3, "2*height", "2*width"],
     }
     image = small_image(tmp_path)
-    wanted = result(
-        "upscale", made / "mine.safetensors", tmp_path / "w", image, "--backend", "eager", "--precision", "fp32"
-    )
+    wanted = result("upscale", made / "mine.safetensors", tmp_path / "w", image, *EXACT)
     assert np.abs(result("upscale", made / "m.pt2", tmp_path / "f", image) - wanted).max() <= 1
 
 
@@ -90,7 +88,7 @@ def test_a_static_package(made, tmp_path, capsys):
     file = exported(weights, tmp_path / "s.pt2", "--format", "aoti", "--shapes", "2x64x64")
     assert json.loads((tmp_path / "s.pt2.json").read_text())["dims"]["input"] == [2, 3, 64, 64]
     image = small_image(tmp_path, (80, 100))
-    wanted = result("upscale", weights, tmp_path / "w", image, "--backend", "eager", "--precision", "fp32")
+    wanted = result("upscale", weights, tmp_path / "w", image, *EXACT)
     assert np.abs(result("upscale", file, tmp_path / "f", image) - wanted).max() <= 1
     small = small_image(tmp_path, (9, 9), "small.png")
     arguments = ["upscale", str(small), "--model", str(file), "--output", str(tmp_path / "out")]
@@ -105,9 +103,7 @@ def test_translate(tmp_path):
     torch.save(shake(ResNet(4, 1).eval()).state_dict(), tmp_path / "net_G.pth")
     file = exported(tmp_path / "net_G.pth", tmp_path / "t.pt2", "--format", "aoti")
     image = small_image(tmp_path, (24, 20))
-    wanted = result(
-        "translate", tmp_path / "net_G.pth", tmp_path / "w", image, "--backend", "eager", "--precision", "fp32"
-    )
+    wanted = result("translate", tmp_path / "net_G.pth", tmp_path / "w", image, *EXACT)
     assert np.abs(result("translate", file, tmp_path / "f", image) - wanted).max() <= 1
 
 

@@ -15,7 +15,7 @@ from gankit_export.ncnn_net import NcnnError, NcnnNet
 
 from gankit.cli import main
 from tests.checkpoints.published_translation import ResNet, shake
-from tests.export.formats import exported, refusal, result, small_image, small_weights
+from tests.export.formats import EXACT, exported, refusal, result, small_image, small_weights
 from tests.latent_networks import weights as latent_weights
 
 
@@ -37,9 +37,7 @@ def test_the_manifest(made):
 
 def test_upscale(made, tmp_path):
     image = small_image(tmp_path)
-    wanted = result(
-        "upscale", made / "mine.safetensors", tmp_path / "w", image, "--backend", "eager", "--precision", "fp32"
-    )
+    wanted = result("upscale", made / "mine.safetensors", tmp_path / "w", image, *EXACT)
     file = result("upscale", made / "m.param", tmp_path / "f", image)
     backend = result("upscale", made / "mine.safetensors", tmp_path / "b", image, "--backend", "ncnn")
     assert np.abs(file - wanted).max() <= 2
@@ -50,9 +48,7 @@ def test_translate(tmp_path):
     torch.save(shake(ResNet(4, 1).eval()).state_dict(), tmp_path / "net_G.pth")
     file = exported(tmp_path / "net_G.pth", tmp_path / "t.param", "--format", "ncnn")
     image = small_image(tmp_path, (24, 20))
-    wanted = result(
-        "translate", tmp_path / "net_G.pth", tmp_path / "w", image, "--backend", "eager", "--precision", "fp32"
-    )
+    wanted = result("translate", tmp_path / "net_G.pth", tmp_path / "w", image, *EXACT)
     assert np.abs(result("translate", file, tmp_path / "f", image) - wanted).max() <= 1
 
 
