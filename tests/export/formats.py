@@ -8,6 +8,7 @@ from gankit.cli import main
 from tests.networks import small_srgan
 
 OPTIONS = {"scale": 2, "channels": 8, "blocks": 1}
+EXACT = ("--backend", "eager", "--precision", "fp32")
 
 
 def small_weights(folder):

@@ -10,7 +10,7 @@ from gankit_export.aoti import Needs, Package, PackageError
 
 from gankit.backends import get
 from tests.checkpoints.published_translation import ResNet, shake
-from tests.export.formats import exported, refusal, result, small_image, small_weights
+from tests.export.formats import EXACT, exported, refusal, result, small_image, small_weights
 from tests.latent_networks import weights as latent_weights
 
 pytestmark = [
@@ -42,7 +42,7 @@ def test_upscale(made, tmp_path):
         "output": ["batch", 3, "2*height", "2*width"],
     }
     image = small_image(tmp_path)
-    wanted = result("upscale", made / "mine.safetensors", tmp_path / "w", image, "--backend", "eager", "--fp32")
+    wanted = result("upscale", made / "mine.safetensors", tmp_path / "w", image, *EXACT)
     assert np.abs(result("upscale", made / "m.pt2", tmp_path / "f", image) - wanted).max() <= 1
 
 
@@ -85,10 +85,10 @@ def test_packages_that_cannot_run_here(copy, damage, words, capsys, tmp_path):
 
 def test_a_static_package(made, tmp_path, capsys):
     weights = made / "mine.safetensors"
-    file = exported(weights, tmp_path / "s.pt2", "--format", "aoti", "--shapes", "2x24x24")
-    assert json.loads((tmp_path / "s.pt2.json").read_text())["dims"]["input"] == [2, 3, 24, 24]
-    image = small_image(tmp_path, (40, 60))
-    wanted = result("upscale", weights, tmp_path / "w", image, "--backend", "eager", "--fp32")
+    file = exported(weights, tmp_path / "s.pt2", "--format", "aoti", "--shapes", "2x64x64")
+    assert json.loads((tmp_path / "s.pt2.json").read_text())["dims"]["input"] == [2, 3, 64, 64]
+    image = small_image(tmp_path, (80, 100))
+    wanted = result("upscale", weights, tmp_path / "w", image, *EXACT)
     assert np.abs(result("upscale", file, tmp_path / "f", image) - wanted).max() <= 1
     small = small_image(tmp_path, (9, 9), "small.png")
     arguments = ["upscale", str(small), "--model", str(file), "--output", str(tmp_path / "out")]
@@ -96,14 +96,14 @@ def test_a_static_package(made, tmp_path, capsys):
 
     capsys.readouterr()
     assert main(arguments) == 1
-    assert "'input' must be 2x3x24x24, not 2x3x9x9" in capsys.readouterr().err
+    assert "'input' must be 2x3x64x64, not 2x3x9x9" in capsys.readouterr().err
 
 
-def test_translate_in_bf16_or_fp32(tmp_path):
+def test_translate(tmp_path):
     torch.save(shake(ResNet(4, 1).eval()).state_dict(), tmp_path / "net_G.pth")
     file = exported(tmp_path / "net_G.pth", tmp_path / "t.pt2", "--format", "aoti")
     image = small_image(tmp_path, (24, 20))
-    wanted = result("translate", tmp_path / "net_G.pth", tmp_path / "w", image, "--backend", "eager", "--fp32")
+    wanted = result("translate", tmp_path / "net_G.pth", tmp_path / "w", image, *EXACT)
     assert np.abs(result("translate", file, tmp_path / "f", image) - wanted).max() <= 1
 
 
@@ -117,7 +117,7 @@ def test_generate(tmp_path):
 def test_the_backend_compiles_once(made, tmp_path, monkeypatch):
     monkeypatch.setenv("GANKIT_CACHE", str(tmp_path / "cache"))
     image = small_image(tmp_path)
-    weights, options = made / "mine.safetensors", (image, "--fp32")
+    weights, options = made / "mine.safetensors", (image, "--precision", "fp32")
     wanted = result("upscale", weights, tmp_path / "w", *options, "--backend", "eager")
     assert np.abs(result("upscale", weights, tmp_path / "a", *options, "--backend", "aoti") - wanted).max() <= 1
     (file,) = (tmp_path / "cache" / "aoti").glob("*.pt2")

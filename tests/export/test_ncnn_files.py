@@ -15,7 +15,7 @@ from gankit_export.ncnn_net import NcnnError, NcnnNet
 
 from gankit.cli import main
 from tests.checkpoints.published_translation import ResNet, shake
-from tests.export.formats import exported, refusal, result, small_image, small_weights
+from tests.export.formats import EXACT, exported, refusal, result, small_image, small_weights
 from tests.latent_networks import weights as latent_weights
 
 
@@ -37,7 +37,7 @@ def test_the_manifest(made):
 
 def test_upscale(made, tmp_path):
     image = small_image(tmp_path)
-    wanted = result("upscale", made / "mine.safetensors", tmp_path / "w", image, "--backend", "eager", "--fp32")
+    wanted = result("upscale", made / "mine.safetensors", tmp_path / "w", image, *EXACT)
     file = result("upscale", made / "m.param", tmp_path / "f", image)
     backend = result("upscale", made / "mine.safetensors", tmp_path / "b", image, "--backend", "ncnn")
     assert np.abs(file - wanted).max() <= 2
@@ -48,7 +48,7 @@ def test_translate(tmp_path):
     torch.save(shake(ResNet(4, 1).eval()).state_dict(), tmp_path / "net_G.pth")
     file = exported(tmp_path / "net_G.pth", tmp_path / "t.param", "--format", "ncnn")
     image = small_image(tmp_path, (24, 20))
-    wanted = result("translate", tmp_path / "net_G.pth", tmp_path / "w", image, "--backend", "eager", "--fp32")
+    wanted = result("translate", tmp_path / "net_G.pth", tmp_path / "w", image, *EXACT)
     assert np.abs(result("translate", file, tmp_path / "f", image) - wanted).max() <= 1
 
 
@@ -92,7 +92,7 @@ def test_models_of_others_are_refused_with_the_way_out(made, tmp_path, capsys):
 
 def test_another_precision_or_backend_is_refused(made, tmp_path, capsys):
     arguments = ["upscale", small_image(tmp_path), "--model", made / "m.param", "--output", tmp_path / "out"]
-    assert "computes in fp16, not in fp32" in refusal(capsys, *arguments, "--precision", "fp32")
+    assert "computes in fp32, not in bf16" in refusal(capsys, *arguments, "--precision", "bf16")
     assert "only ncnn does" in refusal(capsys, *arguments, "--backend", "openvino")
     assert "use --device cpu" in refusal(capsys, *arguments, "--device", "cuda")
 

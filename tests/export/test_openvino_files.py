@@ -14,7 +14,7 @@ from gankit_export.openvino_core import openvino_core
 from gankit.checkpoints import open_model
 from gankit.cli import main
 from tests.checkpoints.published_translation import ResNet, shake
-from tests.export.formats import exported, refusal, result, small_image, small_weights
+from tests.export.formats import EXACT, exported, refusal, result, small_image, small_weights
 from tests.latent_networks import weights as latent_weights
 
 
@@ -58,9 +58,9 @@ def test_fp16_halves_the_weights(made, tmp_path):
 @pytest.mark.parametrize("name", ["half.xml", "bytes.xml"])
 def test_upscale(made, name, tmp_path):
     image = small_image(tmp_path)
-    wanted = result("upscale", made / "mine.safetensors", tmp_path / "w", image, "--backend", "eager", "--fp32")
+    wanted = result("upscale", made / "mine.safetensors", tmp_path / "w", image, *EXACT)
     for backend in ("openvino", "eager"):
-        found = result("upscale", made / name, tmp_path / backend, image, "--backend", backend, "--fp32")
+        found = result("upscale", made / name, tmp_path / backend, image, "--backend", backend, "--precision", "fp32")
         assert np.abs(found - wanted).max() <= (2 if name == "half.xml" else 1)
 
 
@@ -160,7 +160,7 @@ def test_files_of_others(tmp_path, layout, dtype, full):
 
     with Image.open(image) as source:
         pixels = np.asarray(source)
-    found = result("upscale", tmp_path / "x.xml", tmp_path / "o", image, "--backend", "openvino", "--fp32")
+    found = result("upscale", tmp_path / "x.xml", tmp_path / "o", image, "--backend", "openvino", "--precision", "fp32")
     np.testing.assert_array_equal(found, pixels.repeat(2, 0).repeat(2, 1))
 
 

@@ -1,6 +1,9 @@
 """The model repository of the Triton Inference Server, read back as protobuf text of the documented fields."""
 
+import importlib.util
 import json
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -67,6 +70,7 @@ MESSAGES = {
 }
 
 
+@cache
 def schema():
     file = descriptor_pb2.FileDescriptorProto(name="model_config.proto", package="inference", syntax="proto3")
     for name, values in (("DataType", TYPES | {"TYPE_INVALID": 0}), ("Kind", KINDS)):
@@ -88,13 +92,32 @@ def schema():
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("inference.ModelConfig"))
 
 
+@cache
+def servers_own():
+    """The server's own schema, from its client if that is installed. Its package wants gRPC; the schema does not."""
+    package = importlib.util.find_spec("tritonclient")
+    file = Path(package.origin).with_name("grpc") / "model_config_pb2.py" if package and package.origin else None
+    if file is None or not file.is_file():
+        return None
+    spec = importlib.util.spec_from_file_location("model_config_pb2", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.ModelConfig
+
+
 def parsed(text):
-    """The configuration; the server's own schema where its client is installed, else the fields above."""
-    try:
-        from tritonclient.grpc.model_config_pb2 import ModelConfig
-    except (ImportError, TypeError):
-        ModelConfig = schema()
-    return text_format.Parse(text, ModelConfig())
+    """The configuration by the fields above and, where it is installed, by the server's own schema."""
+    found = text_format.Parse(text, schema()())
+    own = servers_own()
+    if own is None:
+        return found
+    real = text_format.Parse(text, own())
+    again = schema().FromString(real.SerializeToString())
+    assert values(again) == values(found)
+    for item in (again, found):
+        item.ClearField("parameters")  # a map, which has no order
+    assert again == found, "the fields above are the server's"
+    return real
 
 
 def values(found):
