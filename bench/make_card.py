@@ -18,6 +18,9 @@ from typing import Any
 import click
 from safetensors import safe_open
 
+from gankit.checkpoints import open_model
+from gankit.models.cost import cost
+
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = (
     "127 photographs and paintings, long side up to 1600 px, under free licences (each with its source and licence in "
@@ -68,6 +71,7 @@ def main(
         "sha256": hashlib.sha256(target.read_bytes()).hexdigest(),
         "bytes": target.stat().st_size,
         "options": json.loads(header["options"]),
+        "multiply_accumulates": _cost(target),
         "data": data,
         "command": command,
         "steps": steps,
@@ -80,6 +84,15 @@ def main(
     }
     target.with_suffix(".json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
     click.echo(f"{target.relative_to(ROOT)}: {card['bytes'] / 1e6:.2f} MB, {card['sha256'][:16]}…")
+
+
+def _cost(weights: Path) -> int:
+    """Multiply-accumulates of one image: of a square input of 256 pixels, or of one sample."""
+    loaded = open_model(weights)
+    facts = loaded.facts
+    if facts.task == "generate":
+        return cost(loaded.generator, (facts.latent,), conditional=facts.classes > 0).macs
+    return cost(loaded.generator, 256, channels=facts.channels).macs
 
 
 def _only(report: dict[str, Any], label: str | None) -> dict[str, Any]:

@@ -90,3 +90,9 @@ def hint(name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(names)}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error message, at most 300 characters; its class name if the message is empty."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

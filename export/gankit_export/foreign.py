@@ -16,6 +16,10 @@ _TYPES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorPr
 _TO_NHWC, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 _CHANNELS = (1, 3)
 _RANK = 4
+_ROUNDING = [
+    helper.make_tensor(f"edge/{name}", TensorProto.FLOAT, [], [value])
+    for name, value in (("half", 0.5), ("zero", 0.0), ("full", 255.0))
+]
 
 
 class ForeignFileError(ValueError):
@@ -88,6 +92,10 @@ def canonical(model: onnx.ModelProto, found: Edges) -> bytes:
     (made,) = graph.output
     before, after = [], []
     name = INPUT
+    if found.dtype == "uint8":  # a cast alone cuts the fraction off
+        before += _rounded(name, "edge/rounded")
+        graph.initializer.extend(_ROUNDING)
+        name = "edge/rounded"
     if found.dtype != "float32":
         before.append(helper.make_node("Cast", [name], ["edge/typed"], to=given.type.tensor_type.elem_type))
         name = "edge/typed"
@@ -103,6 +111,16 @@ def canonical(model: onnx.ModelProto, found: Edges) -> bytes:
     outside: list[str | int | None] = ["batch", None, None, None]
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, outside))
     return bytes(inner.SerializeToString())
+
+
+def _rounded(source: str, target: str) -> list[onnx.NodeProto]:
+    """Return nodes that round to whole numbers from 0 to 255. Older opsets have no Round."""
+    return [
+        helper.make_node("Add", [source, "edge/half"], ["edge/raised"]),
+        helper.make_node("Floor", ["edge/raised"], ["edge/whole"]),
+        helper.make_node("Max", ["edge/whole", "edge/zero"], ["edge/positive"]),
+        helper.make_node("Min", ["edge/positive", "edge/full"], [target]),
+    ]
 
 
 def _ordered(source: str, target: str, axes: tuple[int, ...] | None) -> onnx.NodeProto:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gankit_export.files import atomic_path
+from gankit_export.formats import Format
 from gankit_export.parity import ShapeParity
 
 Takes = Literal["images", "latents"]
@@ -50,8 +51,12 @@ class Manifest:
         minimum: input sides must be at least this.
         latent: numbers in one latent; 0 for images.
         classes: that the second input, int64, chooses from, counted from 0; 0 where there is none.
-        engine: facts of a TensorRT engine (:meth:`gankit_export.tensorrt.store.EngineFacts.to_json`); empty for a file
-            that does not depend on the machine.
+        engine: what the file needs of the machine: facts of a TensorRT engine
+            (:meth:`gankit_export.tensorrt.store.EngineFacts.to_json`) or of an AOTInductor package
+            (:meth:`gankit_export.aoti.Needs.to_json`); empty for a file that does not depend on the machine.
+        kind: format of the artefact.
+        files: names of the files that belong to the artefact, with their sha256, such as the weights of an OpenVINO IR.
+        metadata: texts about the generator beside these facts, such as its task and the licence of its weights.
     """
 
     model: str
@@ -79,6 +84,9 @@ class Manifest:
     latent: int = 0
     classes: int = 0
     engine: Mapping[str, Any] = field(default_factory=dict)
+    kind: Format = "onnx"
+    files: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """As text; infinite figures become the strings ``"inf"`` and ``"-inf"``, which JSON has no numbers for."""
@@ -103,6 +111,9 @@ class Manifest:
             )
             for name in ("value_range", "half_convolutions", "images"):
                 content[name] = tuple(content.get(name, ()))
+            for name in ("engine", "files", "metadata", "options", "dims"):
+                if not isinstance(content.get(name, {}), dict):
+                    raise ValueError(f"'{name}' is no object")
             return cls(**content)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"not a manifest: {error}") from error
@@ -127,12 +138,28 @@ def read(artefact: Path | str) -> Manifest:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is damaged, or the artefact is not the one that it describes.
+        ValueError: it is damaged, or the artefact, or a file that belongs to it, is not the one that it describes.
     """
     manifest = Manifest.from_json(manifest_path(artefact).read_text(encoding="utf-8"))
-    if sha256(artefact) != manifest.sha256:
-        raise ValueError(f"{artefact}: differs from the checksum in its manifest")
+    for path, digest in {Path(artefact): manifest.sha256, **_others(manifest, artefact)}.items():
+        try:
+            found = sha256(path)
+        except FileNotFoundError:
+            raise ValueError(f"{path}: no such file") from None
+        if found != digest:
+            raise ValueError(f"{path}: differs from the checksum in its manifest")
     return manifest
+
+
+def _others(manifest: Manifest, artefact: Path | str) -> dict[Path, str]:
+    """The files that belong to an artefact, which are beside it.
+
+    Raises:
+        ValueError: a name leads to another folder.
+    """
+    if wrong := [name for name in manifest.files if Path(name).name != name]:
+        raise ValueError(f"not a manifest: '{wrong[0]}' is no file name")
+    return {Path(artefact).with_name(name): digest for name, digest in manifest.files.items()}
 
 
 def sha256(path: Path | str) -> str:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from gankit_export.files import atomic_path
+from gankit_export.formats import InOut
 
 INPUT, OUTPUT = "input", "output"
-DIMS = ("batch", "channels", "height", "width")
 _LARGEST_SIDE = 16384
 CONVOLUTIONS, PRODUCTS = ("Conv", "ConvTranspose"), ("Gemm", "MatMul")
 _HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
@@ -41,6 +41,7 @@ def export_onnx(
     multiple: int = 1,
     opset: int = 18,
     dtype: torch.dtype = torch.float32,
+    in_out: InOut = "float32",
 ) -> None:
     """Write ``module`` as ONNX; the file appears whole and checked, or not at all.
 
@@ -53,6 +54,7 @@ def export_onnx(
         multiple: input sides must be a multiple of this.
         opset: see :func:`default_opset`.
         dtype: of the input.
+        in_out: ``"uint8"`` for a module that takes and gives (N, H, W, C) uint8 (see ``pixel_edges``).
 
     Raises:
         ValueError: ``example_hw`` is no multiple.
@@ -63,9 +65,31 @@ def export_onnx(
     height, width = example_hw or (3 * unit, 4 * unit)
     if height % multiple or width % multiple or height == width:
         raise ValueError(f"example_hw must be two different multiples of {multiple}, not {height} and {width}")
-    shapes = {0: Dim("batch", min=1, max=1024), 2: _side("height", multiple), 3: _side("width", multiple)}
-    example = torch.rand(2, channels, height, width).to(dtype)  # batch 2: an example of 1 fixes it
-    write_onnx(module, {INPUT: example}, [shapes], Path(path), opset=opset, axes=(0, 2, 3))
+    example, shapes = example_images((height, width), channels, multiple, dtype, in_out)
+    write_onnx(module, {INPUT: example}, [shapes], Path(path), opset=opset, axes=tuple(shapes))
+
+
+def example_images(
+    sides: tuple[int, int],
+    channels: int,
+    multiple: int,
+    dtype: torch.dtype = torch.float32,
+    in_out: InOut = "float32",
+) -> tuple[Tensor, dict[int, Any]]:
+    """Return an example of a batch of images for ``torch.export``, and its free axes.
+
+    Args:
+        sides: height and width of the example.
+        channels: of the images.
+        multiple: input sides must be a multiple of this.
+        dtype: of float images.
+        in_out: as in :func:`export_onnx`.
+    """
+    example = torch.rand(2, channels, *sides)  # batch 2: an example of 1 fixes it
+    batch, height, width = Dim("batch", min=1, max=1024), _side("height", multiple), _side("width", multiple)
+    if in_out == "uint8":
+        return (255 * example).byte().permute(0, 2, 3, 1).contiguous(), {0: batch, 1: height, 2: width}
+    return example.to(dtype), {0: batch, 2: height, 3: width}
 
 
 def write_onnx(
@@ -92,7 +116,7 @@ def write_onnx(
         OSError: the file cannot be written.
     """
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 module.eval(),
                 tuple(inputs.values()),
@@ -107,9 +131,9 @@ def write_onnx(
                 verbose=False,
             )
     except Exception as error:  # the exporter raises many kinds, each with pages of text
-        if _interrupted(error):
+        if interrupted(error):
             raise KeyboardInterrupt from error
-        raise ExportError(f"{type(module).__name__} cannot be exported: {_first_line(error)}") from error
+        raise ExportError(f"{type(module).__name__} cannot be exported: {first_line(error)}") from error
     if program is None:
         raise ExportError(f"{type(module).__name__} cannot be exported: the exporter returned nothing")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,13 +155,13 @@ def check(path: Path, axes: Sequence[int] = (0, 2, 3)) -> None:
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the ONNX checker objects: {_first_line(error)}") from error
+        raise ExportError(f"the ONNX checker objects: {first_line(error)}") from error
     graph = onnx.load(str(path), load_external_data=False).graph
     if any(item.data_location == onnx.TensorProto.EXTERNAL for item in graph.initializer):
         raise ExportError("weights came out in a second file")
     for axis in axes:
         if not all(value.type.tensor_type.shape.dim[axis].dim_param for value in (*graph.input, *graph.output)):
-            raise ExportError(f"the {DIMS[axis]} came out fixed; take another example_hw, or rewrite the module")
+            raise ExportError(f"axis {axis} came out fixed; take another example_hw, or rewrite the module")
 
 
 def describe(path: Path, facts: Mapping[str, str]) -> None:
@@ -185,20 +209,21 @@ def _side(name: str, multiple: int) -> object:
     return Dim(name, min=1, max=largest) if multiple == 1 else multiple * Dim(name, min=1, max=largest)
 
 
-def _interrupted(error: BaseException | None) -> bool:
+def interrupted(error: BaseException | None) -> bool:
     """Whether it was Ctrl-C that the exporter took for a failure of its own."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the exporter's advice to its own developers away from the user."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 Runtime = Literal["onnxruntime", "openvino"]
+"""What can run an ONNX file for the comparison."""
 Batch = NDArray[np.float32]
 Inputs = Batch | tuple[NDArray[Any], ...]
 """What a generator is called with: images, or latents and the like in the order of its arguments."""

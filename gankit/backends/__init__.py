@@ -22,9 +22,11 @@ BACKENDS: Mapping[str, str] = MappingProxyType(
     {
         "eager": "gankit.backends.eager:EagerBackend",
         "compile": "gankit.backends.compiled:CompileBackend",
+        "aoti": "gankit.backends.aoti:AotiBackend",
         "onnxruntime": "gankit.backends.onnx_runtime:OnnxRuntimeBackend",
         "openvino": "gankit.backends.open_vino:OpenVinoBackend",
         "tensorrt": "gankit.backends.tensorrt:TensorRTBackend",
+        "ncnn": "gankit.backends.ncnn:NcnnBackend",
     }
 )
 

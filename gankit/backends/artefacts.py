@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,22 +24,10 @@ from gankit_export.precisions import Precision
 from gankit.backends.base import EngineSpec
 from gankit.errors import BackendError
 from gankit.paths import cache_folder
-from gankit.version import __version__, installed_version
+from gankit.version import __version__, installed_version, sources
 
 T = TypeVar("T")
-
-
-@cache
-def sources(*packages: str) -> str:
-    """Return the sha256 of the Python files of some packages, which changes with the code even between releases."""
-    digest = hashlib.sha256()
-    for package in packages:
-        spec = find_spec(package)
-        for folder in spec.submodule_search_locations or () if spec else ():
-            for path in sorted(Path(folder).rglob("*.py")):
-                digest.update(path.relative_to(folder).as_posix().encode())
-                digest.update(path.read_bytes())
-    return digest.hexdigest()
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def fingerprint(spec: EngineSpec, precision: Precision = "fp32") -> str:
@@ -87,15 +74,14 @@ def open_onnx(spec: EngineSpec, open_file: Callable[[Path], T], precision: Preci
     Raises:
         BackendError: If the generator cannot be exported or the file cannot be written anywhere.
     """
-    stem = f"{re.sub(r'[^A-Za-z0-9._-]', '_', spec.facts.name)[:60]}-{fingerprint(spec, precision)}"
-    for path in _intact(_folder(), stem, spec):
+    for path in _cached(spec, precision):
         try:
             return open_file(path)
         except (ImportError, MemoryError, BackendError):
             raise  # not the file's fault
         except Exception:  # each runtime has its own errors
             _discard(path, "cannot be opened", spec)
-    return open_file(_exported(spec, stem, precision))
+    return open_file(_exported(spec, _stem(spec, precision), precision))
 
 
 def sha256_in_name(path: Path) -> str:
@@ -116,11 +102,23 @@ def _folder() -> Path:
     return cache_folder() / "onnx"
 
 
-def _intact(folder: Path, stem: str, spec: EngineSpec) -> Iterator[Path]:
+def _stem(spec: EngineSpec, precision: Precision) -> str:
+    """Return the name of a generator's files, without the sha256 of their content."""
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '_', spec.facts.name)[:60]}-{fingerprint(spec, precision)}"
+
+
+def _cached(spec: EngineSpec, precision: Precision) -> Iterator[Path]:
+    """List the intact files of a generator. The one that the spec names comes first, and needs no generator."""
+    if _SHA256.fullmatch(spec.artefact):
+        yield from _intact(_folder(), "*", spec, spec.artefact)
+    yield from _intact(_folder(), _stem(spec, precision), spec)
+
+
+def _intact(folder: Path, stem: str, spec: EngineSpec, sha256: str = "[0-9a-f]" * 64) -> Iterator[Path]:
     """List the intact files of a generator, and discard those that have changed."""
     found: list[Path] = []
     with suppress(OSError):
-        found = sorted(folder.glob(f"{stem}-{'[0-9a-f]' * 64}.onnx"))
+        found = sorted(folder.glob(f"{stem}-{sha256}.onnx"))
     for path in found:
         if is_intact(path):
             with suppress(OSError):

@@ -158,6 +158,8 @@ class Engine(ABC):
             ``None`` if any size is as good.
         depth: number of calls that callers should keep submitted at a time. With 2, the engine copies the pixels of one
             call while it computes another; with 1, it gains nothing.
+        at_once: number of whole images of one size that it runs in the time of one, if it wants images: one on each
+            core, for example.
     """
 
     backend: str
@@ -167,6 +169,7 @@ class Engine(ABC):
     artefact: str = ""
     tile: int | None = None
     depth: int = 1
+    at_once: int = 1
 
     def __init__(self, backend: str, spec: EngineSpec) -> None:
         self.backend, self.precision, self.device = backend, spec.precision, spec.device
@@ -270,6 +273,7 @@ class Backend(ABC):
         rank: order in which ``auto`` measures backends, lowest first. Backends that are likely fast come early.
         slow_start: whether loading takes minutes (compilation). ``auto`` then uses the backend only for long jobs.
         own_kernels: whether it can run gankit's own kernels on a GPU in place of torch's.
+        automatic: whether ``auto`` considers it. A format for other machines that is not fast here is left out.
     """
 
     name: ClassVar[str]
@@ -279,6 +283,7 @@ class Backend(ABC):
     rank: ClassVar[int] = 10
     slow_start: ClassVar[bool] = False
     own_kernels: ClassVar[bool] = False
+    automatic: ClassVar[bool] = True
 
     def supports(self, spec: EngineSpec) -> str | None:
         """Return ``None`` if this backend can run a spec on this machine, or else the reason and the next step.

@@ -1,4 +1,4 @@
-"""The files that gankit keeps between runs: exported models, TensorRT engines with their timings, and choices.
+"""The files that gankit keeps between runs: exported models, TensorRT engines, choices and records of models.
 
 A file's modification time is the time of its last use, because many file systems do not record accesses.
 """
@@ -16,13 +16,18 @@ from typing import Literal
 from gankit.errors import OutputError, UsageError, hint
 from gankit.paths import cache_folder
 
-Kind = Literal["onnx", "tensorrt", "timings", "choice"]
+Kind = Literal["onnx", "tensorrt", "aoti", "ncnn", "timings", "choice", "model"]
 _PATTERNS: dict[Kind, str] = {
     "onnx": "onnx/*.onnx",
     "tensorrt": "tensorrt/*.engine",
+    "aoti": "aoti/*.pt2",
+    "ncnn": "ncnn/*.param",
     "timings": "tensorrt/timings-*.bin",
     "choice": "choices/*.json",
+    "model": "models/*.json",
 }
+_BUILT: dict[Kind, tuple[str, ...]] = {"aoti": (".pt2",), "ncnn": (".param", ".bin")}
+"""Suffixes of the files that backends build, and of those that belong to them."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,10 @@ class CachedFile:
 
     Attributes:
         path: the file.
-        kind: ``"onnx"`` for an exported model, ``"tensorrt"`` for an engine, ``"timings"`` for what TensorRT measured
-            while it built engines, ``"choice"`` for a choice of ``--backend auto``.
-        size: bytes, with the manifest beside it.
+        kind: ``"onnx"`` for an exported model, ``"tensorrt"`` for an engine, ``"aoti"`` and ``"ncnn"`` for models that
+            those backends built, ``"timings"`` for what TensorRT measured while it built engines, ``"choice"`` for a
+            choice of ``--backend auto``, ``"model"`` for the record of what a weights file is.
+        size: bytes, with the files that belong to it.
         used: time of the last use in seconds since 1970.
     """
 
@@ -45,9 +51,9 @@ class CachedFile:
     @property
     def model(self) -> str:
         """Name of the model; empty if the file belongs to none."""
-        if self.kind not in ("onnx", "tensorrt"):
+        if self.kind not in ("onnx", "tensorrt", *_BUILT):
             return ""
-        digests = 2 if self.kind == "onnx" else 1
+        digests = 1 if self.kind == "tensorrt" else 2
         return self.path.stem.rsplit("-", digests)[0]
 
     def problem(self) -> str | None:
@@ -60,6 +66,14 @@ class CachedFile:
             from gankit_export.tensorrt.store import verify
 
             return verify(self.path)
+        if self.kind in _BUILT:
+            from gankit.backends.built_files import is_built_intact
+
+            return None if is_built_intact(self.path, _BUILT[self.kind]) else "has changed since gankit wrote it"
+        if self.kind == "model":
+            from gankit.checkpoints.known import is_intact as is_record
+
+            return None if is_record(self.path) else "is damaged"
         if self.kind == "choice":
             try:
                 json.loads(self.path.read_bytes())
@@ -74,7 +88,7 @@ class CachedFile:
             OutputError: If they cannot be deleted.
         """
         try:
-            for path in (self.path, _manifest(self.path)):
+            for path in (self.path, *_beside(self.kind, self.path)):
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be deleted ({error.strerror}); delete it yourself") from error
@@ -122,10 +136,10 @@ def _found() -> Iterator[CachedFile]:
         for path in folder.glob(pattern):
             with suppress(OSError):  # another process has just deleted it
                 facts = path.stat()
-                manifest = _manifest(path)
-                size = facts.st_size + (manifest.stat().st_size if manifest.exists() else 0)
+                size = facts.st_size + sum(item.stat().st_size for item in _beside(kind, path) if item.exists())
                 yield CachedFile(path, kind, size, facts.st_mtime)
 
 
-def _manifest(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
+def _beside(kind: Kind, path: Path) -> list[Path]:
+    """List the files that belong to a file, which may be missing: its manifest, or the weights of an ncnn model."""
+    return [path.with_name(path.name + ".json"), *(path.with_suffix(item) for item in _BUILT.get(kind, ())[1:])]

@@ -5,6 +5,8 @@ It needs no torch once the generator is exported, and importing this module impo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +21,7 @@ from gankit.backends.cpu.instructions import lacks_bf16
 from gankit.backends.cpu.threads import default_threads
 from gankit.backends.pixels import FULL_SCALE, check, leave_arrays
 from gankit.errors import BackendError
+from gankit.models.deferred import Deferred
 from gankit.models.facts import Facts
 
 _CACHED_LAYERS = 128  # compiled for one size of image; 5000 by default, which is a leak if all images differ
@@ -44,7 +47,12 @@ class OpenVinoBackend(Backend):
     def open(self, spec: EngineSpec) -> Engine:
         """Export the generator once. A graph for each dtype of pixels is compiled when it is first needed."""
         kind = OpenVinoLatentEngine if spec.facts.task == "generate" else OpenVinoEngine
-        return open_onnx(spec, lambda path: kind(spec, path))
+        if not isinstance(spec.module, Deferred):  # an IR is never deferred
+            from gankit.checkpoints.ir_models import IrModule
+
+            if isinstance(spec.module, IrModule):
+                return kind(spec, spec.module.model, spec.module.sha256)
+        return open_onnx(spec, lambda path: kind(spec, partial(_cached_model, path), sha256_in_name(path)))
 
 
 def _settings(spec: EngineSpec) -> dict[str, Any]:
@@ -56,15 +64,32 @@ def _settings(spec: EngineSpec) -> dict[str, Any]:
     }
 
 
-class OpenVinoEngine(ArrayEngine):
-    """Runs images through one compiled graph for each dtype of pixels."""
+def _cached_model(path: Path) -> Any:
+    """Read an exported file from the cache.
 
-    def __init__(self, spec: EngineSpec, path: Path) -> None:
+    Raises:
+        BackendError: If it is not the one that was exported. (The engine may have been opened hours ago.)
+    """
+    if not is_intact(path):
+        raise BackendError(f"{path}: this cached file was changed or deleted during the run; start it again")
+    return openvino_core().read_model(path)
+
+
+class OpenVinoEngine(ArrayEngine):
+    """Runs images through one compiled graph for each dtype of pixels.
+
+    Args:
+        spec: the spec of the engine.
+        read: reads the graph.
+        sha256: of the file with the graph.
+    """
+
+    def __init__(self, spec: EngineSpec, read: Callable[[], Any], sha256: str) -> None:
         super().__init__(OpenVinoBackend.name, spec)
-        self._facts, self._path, self._settings = spec.facts, path, _settings(spec)
-        self.artefact = sha256_in_name(path)
+        self._facts, self._read, self._settings = spec.facts, read, _settings(spec)
+        self.artefact = sha256
         self._core = openvino_core()
-        self._core.read_model(path)  # raises if the file is damaged, so that it is exported again
+        read()  # raises if the file is damaged, so that it is exported again
         self._requests: dict[np.dtype[Any], Any] = {}
 
     def run_arrays(self, *arrays: np.ndarray) -> np.ndarray:
@@ -88,20 +113,17 @@ class OpenVinoEngine(ArrayEngine):
         self._requests.clear()
 
     def _compile(self, dtype: np.dtype[Any]) -> Any:
-        if not is_intact(self._path):  # the engine may have been opened hours ago
-            raise BackendError(f"{self._path}: this cached file was changed or deleted during the run; start it again")
-        model = with_pixel_edges(self._core.read_model(self._path), self._facts, dtype)
+        model = with_pixel_edges(self._read(), self._facts, dtype)
         return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
 
 
 class OpenVinoLatentEngine(ArrayEngine):
-    """Runs latents through a compiled graph."""
+    """Runs latents through a compiled graph. The arguments are those of :class:`OpenVinoEngine`."""
 
-    def __init__(self, spec: EngineSpec, path: Path) -> None:
+    def __init__(self, spec: EngineSpec, read: Callable[[], Any], sha256: str) -> None:
         super().__init__(OpenVinoBackend.name, spec)
-        self._facts, self.artefact = spec.facts, sha256_in_name(path)
-        core = openvino_core()
-        self._request = core.compile_model(core.read_model(path), "CPU", _settings(spec)).create_infer_request()
+        self._facts, self.artefact = spec.facts, sha256
+        self._request = openvino_core().compile_model(read(), "CPU", _settings(spec)).create_infer_request()
 
     def run_arrays(self, *arrays: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.run_arrays`."""

@@ -1,24 +1,29 @@
-"""A TensorRT engine file as a model: its facts are in the manifest beside it, and only TensorRT can run it."""
+"""A file with an engine as a model, which only one backend runs: TensorRT, AOTInductor or ncnn.
+
+The facts of the generator are in the manifest beside the file, and so is its parity with fp32.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from gankit_export import manifest as manifests
+from gankit_export.aoti import Needs
+from gankit_export.formats import Format
 from gankit_export.manifest import Manifest
-from gankit_export.receptive_field import halo
 from gankit_export.tensorrt.store import EngineFacts
-from torch import Tensor, nn
+from torch import Tensor
 
-from gankit import models
+from gankit.checkpoints.exported import ExportedModule, facts_of, required_manifest
 from gankit.checkpoints.types import Loaded
 from gankit.errors import BackendError, CheckpointError
-from gankit.models.facts import Facts
+
+KINDS: Mapping[str, Format] = {".engine": "tensorrt", ".pt2": "aoti", ".param": "ncnn"}
+"""The format of an engine file by its suffix. It is also the name of the backend that runs it."""
 
 
-class EngineFile(nn.Module):
+class EngineFile(ExportedModule):
     """Stands for the generator in an engine file.
 
     Args:
@@ -32,55 +37,29 @@ class EngineFile(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Refuse to run: the engine is in the file, and torch cannot read it."""
-        raise BackendError(f"{self.path}: only --backend tensorrt runs an engine file")
+        raise BackendError(f"{self.path}: only --backend {self.manifest.kind} runs this file")
 
 
 def open_engine_file(path: Path) -> Loaded:
     """Read the facts of an engine file. The engine itself is loaded when it is first needed.
 
     Args:
-        path: the ``.engine`` file that ``gankit export --format tensorrt`` wrote.
+        path: the file that ``gankit export`` wrote, with a suffix in ``KINDS``.
 
     Raises:
-        CheckpointError: The file or its manifest is missing, they do not belong together, or the engine starts from
-            latents. The message is one line.
+        CheckpointError: The file or its manifest is missing, or they do not belong together. The message is one line.
     """
-    name = manifests.manifest_path(path).name
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+    kind = KINDS[path.suffix.lower()]
+    manifest = required_manifest(path, kind)
     try:
-        manifest = manifests.read(path)
-        EngineFacts.from_json(manifest.engine)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: its manifest {name} is missing; `gankit export` writes both") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: its manifest does not match ({error}); export the engine again") from error
-    if manifest.takes == "latents":
-        raise CheckpointError(f"{path}: gankit generates with engines of its own; use the model and --backend tensorrt")
-    half, every = manifest.engine["half_layers"]
-    recognised = f"its manifest: {manifest.precision}, {half} of {every} layers in half precision"
-    return Loaded(EngineFile(path, manifest), _facts(manifest), manifest.weights_sha256, path, recognised)
-
-
-def _facts(manifest: Manifest) -> Facts:
-    if models.is_known(manifest.model):
-        try:
-            facts = models.facts(manifest.model, dict(manifest.options))
-            if facts.tileable and facts.halo is None:
-                with torch.device("meta"):
-                    facts = replace(facts, halo=halo(models.build(manifest.model, dict(manifest.options))))
-            return facts
-        except Exception as error:  # options of another version of gankit
-            raise CheckpointError(f"the options of '{manifest.model}' in the manifest do not fit: {error}") from error
-    channels = next(iter(manifest.dims.values()))[1]
-    return Facts(
-        task="upscale" if manifest.scale > 1 else "translate",
-        name=manifest.model,
-        scale=manifest.scale,
-        channels=channels if isinstance(channels, int) else 3,
-        value_range=manifest.value_range,
-        multiple=manifest.multiple,
-        minimum=manifest.minimum,
-        paper="an engine file",
-        tileable=False,
-    )
+        if kind == "tensorrt":
+            EngineFacts.from_json(manifest.engine)
+        elif kind == "aoti":
+            Needs.from_json(manifest.engine)
+        half, every = manifest.half_convolutions if kind != "tensorrt" else manifest.engine["half_layers"]
+        worst = min(item.worst for item in manifest.parity)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its manifest does not match ({error}); export the model again") from error
+    facts = replace(facts_of(path, manifest), precisions=("fp32", "bf16", "fp16"))
+    recognised = f"its manifest: {manifest.precision}, {half} of {every} layers in half precision, {worst:.1f} dB"
+    return Loaded(EngineFile(path, manifest), facts, manifest.weights_sha256, path, recognised)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -14,9 +14,9 @@ from typing import Any, Self
 import numpy as np
 import torch
 from gankit_export.foreign import Edges, ForeignFileError, canonical, edges
-from gankit_export.onnx import INPUT
 from torch import Tensor, nn
 
+from gankit.checkpoints.exported import ExportedModule, facts_of, read_manifest
 from gankit.checkpoints.types import Loaded
 from gankit.errors import CheckpointError
 from gankit.models.facts import Facts
@@ -29,7 +29,7 @@ _LEAST_DB, _LEAD_DB = 15.0, 3.0  # a network that keeps the image keeps it this 
 _CELL = 8
 
 
-class OnnxModule(nn.Module):
+class OnnxModule(ExportedModule):
     """An ONNX file as a module, which ONNX Runtime runs on the CPU in fp32.
 
     Backends that read ONNX take its file as it is. The others, and the parity check, call this module.
@@ -53,12 +53,14 @@ class OnnxModule(nn.Module):
         """The file."""
         return self.content.cpu().numpy().tobytes()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C', H', W'), in the network's own value range."""
-        if not isinstance(x, Tensor) or isinstance(x, torch.fx.Proxy):
+    def forward(self, *given: Tensor) -> Tensor:
+        """(N, C, H, W), or latents and classes, to (N, C', H', W'), in the network's own value range."""
+        if any(not isinstance(item, Tensor) or isinstance(item, torch.fx.Proxy) for item in given):
             raise ValueError("an ONNX file has no graph of torch")
-        result = self._session.run(None, {INPUT: x.detach().float().cpu().contiguous().numpy()})[0]
-        return torch.from_numpy(result).to(x.device, x.dtype)
+        names = [item.name for item in self._session.get_inputs()]
+        arrays = [_plain(item).cpu().contiguous().numpy() for item in given]
+        result = self._session.run(None, dict(zip(names, arrays, strict=True)))[0]
+        return torch.from_numpy(result).to(given[0].device, given[0].dtype)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         made = type(self)(self.file)
@@ -77,7 +79,7 @@ class OnnxModule(nn.Module):
 class _Trial:
     """Runs the network on images in [0, 1]."""
 
-    module: OnnxModule
+    module: nn.Module
     channels: int
 
     def __call__(self, height: int, width: int, low: float = 0.0, high: float = 1.0, count: int = 1) -> Tensor:
@@ -91,11 +93,12 @@ class _Trial:
 
 
 def open_onnx_model(path: Path) -> Loaded:
-    """Load an ONNX file that takes images and returns images.
+    """Load an ONNX file that takes images and returns images, or one of gankit's that generates.
 
-    Scale, size multiple, smallest size and number of output channels are found by running the file, and so is the value
-    range, unless the network changes the image too much to tell. :attr:`Loaded.recognised` and :attr:`Loaded.assumed`
-    say what was found and what was not. The receptive field is unknown, so that images are not cut into tiles.
+    The facts of a file with a manifest beside it, which is verified, are in the manifest. Of other files, scale, size
+    multiple, smallest size and number of output channels are found by running the file, and so is the value range,
+    unless the network changes the image too much to tell. :attr:`Loaded.recognised` and :attr:`Loaded.assumed` say what
+    was found and what was not. The receptive field is unknown, so that their images are not cut into tiles.
 
     Args:
         path: the file.
@@ -106,20 +109,35 @@ def open_onnx_model(path: Path) -> Loaded:
     """
     import onnx
 
+    manifest = read_manifest(path, "onnx") if path.is_file() else None
     try:
         data = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from error
     try:
         model = onnx.load_from_string(data)
+        stated = {item.key: item.value for item in model.metadata_props}
+        if stated.get("task") == "generate" and "latent" in stated:
+            from gankit.checkpoints.latent_onnx import open_latent
+
+            return open_latent(data, stated, manifest, path)
         found = edges(model)
         module = OnnxModule(canonical(model, found))
-        stated = {item.key: item.value for item in model.metadata_props}
-        facts, assumed = _facts(module, found, stated, path.stem)
+        if manifest is not None:
+            facts = replace(facts_of(path, manifest), precisions=("fp32",))
+            worst = min(item.worst for item in manifest.parity)
+            said = f"its manifest: {manifest.precision}, {worst:.1f} dB"
+            return Loaded(module.eval(), facts, hashlib.sha256(data).hexdigest(), path, said)
+        facts, assumed = found_facts(module, found, stated, path.stem)
     except (ForeignFileError, CheckpointError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        raise CheckpointError(str(error) if str(error).startswith(f"{path}: ") else f"{path}: {error}") from error
     except Exception as error:  # protobuf's DecodeError, and whatever ONNX finds in a damaged file
-        raise CheckpointError(f"{path}: is no ONNX file, or is damaged ({_first_line(error)})") from error
+        raise CheckpointError(f"{path}: is no ONNX file, or is damaged ({first_line(error)})") from error
+    return Loaded(module.eval(), facts, hashlib.sha256(data).hexdigest(), path, recognised_as(found, facts), assumed)
+
+
+def recognised_as(found: Edges, facts: Facts) -> str:
+    """Say what was found by running a file."""
     low, high = facts.value_range
     said = [
         f"{found.layout} {found.dtype}",
@@ -128,18 +146,25 @@ def open_onnx_model(path: Path) -> Loaded:
         f"sides in multiples of {facts.multiple}",
         f"at least {facts.minimum}",
     ]
-    recognised = f"running it: {', '.join(said)}"
-    return Loaded(module.eval(), facts, hashlib.sha256(data).hexdigest(), path, recognised, assumed)
+    return f"running it: {', '.join(said)}"
 
 
-def _facts(module: OnnxModule, found: Edges, stated: Mapping[str, str], name: str) -> tuple[Facts, str]:
-    """Find the facts. The value range and the task are those in ``metadata_props`` if gankit exported the file."""
+def _plain(item: Tensor) -> Tensor:
+    """Floating point as float32; classes as they are."""
+    return item.detach().float() if item.is_floating_point() else item.detach()
+
+
+def found_facts(module: nn.Module, found: Edges, stated: Mapping[str, str], name: str) -> tuple[Facts, str]:
+    """Find the facts of an image network by running it.
+
+    The value range and the task are those in ``metadata_props`` if gankit exported the file.
+    """
     trial = _Trial(module, found.channels)
     multiple, scale, channels = _sizes(trial, found)
     if not _runs(lambda: trial(2 * multiple * 12, multiple * 12, count=2), count=2):
         raise CheckpointError("takes one image at a time; export it with a dynamic batch")
     least = next((side for side in _MINIMUMS if _runs(partial(trial, _up(side, multiple), _up(side, multiple)))), 32)
-    value_range, assumed = _stated_range(stated), ""
+    value_range, assumed = stated_range(stated), ""
     if value_range is None:
         value_range, assumed = _value_range(trial, scale, multiple, channels, byte=found.dtype == "uint8")
     facts = Facts(
@@ -158,7 +183,7 @@ def _facts(module: OnnxModule, found: Edges, stated: Mapping[str, str], name: st
     return facts, assumed
 
 
-def _stated_range(stated: Mapping[str, str]) -> tuple[float, float] | None:
+def stated_range(stated: Mapping[str, str]) -> tuple[float, float] | None:
     """Return the value range that gankit wrote into a file; ``None`` if there is none."""
     try:
         low, high = map(float, json.loads(stated["value_range"]))
@@ -179,7 +204,7 @@ def _sizes(trial: _Trial, found: Edges) -> tuple[int, int, int]:
         try:
             made = trial(height, width)
         except Exception as error:  # its exceptions derive directly from Exception
-            reason = _first_line(error)
+            reason = first_line(error)
             continue
         scale = made.shape[2] // height if made.ndim == 4 else 0
         if scale < 1 or tuple(made.shape[2:]) != (scale * height, scale * width):
@@ -260,9 +285,10 @@ def _session(content: bytes) -> Any:
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions derive directly from Exception
-        raise CheckpointError(f"ONNX Runtime cannot open it: {_first_line(error)}") from error
+        raise CheckpointError(f"ONNX Runtime cannot open it: {first_line(error)}") from error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 200 characters, or its type."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:200] if lines else type(error).__name__

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from gankit_export.manifest import manifest_path
 from torch import Tensor, nn
 
 from gankit import models
 from gankit.checkpoints.directions import holds_direction
-from gankit.checkpoints.engine_files import open_engine_file
+from gankit.checkpoints.engine_files import KINDS, open_engine_file
 from gankit.checkpoints.files import read
 from gankit.checkpoints.layouts import Match, recognise
 from gankit.checkpoints.layouts.folding import with_mean, with_values
@@ -45,8 +46,8 @@ def open_model(
 
     Args:
         name_or_path: the name of weights that ship with gankit, or a weights file: gankit's own, one with a layout in
-            ``checkpoints/layouts``, an upscaler that an installed spandrel knows, an ONNX file,
-            or a TensorRT engine file that gankit exported.
+            ``checkpoints/layouts``, an upscaler that an installed spandrel knows, an ONNX
+            file, an OpenVINO IR, or an engine file (TensorRT, AOTInductor, ncnn) that gankit exported.
         direction: which of CycleGAN's two generators to load, the one from A to B or from B to A. They are told apart
             by the keys of a file that holds both, or by the names of two files (``…_G_A.pth`` and ``…_G_B.pth``), of
             which either may be given.
@@ -97,16 +98,10 @@ def _open_file(
     norm: AtTest | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Loaded:
-    if path.suffix.lower() in (".onnx", ".engine"):
+    if (opener := _opener(path)) is not None:
         if direction is not None or norm is not None or options:
             raise UsageError(f"{path}: --direction, --norm and --model-option apply to weights, not to exported files")
-        if path.suffix.lower() == ".engine":
-            return open_engine_file(path)
-        from gankit.checkpoints.onnx_models import open_onnx_model
-
-        loaded = open_onnx_model(path)
-        _log.warning("%s: by %s%s", path, loaded.recognised, f"; assuming {loaded.assumed}" if loaded.assumed else "")
-        return loaded
+        return opener(path)
     stored = read(path, direction)
     found = declared(path, stored.tensors, stored.metadata)
     try:
@@ -144,6 +139,27 @@ def _open_file(
         found.recognised,
         found.assumed,
     )
+
+
+def _opener(path: Path) -> Callable[[Path], Loaded] | None:
+    """Return the function that opens an exported file; ``None`` for a weights file."""
+    suffix = path.suffix.lower()
+    if suffix in (".onnx", ".xml"):
+        return _open_graph
+    if suffix == ".param" and not manifest_path(path).exists():
+        return None  # an ncnn model of others, of which the reader of weights files says what to give instead
+    return open_engine_file if suffix in KINDS else None
+
+
+def _open_graph(path: Path) -> Loaded:
+    """Open an ONNX file or an OpenVINO IR, and report what was found."""
+    if path.suffix.lower() == ".onnx":
+        from gankit.checkpoints.onnx_models import open_onnx_model as opener
+    else:
+        from gankit.checkpoints.ir_models import open_ir as opener
+    loaded = opener(path)
+    _log.warning("%s: by %s%s", path, loaded.recognised, f"; assuming {loaded.assumed}" if loaded.assumed else "")
+    return loaded
 
 
 def _with_options(found: Match, options: Mapping[str, Any]) -> Match:

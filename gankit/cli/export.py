@@ -1,21 +1,25 @@
-"""``gankit export``: write a model as ONNX or as a TensorRT engine with a manifest, and measure its parity."""
+"""``gankit export``: write a model in a format of another runtime with a manifest, and measure its parity."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from gankit_export.formats import FORMATS, IN_OUT, Format, InOut
 from gankit_export.precisions import Precision
 
 from gankit.cli.export_int8 import export_int8
 from gankit.cli.model_options import model_option
 from gankit.cli.progress import BuildBar
 from gankit.errors import UsageError
-from gankit.pipeline.exporting import LEAST_DB, ExportParityError, Kind
+from gankit.pipeline.exporting import LEAST_DB, ExportParityError
 from gankit.pipeline.exporting import export as write
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gankit_export.manifest import Manifest
+    from gankit_export.tritonserver import ServerBackend, Serving
 
     from gankit.models.facts import AtTest, Direction
 
@@ -49,20 +53,50 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["onnx", "tensorrt"]),
+    type=click.Choice([*FORMATS]),
     default="onnx",
     show_default=True,
-    help="File format. A TensorRT engine runs on this kind of GPU, with this version of TensorRT.",
+    help="File format. A TensorRT engine runs on this kind of GPU with this version of TensorRT, and an AOTInductor "
+    "package on processors with the instructions of this one with this version of torch. tritonserver writes a model "
+    "repository of the Triton Inference Server.",
+)
+@click.option(
+    "--io",
+    "in_out",
+    type=click.Choice([*IN_OUT]),
+    default="float32",
+    show_default=True,
+    help="What the file takes and gives: float32 values of the model, NCHW, or uint8 pixels, NHWC, with scaling, clamp "
+    "and rounding inside.",
 )
 @click.option("--opset", type=click.IntRange(18, 23), help="ONNX opset version.  [default: 18, or 23 for bf16]")
 @click.option(
     "--shapes",
     metavar="NxHxW",
     help="Shapes of a TensorRT engine: batch, height and width, or the smallest, the best and the largest shape with "
-    "commas between them, such as 1x64x64,1x256x256,4x512x512.  [default: 1x256x256]",
+    "commas between them, such as 1x64x64,1x256x256,4x512x512.  [default: 1x256x256]  An AOTInductor package takes one "
+    "shape.  [default: any shape]",
 )
 @click.option(
-    "--device", metavar="DEVICE", default="cuda", show_default=True, help="GPU for which a TensorRT engine is built."
+    "--device",
+    metavar="DEVICE",
+    help="Device for which a TensorRT engine or an AOTInductor package is made, or on which the Triton Inference "
+    "Server runs: cpu, cuda or cuda:N.  [default: cuda; cpu for aoti]",
+)
+@click.option(
+    "--server-backend",
+    type=click.Choice(["onnxruntime", "tensorrt"]),
+    help="What runs the model in the Triton Inference Server.  [default: onnxruntime]",
+)
+@click.option(
+    "--max-batch",
+    type=click.IntRange(1, 1024),
+    help="Largest batch to which the Triton Inference Server joins requests.  [default: 8]",
+)
+@click.option(
+    "--instances",
+    type=click.IntRange(1, 64),
+    help="Copies of the model that the Triton Inference Server runs side by side.  [default: 1]",
 )
 @click.option(
     "--parity-images",
@@ -95,10 +129,14 @@ def export(
     int8: bool,
     calibration: str | None,
     output: str | None,
-    kind: Kind,
+    kind: Format,
+    in_out: InOut,
     opset: int | None,
     shapes: str | None,
-    device: str,
+    device: str | None,
+    server_backend: ServerBackend | None,
+    max_batch: int | None,
+    instances: int | None,
     parity_images: tuple[str, ...],
     threshold: float | None,
     direction: Direction | None,
@@ -106,11 +144,12 @@ def export(
     model_options: dict[str, Any],
     overwrite: bool,
 ) -> None:
-    """Export a model to ONNX or TensorRT and check its parity with fp32.
+    """Export a model for another runtime and check its parity with fp32.
 
-    In an ONNX file, batch size, height and width stay dynamic. The height and width of an input must be multiples of
-    the model's size multiple. A TensorRT engine takes the shapes that --shapes names. The parity check compares the
-    file with the fp32 model on real images, or on seeded latents if the model generates from noise.
+    In the file, batch size, height and width stay dynamic, but for a TensorRT engine, which takes the shapes that
+    --shapes names. The height and width of an input must be multiples of the model's size multiple. The parity check
+    runs the file and compares it with the fp32 model on real images, or on seeded latents if the model generates from
+    noise.
 
     Exit status: 0 if the file was written, 1 if it failed the parity check and was deleted, 2 for a usage error.
     """
@@ -136,15 +175,36 @@ def export(
                 direction=direction,
                 norm=norm,
                 options=model_options,
+                in_out=in_out,
                 shapes=shapes,
                 device=device,
+                serving=_serving(server_backend, max_batch, instances),
                 progress=bar.update,
             )
     except ExportParityError as error:
         _show(error.manifest)
         raise
     _show(done.manifest)
-    click.echo(f"{done.path}  {done.path.stat().st_size / 1e6:.1f} MB")
+    size = sum(item.stat().st_size for item in _files(done.path, done.manifest))
+    click.echo(f"{done.path}  {size / 1e6:.1f} MB")
+
+
+def _files(path: Path, manifest: Manifest) -> list[Path]:
+    """List the files of an artefact without its manifest."""
+    if path.is_dir():
+        return [item for item in path.rglob("*") if item.is_file()]
+    return [path, *(path.with_name(name) for name in manifest.files)]
+
+
+def _serving(backend: ServerBackend | None, max_batch: int | None, instances: int | None) -> Serving | None:
+    """Return how the Triton Inference Server runs the model; ``None`` if the user chose nothing."""
+    chosen = {"backend": backend, "max_batch": max_batch, "instances": instances}
+    given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    if not given:
+        return None
+    from gankit_export.tritonserver import Serving
+
+    return Serving(**given)
 
 
 def _precision(given: str | None, shorthands: tuple[str, ...]) -> Precision:
@@ -159,10 +219,10 @@ def _show(manifest: Manifest) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    titles = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
+    titles = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "tensorrt": "TensorRT", "aoti": "AOTInductor"}
     table = Table(title=f"Parity with fp32 (threshold {manifest.threshold:g} dB)", title_justify="left")
     table.add_column("input")
-    for title in (f"{titles[manifest.runtime]} dB", "max abs", f"torch {manifest.precision} dB"):
+    for title in (f"{titles.get(manifest.runtime, manifest.runtime)} dB", "max abs", f"torch {manifest.precision} dB"):
         table.add_column(title, justify="right")
     for item in manifest.parity:
         style = None if item.worst >= manifest.threshold else "red"
@@ -173,11 +233,12 @@ def _show(manifest: Manifest) -> None:
     half, layers = manifest.half_convolutions
     scale = f" ×{manifest.scale}" if manifest.scale > 1 else ""
     kinds = "convolutions and matrix products" if manifest.takes == "latents" else "convolutions"
-    console.print(
-        f"{manifest.model}{scale}  {manifest.precision}  opset {manifest.opset}  "
-        f"{half} of {layers} {kinds} in half precision"
-    )
-    if manifest.engine:
+    opset = f"  opset {manifest.opset}" if manifest.opset else ""
+    console.print(f"{manifest.model}{scale}  {manifest.precision}{opset}  {half} of {layers} {kinds} in half precision")
+    if manifest.kind == "aoti":
+        needs = manifest.engine
+        console.print(f"torch {needs['torch']}  {needs['device']}  {needs['isa'] or needs['machine']}")
+    if manifest.runtime == "tensorrt":
         half, layers = manifest.engine["half_layers"]
         machine = manifest.engine["machine"]
         console.print(f"TensorRT {machine['tensorrt']}  {machine['gpu']}  {half} of {layers} layers in half precision")

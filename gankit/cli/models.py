@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from rich.table import Column, Table
 from gankit import models as registry
 from gankit.cli.model_options import model_option
 from gankit.cli.process import one_line
+from gankit.cli.weights_table import models_table, weights_tables
 from gankit.errors import UsageError
 from gankit.pipeline.paths import exists
 from gankit.weights import TRAINED
@@ -62,15 +62,10 @@ def models(name: str | None, direction: Any, model_options: dict[str, Any]) -> N
 
 
 def _list(console: Console) -> None:
-    """Print all weights and all models, one line each."""
-    trained = Table("weights", "what they do", "", box=None, pad_edge=False)
-    for known, weights in TRAINED.items():
-        trained.add_row(known, weights.summary, _installed(known))
-    console.print(trained, "", sep="\n")
-    table = Table("model", "what it does", box=None, pad_edge=False)
-    for known, line in sorted(registry.MODELS.items()):
-        table.add_row(known, line.summary)
-    console.print(table)
+    """Print the weights by task, and all models."""
+    for table in weights_tables():
+        console.print(table, "", sep="\n", markup=False, highlight=False)
+    console.print(models_table(), markup=False, highlight=False)
 
 
 def _rows(rows: Mapping[str, object]) -> Table:
@@ -152,17 +147,19 @@ def _described(generator: nn.Module, facts: Facts) -> dict[str, object]:
     """What is known of a generator, and what it costs."""
     from gankit_export.receptive_field import halo
 
-    from gankit.checkpoints.onnx_models import OnnxModule
+    from gankit.checkpoints.exported import ExportedModule
     from gankit.models.cost import cost
 
     low, high = facts.value_range
-    if isinstance(generator, OnnxModule):
+    if isinstance(generator, ExportedModule) and facts.task == "generate":
+        return {"paper": facts.paper, "task": facts.task, "latent": facts.latent, "value range": f"{low:g} to {high:g}"}
+    if isinstance(generator, ExportedModule):
         return {
             "paper": facts.paper,
             "scale": f"×{facts.scale}",
             "channels": f"{facts.channels} -> {facts.out_channels or facts.channels}",
             "sizes": f"any; images are padded to multiples of {facts.multiple}" if facts.multiple > 1 else "any",
-            "tiles": "no; every image runs whole",
+            "tiles": "yes" if facts.tileable else "no; every image runs whole",
             "value range": f"{low:g} to {high:g}",
         }
     rows: dict[str, object] = {"paper": facts.paper, "task": facts.task}
@@ -203,12 +200,6 @@ def _norms(generator: nn.Module) -> str:
     """Name the kinds of normalisation layers in a generator."""
     names = (type(module).__name__ for module in generator.modules())
     return ", ".join(sorted({name for name in names if "Norm" in name and not name.startswith("Conv")})) or "none"
-
-
-def _installed(name: str) -> str:
-    """Return an empty text if the weights are installed. Looks for the file, because the checkpoints import torch."""
-    file = files("gankit.weights") / f"{TRAINED[name].file or name}.safetensors"
-    return "" if file.is_file() else "not installed"
 
 
 def _text(value: object) -> str:

@@ -10,6 +10,7 @@ import click
 from gankit.cli.images import image_options, run
 from gankit.pipeline.resize import FITS
 from gankit.pipeline.upscaler import Upscaler
+from gankit.weights import DEFAULT_UPSCALER
 
 
 @click.command()
@@ -44,7 +45,7 @@ from gankit.pipeline.upscaler import Upscaler
 @click.option(
     "-m",
     "--model",
-    default="srgan",
+    default=DEFAULT_UPSCALER,
     show_default=True,
     metavar="NAME|FILE",
     help="Name of a model (see `gankit models`), or a weights file.",

@@ -7,7 +7,6 @@ Real-ESRGAN (Wang et al. 2021, arXiv:2107.10833) with the milder ranges of every
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from PIL import Image
+
+from gankit.datasets.conditions import jpeg
 
 _REACH = 4  # pixels from which the widest blur takes something: 3 σ
 _MCU = 16  # side of what JPEG with 4:2:0 codes at once
@@ -179,30 +180,6 @@ class Degrader:
         variance *= draw.shot**2 / 128
         variance += draw.gaussian**2
         pixels += np.sqrt(variance, out=variance) * noise
-
-
-def jpeg(pixels: np.ndarray, quality: int, *, subsampled: bool) -> np.ndarray:
-    """What is left of an image that was stored as JPEG.
-
-    Args:
-        pixels: (H, W, 3) uint8.
-        quality: as Pillow and libjpeg count, 1 to 95.
-        subsampled: 4:2:0, else 4:4:4.
-
-    Returns:
-        (H, W, 3) uint8.
-    """
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling=2 if subsampled else 0)
-    with Image.open(buffer, formats=("JPEG",)) as image:
-        return np.asarray(image)
-
-
-def noisy(pixels: np.ndarray, deviation: float, seed: int) -> np.ndarray:
-    """(H, W, 3) uint8 with Gaussian noise of a standard deviation in 8-bit levels."""
-    noise = np.random.default_rng(seed).standard_normal(pixels.shape) * deviation
-    result: np.ndarray = np.rint(pixels + noise).clip(0, 255).astype(np.uint8)
-    return result
 
 
 def turned(margins: Margins, turns: int, *, mirror: bool) -> Margins:

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from gankit.datasets.ahead import in_order
 from gankit.datasets.degradations import Degradation, Degrader, turned, unturned
+from gankit.datasets.reduction import reduce
 from gankit.datasets.synthetic import synthetic_image
 from gankit.errors import UsageError
 
@@ -27,34 +28,6 @@ REDUCTIONS = (1.0, 0.82, 0.67, 0.55, 0.45, 0.37, 0.3, 0.25)
 
 _log = logging.getLogger(__name__)
 _ORDERS = tuple(itertools.permutations(range(3)))
-
-
-def reduce(image: np.ndarray, scale: int) -> tuple[np.ndarray, np.ndarray]:
-    """The image cropped to a multiple of ``scale``, and its antialiased bicubic reduction.
-
-    Bicubic with a = -0.5 and a support that grows with the factor, the outermost pixels repeated beyond the border,
-    rounded to 8 bit: as the LR images of Set5 and Set14 were made (equal to them to 53 dB and more; where Pillow
-    ignores what is beyond the border, the outermost two pixels differ by up to 14).
-
-    Args:
-        image: (H, W, 3) uint8, at least ``scale`` wide and high.
-        scale: reduction factor.
-
-    Returns:
-        HR (h·scale, w·scale, 3) and LR (h, w, 3), uint8.
-
-    Raises:
-        ValueError: the image is smaller than one LR pixel.
-    """
-    height, width = (side // scale for side in image.shape[:2])
-    if not height or not width:
-        raise ValueError(f"an image of {image.shape[:2]} cannot be reduced {scale} times")
-    large = image[: height * scale, : width * scale]
-    reach = 2 * scale  # the kernel's
-    wide = np.pad(large, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
-    box = (reach, reach, reach + width * scale, reach + height * scale)
-    small = Image.fromarray(wide).resize((width, height), Image.Resampling.BICUBIC, box=box)
-    return large, np.asarray(small)
 
 
 def detail(green: np.ndarray) -> float:

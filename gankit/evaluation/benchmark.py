@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from gankit.datasets.conditions import CONDITIONS, ConditionName
 from gankit.datasets.folders import image_files, read_image
+from gankit.datasets.reduction import reduce
 from gankit.errors import ImageError, UsageError
 from gankit.evaluation.metrics import SSIM_SIDE, DecodedImage, psnr, psnr_y, ssim_y
 
@@ -137,30 +139,49 @@ def read_pair(pair: Pair, scale: int) -> tuple[DecodedImage, DecodedImage]:
     return hr[:height, :width], lr
 
 
-def each_pair(hr_dir: Path | str, lr_dir: Path | str, scale: int) -> Iterator[tuple[str, DecodedImage, DecodedImage]]:
-    """Name, true image and small image of every pair, one at a time."""
-    for pair in find_pairs(hr_dir, lr_dir, scale):
-        hr, lr = read_pair(pair, scale)
-        yield pair.name, hr, lr
+def each_pair(
+    hr_dir: Path | str, lr_dir: Path | str | None, scale: int
+) -> Iterator[tuple[str, DecodedImage, DecodedImage]]:
+    """Name, true image and small image of every pair, one at a time.
+
+    Args:
+        hr_dir: folder of true images.
+        lr_dir: folder of small images; ``None`` makes them by bicubic reduction of the true ones.
+        scale: side of the true image over side of the small one.
+    """
+    if lr_dir is not None:
+        for pair in find_pairs(hr_dir, lr_dir, scale):
+            hr, lr = read_pair(pair, scale)
+            yield pair.name, hr, lr
+        return
+    for name, path in sorted(_images(Path(hr_dir)).items()):
+        image = read_rgb(path)
+        if min(image.shape[:2]) < scale:
+            raise ImageError(path, f"{image.shape[1]}×{image.shape[0]} is too small to reduce it {scale} times")
+        hr, lr = reduce(image, scale)
+        yield name, hr, lr
 
 
 def evaluate_pairs(
     upscale: Upscale,
     hr_dir: Path | str,
-    lr_dir: Path | str,
+    lr_dir: Path | str | None,
     scale: int,
     border: int | None = None,
     lpips: Distance | None = None,
+    condition: ConditionName = "clean",
 ) -> Table:
     """Upscale every small image and measure it against the true one.
 
     Args:
         upscale: (h, w, 3) uint8 -> (scale·h, scale·w, 3) uint8.
         hr_dir: folder of true images.
-        lr_dir: folder of small images with the same stems.
+        lr_dir: folder of small images with the same stems; ``None`` makes them by bicubic reduction of the true ones.
         scale: side of the true image over side of the small one.
         border: pixels cut from each side; ``None`` is the scale, as in the papers.
         lpips: a perceptual distance to measure too, such as :class:`gankit.evaluation.perceptual.Lpips`.
+        condition: what is done to the small images before (:data:`gankit.datasets.conditions.CONDITIONS`); the seed of
+            its noise is the number of the image.
 
     Raises:
         UsageError: a folder is missing or empty, an image has no partner, or ``upscale`` has another scale.
@@ -169,10 +190,10 @@ def evaluate_pairs(
     """
     cut = scale if border is None else border
     scores = []
-    for name, hr, lr in each_pair(hr_dir, lr_dir, scale):
+    for number, (name, hr, lr) in enumerate(each_pair(hr_dir, lr_dir, scale)):
         if min(hr.shape[:2]) < 2 * cut + SSIM_SIDE:
             raise UsageError(f"{hr_dir}: {name} is too small to measure inside a border of {cut} pixels")
-        result = upscale(lr)
+        result = upscale(CONDITIONS[condition](lr, number))
         if result.shape != hr.shape:
             made, wanted = (f"{p.shape[1]}×{p.shape[0]}" for p in (result, hr))
             raise UsageError(f"{hr_dir}: the model made {made} of {name}, the true image is {wanted} (×{scale})")

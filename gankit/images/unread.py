@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("HEIC", (".heic", ".heif", ".hif")),
-    ("AVIF", (".avif", ".avifs")),
-    ("JPEG XL", (".jxl",)),
     ("JPEG 2000", (".jp2", ".j2k", ".jpx")),
     ("OpenEXR", (".exr",)),
     ("Radiance HDR", (".hdr",)),
@@ -22,15 +19,11 @@ UNREAD: Mapping[str, str] = MappingProxyType({suffix: kind for kind, suffixes in
 """Name of the kind by the suffix, in lower case, of image files that are not read."""
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\xff\x0a", "JPEG XL"),
-    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
     (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
     (0, b"\x76\x2f\x31\x01", "OpenEXR"),
     (0, b"#?RADIANCE", "Radiance HDR"),
     (0, b"8BPS", "Photoshop"),
-    *((4, b"ftyp" + brand, "HEIC") for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")),
-    *((4, b"ftyp" + brand, "AVIF") for brand in (b"avif", b"avis")),
     (4, b"ftypcrx ", "camera raw"),
 )
 

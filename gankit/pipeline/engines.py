@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from gankit import backends
 from gankit.errors import NotFiniteError, UsageError
-from gankit.memory import available_memory, import_torch
+from gankit.memory import available_memory
 from gankit.options import EngineOptions
 from gankit.pipeline.contrast import has_contrast
 from gankit.pipeline.forks import check_process, is_forked
 from gankit.pipeline.items import Batching
 from gankit.pipeline.journal import plain_json
+from gankit.pipeline.opened import Opened, open_source
 from gankit.pipeline.ready import Ready, engine_report, made_by
 from gankit.pipeline.report import EngineReport, ModelReport
 from gankit.pipeline.source import ModelSource
-from gankit.pipeline.starting import affordable, check_tile
+from gankit.pipeline.starting import check_backend, start
 
 if TYPE_CHECKING:
     from gankit.backends.base import Engine
-    from gankit.backends.choice.low_memory import Footprint
     from gankit.checkpoints import Loaded
     from gankit.images import DecodedImage
     from gankit.pipeline.processor import Processor
@@ -47,30 +47,31 @@ class Engines:
 
     def __init__(self, source: ModelSource, options: EngineOptions, notify: Callable[[str], None] | None) -> None:
         self.source, self.options, self.notify = source, options, notify
-        self._loaded: Loaded | None = None
+        self._opened: Opened | None = None
         self._fast: Ready | None = None
         self._exact: Ready | None = None
         self._low_memory: dict[str, Ready] = {}
-        self._footprint: Footprint | None = None
         self._weights_sha256: str | None = None
         self._closed = False
         self._made_by: dict[int, Engine] = {}  # by the id of the pixels, which live until they are written
 
     def loaded(self) -> Loaded:
-        """Return the model, which the first call reads.
+        """Return the model, which the first call opens.
 
         Raises:
             UsageError: If the pipeline is closed or the model is for another task.
             CheckpointError: If the model cannot be read.
             NoMemoryError: If there is no memory to load torch.
         """
+        return self._open().loaded
+
+    def _open(self) -> Opened:
         check_process()
         if self._closed:
             raise UsageError("this pipeline is closed; create a new one")
-        if self._loaded is None:
-            import_torch(self.options.max_memory)
-            self._loaded = self.source.open()
-        return self._loaded
+        if self._opened is None:
+            self._opened = open_source(self.source, self.options.max_memory)
+        return self._opened
 
     def check(self) -> None:
         """Check that an engine can run here, before anything is written.
@@ -80,12 +81,7 @@ class Engines:
         """
         if {self.options.backend, self.options.precision, self.options.device} == {"auto"}:
             return  # something always runs
-        loaded = self.loaded()
-        from gankit.backends.choice.engine_file import spec_of_file
-        from gankit.backends.choice.select import check
-
-        if spec_of_file(loaded, self.options) is None:
-            check(loaded, self.options)
+        check_backend(self.loaded(), self.options)
 
     def fast(self, job_pixels: int | None = None) -> Processor:
         """Return the processor for 8-bit images. The first call loads the model and the engine.
@@ -100,7 +96,7 @@ class Engines:
         check_process()
         if self._closed or self._fast is None:
             began = perf_counter()
-            self.loaded()
+            self._open()
             self._fast = self._start(began, self.options, job_pixels)
         return self._fast.processor
 
@@ -227,17 +223,14 @@ class Engines:
         engine = processor.engine
         if processor.facts.tileable or engine.wants == "images" or engine.device != "cpu":
             return processor
-        from gankit.backends.choice.low_memory import Footprint, layerwise
-
-        assert self._loaded is not None
-        if self._footprint is None:
-            self._footprint = Footprint(self._loaded)
         limit = available_memory(self.options.max_memory) // 2
-        if self._footprint.bytes(image.pixels.shape[0], image.pixels.shape[1], engine.precision) <= limit:
+        if self._open().fits(image.pixels.shape[0], image.pixels.shape[1], engine.precision, limit):
             return processor
         if engine.precision not in self._low_memory:
+            from gankit.backends.choice.low_memory import layerwise
+
             began = perf_counter()
-            selection = layerwise(self._loaded, engine.precision, self.options.threads, limit)
+            selection = layerwise(self.loaded(), engine.precision, self.options.threads, limit)
             own = type(processor)(selection.engine, processor.facts, 0, max_memory=self.options.max_memory)
             ready = Ready(selection, own, perf_counter() - began)
             self._low_memory[engine.precision] = ready
@@ -250,7 +243,7 @@ class Engines:
         for ready in (self._fast, self._exact, *self._low_memory.values()):
             if ready is not None and not is_forked():
                 ready.selection.engine.close()
-        self._loaded = self._fast = self._exact = self._footprint = None
+        self._opened = self._fast = self._exact = None
         self._low_memory.clear()
         self._made_by.clear()
         self._closed = True
@@ -265,12 +258,11 @@ class Engines:
 
     def model_report(self) -> ModelReport | None:
         """Describe the weights; ``None`` if none were loaded."""
-        if self._loaded is None:
+        if self._opened is None:
             return None
-        facts = self._loaded.facts
-        return ModelReport(
-            facts.name, facts.scale, str(self._loaded.path), self._loaded.sha256, self.source.options or {}
-        )
+        loaded = self._opened.loaded
+        facts, options = loaded.facts, self.source.options or {}
+        return ModelReport(facts.name, facts.scale, str(loaded.path), loaded.sha256, options)
 
     def weights_sha256(self) -> str:
         """Return the sha256 of the weights, hexadecimal. It loads the model only if it is not in a file.
@@ -303,25 +295,4 @@ class Engines:
         return asdict(machine())
 
     def _start(self, began: float, options: EngineOptions, job_pixels: int | None = None) -> Ready:
-        from gankit_export.receptive_field import halo
-
-        from gankit.backends.choice.engine_file import select_file
-        from gankit.backends.choice.select import select
-        from gankit.pipeline.processor import Processor
-        from gankit.pipeline.translation import TranslationProcessor
-
-        loaded = self.loaded()
-        options = affordable(options, loaded.facts, self.notify)
-        selection = select_file(loaded, options) or select(loaded, options, job_pixels=job_pixels, notify=self.notify)
-        facts = loaded.facts
-        # A network that needs the whole image has no halo, because its images are never cut.
-        reach = 0
-        if facts.tileable:
-            reach = facts.halo if facts.halo is not None else halo(loaded.generator)
-        kind = TranslationProcessor if facts.task == "translate" else Processor
-        tile = options.tile
-        if tile == "auto" and facts.tileable and selection.engine.tile is not None:
-            tile = selection.engine.tile
-        processor = kind(selection.engine, facts, reach, tile, options.batch, max_memory=options.max_memory)
-        check_tile(processor, self.options, self.notify)
-        return Ready(selection, processor, perf_counter() - began)
+        return start(self._open(), self.options, options, began=began, job_pixels=job_pixels, notify=self.notify)

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
+from gankit_export.formats import FORMATS, IN_OUT, Format, InOut, formats_with
 from gankit_export.precisions import PRECISIONS, Precision
 
-from gankit.errors import BackendError, CheckpointError, OutputError, ParityError, UsageError
+from gankit.errors import BackendError, OutputError, ParityError, UsageError
 from gankit.models.facts import AtTest, Direction, Facts, Task
+from gankit.pipeline.export_writers import Job, write
 from gankit.pipeline.forks import check_process
 from gankit.pipeline.source import FactsKeywords, ModelSource
 
 if TYPE_CHECKING:
-    import numpy as np
-    from gankit_export.artefact import Source
     from gankit_export.manifest import Manifest
+    from gankit_export.tritonserver import Serving
 
     from gankit.checkpoints import Loaded
     from gankit.pipeline.source import Model
 
-Kind = Literal["onnx", "tensorrt"]
-SUFFIXES: Mapping[Kind, str] = {"onnx": ".onnx", "tensorrt": ".engine"}
 LEAST_DB = 45.0  # images differ visibly below it, so that a lower threshold is refused
 _BF16_OPSET = 22
 _OPSETS = (18, 23)
+_DEVICES: Mapping[Format, str] = {"tensorrt": "cuda", "aoti": "cpu", "tritonserver": "cuda"}
+_PACKAGES = {"ncnn": "pip install 'gankit[ncnn]'", "pnnx": "pip install 'gankit[ncnn]'"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def export(
     model: Model,
     output: str | Path | None = None,
     *,
-    kind: Kind = "onnx",
+    kind: Format = "onnx",
     task: Task | None = None,
     precision: Precision = "fp32",
     opset: int | None = None,
@@ -69,8 +69,10 @@ def export(
     direction: Direction | None = None,
     norm: AtTest | None = None,
     options: Mapping[str, Any] | None = None,
+    in_out: InOut = "float32",
     shapes: str | None = None,
-    device: str = "cuda",
+    device: str | None = None,
+    serving: Serving | None = None,
     progress: Callable[[str, float], None] | None = None,
     facts: Facts | None = None,
     **stated: Unpack[FactsKeywords],
@@ -80,13 +82,14 @@ def export(
     In an ONNX file, batch size, height and width of images stay dynamic; height and width must be multiples of the
     model's size multiple. A model that generates from noise has a dynamic batch size. ``metadata_props`` of the file
     say what it is; see :meth:`gankit_export.artefact.Source.described`. A TensorRT engine takes the shapes for which it
-    is built, and runs on this kind of GPU with this version of TensorRT only.
+    is built, and runs on this kind of GPU with this version of TensorRT only. An AOTInductor package runs on processors
+    with the instructions of this one, with this version of torch only.
 
     Args:
         model: a registry name, a weights file, an open model, or an ``nn.Module`` of your own.
-        output: a file that ends in ``.onnx`` (``.engine`` for TensorRT), or a folder; ``None`` writes
-            ``NAME_xSCALE_PRECISION.onnx`` to the current folder.
-        kind: ``"onnx"`` or ``"tensorrt"``.
+        output: a file with the suffix of the format, or a folder; ``None`` writes ``NAME_xSCALE_PRECISION.onnx`` (or
+            the suffix of the format) to the current folder. A Triton model repository is itself a folder.
+        kind: ``"onnx"``, ``"tensorrt"``, ``"openvino"``, ``"aoti"``, ``"ncnn"`` or ``"tritonserver"``.
         task: task of your own module, unless ``facts``, ``scale`` (an upscaler) or ``latent`` (a sampler)
             states it.
         precision: arithmetic precision of the exported model.
@@ -97,10 +100,14 @@ def export(
         direction: generator to export from a pair; see :func:`gankit.checkpoints.open_model`.
         norm: statistics that BatchNorm uses; see :func:`gankit.checkpoints.open_model`.
         options: options of the model; see :func:`gankit.checkpoints.open_model`.
+        in_out: ``"uint8"`` for a file that takes and gives uint8 pixels, NHWC, with scaling, layout, clamp and rounding
+            inside; ``"float32"`` for values in the range of the model, NCHW.
         shapes: shapes of a TensorRT engine: ``"1x256x256"`` (batch, height, width), or the smallest, the best and the
             largest with commas between them. ``None`` builds one static tile of 256×256. For a model that generates
-            from noise, a batch such as ``"64"``.
-        device: GPU for which a TensorRT engine is built.
+            from noise, a batch such as ``"64"``. An AOTInductor package takes one shape, or any with ``None``.
+        device: device for which a TensorRT engine or an AOTInductor package is made, or on which the Triton Inference
+            Server runs; ``None`` for a GPU, or the CPU for AOTInductor.
+        serving: how the Triton Inference Server runs the model; ``None`` for the defaults.
         progress: called with a phase and the fraction that is done while a TensorRT engine is built.
         facts: facts of your own module.
         stated: facts of your own module as keywords; see :class:`gankit.pipeline.images.ImagePipeline`.
@@ -114,7 +121,7 @@ def export(
         BackendError: If the model cannot be exported or ONNX Runtime is not installed.
         CheckpointError, OutputError, ImageError: If a file cannot be read or written.
     """
-    _check_kind(kind, opset, shapes)
+    _check_format(kind, precision, opset, shapes, device, in_out, serving)
     _check_options(precision, opset, threshold, output, parity_images)
     if precision == "bf16" and opset is not None and opset < _BF16_OPSET:
         raise UsageError(f"--opset {opset}: bf16 convolutions need opset {_BF16_OPSET} or later")
@@ -127,9 +134,9 @@ def export(
     check_process()
     loaded = ModelSource(model, task, direction, norm, options, facts, dict(stated)).open()
     name = loaded.facts.name if not isinstance(model, str | Path) else str(model)
-    _check(loaded.facts, name, precision, parity_images)
-    suffix = SUFFIXES[kind]
-    default = _default_name(name, loaded, direction, precision) + suffix
+    _check(loaded, name, precision, parity_images, in_out)
+    suffix = FORMATS[kind].suffix
+    default = _default_name(name, loaded, direction, precision) + (suffix or f"_{kind}")
     path = _output_path(None if output is None else str(output), default, suffix)
     try:
         str(path).encode()
@@ -137,30 +144,65 @@ def export(
         raise UsageError(f"{path}: ONNX needs a file name that is valid UTF-8; use another --output") from None
     if path.exists() and not overwrite:
         raise UsageError(f"{path}: already exists; use --overwrite to replace it")
+    if not suffix and path.exists() and not _is_repository(path):
+        raise UsageError(f"{path}: is no model repository, so that it is not replaced; use another --output")
+    device = device or _DEVICES.get(kind, "cpu")
+    own = opset, threshold, parity_images, in_out, shapes, device, serving, progress
     try:
-        if kind == "tensorrt":
-            manifest = _write_engine(loaded, path, precision, shapes, device, threshold, parity_images, progress)
-        else:
-            manifest = _write(loaded, path, precision, opset, threshold, parity_images)
+        manifest = write(kind, Job(loaded, path, precision, *own))
     except ParityFailedError as error:
         raise ExportParityError(f"{path}: not written: {error}; use another --precision", error.manifest) from error
     except (ExportError, RangeError) as error:
         raise BackendError(f"{name}: {error}") from error
     except ImportError as error:
         package = error.name or "onnxruntime"
-        raise BackendError(f"{package} is required but not installed: pip install {package}") from error
+        advice = _PACKAGES.get(package, f"pip install {package}")
+        raise BackendError(f"{package} is required but not installed: {advice}") from error
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     return Exported(path, manifest)
 
 
-def _check_kind(kind: Kind, opset: int | None, shapes: str | None) -> None:
-    if kind not in SUFFIXES:
-        raise UsageError(f"unknown format '{kind}'; choose from {', '.join(SUFFIXES)}")
-    if kind == "onnx" and shapes is not None:
-        raise UsageError("an ONNX file takes every shape; use --shapes with --format tensorrt only")
-    if kind == "tensorrt" and opset is not None:
-        raise UsageError("a TensorRT engine has no opset; use --opset with --format onnx only")
+def _check_format(
+    kind: Format,
+    precision: Any,
+    opset: int | None,
+    shapes: str | None,
+    device: str | None,
+    in_out: InOut,
+    serving: Serving | None,
+) -> None:
+    """Check that a format has the options that were chosen.
+
+    Raises:
+        UsageError: If it has not.
+    """
+    if kind not in FORMATS:
+        raise UsageError(f"unknown format '{kind}'; choose from {', '.join(FORMATS)}")
+    facts, engine = FORMATS[kind], kind == "tritonserver" and serving is not None and serving.backend == "tensorrt"
+    if in_out not in IN_OUT:
+        raise UsageError(f"in_out must be {' or '.join(IN_OUT)}, not {in_out!r}")
+    if shapes is not None and not (facts.shapes or engine):
+        raise UsageError(f"{facts.title} takes every shape; use --shapes with --format {formats_with('shapes')} only")
+    if opset is not None and (not facts.opset or engine):
+        raise UsageError(f"{facts.title} has no opset; use --opset with --format {formats_with('opset')} only")
+    if device is not None and not facts.device:
+        raise UsageError(f"{facts.title} is not made for a device; use --device with {formats_with('device')} only")
+    if serving is not None and kind != "tritonserver":
+        raise UsageError("serving applies to --format tritonserver only")
+    if in_out not in facts.in_out or (engine and in_out != "float32"):
+        what = "with TensorRT" if engine else facts.title
+        raise UsageError(f"{what}: --io {in_out} is not available; use --format onnx, openvino or tritonserver")
+    if precision in PRECISIONS and precision not in facts.precisions and not engine:
+        raise UsageError(f"{facts.title} cannot be {precision}; use --precision {' or '.join(facts.precisions)}")
+
+
+def _is_repository(path: Path) -> bool:
+    """Whether a folder is empty or a model repository of one model, so that replacing it loses nothing else."""
+    if not path.is_dir():
+        return False
+    found = list(path.iterdir())
+    return not found or (len(found) == 1 and (found[0] / "config.pbtxt").is_file())
 
 
 def _check_options(precision: Any, opset: Any, threshold: Any, output: Any, parity_images: Any) -> None:
@@ -176,122 +218,20 @@ def _check_options(precision: Any, opset: Any, threshold: Any, output: Any, pari
         raise UsageError(f"parity_images must be a list of paths, not {parity_images!r}")
 
 
-def _check(facts: Facts, name: str, precision: Precision, parity_images: Sequence[str | Path]) -> None:
+def _check(loaded: Loaded, name: str, precision: Precision, parity_images: Sequence[str | Path], in_out: InOut) -> None:
+    from gankit.checkpoints.exported import ExportedModule
+
+    facts = loaded.facts
+    if isinstance(loaded.generator, ExportedModule):
+        raise UsageError(f"{name}: is an exported file already; use the weights from which it was exported")
     if facts.task == "generate" and parity_images:
         raise UsageError(f"'{name}' generates from noise, which the parity check uses as well; omit --parity-images")
     if facts.task != "generate" and facts.channels not in (1, 3):
         raise UsageError(f"'{name}' takes {facts.channels} channels, but the parity check needs 1 or 3, as in images")
     if precision not in facts.precisions:
         raise UsageError(f"'{name}' does not run in {precision}; use --precision {' or '.join(facts.precisions)}")
-
-
-def _write(
-    loaded: Loaded,
-    path: Path,
-    precision: Precision,
-    opset: int | None,
-    threshold: float | None,
-    parity_images: Sequence[str | Path],
-) -> Manifest:
-    from gankit_export.artefact import make_latent_onnx, make_onnx
-    from gankit_export.parity import samples
-
-    facts, source = loaded.facts, _source(loaded)
-    if facts.task == "generate":
-        return make_latent_onnx(loaded.generator, source, path, precision=precision, opset=opset, threshold=threshold)
-    images = _images(parity_images)
-    batches = samples(
-        [pixels for _, pixels in images],
-        channels=facts.channels,
-        multiple=facts.multiple,
-        minimum=facts.minimum,
-        value_range=facts.value_range,
-    )
-    return make_onnx(
-        loaded.generator,
-        source,
-        path,
-        batches,
-        precision=precision,
-        opset=opset,
-        threshold=threshold,
-        images=[name for name, _ in images],
-    )
-
-
-def _write_engine(
-    loaded: Loaded,
-    path: Path,
-    precision: Precision,
-    shapes: str | None,
-    device: str,
-    threshold: float | None,
-    parity_images: Sequence[str | Path],
-    progress: Callable[[str, float], None] | None,
-) -> Manifest:
-    from gankit_export.tensorrt.artefact import make_engine
-    from gankit_export.tensorrt.library import TensorRTError
-
-    from gankit.backends.choice.export import engine_gpu, engine_profile
-
-    gpu, facts = engine_gpu(device), loaded.facts
-    profile = engine_profile(facts, shapes)
-    images = [] if facts.task == "generate" else _images(parity_images)
-    try:
-        return make_engine(
-            loaded.generator,
-            _source(loaded),
-            path,
-            [profile],
-            gpu=gpu,
-            pixels=[pixels for _, pixels in images],
-            names=[name for name, _ in images],
-            precision=precision,
-            threshold=threshold,
-            progress=progress,
-        )
-    except TensorRTError as error:
-        raise BackendError(f"{loaded.facts.name}: {error}") from error
-
-
-def _source(loaded: Loaded) -> Source:
-    from gankit_export.artefact import Source
-
-    from gankit.version import __version__
-
-    facts = loaded.facts
-    return Source(
-        model=facts.name,
-        weights=loaded.path.name,
-        weights_sha256=loaded.sha256,
-        options=facts.options,
-        scale=facts.scale,
-        channels=facts.channels,
-        multiple=facts.multiple,
-        value_range=facts.value_range,
-        versions={"gankit": __version__},
-        minimum=facts.minimum,
-        latent=facts.latent,
-        classes=facts.classes,
-        metadata=_metadata(loaded),
-    )
-
-
-def _metadata(loaded: Loaded) -> dict[str, str]:
-    """Return what the file says about itself beside the facts of gankit_export: task, input and licence."""
-    from gankit.checkpoints.shipped import card_of, installed
-
-    facts = loaded.facts
-    found: dict[str, str] = {"task": facts.task}
-    if facts.input_kind != "image":
-        found["input_kind"] = facts.input_kind
-    if facts.labels:
-        found["labels"] = json.dumps(facts.labels)
-    if facts.out_channels is not None:
-        found["out_channels"] = str(facts.out_channels)
-    if loaded.path == installed(loaded.path.stem):  # the weights ship, so that there is a card
-        found["licence"] = str(card_of(loaded.path).get("licence", ""))
-    return {name: value for name, value in found.items() if value}
+    if in_out == "uint8" and facts.out_channels not in (None, 1, 3):
+        raise UsageError(f"'{name}' returns {facts.out_channels} channels, which are no pixels; omit --io uint8")
 
 
 def _default_name(name: str, loaded: Loaded, direction: Direction | None, precision: Precision) -> str:
@@ -308,22 +248,10 @@ def _output_path(output: str | None, default_name: str, suffix: str) -> Path:
     if output is None:
         return Path(default_name)
     path = Path(output)
+    if not suffix:
+        return path  # the folder itself
     if path.is_dir() or output.endswith("/") or not path.suffix:
         return path / default_name
     if path.suffix != suffix:
         raise UsageError(f"{path}: the file name must end in {suffix}")
     return path
-
-
-def _images(paths: Sequence[str | Path]) -> list[tuple[str, np.ndarray]]:
-    """Read the user's images, or the one that ships with gankit; return file names and pixels."""
-    from importlib.resources import as_file, files
-
-    from gankit.images import decode
-
-    if paths:
-        return [(Path(path).name, decode(Path(path)).pixels) for path in paths]
-    with as_file(files("gankit.weights") / "parity.png") as shipped:
-        if not shipped.is_file():
-            raise CheckpointError(f"{shipped}: no such file; reinstall gankit, or use --parity-images")
-        return [(shipped.name, decode(shipped).pixels)]

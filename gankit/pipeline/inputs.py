@@ -216,7 +216,7 @@ def collect(
 
 def unread_message(kind: str, paths: Sequence[Path]) -> str:
     """Return one line that names images of a format that gankit does not read, and what to do."""
-    article = "an" if kind in ("AVIF", "OpenEXR", "SVG") else "a"
+    article = "an" if kind in ("OpenEXR", "SVG") else "a"
     what = f"is {article} {kind} image"
     if len(paths) > 1:
         what = f"and {len(paths) - 1} more are {kind} images"

@@ -53,14 +53,12 @@ def made_by(engine: Engine, options: EngineOptions) -> dict[str, Any]:
         engine: the engine.
         options: the options that the user chose.
     """
-    import torch
-
-    from gankit.backends.choice.machine import machine
+    from gankit.backends.choice.machine import threads
 
     return {
         "backend": engine.backend,
         "precision": engine.precision,
         "device": engine.device,
         "tile": "streamed" if engine.wants == "images" else options.tile,
-        "threads": options.threads or min(machine().cores, torch.get_num_threads()),
+        "threads": options.threads or threads(),
     }

@@ -109,9 +109,12 @@ class Sampler:
         if self._selection is None:
             self._require()
             from gankit.backends.base import Shapes
+            from gankit.backends.choice.engine_file import select_file
             from gankit.backends.choice.select import select
 
-            self._selection = select(self.loaded, self.engine, shapes=Shapes(batch=self.batch), notify=self.notify)
+            self._selection = select_file(self.loaded, self.engine) or select(
+                self.loaded, self.engine, shapes=Shapes(batch=self.batch), notify=self.notify
+            )
         return self._selection.engine
 
     def _require(self) -> None:

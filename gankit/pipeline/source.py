@@ -116,7 +116,26 @@ class ModelSource:
             UsageError: If the model is for another task, or a module does not agree with its facts.
             CheckpointError: If the weights file cannot be read.
         """
-        loaded = self._open_module() if self.is_module else self._open_named()
+        return self.checked(self.read())
+
+    def read(self) -> Loaded:
+        """Load the model as its file, or the module, describes it.
+
+        Raises:
+            UsageError: If a module does not agree with its facts.
+            CheckpointError: If the weights file cannot be read.
+        """
+        return self._open_module() if self.is_module else self._open_named()
+
+    def checked(self, loaded: Loaded) -> Loaded:
+        """Return a model with the facts that the user stated.
+
+        Args:
+            loaded: the result of :meth:`read`.
+
+        Raises:
+            UsageError: If the model is for another task.
+        """
         if self.stated and not self.is_module:
             loaded = replace(loaded, facts=self._restated(loaded.facts))
         task = loaded.facts.task

@@ -1,20 +1,91 @@
-"""What is checked before an engine starts. Imports no torch."""
+"""Start an engine, and what is checked before. Imports torch only if the engine or its choice needs it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from gankit.memory import available_memory, require, size
 from gankit.options import EngineOptions
+from gankit.pipeline.opened import Opened
+from gankit.pipeline.ready import Ready
 
 if TYPE_CHECKING:
+    from gankit.backends.choice.select import Selection
+    from gankit.checkpoints.types import Loaded
     from gankit.models.facts import Facts
     from gankit.pipeline.processor import Processor
 
 Notify = Callable[[str], None]
+_ENGINE_FILES = (".engine", ".pt2", ".param")
 _LEAST_MEMORY = "eager"  # the backend that needs the least memory: it exports nothing, and streams images
+
+
+def start(
+    opened: Opened,
+    asked: EngineOptions,
+    options: EngineOptions,
+    *,
+    began: float,
+    job_pixels: int | None,
+    notify: Notify | None,
+) -> Ready:
+    """Choose and load an engine, and make its processor.
+
+    Args:
+        opened: the model.
+        asked: the options that the user chose.
+        options: those for this engine, of which some may be fixed.
+        began: when the start began, by ``perf_counter``.
+        job_pixels: number of input pixels of the whole job, if known.
+        notify: called with each line to report to the user.
+
+    Raises:
+        UsageError: If the tile is too small for the halo.
+        BackendError, CheckpointError, ParityError: If no engine can run the model.
+    """
+    from gankit.backends.choice.select import select
+    from gankit.pipeline.processor import Processor
+    from gankit.pipeline.translation import TranslationProcessor
+
+    loaded, facts = opened.loaded, opened.loaded.facts
+    options = affordable(options, facts, notify)
+    selection = _engine_file(loaded, options) or select(loaded, options, job_pixels=job_pixels, notify=notify)
+    opened.describe()
+    kind = TranslationProcessor if facts.task == "translate" else Processor
+    tile = options.tile
+    if tile == "auto" and facts.tileable and selection.engine.tile is not None:
+        tile = selection.engine.tile
+    processor = kind(selection.engine, facts, opened.halo, tile, options.batch, max_memory=options.max_memory)
+    check_tile(processor, asked, notify)
+    return Ready(selection, processor, perf_counter() - began)
+
+
+def check_backend(loaded: Loaded, options: EngineOptions) -> None:
+    """Check that an engine can run here, before anything is written.
+
+    Raises:
+        UsageError, BackendError: If no engine can run the model.
+    """
+    from gankit.backends.choice.select import check
+
+    if loaded.path.suffix.lower() in _ENGINE_FILES:
+        from gankit.backends.choice.engine_file import spec_of_file
+
+        if spec_of_file(loaded, options) is not None:
+            return
+    check(loaded, options)
+
+
+def _engine_file(loaded: Loaded, options: EngineOptions) -> Selection | None:
+    """Return the engine of an engine file; ``None`` if the model is anything else."""
+    if loaded.path.suffix.lower() not in _ENGINE_FILES:
+        return None
+    from gankit.backends.choice.engine_file import select_file
+
+    return select_file(loaded, options)
 
 
 def affordable(options: EngineOptions, facts: Facts, notify: Notify | None) -> EngineOptions:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from gankit.models.facts import Task
 from gankit.pipeline.images import ImagePipeline, ImagePipelineKeywords
+from gankit.weights import DEFAULT_UPSCALER
 
 if TYPE_CHECKING:
     from gankit.pipeline.source import Model
@@ -16,5 +17,5 @@ class Upscaler(ImagePipeline):
 
     task: ClassVar[Task] = "upscale"
 
-    def __init__(self, model: Model = "srgan", **keywords: Unpack[ImagePipelineKeywords]) -> None:
+    def __init__(self, model: Model = DEFAULT_UPSCALER, **keywords: Unpack[ImagePipelineKeywords]) -> None:
         super().__init__(model, **keywords)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gankit.datasets.degradations import jpeg, noisy
+from gankit.datasets.conditions import CONDITIONS, ConditionName
 from gankit.datasets.folders import read_images
-from gankit.datasets.patches import reduce
+from gankit.datasets.reduction import reduce
 from gankit.errors import UsageError
 from gankit.training.choices import DegradationName
 from gankit.training.sample_grid import tensor_grid
@@ -25,21 +25,10 @@ _SIDE = 768
 _SHOWN, _SHOWN_SIDE = 4, 160
 _LUMA = (65.481, 128.553, 24.966)  # of R, G and B in [0, 1], as gankit.evaluation.metrics.luma has it
 
-_Degrade = Callable[[np.ndarray, int], np.ndarray]
-
-INPUTS: Mapping[DegradationName, Mapping[str, _Degrade]] = MappingProxyType(
-    {
-        "clean": {"clean": lambda small, number: small},
-        "photo": {
-            "clean": lambda small, number: small,
-            "q50": lambda small, number: jpeg(small, 50, subsampled=True),
-            "q75": lambda small, number: jpeg(small, 75, subsampled=True),
-            "noise5_q75": lambda small, number: jpeg(noisy(small, 5, number), 75, subsampled=True),
-        },
-    }
+INPUTS: Mapping[DegradationName, tuple[ConditionName, ...]] = MappingProxyType(
+    {"clean": ("clean",), "photo": ("clean", "q50", "q75", "noise5_q75")}
 )
-"""What the reduced images are enlarged from, by name: as they are, as JPEG (4:2:0) of quality 50 and 75, and with
-Gaussian noise of 5 levels, whose seed is the image's number, before a JPEG of quality 75."""
+"""The conditions that reduced images are upscaled under; the seed of the noise is the image's number."""
 
 
 class UpscalingValidator:
@@ -72,13 +61,13 @@ class UpscalingValidator:
             _log.warning("%s: %d images are too small for the validation", folder, too_small)
         self._scale, self._fabric = scale, fabric
         self._inputs = {
-            name: [degrade(small, number) for number, (_, small) in enumerate(self._pairs)]
-            for name, degrade in INPUTS[degradation].items()
+            name: [CONDITIONS[name](small, number) for number, (_, small) in enumerate(self._pairs)]
+            for name in INPUTS[degradation]
         }
 
     def __call__(self, generator: nn.Module) -> Mapping[str, float]:
         """The mean in dB as ``score``; where there are several inputs, the mean of each by its name as well."""
-        values = {}
+        values: dict[str, float] = {}
         for name, inputs in self._inputs.items():
             each = [self._psnr(generator, small, large) for small, (large, _) in zip(inputs, self._pairs, strict=True)]
             values[name] = float(torch.stack(each).mean())  # the first time that anybody waits for the device

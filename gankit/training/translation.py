@@ -27,7 +27,7 @@ from gankit.training.state import Settings, prepare
 from gankit.training.systems.cyclegan import CycleGAN, joined_state
 from gankit.training.systems.pix2pix import Pix2Pix
 from gankit.training.systems.translation_options import CycleGANOptions, Pix2PixOptions, TranslationOptions
-from gankit.training.translation_data import read_paired, read_unpaired, write_held_out
+from gankit.training.translation_data import input_header_of, read_paired, read_unpaired, write_held_out
 from gankit.training.validators import CycleShowcase, CycleValidator, PairShowcase, PairValidator
 
 _SHOWN = 6
@@ -85,6 +85,7 @@ def train_pix2pix(
         PairShowcase(_spread(shown), fabric),
         keeps_best=is_mask and bool(validated),
         initial=state,
+        header=input_header_of(data.kinds[0], (taken for taken, _ in trained)),
     )
     crops = PairedCrops(trained, data.cut, seed=data.seed, exact=data.exact)
     ranks.by_first(lambda: write_held_out(plan.folder, {"": pairs.held}))
@@ -135,7 +136,8 @@ def train_cyclegan(
     validated = [_middles(_spread(list(side.held.values()), _VALIDATED)) for side in sides]
     shown = [_spread(held or _middles(seen[:_SHOWN])) for held, seen in zip(validated, trained, strict=True)]
     validator, showcase = CycleValidator(validated[0], validated[1], fabric), CycleShowcase(shown[0], shown[1], fabric)
-    system = CycleGAN(fields, fabric, validator, showcase, initial=state)
+    headers = [input_header_of(kind, images) for kind, images in zip(data.kinds, trained, strict=True)]
+    system = CycleGAN(fields, fabric, validator, showcase, initial=state, headers=(headers[0], headers[1]))
     crops = UnpairedCrops(trained[0], trained[1], data.cut, seed=data.seed, exact=data.exact)
     held = {"A ": sides[0].held, "B ": sides[1].held}
     ranks.by_first(lambda: write_held_out(plan.folder, held))

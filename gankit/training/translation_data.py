@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from gankit.datasets.holdout import Split, split
-from gankit.datasets.options import ImageFolderData
+from gankit.datasets.options import ImageFolderData, Kind
 from gankit.datasets.pairs import Pair, read_aligned, read_pairs, read_side
 from gankit.errors import OutputError, UsageError
+from gankit.models.facts import Facts
 
 
 def read_paired(data: ImageFolderData) -> Split[Pair]:
@@ -40,6 +41,28 @@ def read_unpaired(data: ImageFolderData) -> tuple[Split[np.ndarray], Split[np.nd
         for folder, kind in ((data.source, data.source_kind), (data.target, data.target_kind))
     )
     return (second, first) if data.turned else (first, second)
+
+
+def input_header_of(kind: Kind, images: Iterable[np.ndarray]) -> dict[str, str]:
+    """Return what a weights file says about the input of its generator, so that ``gankit translate`` reads it alike.
+
+    Args:
+        kind: how the images of the input were read.
+        images: the images with which the generator was trained, (H, W, C) uint8. Their labels are listed if ``kind`` is
+            ``"labels"``.
+
+    Returns:
+        Entries for the ``metadata`` of :func:`gankit.checkpoints.save`; none for images.
+    """
+    from gankit.checkpoints.native import input_header
+
+    if kind == "mask":
+        return input_header(Facts(task="translate", value_range=(-1, 1), input_kind="mask"))
+    if kind != "labels":
+        return {}
+    found = {int(label) for image in images for label in np.unique(image)}
+    facts = Facts(task="translate", value_range=(-1, 1), input_kind="labels", labels=tuple(sorted(found)))
+    return input_header(facts)
 
 
 def write_held_out(folder: Path, held: Mapping[str, Mapping[str, object]]) -> None:

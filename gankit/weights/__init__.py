@@ -8,8 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
-__all__ = ["TRAINED", "Trained"]
+__all__ = ["DEFAULT_UPSCALER", "TRAINED", "Trained"]
+
+DEFAULT_UPSCALER = "srgan"
+"""The weights that `gankit upscale` runs where no others are named."""
+
+Task = Literal["upscale", "translate", "generate"]
 
 
 @dataclass(frozen=True)
@@ -18,25 +24,100 @@ class Trained:
 
     Attributes:
         summary: what the weights do, in a few words.
+        task: upscale, translate or generate.
+        use: what to take them for.
+        limits: what they cannot do, in one sentence.
+        data: what they were trained on, in a few words; the card has it in full.
         file: name of the weights file without ``.safetensors``; ``None`` where it is the name of the line. Of a pair
             (``…_G_A`` and ``…_G_B``) it is the one from A to B.
+        licence: of the weights.
     """
 
     summary: str
+    task: Task
+    use: str
+    limits: str
+    data: str
     file: str | None = None
+    licence: str = "Apache-2.0"
 
+
+_PHOTOGRAPHS = "127 free photographs"
+_CLOTHES = "Fashion-MNIST (MIT)"
+_NUCLEI = "nuclei of the Data Science Bowl 2018 (CC0)"
 
 TRAINED: Mapping[str, Trained] = MappingProxyType(
     {
-        "srgan": Trained("×4 upscaling, sharp texture"),
-        "srresnet": Trained("×4 upscaling, faithful"),
-        "gan": Trained("clothes, 28×28 gray, dense layers"),
-        "cgan": Trained("clothes of a class, 28×28 gray (generate --class 0 to 9)"),
-        "dcgan": Trained("clothes, 28×28 gray, convolutions"),
-        "wgan-gp": Trained("clothes, 28×28 gray, DCGAN trained by a gradient penalty"),
-        "vae": Trained("clothes, 28×28 gray; paths and reconstructions"),
-        "nuclei-masks": Trained("stained tissue to the mask of its nuclei (pix2pix)"),
-        "nuclei-tissue": Trained("mask of nuclei to stained tissue (pix2pix)"),
-        "nuclei-stain": Trained("fluorescence (A) <-> stained tissue (B) (cyclegan)", "nuclei-stain_G_A"),
+        "srgan": Trained(
+            "×4 upscaling, sharp texture",
+            "upscale",
+            "Clean images, sharp to the eye",
+            "Invents texture, and takes JPEG blocks and noise for detail",
+            _PHOTOGRAPHS,
+        ),
+        "srresnet": Trained(
+            "×4 upscaling, faithful",
+            "upscale",
+            "Clean images, faithful",
+            "Takes JPEG blocks and noise for detail",
+            _PHOTOGRAPHS,
+        ),
+        "gan": Trained(
+            "clothes, 28×28 gray, dense layers",
+            "generate",
+            "Trying the plain GAN",
+            "Dense layers leave speckles",
+            _CLOTHES,
+        ),
+        "cgan": Trained(
+            "clothes of a class, 28×28 gray (generate --class 0 to 9)",
+            "generate",
+            "Clothes of a class: --class 0 to 9",
+            "Sandals are the worst",
+            _CLOTHES,
+        ),
+        "dcgan": Trained(
+            "clothes, 28×28 gray, convolutions",
+            "generate",
+            "The best images",
+            "One image in ten shows nothing that has a name",
+            _CLOTHES,
+        ),
+        "wgan-gp": Trained(
+            "clothes, 28×28 gray, DCGAN trained by a gradient penalty",
+            "generate",
+            "Trying Wasserstein's loss",
+            "One image in eight shows nothing that has a name",
+            _CLOTHES,
+        ),
+        "vae": Trained(
+            "clothes, 28×28 gray; paths and reconstructions",
+            "generate",
+            "Paths between images, reconstructions",
+            "Smooth: prints and laces are lost",
+            _CLOTHES,
+        ),
+        "nuclei-masks": Trained(
+            "stained tissue to the mask of its nuclei (pix2pix)",
+            "translate",
+            "Finding nuclei in stained tissue (pix2pix)",
+            "Touching nuclei are not separated; not for diagnosis",
+            _NUCLEI,
+        ),
+        "nuclei-tissue": Trained(
+            "mask of nuclei to stained tissue (pix2pix)",
+            "translate",
+            "Stained tissue from a mask of nuclei (pix2pix)",
+            "Mostly violet; shows no real patient",
+            _NUCLEI,
+        ),
+        "nuclei-stain": Trained(
+            "fluorescence (A) <-> stained tissue (B) (cyclegan)",
+            "translate",
+            "Fluorescence to stained tissue, and with --direction BtoA back (cyclegan)",
+            "Violet whatever the stain was; not for diagnosis",
+            _NUCLEI,
+            "nuclei-stain_G_A",
+        ),
     }
 )

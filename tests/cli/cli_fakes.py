@@ -6,6 +6,7 @@ Usage: python cli_fakes.py SECONDS_PER_IMAGE ARGUMENTS...
 import signal
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -14,7 +15,9 @@ from gankit import checkpoints, models
 from gankit.backends.base import Engine
 from gankit.backends.choice import select as selecting
 from gankit.backends.choice.parity import Parity
+from gankit.checkpoints.types import Loaded
 from gankit.cli import main
+from gankit.pipeline import opened
 
 
 class Slow(Engine):
@@ -36,11 +39,11 @@ def install(patch, seconds=0.0):
     options = {"blocks": 1, "channels": 8}
 
     def open_model(name, **given):
-        return SimpleNamespace(
-            generator=models.build("srgan", options).eval(),
+        return Loaded(
+            module=models.build("srgan", options).eval(),
             facts=models.facts("srgan", options),
             sha256="0" * 64,
-            path="small.safetensors",
+            path=Path("small.safetensors"),
         )
 
     def select(loaded, *_, **__):
@@ -48,6 +51,7 @@ def install(patch, seconds=0.0):
             engine=Slow(seconds), parity=Parity(70.0, 0.001), summary="a fake", measured=(), contrast=0.0
         )
 
+    patch(opened, "look_up", lambda question: None)
     patch(checkpoints, "open_model", open_model)
     patch(selecting, "select", select)
 

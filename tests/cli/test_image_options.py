@@ -137,7 +137,7 @@ def test_the_time_of_the_source(folder, tmp_path, capsys):
 
 def test_a_dry_run_lists_and_writes_nothing(folder, tmp_path, capsys):
     (folder / "b\x1b[31m.png").write_bytes(b"x")
-    (folder / "c.heic").write_bytes(b"x")
+    (folder / "c.psd").write_bytes(b"x")
     out = tmp_path / "out"
     assert run(folder, "-o", out, "--dry-run") == 0
     printed = capsys.readouterr()
@@ -145,7 +145,7 @@ def test_a_dry_run_lists_and_writes_nothing(folder, tmp_path, capsys):
         f"{folder}/a.png -> {out}/a.png",
         f"{folder}/b\\x1b[31m.png -> {out}/b\\x1b[31m.png",
     ]
-    assert "c.heic is a HEIC image" in printed.err
+    assert "c.psd is a Photoshop image" in printed.err
     assert not out.exists()
     run(folder, "-o", out)
     (out / "b\x1b[31m.png").write_bytes(b"mine")

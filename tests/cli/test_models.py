@@ -17,11 +17,31 @@ from gankit.weights import TRAINED
 
 def test_the_list(capsys):
     assert cli.main(["models"]) == 0
-    weights, known = (part.splitlines() for part in capsys.readouterr().out.rstrip().split("\n\n"))
-    assert [line.split()[0] for line in weights[1:]] == list(TRAINED), "one line each, also on 80 columns"
+    *tasks, known = (part.splitlines() for part in capsys.readouterr().out.rstrip().split("\n\n"))
+    assert all(len(line) <= 80 for part in (*tasks, known) for line in part)
+    first = [line.split()[0] for part in tasks for line in part if not line.startswith(" ")]
+    assert [word for word in first if word in TRAINED] == [
+        name for task in ("upscale", "generate", "translate") for name, each in TRAINED.items() if each.task == task
+    ]
     assert [line.split()[0] for line in known[1:]] == sorted(MODELS)
-    assert all(len(line) <= 80 for line in (*weights, *known))
-    assert not any("not installed" in line for line in weights)
+    words = " ".join(" ".join(line for part in tasks for line in part).split())
+    assert "not installed" not in words
+    for figure in ("31.23", "27.96", "145", "3.1", "90.6", "Dice 0.856"):
+        assert f" {figure} " in words, "the figures of the cards"
+    assert words.count("Apache-2.0.") == len(TRAINED)
+
+
+def test_weights_that_are_not_installed(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("gankit.cli.weights_table.files", lambda package: tmp_path)
+    assert cli.main(["models"]) == 0
+    assert capsys.readouterr().out.count("not installed") == len(TRAINED)
+
+
+def test_a_task_is_that_of_the_model():
+    for name, weights in TRAINED.items():
+        found = card(name)
+        assert weights.task == models.facts(found["model"], found["options"]).task
+        assert weights.licence == found["licence"]
 
 
 @pytest.mark.parametrize("name", TRAINED)

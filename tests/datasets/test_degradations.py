@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from gankit.datasets.degradations import PHOTO, Degradation, Degrader, jpeg, turned, unturned
-from gankit.datasets.patches import SuperResolutionPatches, reduce
+from gankit.datasets.conditions import jpeg
+from gankit.datasets.degradations import PHOTO, Degradation, Degrader, turned, unturned
+from gankit.datasets.patches import SuperResolutionPatches
+from gankit.datasets.reduction import reduce
 from gankit.evaluation.metrics import psnr
 from gankit.images import decode
 

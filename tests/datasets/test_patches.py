@@ -13,7 +13,8 @@ from PIL import Image
 
 from gankit.datasets import ahead
 from gankit.datasets.folders import fingerprint, image_files, read_images
-from gankit.datasets.patches import SuperResolutionPatches, detail, reduce
+from gankit.datasets.patches import SuperResolutionPatches, detail
+from gankit.datasets.reduction import reduce
 from gankit.datasets.synthetic import synthetic_image
 from gankit.errors import UsageError
 from gankit.evaluation.metrics import psnr

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from PIL import Image
 import gankit
 from gankit import cli
 from gankit.cli.evaluate import evaluate
+from gankit.datasets.conditions import CONDITIONS
+from gankit.datasets.reduction import reduce
 from gankit.errors import GankitError
 from gankit.evaluation import bicubic
 
@@ -36,6 +39,7 @@ def run(monkeypatch):
             asked.append(device)
             given.append(options)
             self.scale = 2 if model == "twice" else 4
+            self.facts = SimpleNamespace(scale=self.scale)
 
         def __call__(self, image: np.ndarray) -> np.ndarray:
             return image.repeat(self.scale, 0).repeat(self.scale, 1)
@@ -145,7 +149,7 @@ def test_comparison_image(run, benchmark_dir, tmp_path):
     ("words", "message"),
     [
         ((), "give --data"),
-        (("--hr", "x"), "give --data"),
+        (("--lr", "x"), "give --data"),
         (("--data", "x", "--lr", "y"), "already names"),
         (("--data", "x", "--crop", "1,2,3,4"), "need --comparison"),
         (("--data", "x", "--comparison", "y", "--crop", "1,2,3"), "four whole numbers"),
@@ -175,3 +179,32 @@ def test_errors_are_one_line(run, benchmark_dir, tmp_path, words, message):
     assert message in str(result.exception)
     assert "\n" not in str(result.exception)
     assert not (tmp_path / "s.png").exists()
+
+
+def test_conditions(run, benchmark_dir, tmp_path):
+    """One row for each; the small images are made where none are given, and degraded as the names say."""
+    words = ("--model", "any", "--hr", benchmark_dir / "HR", "--condition", "all", "--json", tmp_path / "f.json")
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    table = [line.split("│")[1].strip() for line in result.output.splitlines() if line.startswith("│")]
+    assert table == ["clean", "q90", "q75", "q50", "noise5", "noise5_q75"]
+    found = json.loads((tmp_path / "f.json").read_text())["conditions"]
+    for name, score in found.items():
+        psnrs = []
+        for number, stem in enumerate("ab"):
+            true = np.asarray(Image.open(benchmark_dir / "HR" / f"{stem}.png"))
+            small = CONDITIONS[name](reduce(true, 4)[1], number)
+            levels = (
+                (true.astype(float) - small.repeat(4, 0).repeat(4, 1))[4:-4, 4:-4] @ (65.481, 128.553, 24.966) / 255
+            )
+            psnrs.append(10 * np.log10(255**2 / np.mean(levels**2)))
+        assert score["any"]["mean"]["psnr_y"] == pytest.approx(np.mean(psnrs), abs=1e-6)
+    assert len({score["any"]["mean"]["psnr_y"] for score in found.values()}) == 6
+
+
+def test_a_condition_of_given_small_images(run, benchmark_dir):
+    result = run("--data", benchmark_dir, "--condition", "q50", "--condition", "q50")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("q50") == 1
+    refused = run("--data", benchmark_dir, "--condition", "q5")
+    assert refused.exit_code == 2

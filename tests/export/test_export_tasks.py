@@ -63,10 +63,10 @@ TRANSLATION = {
     ("case", "precision"),
     [
         ("resnet", "fp32"),
-        ("resnet of one channel", "fp16"),
-        ("unet 256", "fp32"),
+        pytest.param("resnet of one channel", "fp16", marks=pytest.mark.slow),
+        pytest.param("unet 256", "fp32", marks=pytest.mark.slow),
         ("unet 256", "fp16"),
-        ("unet to 5 classes", "fp32"),
+        pytest.param("unet to 5 classes", "fp32", marks=pytest.mark.slow),
     ],
 )
 def test_a_model_that_translates(case, precision, here, tmp_path, capsys):
@@ -96,6 +96,7 @@ def test_a_model_that_translates(case, precision, here, tmp_path, capsys):
         assert np.abs(result - wanted).mean() < (1e-4 if precision == "fp32" else 5e-3)
 
 
+@pytest.mark.slow
 def test_directions(here, tmp_path):
     nets = {side: shake(ResNet(4, 1).eval(), seed) for seed, side in enumerate("AB")}
     for side, net in nets.items():
@@ -114,6 +115,7 @@ def test_directions(here, tmp_path):
             np.testing.assert_allclose(result, nets[side](x).numpy(), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_norms(here, tmp_path):
     net = shake(UNet(5))
     torch.save(net.state_dict(), tmp_path / "u.pth")
@@ -130,7 +132,7 @@ def test_norms(here, tmp_path):
     assert np.abs(results["eval"] - results["instance"]).mean() > 0.05
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["gan", "cgan", "dcgan", "vae"])
 def test_a_model_that_generates(name, precision, here, tmp_path, capsys):
     file = weights(tmp_path, name)

@@ -14,6 +14,7 @@ import gankit
 from gankit import checkpoints, models
 from gankit.backends.choice.parity import Parity
 from gankit.backends.cpu.instructions import bf16_on_cpu
+from gankit.checkpoints.types import Loaded
 from gankit.errors import NotFiniteError
 from gankit.options import EngineOptions
 from tests.networks import small_srgan
@@ -78,12 +79,13 @@ def engines(monkeypatch, tmp_path):
         engine.backend = made.backend if engine is made.fast else options.backend
         return SimpleNamespace(engine=engine, parity=Parity(70.0, 0.001), summary="a fake", measured=(), contrast=0.0)
 
-    loaded = SimpleNamespace(
-        generator=models.build("srgan", options).eval(),
+    loaded = Loaded(
+        module=models.build("srgan", options).eval(),
         facts=models.facts("srgan", options),
         sha256="0" * 64,
         path=tmp_path / "x.safetensors",
     )
+    monkeypatch.setattr("gankit.pipeline.opened.look_up", lambda question: None)
     monkeypatch.setattr("gankit.checkpoints.open_model", lambda name, **options: loaded)
     monkeypatch.setattr("gankit.backends.choice.select.select", select)
     monkeypatch.setattr("gankit.backends.choice.select.check", lambda loaded, options: None)  # of any processor

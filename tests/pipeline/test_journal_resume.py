@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,18 +16,20 @@ from pipeline_fakes import Repeat, selection
 import gankit
 from gankit import models
 from gankit.backends.cpu.threads import default_threads
+from gankit.checkpoints.types import Loaded
 from gankit.pipeline import journal, resume
 from gankit.pipeline.journal import NAME
 
 
 @pytest.fixture(autouse=True)
 def engine(monkeypatch):
-    loaded = SimpleNamespace(
-        generator=models.build("srgan", {"blocks": 1, "channels": 8}).eval(),
+    loaded = Loaded(
+        module=models.build("srgan", {"blocks": 1, "channels": 8}).eval(),
         facts=models.facts("srgan", {"blocks": 1, "channels": 8}),
         sha256="0" * 64,
-        path="x.safetensors",
+        path=Path("x.safetensors"),
     )
+    monkeypatch.setattr("gankit.pipeline.opened.look_up", lambda question: None)
     monkeypatch.setattr("gankit.checkpoints.open_model", lambda name, **_: loaded)
     monkeypatch.setattr("gankit.backends.choice.select.select", lambda *_, **__: selection(Repeat(4)))
 

@@ -40,19 +40,20 @@ def test_named_by_the_shell(tmp_path):
 
 
 def test_images_that_are_not_read_are_named(tmp_path):
-    root = tree(tmp_path / "in", "a.png", "b.HEIC", "c.heif", "s/d.avif", "notes.txt", ".e.heic")
+    root = tree(tmp_path / "in", "a.png", "b.PSD", "c.psb", "s/d.exr", "notes.txt", ".e.psd")
     found = collect([root], tmp_path / "out")
     assert found.ignored == 2
     lines = list(notices(found, []))
     assert lines == [
-        f"{root / 'b.HEIC'} and 1 more are HEIC images, which gankit does not read; convert to PNG, TIFF or JPEG first",
-        f"{root / 's' / 'd.avif'} is an AVIF image, which gankit does not read; convert to PNG, TIFF or JPEG first",
+        f"{root / 'b.PSD'} and 1 more are Photoshop images, which gankit does not read; "
+        "convert to PNG, TIFF or JPEG first",
+        f"{root / 's' / 'd.exr'} is an OpenEXR image, which gankit does not read; convert to PNG, TIFF or JPEG first",
     ]
 
 
-@pytest.mark.parametrize("given", ["b.jxl", ""])
+@pytest.mark.parametrize("given", ["b.jp2", ""])
 def test_nothing_but_images_that_are_not_read(tmp_path, given):
-    root = tree(tmp_path / "in", "b.jxl")
+    root = tree(tmp_path / "in", "b.jp2")
     for output in (tmp_path / "out", None):
-        with pytest.raises(UsageError, match=r"b\.jxl is a JPEG XL image, which gankit does not read; convert"):
+        with pytest.raises(UsageError, match=r"b\.jp2 is a JPEG 2000 image, which gankit does not read; convert"):
             collect([root / given], output, mark="_x4")

@@ -14,6 +14,7 @@ from pipeline_fakes import Repeat, selection
 import gankit
 from gankit import models
 from gankit.backends.choice.parity import Parity
+from gankit.checkpoints.types import Loaded
 from gankit.errors import ImageError, OutputError, UsageError
 from gankit.options import EngineOptions
 
@@ -24,8 +25,8 @@ def engine(monkeypatch, tmp_path):
     made = Repeat(4)
     made.selects = []
     generator = models.build("srgan", {"blocks": 1, "channels": 8}).eval()
-    loaded = SimpleNamespace(
-        generator=generator,
+    loaded = Loaded(
+        module=generator,
         facts=models.facts("srgan", {"blocks": 1, "channels": 8}),
         sha256="0" * 64,
         path=tmp_path / "x.safetensors",
@@ -35,6 +36,7 @@ def engine(monkeypatch, tmp_path):
         made.selects.append((options, more))
         return selection(made)
 
+    monkeypatch.setattr("gankit.pipeline.opened.look_up", lambda question: None)
     monkeypatch.setattr("gankit.checkpoints.open_model", lambda name, **options: loaded)
     monkeypatch.setattr("gankit.backends.choice.select.select", select)
     monkeypatch.setattr("gankit.backends.choice.select.check", lambda loaded, options: None)  # of any processor

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from training_making import rows, same, score, stream
 
 from gankit.checkpoints import open_model
-from gankit.datasets.degradations import jpeg
-from gankit.datasets.patches import reduce
+from gankit.datasets.conditions import jpeg
+from gankit.datasets.reduction import reduce
 from gankit.datasets.synthetic import synthetic_image
 from gankit.errors import UsageError
 from gankit.evaluation.metrics import psnr_y

@@ -12,7 +12,7 @@ from training_making import NET, SMALL, TINY
 
 import gankit
 from gankit import cli
-from gankit.datasets.patches import reduce
+from gankit.datasets.reduction import reduce
 from gankit.datasets.synthetic import synthetic_image
 from gankit.training import fabric, superres
 from gankit.training.recipes import RECIPES

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gankit.datasets.patches import reduce
+from gankit.datasets.reduction import reduce
 from gankit.datasets.synthetic import synthetic_image
 from gankit.training import losses
 

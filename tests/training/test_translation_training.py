@@ -113,6 +113,34 @@ def test_pix2pix_from_masks_side_by_side(folders, tmp_path):
     assert not (run / "best.safetensors").exists()
     facts = gankit.checkpoints.open_model(run / "final.safetensors").facts
     assert (facts.channels, facts.out_channels, facts.options["norm"]) == (1, 3, "instance")
+    assert (facts.input_kind, facts.labels) == ("labels", (0, 255))
+    wrong = np.asarray(Image.open(masks / "00.png")).copy()
+    wrong[0, 0] = 7
+    Image.fromarray(wrong).save(tmp_path / "wrong.png")
+    result = translate(run / "final.safetensors", tmp_path / "wrong.png", tmp_path / "made")
+    assert "has the label 7, but 'pix2pix' was trained with the labels 0, 255" in result.output
+
+
+def test_weights_trained_on_masks_take_masks_of_any_two_values(folders, tmp_path):
+    images, masks = folders
+    words = ["--data", masks, "--target", images, "--source-kind", "mask", *UNET, *TINY, "--output", tmp_path / "run"]
+    assert train("pix2pix", *words).exit_code == 0
+    weights = tmp_path / "run" / "final.safetensors"
+    assert gankit.checkpoints.open_model(weights).facts.input_kind == "mask"
+    mask = np.asarray(Image.open(masks / "00.png"))
+    for name, values in (("full", mask), ("ones", mask // 255)):
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+        assert translate(weights, tmp_path / f"{name}.png", tmp_path / "made").exit_code == 0
+    full, ones = (np.asarray(Image.open(tmp_path / f"made/{name}.png")) for name in ("full", "ones"))
+    assert np.array_equal(full, ones)
+
+
+def test_each_direction_of_cyclegan_knows_its_input(folders, tmp_path):
+    images, masks = folders
+    words = ["--data", images, "--target", masks, "--target-kind", "mask", "--identity-weight", "0", *RESNET, *TINY]
+    assert train("cyclegan", *words, "--output", tmp_path / "run").exit_code == 0
+    kinds = [gankit.checkpoints.open_model(tmp_path / f"run/final_G_{side}.safetensors").facts for side in "AB"]
+    assert [(facts.input_kind, facts.labels) for facts in kinds] == [("image", ()), ("mask", ())]
 
 
 def test_resume_and_begin_from(folders, tmp_path, refused):

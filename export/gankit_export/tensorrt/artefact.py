@@ -114,6 +114,7 @@ def make_engine(
             "tensorrt": trt.__version__,
         },
         images=tuple(names),
+        kind="tensorrt",
         engine=replace(facts, sha256=digest).to_json(),
     )
     if not all(item.worst >= threshold for item in figures):

@@ -13,9 +13,10 @@ from torch import Tensor
 from gankit.backends.base import Engine, EngineSpec
 from gankit.backends.calls import check_result
 from gankit.backends.choice.candidates import Candidate
-from gankit.backends.choice.parity import GATE_DB, Parity, Verdict
-from gankit.backends.choice.probe import Probe, parity_message
+from gankit.backends.choice.parity import GATE_DB, Parity, Verdict, parity_message
+from gankit.backends.choice.probe import Probe
 from gankit.backends.cpu.threads import default_threads
+from gankit.errors import first_line
 
 _MOST_RUNS, _ENOUGH_SECONDS = 10, 0.3  # limits for one engine; at least three runs are timed
 _WARM_UPS = 4  # on a GPU: kernels compile, cuDNN searches, and the shape comes often enough to be recorded as a graph
@@ -177,12 +178,6 @@ class Benchmark:
             again = _timed(engine, inputs)[1]
             seconds, spent, runs = min(seconds, again), spent + again, runs + 1
         return verdict, seconds
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error message, at most 300 characters; its class name if the message is empty."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
 
 
 def _timed(engine: Engine, inputs: tuple[Tensor, ...]) -> tuple[Tensor, float]:

@@ -13,13 +13,12 @@ from typing import Any
 from gankit_export.files import atomic_path
 from gankit_export.precisions import Precision
 
-from gankit.backends.artefacts import sources
 from gankit.backends.choice.environment import installed
 from gankit.backends.choice.machine import machine
 from gankit.backends.cuda.switches import graphs_wanted, kernels_wanted
 from gankit.errors import OutputError
 from gankit.paths import cache_folder
-from gankit.version import __version__
+from gankit.version import __version__, sources
 
 
 @dataclass(frozen=True)

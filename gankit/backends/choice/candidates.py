@@ -135,7 +135,8 @@ def _backends(spec: EngineSpec, name: str) -> list[Backend]:
         # 64 images of 28×28 on 2 cores, eager, ONNX Runtime and OpenVINO fp32: 0.35, 0.23 and 0.32 ms of dense layers,
         # 75, 55 and 54 ms of convolutions; the latter two take 0.05 s to start, and 0.7 to 2 s without the file.
         return [get(_ONLY_EAGER)]
-    return sorted((get(item) for item in BACKENDS), key=lambda backend: backend.rank)
+    every = (get(item) for item in BACKENDS)
+    return sorted((item for item in every if item.automatic), key=lambda backend: backend.rank)
 
 
 def devices() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The GPU and the shapes of a TensorRT engine that a user exports."""
+"""The device and the shapes of a TensorRT engine or an AOTInductor package that a user exports."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from gankit_export.tensorrt.profiles import Profile, Shape, batch_profile, image
 
 from gankit.backends import get
 from gankit.backends.base import EngineSpec
+from gankit.backends.choice.candidates import devices, parse_device
 from gankit.errors import BackendError, UsageError
 from gankit.models.facts import Facts
 
@@ -60,3 +61,35 @@ def engine_profile(facts: Facts, shapes: str | None) -> Profile:
     if min(profile.inputs[INPUT].least[2:]) < facts.minimum:
         raise UsageError(f"--shapes: the sides must be at least {facts.minimum}, which '{facts.name}' needs")
     return profile
+
+
+def package_device(device: str) -> str:
+    """Return the device for which to compile an AOTInductor package.
+
+    Raises:
+        UsageError: If there is no such device.
+        BackendError: If its compiler is missing. The message says what to install.
+    """
+    from torch import nn
+
+    device = parse_device(device)
+    device = devices()[0] if device == "auto" else device
+    probe = EngineSpec(nn.Identity(), Facts(task="upscale", value_range=(0, 1)), device=device)
+    if why := get("aoti").missing(probe):
+        raise BackendError(f"--format aoti: {why}")
+    return device
+
+
+def package_shape(facts: Facts, shapes: str | None) -> tuple[int, int, int] | None:
+    """Return batch, height and width of a static AOTInductor package; ``None`` for a dynamic one.
+
+    Raises:
+        UsageError: If ``shapes`` is something else than one shape of images.
+    """
+    if shapes is None:
+        return None
+    if facts.task == "generate" or "," in shapes:
+        reason = f"'{facts.name}' generates from noise" if facts.task == "generate" else "it is more than one shape"
+        raise UsageError(f"--shapes {shapes}: {reason}; omit --shapes, as an AOTInductor package takes every batch")
+    batch, _, height, width = engine_profile(facts, shapes).inputs[INPUT].best
+    return batch, height, width

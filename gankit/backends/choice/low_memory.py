@@ -15,7 +15,8 @@ from torch.fx import GraphModule
 from gankit.backends import get
 from gankit.backends.base import EngineSpec
 from gankit.backends.choice.candidates import Candidate, offered
-from gankit.backends.choice.probe import Probe, parity_message
+from gankit.backends.choice.parity import parity_message
+from gankit.backends.choice.probe import Probe
 from gankit.backends.choice.select import Selection
 from gankit.backends.cpu.layerwise import working_bytes
 from gankit.checkpoints import Loaded

@@ -9,7 +9,7 @@ from functools import cache
 import psutil
 
 from gankit.backends.cpu.instructions import processor
-from gankit.backends.cpu.threads import physical_cores
+from gankit.backends.cpu.threads import default_threads, physical_cores
 from gankit.backends.cuda.driver import cuda_available
 
 _SHOWN = {
@@ -65,6 +65,11 @@ def machine() -> Machine:
         gpu=_gpu(),
         system=f"{platform.system()} {platform.machine()}",
     )
+
+
+def threads() -> int:
+    """Return the number of CPU threads of an engine, unless the user chooses it."""
+    return default_threads()
 
 
 def _gpu() -> str | None:

@@ -1,12 +1,13 @@
-"""Measure how far an engine's images are from the fp32 eager ones."""
+"""Measure how far an engine's images are from the fp32 eager ones. Importing this module imports no torch."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 GATE_DB = 45.0
 
@@ -55,6 +56,8 @@ def compare(result: Tensor, reference: Tensor) -> Parity:
     Raises:
         ValueError: If the shapes differ.
     """
+    import torch
+
     if result.shape != reference.shape:
         raise ValueError(f"shapes differ: {tuple(result.shape)} and {tuple(reference.shape)}")
     if not bool(torch.isfinite(result).all()):
@@ -71,6 +74,18 @@ def reference(generator: nn.Module, *inputs: Tensor) -> Tensor:
         generator: module in fp32 and eval mode.
         inputs: (N, C, H, W) float32 in the value range of the generator, or latents and classes.
     """
+    import torch
+
     with torch.inference_mode():
         result: Tensor = generator(*(item.contiguous() for item in inputs))
         return result
+
+
+def parity_message(parity: Parity | None) -> str:
+    """Describe a parity, such as ``"52.1 dB from fp32 on a step"`` or ``"identical to fp32"``."""
+    if parity is None:
+        return "not finite"
+    if parity.psnr == math.inf:
+        return "identical to fp32"
+    where = f" on {parity.image}" if parity.image else ""
+    return f"not finite{where}" if parity.psnr == -math.inf else f"{parity.psnr:.1f} dB from fp32{where}"

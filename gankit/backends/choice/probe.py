@@ -241,13 +241,3 @@ def real_tile(channels: int = 3, multiple: int = 1, sides: tuple[int, int] = _TI
     tile = torch.from_numpy(pixels[top : top + height, left : left + width].copy()).permute(2, 0, 1)[None].float() / 255
     tile = tile.mean(1, keepdim=True) if channels == 1 else tile[:, torch.arange(channels) % 3]
     return tile.contiguous(memory_format=torch.channels_last)
-
-
-def parity_message(parity: Parity | None) -> str:
-    """Describe a parity, such as ``"52.1 dB from fp32 on a step"`` or ``"identical to fp32"``."""
-    if parity is None:
-        return "not finite"
-    if parity.psnr == math.inf:
-        return "identical to fp32"
-    where = f" on {parity.image}" if parity.image else ""
-    return f"not finite{where}" if parity.psnr == -math.inf else f"{parity.psnr:.1f} dB from fp32{where}"

@@ -1,4 +1,4 @@
-"""Choose a backend by measurement."""
+"""Choose a backend by measurement. A choice from the cache is opened without torch, unless its engine needs it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from gankit.backends import get
 from gankit.backends.base import DYNAMIC, Engine, EngineSpec, Shapes
-from gankit.backends.choice.benchmark import Benchmark, Measured, first_line
 from gankit.backends.choice.cache import Choice, drop, look_up, store
 from gankit.backends.choice.candidates import Candidate, candidates, parse_device
-from gankit.backends.choice.parity import GATE_DB, Parity
-from gankit.backends.choice.probe import parity_message
-from gankit.errors import BackendError, ParityError
+from gankit.backends.choice.parity import GATE_DB, Parity, parity_message
+from gankit.errors import BackendError, ParityError, first_line
 from gankit.options import EngineOptions
 
 if TYPE_CHECKING:
+    from gankit.backends.choice.benchmark import Benchmark, Measured
     from gankit.checkpoints import Loaded
 
 BUDGET_SECONDS = 15.0  # no candidate starts after this; it covers an export, which several candidates share
@@ -98,7 +97,7 @@ def select(
     options = options or EngineOptions()
     options = replace(options, device=parse_device(options.device))
     notify = notify or (lambda line: None)
-    spec = EngineSpec(loaded.generator, loaded.facts, shapes=shapes, threads=options.threads, notify=notify)
+    spec = EngineSpec(loaded.module, loaded.facts, shapes=shapes, threads=options.threads, notify=notify)
     groups = candidates(spec, options)
     asked = options.backend, options.precision, options.device, options.threads, shapes.batch, shapes.tile
     key = (loaded.sha256, *asked, sorted(loaded.facts.options.items()))
@@ -113,6 +112,8 @@ def select(
         drop(key)
         drop(question.long_job_key)
         known = None
+    from gankit.backends.choice.benchmark import Benchmark
+
     benchmark = Benchmark(groups[0][0].spec)
     omitted: list[str] = []
     for group in sorted(groups, key=lambda group: known is not None and group[0].spec.device != known.device):
@@ -130,13 +131,19 @@ def check(loaded: Loaded, options: EngineOptions) -> None:
     Raises:
         UsageError, BackendError: See :func:`select`.
     """
-    spec = EngineSpec(loaded.generator, loaded.facts, threads=options.threads)
+    spec = EngineSpec(loaded.module, loaded.facts, threads=options.threads)
     candidates(spec, replace(options, device=parse_device(options.device)))
 
 
 def _reopen(question: _Question, choice: Choice) -> Selection | None:
     """Load the engine of a cached choice; ``None``, after a line to the user, if the choice no longer holds."""
-    spec = replace(question.spec, precision=choice.precision, device=choice.device, kernels=choice.kernels)
+    spec = replace(
+        question.spec,
+        precision=choice.precision,
+        device=choice.device,
+        kernels=choice.kernels,
+        artefact=choice.artefact,
+    )
     name = f"the cached choice, {choice.backend} {choice.precision},"
     parity = Parity(choice.psnr, choice.max_abs, choice.image)
     engine: Engine | None = None

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Activation = tuple[str, list[float]]
+_KNOWN_SIZES = 64  # of inputs, each with a reference to one of the few layouts
 
 
 def fused_activation(module: nn.Module) -> Activation | None:
@@ -24,7 +25,13 @@ def onednn_available() -> bool:
 
 
 class FusedConv:
-    """A stride-1 convolution on the CPU, weights laid out once for oneDNN.
+    """A stride-1 convolution on the CPU, weights laid out once for each kernel that oneDNN chooses.
+
+    oneDNN chooses its kernel, and with it the layout of the weights, by the size of the rows. Given another layout, it
+    lays all weights out anew in every call, with its slowest code: 15 ms for 64 to 256 channels, where the convolution
+    of a strip takes 30 ms.
+
+    Several threads may call it at once.
 
     Args:
         conv: weights in the precision to run in.
@@ -36,14 +43,10 @@ class FusedConv:
         self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
         self._activation = activation
         self._plain = not onednn_available()
-        weight = conv.weight.detach()
         self._bias = None if conv.bias is None else conv.bias.detach()
-        self._weight = weight
-        if not self._plain:
-            # Laid out for a strip of usual size; oneDNN accepts it for any.
-            self._weight = torch.ops.mkldnn._reorder_convolution_weight(
-                weight, [0, 0], [1, 1], [1, 1], 1, [1, conv.in_channels, 64, 512]
-            )
+        self._weight = conv.weight.detach()
+        self._layouts: dict[bytes, Tensor] = {}
+        self._by_size: dict[tuple[int, ...], Tensor] = {}
 
     def __call__(self, x: Tensor, padding: tuple[int, int], add_to: Tensor | None = None) -> Tensor:
         """Convolve.
@@ -55,16 +58,32 @@ class FusedConv:
         """
         if self._plain:
             return self._fallback(x, padding, add_to)
+        weight = self._laid_out((x.shape[2], x.shape[3], *padding))
         if add_to is not None:
             torch.ops.mkldnn._convolution_pointwise_(
-                add_to, x, self._weight, self._bias, padding, (1, 1), (1, 1), 1, "add", 1.0, None, [], None
+                add_to, x, weight, self._bias, padding, (1, 1), (1, 1), 1, "add", 1.0, None, [], None
             )
             return add_to
         name, scalars = self._activation or ("none", [])
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, self._weight, self._bias, padding, (1, 1), (1, 1), 1, name, scalars, None
+            x, weight, self._bias, padding, (1, 1), (1, 1), 1, name, scalars, None
         )
         return result
+
+    def _laid_out(self, size: tuple[int, ...]) -> Tensor:
+        """The weights for an input of such height, width and padding."""
+        known = self._by_size.get(size)
+        if known is not None:
+            return known
+        height, width, *padding = size
+        weight: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
+            self._weight, padding, [1, 1], [1, 1], 1, [1, self.in_channels, height, width]
+        )
+        layout = torch.ops.mkldnn._get_mkldnn_serialized_md(weight).numpy().tobytes()
+        if len(self._by_size) >= _KNOWN_SIZES:
+            self._by_size.clear()
+        self._by_size[size] = weight = self._layouts.setdefault(layout, weight)
+        return weight
 
     def _fallback(self, x: Tensor, padding: tuple[int, int], add_to: Tensor | None) -> Tensor:
         result = F.conv2d(x, self._weight, self._bias, padding=padding)

@@ -23,15 +23,18 @@ class UnshuffleStage(Stage):
         """See :meth:`Stage.reset`."""
         self._kept: Tensor | None = None
 
-    def push(self, port: int, rows: Tensor, last: bool) -> None:
+    def push(self, port: int, rows: Tensor, row: int, last: bool) -> None:
         """See :meth:`Stage.push`; an image whose height is no multiple ends in torch's own error."""
         window = rows if self._kept is None else torch.cat([self._kept, rows], dim=2)
+        row -= window.shape[2] - rows.shape[2]
+        if extra := -row % self._factor:  # of a folded row that begins above the part
+            window, row = window[:, :, extra:], row + extra
         height = window.shape[2]
         ready = height if last else height // self._factor * self._factor
         self._kept = None if ready == height else window[:, :, ready:].clone(memory_format=torch.channels_last)
         if ready:
             folded = F.pixel_unshuffle(window[:, :, :ready], self._factor)
-            self.emit(folded.contiguous(memory_format=torch.channels_last), last)
+            self.emit(folded.contiguous(memory_format=torch.channels_last), row // self._factor, last)
 
 
 class BilinearStage(Stage):
@@ -47,13 +50,17 @@ class BilinearStage(Stage):
         self._kept: Tensor | None = None  # the last row, which waits for the next, and the one above it if there is
         self._above = 0  # how many rows of the kept ones are done
 
-    def push(self, port: int, rows: Tensor, last: bool) -> None:
+    def push(self, port: int, rows: Tensor, row: int, last: bool) -> None:
         """See :meth:`Stage.push`."""
         window = rows if self._kept is None else torch.cat([self._kept, rows], dim=2)
         start, stop = self._above, window.shape[2] - (not last)
+        if self._kept is None and row:
+            start = 1  # the row above the first one is not known
+        row -= window.shape[2] - rows.shape[2]
         if not last:
             keep = max(0, stop - 1)
-            self._kept, self._above = window[:, :, keep:].clone(memory_format=torch.channels_last), stop - keep
+            self._kept = window[:, :, keep:].clone(memory_format=torch.channels_last)
+            self._above = max(start, stop) - keep
         if stop > start:
             enlarged = self._enlarge(window)
-            self.emit(enlarged[:, :, start * self._scale : stop * self._scale], last)
+            self.emit(enlarged[:, :, start * self._scale : stop * self._scale], (row + start) * self._scale, last)

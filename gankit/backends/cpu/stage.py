@@ -15,6 +15,10 @@ class NotStreamableError(ValueError):
 class Stage:
     """Takes rows (1, C, rows, W) at its ports and pushes rows on.
 
+    Rows are counted from the top of the whole image, in the resolution of their stage. Above row 0 there is nothing,
+    and convolutions see zeros. A part of an image may begin further down, and its first rows may have any number then:
+    what lies above them is not known, so that every layer begins where it knows all that it needs.
+
     Attributes:
         consumers: (stage, port) pairs that get the result.
     """
@@ -25,14 +29,21 @@ class Stage:
     def reset(self) -> None:
         """Forget the rows of the image before."""
 
-    def push(self, port: int, rows: Tensor, last: bool) -> None:
-        """Take the next rows at a port; ``last`` says that they end the image."""
+    def push(self, port: int, rows: Tensor, row: int, last: bool) -> None:
+        """Take the next rows at a port.
+
+        Args:
+            port: index of the input.
+            rows: (1, C, rows, W), valid during the call only.
+            row: number of the first of them.
+            last: whether they end the image.
+        """
         raise NotImplementedError
 
-    def emit(self, rows: Tensor, last: bool) -> None:
+    def emit(self, rows: Tensor, row: int, last: bool) -> None:
         """Hand rows on."""
         for stage, port in self.consumers:
-            stage.push(port, rows, last)
+            stage.push(port, rows, row, last)
 
 
 class PointwiseStage(Stage):
@@ -42,13 +53,14 @@ class PointwiseStage(Stage):
         super().__init__()
         self._function = function
 
-    def push(self, port: int, rows: Tensor, last: bool) -> None:
+    def push(self, port: int, rows: Tensor, row: int, last: bool) -> None:
         """See :meth:`Stage.push`."""
-        self.emit(self._function(rows), last)
+        result = self._function(rows)
+        self.emit(result, row * (result.shape[2] // rows.shape[2]), last)
 
 
 class JoinStage(Stage):
-    """Adds or concatenates its inputs, which arrive with different delays."""
+    """Adds or concatenates its inputs, which arrive with different delays, and from different rows on."""
 
     def __init__(self, ports: int, join: Callable[[list[Tensor]], Tensor]) -> None:
         super().__init__()
@@ -58,24 +70,34 @@ class JoinStage(Stage):
     def reset(self) -> None:
         """See :meth:`Stage.reset`."""
         self._queues: list[list[Tensor]] = [[] for _ in range(self._ports)]
+        self._rows: list[int | None] = [None] * self._ports  # number of the next row, which waits or is to come
         self._ended = [False] * self._ports
 
-    def push(self, port: int, rows: Tensor, last: bool) -> None:
+    def push(self, port: int, rows: Tensor, row: int, last: bool) -> None:
         """See :meth:`Stage.push`."""
         waiting = self._queues[port]
-        others = [sum(item.shape[2] for item in queue) for index, queue in enumerate(self._queues) if index != port]
+        waiting.append(rows)
+        if self._rows[port] is None:
+            self._rows[port] = row
         self._ended[port] |= last
-        have = sum(item.shape[2] for item in waiting) + rows.shape[2]
-        ready = min(have, *others)
-        if ready == have and not waiting:
-            self._finish([rows if index == port else self._take(index, ready) for index in range(self._ports)])
-            return
-        waiting.append(rows.clone(memory_format=torch.channels_last))
-        if ready:
-            self._finish([self._take(index, ready) for index in range(self._ports)])
+        begun = [first for first in self._rows if first is not None]
+        if len(begun) == self._ports:
+            first = max(begun)
+            for index, number in enumerate(begun):
+                self._drop(index, first - number)
+            if ready := min(sum(item.shape[2] for item in queue) for queue in self._queues):
+                inputs = [stacked(self._take(index, ready)) for index in range(self._ports)]
+                self.emit(self._join(inputs), first, all(self._ended) and not any(self._queues))
+        if waiting:  # with the end of these rows
+            waiting[-1] = waiting[-1].clone(memory_format=torch.channels_last)
 
-    def _take(self, port: int, count: int) -> Tensor:
+    def _drop(self, port: int, count: int) -> None:
+        self._take(port, min(count, sum(item.shape[2] for item in self._queues[port])))
+
+    def _take(self, port: int, count: int) -> list[Tensor]:
         queue, parts = self._queues[port], []
+        number = self._rows[port]
+        self._rows[port] = count + (0 if number is None else number)
         while count:
             head = queue[0]
             if head.shape[2] <= count:
@@ -84,10 +106,7 @@ class JoinStage(Stage):
                 parts.append(head[:, :, :count])
                 queue[0] = head[:, :, count:]
             count -= parts[-1].shape[2]
-        return stacked(parts)
-
-    def _finish(self, inputs: list[Tensor]) -> None:
-        self.emit(self._join(inputs), all(self._ended) and not any(self._queues))
+        return parts
 
 
 def stacked(parts: list[Tensor]) -> Tensor:
@@ -105,13 +124,7 @@ class Sink(Stage):
     def __init__(self) -> None:
         super().__init__()
         self.write: Callable[[Tensor, int], None] = nowhere
-        self.row = 0
 
-    def reset(self) -> None:
-        """See :meth:`Stage.reset`."""
-        self.row = 0
-
-    def push(self, port: int, rows: Tensor, last: bool) -> None:
+    def push(self, port: int, rows: Tensor, row: int, last: bool) -> None:
         """See :meth:`Stage.push`."""
-        self.write(rows, self.row)
-        self.row += rows.shape[2]
+        self.write(rows, row)

@@ -18,17 +18,23 @@ from gankit.backends.cpu.stage import JoinStage, NotStreamableError, PointwiseSt
 _ROWWISE = (Kind.POINTWISE, Kind.AFFINE, Kind.ENLARGE)
 
 
-def build_stages(module: fx.GraphModule, strip_bytes: int) -> tuple[Stage, Sink, list[Stage]]:
+Convolutions = dict[nn.Conv2d, FusedConv]
+
+
+def build_stages(
+    module: fx.GraphModule, strip_bytes: int, convolutions: Convolutions | None = None
+) -> tuple[Stage, Sink, list[Stage]]:
     """The source, the sink and all stages, consumers connected.
 
     Args:
         module: traced generator.
         strip_bytes: bound of a layer's output in one strip.
+        convolutions: those that an earlier call for the same module made, to share their weights; new ones are added.
 
     Raises:
         NotStreamableError: a layer needs the whole image, or is not known.
     """
-    builder = _Builder(module, strip_bytes)
+    builder = _Builder(module, strip_bytes, {} if convolutions is None else convolutions)
     for node in module.graph.nodes:
         builder.add(node)
     if builder.sink is None or builder.source is None:
@@ -37,7 +43,8 @@ def build_stages(module: fx.GraphModule, strip_bytes: int) -> tuple[Stage, Sink,
 
 
 class _Builder:
-    def __init__(self, module: fx.GraphModule, strip_bytes: int) -> None:
+    def __init__(self, module: fx.GraphModule, strip_bytes: int, convolutions: Convolutions) -> None:
+        self._convolutions = convolutions
         self._modules = dict(module.named_modules())
         self._calls = calls(module)
         self._bytes = strip_bytes
@@ -61,7 +68,7 @@ class _Builder:
             self._connect(self.sink, [node.args[0]])
         elif node in self._chain_ends:
             blocks = self._chain_ends[node]
-            convs = [(FusedConv(first, fused_activation(act)), FusedConv(second)) for _, first, act, second in blocks]
+            convs = [(self._fused(first, act), self._fused(second)) for _, first, act, second in blocks]
             self._made[node] = self._connect(ResidualChain(convs), [blocks[0][0]])
         elif is_add(node) and all(item in self._made for item in node.args):
             self._made[node] = self._connect(JoinStage(2, _add), node.args)
@@ -95,12 +102,18 @@ class _Builder:
         _check(conv)
         activation, result, user = None, node, next(iter(node.users), None)
         if len(node.users) == 1 and user is not None and user.op == "call_module":
-            activation = fused_activation(self._modules[str(user.target)])
-            if activation is not None:
+            follower = self._modules[str(user.target)]
+            if fused_activation(follower) is not None:
                 self._skipped.add(user)
-                result = user
-        stage = self._connect(ConvStage(FusedConv(conv, activation), self._bytes), node.args[:1])
+                activation, result = follower, user
+        stage = self._connect(ConvStage(self._fused(conv, activation), self._bytes), node.args[:1])
         self._made[node] = self._made[result] = stage
+
+    def _fused(self, conv: nn.Conv2d, activation: nn.Module | None = None) -> FusedConv:
+        """The convolution with the activation behind it; tracing gave every call a module of its own."""
+        if conv not in self._convolutions:
+            self._convolutions[conv] = FusedConv(conv, fused_activation(activation) if activation is not None else None)
+        return self._convolutions[conv]
 
     def _connect(self, stage: Stage, inputs: Sequence[object]) -> Stage:
         self.stages.append(stage)

@@ -19,6 +19,8 @@ from gankit.cli.evaluate.common import (
     prepare_files,
     write_json,
 )
+from gankit.datasets.conditions import CONDITION_NAMES
+from gankit.weights import DEFAULT_UPSCALER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,10 +31,23 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--model", "models", help="Model or weights file; can be repeated.  [default: srgan]", **MODELS)
+@click.option(
+    "--model", "models", help=f"Model or weights file; can be repeated.  [default: {DEFAULT_UPSCALER}]", **MODELS
+)
 @click.option("--data", type=PLACE, help="Benchmark folder with the folders HR and LR in it.")
 @click.option("--hr", type=PLACE, help="Folder of the true images; give it with --lr instead of --data.")
-@click.option("--lr", type=PLACE, help="Folder of the small images, with the same names.")
+@click.option(
+    "--lr",
+    type=PLACE,
+    help="Folder of the small images, with the same names.  [default: the true images, reduced by bicubic]",
+)
+@click.option(
+    "--condition",
+    "conditions",
+    type=click.Choice([*CONDITION_NAMES, "all"]),
+    multiple=True,
+    help="What is done to the small images first: JPEG (q), noise, or both; can be repeated.  [default: clean]",
+)
 @click.option(
     "--border",
     type=click.IntRange(min=0),
@@ -52,6 +67,7 @@ def upscale(
     data: Path | None,
     hr: Path | None,
     lr: Path | None,
+    conditions: tuple[Any, ...],
     border: int | None,
     lpips: Any,
     backend: str,
@@ -69,7 +85,9 @@ def upscale(
     gankit evaluate --model srresnet --model srgan --data benchmarks/Set5/x4
 
     If the --data folder does not exist, it is looked for below the folder that the environment variable GANKIT_DATA
-    names.
+    names. With --condition, the table has a row for each condition instead of one for each image:
+
+    gankit evaluate --model srresnet --model edsr-photo --hr kodak24/ --condition all
     """
     import gankit
     from gankit.evaluation import bicubic, evaluate_pairs, find_scale
@@ -79,16 +97,15 @@ def upscale(
         raise click.UsageError("--crop and --image need --comparison")
     check_models(models)
     hr_dir, lr_dir = _folders(data, hr, lr)
-    scale = find_scale(hr_dir, lr_dir)
+    names = CONDITION_NAMES if "all" in conditions else tuple(dict.fromkeys(conditions)) or ("clean",)
     prepare_files(json=json_file, comparison=comparison)
     distance = None
     if lpips is not None:
         from gankit.evaluation.perceptual import Lpips
 
         distance = Lpips(lpips)
-    upscalers: dict[str, Upscale] = {"bicubic": bicubic(scale)}
-    for model in models or ("srgan",):
-        upscalers[model] = gankit.Upscaler(
+    loaded = {
+        model: gankit.Upscaler(
             model,
             backend=backend,
             precision=precision,
@@ -96,31 +113,39 @@ def upscale(
             max_memory=max_memory,
             options=model_options or None,
         )
+        for model in models or (DEFAULT_UPSCALER,)
+    }
+    scale = next(iter(loaded.values())).facts.scale if lr_dir is None else find_scale(hr_dir, lr_dir)
+    upscalers: dict[str, Upscale] = {"bicubic": bicubic(scale), **loaded}
     tables = {
-        label: evaluate_pairs(upscaler, hr_dir, lr_dir, scale, border, distance)
-        for label, upscaler in upscalers.items()
+        name: {
+            label: evaluate_pairs(upscaler, hr_dir, lr_dir, scale, border, distance, name)
+            for label, upscaler in upscalers.items()
+        }
+        for name in names
     }
 
     from rich.console import Console
 
     console = Console()
-    console.print(_rich_table(tables, f"{hr_dir}, backend {backend}, precision {precision}"))
-    figures = {label: table.as_dict() for label, table in tables.items()}
+    caption = f"{hr_dir}, backend {backend}, precision {precision}"
+    console.print(_by_condition(tables, caption) if conditions else _rich_table(tables["clean"], caption))
+    figures = {name: {label: each.as_dict() for label, each in table.items()} for name, table in tables.items()}
     # The folders as they were named: where they lie on this machine is private.
-    report = {"data": str(data)} if data else {"hr": str(hr), "lr": str(lr)}
+    report = {"data": str(data)} if data else {"hr": str(hr)} | ({"lr": str(lr)} if lr else {})
     report |= {"backend": backend, "precision": precision} | ({"lpips": lpips} if lpips else {})
-    write_json(json_file, {**report, "results": figures})
+    write_json(json_file, {**report, **({"conditions": figures} if conditions else {"results": figures["clean"]})})
     if comparison is not None:
         del upscalers["bicubic"]
         encode(from_array(_compare(upscalers, hr_dir, lr_dir, scale, crop, image)), comparison)
         console.print(f"wrote {comparison}")
 
 
-def _folders(data: Path | None, hr: Path | None, lr: Path | None) -> tuple[Path, Path]:
+def _folders(data: Path | None, hr: Path | None, lr: Path | None) -> tuple[Path, Path | None]:
     if data is None:
-        if hr is None or lr is None:
-            raise click.UsageError("give --data DIR, or --hr DIR and --lr DIR")
-        return hr, lr
+        if hr is None:
+            raise click.UsageError("give --data DIR, or --hr DIR with or without --lr DIR")
+        return found(hr), found(lr) if lr else None
     if hr is not None or lr is not None:
         raise click.UsageError("--data already names both folders: omit --hr and --lr")
     data = found(data)
@@ -130,7 +155,7 @@ def _folders(data: Path | None, hr: Path | None, lr: Path | None) -> tuple[Path,
 def _compare(
     upscalers: dict[str, Upscale],
     hr_dir: Path,
-    lr_dir: Path,
+    lr_dir: Path | None,
     scale: int,
     crop: tuple[int, int, int, int] | None,
     image: str | None,
@@ -139,17 +164,17 @@ def _compare(
 
     from gankit.errors import UsageError
     from gankit.evaluation import compare_upscalers
-    from gankit.evaluation.benchmark import find_pairs, read_pair
+    from gankit.evaluation.benchmark import each_pair
 
-    pairs = {pair.name: pair for pair in find_pairs(hr_dir, lr_dir, scale)}
-    name = image or next(iter(pairs))
-    if name not in pairs:
-        raise UsageError(f"--image {name}: not in {hr_dir}; it has {', '.join(pairs)}")
-    large, small = read_pair(pairs[name], scale)
-    try:
-        return np.asarray(compare_upscalers(small, upscalers, scale, large, crop))
-    except ValueError as error:
-        raise UsageError(f"--crop: {error}") from error
+    names: list[str] = []
+    for name, large, small in each_pair(hr_dir, lr_dir, scale):
+        names.append(name)
+        if image in (None, name):
+            try:
+                return np.asarray(compare_upscalers(small, upscalers, scale, large, crop))
+            except ValueError as error:
+                raise UsageError(f"--crop: {error}") from error
+    raise UsageError(f"--image {image}: not in {hr_dir}; it has {', '.join(names)}")
 
 
 def _rich_table(tables: dict[str, Table], caption: str) -> RichTable:
@@ -166,6 +191,21 @@ def _rich_table(tables: dict[str, Table], caption: str) -> RichTable:
         table.add_row(row[0].name, *map(_words, row))
     table.add_section()
     table.add_row("mean", *(_words(each.mean) for each in tables.values()), style="bold")
+    return table
+
+
+def _by_condition(tables: dict[Any, dict[str, Table]], caption: str) -> RichTable:
+    """The means, with a row for each condition."""
+    from rich.table import Table as RichTable
+
+    first = next(iter(next(iter(tables.values())).values()))
+    title = f"mean PSNR Y (dB) / SSIM Y, ×{first.scale}, border {first.border}, n = {len(first.scores)}, resize none"
+    table = RichTable(title=title, caption=caption)
+    table.add_column("condition")
+    for label in next(iter(tables.values())):
+        table.add_column(label, justify="right")
+    for name, row in tables.items():
+        table.add_row(name, *(_words(each.mean) for each in row.values()))
     return table
 
 

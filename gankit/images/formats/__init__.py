@@ -20,6 +20,9 @@ _MODULES = (
     "tiff",
     "bmp",
     "gif",
+    "avif",
+    "jxl",
+    "heic",
 )
 
 REGISTRY: tuple[Format, ...] = tuple(import_module(f"{__name__}.{module}").FORMAT for module in _MODULES)

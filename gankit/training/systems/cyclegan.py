@@ -75,6 +75,8 @@ class CycleGAN(TranslationSystem):
         validator: the pair in eval mode -> figures by name.
         show: draws sample grids and watches how much the results differ.
         initial: state dict of a :class:`Pair` to begin from.
+        headers: what the weights files say about the input, beside the model: the file from A to B, and that from B to
+            A; see :func:`gankit.training.translation_data.input_header_of`.
 
     Raises:
         UsageError: an option is unknown or does not go with the others.
@@ -91,6 +93,7 @@ class CycleGAN(TranslationSystem):
         show: Showcase | None = None,
         *,
         initial: Mapping[str, Tensor] | None = None,
+        headers: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {}),
     ) -> None:
         check_game(options)
         taken, made = options.model.get("in_channels", 3), options.model.get("out_channels", 3)
@@ -99,7 +102,7 @@ class CycleGAN(TranslationSystem):
                 f"--identity-weight needs as many channels in A as in B, not {taken} and {made}: set it to 0"
             )
         super().__init__(validator, show)
-        self.options, self._fabric = options, fabric
+        self.options, self._fabric, self._headers = options, fabric, headers
         self.generator = Pair(options.model)
         initialise(self.generator, options.weight_init)
         if initial is not None:
@@ -144,9 +147,11 @@ class CycleGAN(TranslationSystem):
         """Two ``.safetensors`` files, ``…_G_A`` and ``…_G_B``: ``gankit translate --direction`` takes either."""
         from gankit.checkpoints import save
 
-        for (start, name), model in zip(_FILES.items(), (self.options.model, turned(self.options.model)), strict=True):
+        models = (self.options.model, turned(self.options.model))
+        for (start, name), model, header in zip(_FILES.items(), models, self._headers, strict=True):
             part = {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
-            save(path.with_name(f"{path.stem}_{name}{path.suffix}"), part, "cyclegan", model, metadata=dict(extra))
+            target = path.with_name(f"{path.stem}_{name}{path.suffix}")
+            save(target, part, "cyclegan", model, metadata={**extra, **header})
 
 
 def files_of(path: Path) -> tuple[Path, Path]:

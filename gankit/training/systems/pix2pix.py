@@ -34,6 +34,8 @@ class Pix2Pix(TranslationSystem):
         show: draws sample grids and watches how much the results differ.
         keeps_best: whether the validator gives a score by which the best weights are kept.
         initial: state dict to begin from.
+        header: what the weights files say about the input, beside the model; see
+            :func:`gankit.training.translation_data.input_header_of`.
 
     Raises:
         UsageError: an option is unknown or does not go with the others.
@@ -48,10 +50,11 @@ class Pix2Pix(TranslationSystem):
         *,
         keeps_best: bool = False,
         initial: Mapping[str, Tensor] | None = None,
+        header: Mapping[str, str] | None = None,
     ) -> None:
         check_game(options)
         super().__init__(validator, show)
-        self.options, self._fabric = options, fabric
+        self.options, self._fabric, self._header = options, fabric, dict(header or {})
         self.keeps_best = keeps_best
         self.generator: UNetGenerator = UNetGenerator(UNetGenerator.Options(**options.model))
         initialise(self.generator, options.weight_init)
@@ -92,4 +95,4 @@ class Pix2Pix(TranslationSystem):
         """A ``.safetensors`` file that ``gankit translate`` takes."""
         from gankit.checkpoints import save
 
-        save(path, dict(state), "pix2pix", self.options.model, metadata=dict(extra))
+        save(path, dict(state), "pix2pix", self.options.model, metadata={**extra, **self._header})

@@ -77,7 +77,7 @@ def test_a_result_that_is_dropped_is_freed():
     gone = weakref.ref(result)
     del result
     assert gone() is None
-    assert engine._stream._sink.write.__closure__ is None
+    assert engine._stream._sink.write.__closure__ is None  # of the stream that all threads share
 
 
 def test_an_image_that_fails_leaves_nothing_for_the_next():
