@@ -1,5 +1,7 @@
 """The real spandrel: three architectures with random weights, through upscaling, tiling and export."""
 
+import os
+import sys
 import warnings
 
 import numpy as np
@@ -11,32 +13,30 @@ from gankit.checkpoints import open_model
 from gankit.pipeline.exporting import export
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+FOLDER = os.environ.get("GANKIT_SPANDREL")  # where .ci/run has installed spandrel and torchvision
 
 
 @pytest.fixture(scope="module")
 def architectures():
-    """spandrel's architectures; torchvision's wheel from PyPI lacks two operators beside a CPU build of torch."""
-    pytest.importorskip("torchvision", reason="the extra 'spandrel' is not installed", exc_type=ImportError)
-    pytest.importorskip("spandrel", reason="the extra 'spandrel' is not installed", exc_type=ImportError)
-    from spandrel import architectures
+    """Make spandrel importable, from the folder if it is not installed.
 
-    return architectures
-
-
-def operators() -> torch.library.Library:
-    """Define the operators without which torchvision cannot be imported. No network here calls them."""
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
-
-
-try:
-    import torchvision  # noqa: F401
-except ModuleNotFoundError:
-    LIBRARY = None
-except RuntimeError:  # operator torchvision::nms does not exist
-    LIBRARY = operators()
+    torchvision's wheel from PyPI lacks two operators beside a CPU build of torch, and then breaks whatever imports it,
+    torchmetrics too. They are therefore defined here, where no network calls them.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if FOLDER:
+            patch.setattr(sys, "path", [*sys.path, FOLDER])
+        library = None
+        try:
+            import torchvision  # noqa: F401
+        except ModuleNotFoundError:
+            pytest.skip("spandrel is not installed: install the extra 'spandrel', or set GANKIT_SPANDREL")
+        except RuntimeError:  # operator torchvision::nms does not exist
+            library = torch.library.Library("torchvision", "DEF")
+            for name in ("nms", "qnms"):
+                library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        pytest.importorskip("spandrel", reason="the extra 'spandrel' is not installed", exc_type=ImportError)
+        yield library
 
 
 def span():
@@ -66,9 +66,6 @@ def network(request, architectures, tmp_path):
     make, name, tiled = request.param
     torch.manual_seed(0)
     net = make().eval()
-    for value in net.parameters():
-        if value.ndim > 1:
-            value.data.normal_(0, 0.1)
     torch.save({"params": net.state_dict()}, tmp_path / "net.pth")
     return net, name, tiled, tmp_path / "net.pth"
 
