@@ -57,12 +57,18 @@ def _restored(module: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for part, own, buffers, parameters in kept:
-            vars(part).clear()
-            vars(part).update(own)
-            for now, before in ((part._buffers, buffers), (part._parameters, parameters)):
-                now.clear()
-                now.update(before)
+        for part, *before in kept:
+            for now, old in zip((vars(part), part._buffers, part._parameters), before, strict=True):
+                _restore(now, old)
+
+
+def _restore(now: dict[str, Any], before: dict[str, Any]) -> None:
+    """Give a dict the entries that it had. Those that are unchanged stay in place: another thread may use them."""
+    for key in now.keys() - before.keys():
+        del now[key]
+    for key, value in before.items():
+        if now.get(key, _restore) is not value:
+            now[key] = value
 
 
 class _Tracer(fx.Tracer):
