@@ -29,13 +29,13 @@ class Version:
 
     Args:
         tree: folder that contains its source.
-        work: what it runs, see :mod:`bench.version_worker`.
+        work: what it runs, see :mod:`bench.engine_worker`.
     """
 
     def __init__(self, tree: Path, work: dict[str, Any]) -> None:
         path = os.pathsep.join(str(item) for item in (tree, tree / "kernels", tree / "export"))
         environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(work["threads"])}
-        command = [sys.executable, str(ROOT / "bench" / "version_worker.py")]
+        command = [sys.executable, str(ROOT / "bench" / "engine_worker.py")]
         self._process = subprocess.Popen(
             command, cwd=tree, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )

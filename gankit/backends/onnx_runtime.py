@@ -5,9 +5,11 @@ The CPU provider needs no torch, and importing this module imports none.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from gankit_export.precisions import Precision
@@ -62,23 +64,46 @@ class OnnxRuntimeEngine(ArrayEngine):
     """
 
     def __init__(self, spec: EngineSpec, path: Path) -> None:
-        import onnxruntime
-
         super().__init__(OnnxRuntimeBackend.name, spec)
         self._facts, self.artefact = spec.facts, sha256_in_name(path)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = spec.threads or default_threads()
-        options.enable_mem_pattern = False  # it would keep a plan of the memory for each size of image
-        options.log_severity_level = 4  # errors are raised, so their lines on stderr would repeat them
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        if self._session.get_providers()[0] != "CPUExecutionProvider":
-            raise RuntimeError(f"ONNX Runtime chose {self._session.get_providers()[0]}, not the CPU provider")
+        self._path, self.at_once = path, spec.threads or default_threads()
+        self._session = self._open(self.at_once)
+        self._alone: Any = None  # for several images at once, each on one thread
         self._inputs = [item.name for item in self._session.get_inputs()]
 
     def run_arrays(self, *arrays: np.ndarray) -> np.ndarray:
-        """See :meth:`Engine.run_arrays`."""
+        """See :meth:`Engine.run_arrays`. As many images as there are threads run at once, each on one of them."""
         values = enter_arrays(arrays, self._facts)
+        count = len(values[0])
         # Its exceptions derive directly from Exception.
         with memory_errors("Failed to allocate memory", "bad_alloc", "bad allocation"):
-            (result,) = self._session.run(None, dict(zip(self._inputs, values, strict=True)))
+            if self._facts.task == "generate" or self.at_once == 1 or count % self.at_once:
+                result = self._run(self._session, values)
+            else:
+                if self._alone is None:
+                    self._alone = self._open(1)
+                with ThreadPoolExecutor(self.at_once) as pool:
+                    each = [tuple(value[index : index + 1] for value in values) for index in range(count)]
+                    result = np.concatenate(list(pool.map(partial(self._run, self._alone), each)))
         return leave_arrays(result, arrays, self._facts)
+
+    def _run(self, session: Any, values: tuple[np.ndarray, ...]) -> np.ndarray:
+        (result,) = session.run(None, dict(zip(self._inputs, values, strict=True)))
+        return np.asarray(result)
+
+    def _open(self, threads: int) -> Any:
+        """Open a session.
+
+        Raises:
+            RuntimeError: If it does not use the CPU provider.
+        """
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.enable_mem_pattern = False  # it would keep a plan of the memory for each size of image
+        options.log_severity_level = 4  # errors are raised, so their lines on stderr would repeat them
+        session = onnxruntime.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
+        if session.get_providers()[0] != "CPUExecutionProvider":
+            raise RuntimeError(f"ONNX Runtime chose {session.get_providers()[0]}, not the CPU provider")
+        return session

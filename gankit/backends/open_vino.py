@@ -19,10 +19,9 @@ from gankit.backends.artefacts import is_intact, open_onnx, sha256_in_name
 from gankit.backends.base import ArrayEngine, Backend, Engine, EngineMemoryError, EngineSpec, memory_errors
 from gankit.backends.cpu.instructions import lacks_bf16
 from gankit.backends.cpu.threads import default_threads
-from gankit.backends.pixels import FULL_SCALE, check, leave_arrays
+from gankit.backends.open_vino_graph import bytes_per_pixel, with_pixel_edges
+from gankit.backends.pixels import check, leave_arrays
 from gankit.errors import BackendError
-from gankit.models.deferred import Deferred
-from gankit.models.facts import Facts
 
 _CACHED_LAYERS = 128  # compiled for one size of image; 5000 by default, which is a leak if all images differ
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
@@ -47,11 +46,9 @@ class OpenVinoBackend(Backend):
     def open(self, spec: EngineSpec) -> Engine:
         """Export the generator once. A graph for each dtype of pixels is compiled when it is first needed."""
         kind = OpenVinoLatentEngine if spec.facts.task == "generate" else OpenVinoEngine
-        if not isinstance(spec.module, Deferred):  # an IR is never deferred
-            from gankit.checkpoints.ir_models import IrModule
-
-            if isinstance(spec.module, IrModule):
-                return kind(spec, spec.module.model, spec.module.sha256)
+        module: Any = spec.module
+        if hasattr(module, "openvino_model"):  # an OpenVINO IR that is the model itself, which is never deferred
+            return kind(spec, module.openvino_model, module.sha256)
         return open_onnx(spec, lambda path: kind(spec, partial(_cached_model, path), sha256_in_name(path)))
 
 
@@ -76,7 +73,9 @@ def _cached_model(path: Path) -> Any:
 
 
 class OpenVinoEngine(ArrayEngine):
-    """Runs images through one compiled graph for each dtype of pixels.
+    """Runs images through compiled graphs: one for a single image, on all cores, and one for several at once.
+
+    The graphs of each dtype of pixels are compiled when they are first needed.
 
     Args:
         spec: the spec of the engine.
@@ -88,33 +87,68 @@ class OpenVinoEngine(ArrayEngine):
         super().__init__(OpenVinoBackend.name, spec)
         self._facts, self._read, self._settings = spec.facts, read, _settings(spec)
         self.artefact = sha256
+        self.at_once = self._settings["INFERENCE_NUM_THREADS"]
         self._core = openvino_core()
-        read()  # raises if the file is damaged, so that it is exported again
+        model = read()  # raises if the file is damaged, so that it is exported again
+        self.pixel_bytes = bytes_per_pixel(model, spec.facts, 4 if spec.precision == "fp32" else 2)
         self._requests: dict[np.dtype[Any], Any] = {}
+        self._queues: dict[np.dtype[Any], Any] = {}
 
     def run_arrays(self, *arrays: np.ndarray) -> np.ndarray:
-        """See :meth:`Engine.run_arrays`."""
+        """See :meth:`Engine.run_arrays`. As many images as there are threads run at once, each on one of them."""
         check(arrays, self._facts)
         (batch,) = arrays
         pixels = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
+        alone = len(pixels) % self.at_once if self.at_once > 1 else len(pixels)
         try:
             with memory_errors("Failed to allocate", "bad_alloc", "bad allocation"):
-                if batch.dtype not in self._requests:
-                    self._requests[batch.dtype] = self._compile(batch.dtype)
-                result = self._requests[batch.dtype].infer([pixels], share_inputs=True, share_outputs=False)[0]
+                if alone == len(pixels):
+                    result = self._together(pixels)
+                else:
+                    result = self._each(pixels[alone:])
+                    if alone:
+                        result = np.concatenate([self._together(pixels[:alone]), result])
         except EngineMemoryError:
             # A request that stopped half-way keeps the shapes of that batch and fails with every later one.
             self._requests.pop(batch.dtype, None)
+            self._queues.pop(batch.dtype, None)
             raise
-        return np.asarray(result).transpose(0, 3, 1, 2)
+        return result.transpose(0, 3, 1, 2)
 
     def close(self) -> None:
         """Release the compiled graphs."""
         self._requests.clear()
+        self._queues.clear()
 
-    def _compile(self, dtype: np.dtype[Any]) -> Any:
+    def _together(self, pixels: np.ndarray) -> np.ndarray:
+        """Run a batch (N, H, W, C) in one request that uses all threads."""
+        if pixels.dtype not in self._requests:
+            self._requests[pixels.dtype] = self._compile(pixels.dtype).create_infer_request()
+        return np.asarray(self._requests[pixels.dtype].infer([pixels], share_inputs=True, share_outputs=False)[0])
+
+    def _each(self, pixels: np.ndarray) -> np.ndarray:
+        """Run a batch (N, H, W, C) in requests of one image, each on one thread, so that no layer ends in a barrier."""
+        import openvino
+
+        if pixels.dtype not in self._queues:
+            compiled = self._compile(pixels.dtype, PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=self.at_once)
+            self._queues[pixels.dtype] = openvino.AsyncInferQueue(compiled, self.at_once)
+        queue = self._queues[pixels.dtype]
+        results: list[np.ndarray] = [pixels] * len(pixels)
+
+        def keep(request: Any, index: int) -> None:
+            results[index] = np.array(request.get_output_tensor(0).data)
+
+        queue.set_callback(keep)
+        for index in range(len(pixels)):
+            queue.start_async([pixels[index : index + 1]], userdata=index, share_inputs=True)
+        queue.wait_all()
+        queue.set_callback(lambda request, index: None)  # the results must not stay alive
+        return np.concatenate(results)
+
+    def _compile(self, dtype: np.dtype[Any], **settings: Any) -> Any:
         model = with_pixel_edges(self._read(), self._facts, dtype)
-        return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+        return self._core.compile_model(model, "CPU", self._settings | settings)
 
 
 class OpenVinoLatentEngine(ArrayEngine):
@@ -131,33 +165,3 @@ class OpenVinoLatentEngine(ArrayEngine):
         with memory_errors("Failed to allocate", "bad_alloc", "bad allocation"):
             result = self._request.infer(list(arrays), share_inputs=True, share_outputs=False)[0]
         return leave_arrays(np.asarray(result, np.float32), arrays, self._facts)
-
-
-def with_pixel_edges(model: Any, facts: Facts, dtype: np.dtype[Any]) -> Any:
-    """Wrap an NCHW fp32 graph in conversions from and to NHWC pixels.
-
-    Args:
-        model: OpenVINO model with one input and one output.
-        facts: facts of the generator, which contain its value range.
-        dtype: dtype of the pixels: uint8, uint16, or float32 in [0, 1] (the result is not clamped).
-    """
-    import openvino
-    from openvino import opset13 as ops
-
-    low, high = facts.value_range
-    full = FULL_SCALE.get(dtype.name, 1.0)
-    old_input, old_output = model.input(0), model.output(0)
-    shape = old_input.get_partial_shape()
-    pixels = ops.parameter(openvino.PartialShape([shape[0], shape[2], shape[3], shape[1]]), dtype.type, name="pixels")
-    values = ops.convert(pixels, "f32")
-    values = ops.multiply(values, np.float32((high - low) / full))
-    values = ops.add(values, np.float32(low))
-    values = ops.transpose(values, np.array([0, 3, 1, 2]))
-    for target in old_input.get_target_inputs():
-        target.replace_source_output(values.output(0))
-    result = old_output.get_node().input_value(0)
-    scaled = ops.multiply(ops.subtract(result, np.float32(low)), np.float32(full / (high - low)))
-    if dtype != np.float32:
-        scaled = ops.round(ops.clamp(scaled, 0.0, full), "half_to_even")
-        scaled = ops.convert(scaled, {"uint8": "u8", "uint16": "u16"}[dtype.name])
-    return openvino.Model([ops.transpose(scaled, np.array([0, 2, 3, 1]))], [pixels], "pixels")

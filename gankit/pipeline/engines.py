@@ -167,7 +167,8 @@ class Engines:
 
         if self.options.batch != "auto":
             return self.options.batch
-        return LARGEST_BATCH if self.fast().engine.device != "cpu" else 1
+        engine = self.fast().engine
+        return LARGEST_BATCH if engine.device != "cpu" else engine.at_once
 
     def images(self, images: Sequence[DecodedImage]) -> list[DecodedImage]:
         """Run images with the same :meth:`batch_key` in one call.

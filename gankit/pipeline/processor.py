@@ -142,15 +142,13 @@ class Processor:
     def batch_of(self, image: DecodedImage) -> int:
         """Return how many whole images of this size go into one call of the engine.
 
-        This is the batch that the user set. Otherwise it is 1 on a CPU, which one image keeps busy, and as many as
-        ``max_pixels`` allows on a GPU.
+        This is the batch that the user set. Otherwise it is as many as the engine runs at once on a CPU, such as one on
+        each core, and as many as ``max_pixels`` allows on a GPU.
         """
-        if self.engine.wants == "images":
-            return 1
         if self.batch != "auto":
-            return self.batch
+            return min(self.batch, self.engine.at_once) if self.engine.wants == "images" else self.batch
         if self.engine.device == "cpu":
-            return 1
+            return self.engine.at_once
         height, width = image.pixels.shape[:2]
         result: int = max(1, min(LARGEST_BATCH, self.max_pixels // (height * width)))
         return result
@@ -245,7 +243,9 @@ class Processor:
             self.max_pixels = max(LEAST_PIXELS, min(most, size * in_call) // 2)
 
     def _batch_in_call(self, size: int, max_pixels: int) -> int:
-        """Return how many tiles of ``size`` pixels go into one call of the engine."""
+        """Return how many tiles of ``size`` pixels go into one call of the engine, or how many whole images."""
+        if self.engine.wants == "images":
+            return self.engine.at_once
         return self.batch if self.batch != "auto" else max(1, min(64, max_pixels // size))
 
     def _tile(self, height: int, width: int, max_pixels: int) -> tuple[int, int]:

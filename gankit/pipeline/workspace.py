@@ -105,13 +105,15 @@ class Workspace:
             tile: side of a tile in pixels, if it is fixed.
             batch: tiles per call, at least.
         """
-        if self.engine.device != "cpu" or not self.facts.tileable or not self._channels:
+        known = self.engine.pixel_bytes
+        if self.engine.device != "cpu" or not self.facts.tileable or not (self._channels or known):
             return 0
-        each = self._planned_bytes // 2
+        each = known or self._planned_bytes // 2
         if self.engine.wants == "images":
             value = _VALUE_BYTES[self.engine.precision] * self._channels
             rows = min(height, max(_LEAST_ROWS, STRIP_BYTES // (value * width)))
-            return width * (rows * each + 2 * self.halo * value)  # layers keep as many rows as they look back on
+            kept = 2 * self.halo * value * self.engine.at_once  # layers keep as many rows as they look back on
+            return width * (rows * each + kept)
         side = max(4 * self.halo, 32) if tile == "auto" else tile
         pixels = min(side, height) * min(side, width)
         if tile == "auto":
@@ -126,5 +128,7 @@ class Workspace:
     @property
     def _planned_bytes(self) -> int:
         """Bytes for each input pixel with which tiles are planned."""
+        if self.engine.pixel_bytes is not None:
+            return self.engine.pixel_bytes
         channels = self._channels or _CHANNELS
         return math.prod((3, _VALUE_BYTES[self.engine.precision], channels, self.facts.scale**2))

@@ -160,3 +160,27 @@ def test_no_gpu_is_said(net):
 def test_unknown_backend_suggests_the_nearest():
     with pytest.raises(UsageError, match="did you mean 'openvino'"):
         backends.get("openvin")
+
+
+@pytest.mark.parametrize("name", ["eager", "onnxruntime", "openvino"])
+def test_several_images_in_one_call_are_each_alone(name, engines, net):
+    """With two threads, two images run at once; a third one runs on both."""
+    engines(name)  # skips what is not installed
+    images = torch.cat([image(), image().flip(2), image().flip(3)]).contiguous(memory_format=torch.channels_last)
+    with backends.get(name).load(EngineSpec(net, facts("srgan", OPTIONS), threads=2)) as engine:
+        assert engine.at_once == 2
+        alone = torch.cat([engine.run(one) for one in images.split(1)])
+        for count in (1, 2, 3):
+            difference = (engine.run(images[:count]).int() - alone[:count].int()).abs()
+            assert difference.max() <= 1  # other kernels may round another way
+            assert (difference > 0).float().mean() < 1e-3
+        floats = images[:2].float() / 255
+        torch.testing.assert_close(engine.run(floats)[1:], engine.run(floats[1:]), rtol=0, atol=1e-5)
+
+
+def test_openvino_says_how_much_memory_its_layers_take(engines):
+    """Beside the whole of what is read and written for each pixel: 16 channels four times as large, twice."""
+    found = engines("openvino").pixel_bytes
+    largest = 4 * 64 * 4  # the input of the sunk convolution
+    assert largest < found < 3 * largest
+    assert engines("eager").pixel_bytes is None

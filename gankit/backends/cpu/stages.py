@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from gankit.backends.cpu.convolution import ConvStage, ResidualChain
 from gankit.backends.cpu.fused import FusedConv, fused_activation
 from gankit.backends.cpu.resampling import BilinearStage, UnshuffleStage
+from gankit.backends.cpu.row_sums import RowSumStage, by_rows, row_convolution
 from gankit.backends.cpu.stage import JoinStage, NotStreamableError, PointwiseStage, Sink, Stage
 
 _ROWWISE = (Kind.POINTWISE, Kind.AFFINE, Kind.ENLARGE)
@@ -100,6 +101,11 @@ class _Builder:
 
     def _convolution(self, node: fx.Node, conv: nn.Conv2d) -> None:
         _check(conv)
+        if by_rows(conv):
+            if conv not in self._convolutions:
+                self._convolutions[conv] = row_convolution(conv)
+            self._made[node] = self._connect(RowSumStage(conv, self._convolutions[conv]), node.args[:1])
+            return
         activation, result, user = None, node, next(iter(node.users), None)
         if len(node.users) == 1 and user is not None and user.op == "call_module":
             follower = self._modules[str(user.target)]

@@ -43,7 +43,9 @@ def test_one_layer(name):
 
 
 @pytest.mark.parametrize("seed", range(16))
-def test_random_networks_stream(seed):
+def test_random_networks_stream(seed, monkeypatch):
+    if seed % 2:  # their few channels make every convolution a sum of rows
+        monkeypatch.setattr("gankit.backends.cpu.stages.by_rows", lambda conv: False)
     net, _ = random_network(seed, STREAMED, length=6)
     x, wanted = whole(net, height=64)
     for strip_bytes in (1, 6000, 1 << 30):
