@@ -34,7 +34,8 @@ class GraphEngine(OpenVinoEngine):
         Engine.__init__(self, OpenVinoBackend.name, spec)
         self._facts, self._module, self._settings = spec.facts, module, _settings(spec)
         self.artefact = module.sha256
-        self._core, self._requests = openvino_core(), {}
+        self._core = openvino_core()
+        self._requests = {}
 
     def _compile(self, dtype: Any) -> Any:
         model = with_pixel_edges(self._module.openvino_model(), self._facts, dtype)
