@@ -266,9 +266,8 @@ class Backend(ABC):
         name: name on the command line.
         precisions: precisions that it offers for each device type (``"cpu"``, ``"cuda"``), safest first.
         tasks: tasks of the generators that it can run.
-        packages: alternative distributions that it needs. ``gankit doctor`` shows the version of the first one that is
-            installed, and cached choices depend on it.
-        rank: order in which ``auto`` measures backends, lowest first. Backends that are likely fast come early.
+        packages: alternative distributions that it needs; the first one that is installed counts for cached choices.
+        rank: order in which ``auto`` measures backends, lowest first.
         slow_start: whether loading takes minutes (compilation). ``auto`` then uses the backend only for long jobs.
         own_kernels: whether it can run gankit's own kernels on a GPU in place of torch's.
         automatic: whether ``auto`` considers it.

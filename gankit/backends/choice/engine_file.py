@@ -41,7 +41,7 @@ def spec_of_file(loaded: Loaded, options: EngineOptions) -> EngineSpec | None:
         raise UsageError(f"{loaded.path}: {what}, not on {options.device}; use --device {made_for}")
     if kind != "tensorrt":
         device = parse_device(device)
-    every = {item for kinds in backend.precisions.values() for item in kinds} | {"fp16"}
+    every = {item for kinds in backend.precisions.values() for item in kinds}
     spec = EngineSpec(
         loaded.generator,
         loaded.facts,
