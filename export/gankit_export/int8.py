@@ -145,7 +145,7 @@ def make_int8(
     Returns:
         The manifest. ``quantised`` holds the estimator, what stayed in fp32, the number of convolutions in int8 and of
         all, the names of the calibration images, the loss on the benchmark, and the speed of int8 over fp32 in OpenVINO
-        here, in calls of the first test image.
+        here, in calls of the first calibration image.
 
     Raises:
         Int8RefusedError: No attempt reaches the gate.
@@ -189,7 +189,7 @@ def make_int8(
             "convolutions": list(int8_convolutions(draft)),
             "calibration": list(material.names),
             "benchmark_loss_db": done.loss,
-            "speed_up": round(_speed_up(exact, run, material.test[0]), 2),
+            "speed_up": round(_speed_up(exact, run, material.calibration[0]), 2),
         }
         manifest = dataclasses.replace(
             given,

@@ -102,7 +102,7 @@ def _ceiling(job: Job) -> Ready:
 
 
 def _engine(job: Job) -> Ready:
-    from gankit.backends import get
+    from gankit import backends
     from gankit.backends.base import EngineSpec, Shapes
     from gankit.checkpoints import open_model
     from gankit.memory import import_torch
@@ -114,7 +114,7 @@ def _engine(job: Job) -> Ready:
     facts = loaded.facts
     shapes = Shapes(batch=job.batch) if facts.task == "generate" else Shapes()
     spec = EngineSpec(loaded.generator, facts, job.precision, job.device, shapes, job.threads)
-    engine = get(job.backend).load(spec)
+    engine = backends.get(job.backend).load(spec)
     work = _samples(engine, facts, job) if facts.task == "generate" else _images(engine, spec, job)
     work()
     # What the cache gained took time that later starts do not take.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gankit_export.precisions import Precision
 
+from gankit import backends
 from gankit.errors import BackendError, UsageError
 from gankit.memory import import_torch
 from gankit.models.facts import Direction
@@ -141,7 +142,6 @@ def _specs(loaded: Loaded, options: BenchmarkOptions) -> tuple[list[tuple[str, E
     Raises:
         BackendError: If there is none.
     """
-    from gankit.backends import BACKENDS, get
     from gankit.backends.base import EngineSpec
     from gankit.backends.choice.candidates import devices, offered, parse_device
 
@@ -149,8 +149,8 @@ def _specs(loaded: Loaded, options: BenchmarkOptions) -> tuple[list[tuple[str, E
     spec = EngineSpec(loaded.generator, loaded.facts, device=devices()[0] if device == "auto" else device)
     found: list[tuple[str, EngineSpec]] = []
     omitted: list[str] = []
-    for name in options.backends or BACKENDS:
-        backend = get(name)
+    for name in options.backends or backends.BACKENDS:
+        backend = backends.get(name)
         can = offered(backend, spec)
         if can and backend.slow_start and not options.backends:
             omitted.append(f"{name}: takes minutes to compile; add --backend {name} to measure it")
