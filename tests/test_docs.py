@@ -72,12 +72,12 @@ def test_every_extra_in_the_pages_exists():
     asked = {
         extra
         for page in PAGES
-        for extras in re.findall(r"'\.\[([a-z,-]+)\]'", page.read_text(encoding="utf-8"))
+        for extras in re.findall(r"'\.\[([a-z0-9,-]+)\]'", page.read_text(encoding="utf-8"))
         for extra in extras.split(",")
     }
     assert {"cpu", "docs"} <= asked <= known
     table = (ROOT / "docs" / "how-to" / "install.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)) == known
+    assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", table, re.MULTILINE)) == known
 
 
 @pytest.mark.parametrize("page", [path for path in PAGES if path.name != "CONTRIBUTING.md"], ids=relative)

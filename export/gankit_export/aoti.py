@@ -26,7 +26,7 @@ DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "int64": torch.in
 _INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {
     "AVX2": ("_is_avx2_supported",),
     "AVX512": ("_is_avx2_supported", "_is_avx512_supported"),
-    "AVX512_VNNI": ("_is_avx512_vnni_supported",),
+    "AVX512_VNNI": ("_is_vnni_supported",),
     "AMX_TILE": ("_is_amx_tile_supported",),
 }
 _PLAIN = ("INVALID_VEC_ISA", "")

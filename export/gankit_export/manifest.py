@@ -29,7 +29,7 @@ class Manifest:
         weights: file name of the weights.
         weights_sha256: of the weights file.
         options: what builds the generator.
-        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``; normalisations are fp32 in all of them.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"int8"``; normalisations are fp32 in all of them.
         opset: of the ONNX file.
         input: name, dtype of the input.
         output: name, dtype of the output.
@@ -44,6 +44,7 @@ class Manifest:
         runtime: what ran the file for the parity, on a CPU.
         parity: against the fp32 generator, for each shape.
         versions: of the packages that made it and of the runtime.
+        quantised: how an int8 file was made; see :func:`gankit_export.int8.make_int8`. Empty for other precisions.
         images: names of the images that the parity was measured on, as the shapes took them in turn; empty where
             nobody named them.
         takes: ``"images"``, or ``"latents"``: float32, standard normal.
@@ -76,6 +77,7 @@ class Manifest:
     runtime: str
     parity: tuple[ShapeParity, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
+    quantised: Mapping[str, Any] = field(default_factory=dict)
     images: tuple[str, ...] = ()
     takes: Takes = "images"
     minimum: int = 1

@@ -132,6 +132,7 @@ def convert(model: Path, param: Path, shapes: Sequence[str], *, half: bool = Fal
         ExportError: pnnx fails, or leaves a layer that ncnn does not have.
         ImportError: pnnx is not installed.
     """
+    model, param = model.absolute(), param.absolute()
     targets = [f"ncnnparam={param}", f"ncnnbin={param.with_suffix('.bin')}", f"fp16={int(half)}"]
     command = [str(converter()), str(model), *shapes, *targets]
     try:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 _NARROW = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage", "use_bf16_packed")
 
+_AXES = 3  # of one image
+
 
 class NcnnError(RuntimeError):
     """ncnn cannot load a file, or cannot run it. The message is one line."""
@@ -77,4 +79,5 @@ class NcnnNet:
             raise MemoryError("ncnn is out of memory")
         if status:
             raise NcnnError(f"ncnn cannot run it (status {status})")
-        return np.array(made, dtype=np.float32)
+        result = np.array(made, dtype=np.float32)
+        return result[0] if result.ndim > _AXES and result.shape[0] == 1 else result  # a batch axis that pnnx kept

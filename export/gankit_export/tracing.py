@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import operator
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import fx, nn
@@ -42,11 +43,32 @@ def trace(module: nn.Module) -> fx.GraphModule:
 
 def _traced(module: nn.Module) -> fx.GraphModule:
     try:
-        with _LOCK:
+        with _LOCK, _restored(module):
             graph = _Tracer().trace(module)
         return fx.GraphModule(module, graph, type(module).__name__)
     except Exception as error:  # whatever a forward pass does with what has no values
         raise ValueError(f"{type(module).__name__} cannot be traced: {_first_line(error)}") from error
+
+
+@contextmanager
+def _restored(module: nn.Module) -> Iterator[None]:
+    """Undo what a forward pass stores in the module, such as a buffer in another dtype: in a trace it has no values."""
+    kept = [(part, dict(vars(part)), dict(part._buffers), dict(part._parameters)) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, *before in kept:
+            for now, old in zip((vars(part), part._buffers, part._parameters), before, strict=True):
+                _restore(now, old)
+
+
+def _restore(now: dict[str, Any], before: dict[str, Any]) -> None:
+    """Give a dict the entries that it had. Those that are unchanged stay in place: another thread may use them."""
+    for key in now.keys() - before.keys():
+        del now[key]
+    for key, value in before.items():
+        if now.get(key, _restore) is not value:
+            now[key] = value
 
 
 class _Tracer(fx.Tracer):

@@ -132,7 +132,7 @@ def assembled(folder: Path, model: Path, manifest: Manifest, serving: Serving) -
 def model_name(manifest: Manifest) -> str:
     """Return the name of a model for the server, such as ``"srgan_x4_fp16"``: letters, digits, ``_``, ``-``, ``.``."""
     parts = [manifest.model, f"x{manifest.scale}" if manifest.scale > 1 else "", manifest.precision]
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", "_".join(part for part in parts if part))
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", "_".join(part for part in parts if part))
 
 
 def config(name: str, manifest: Manifest, serving: Serving) -> str:

@@ -74,8 +74,7 @@ class EngineSpec:
         layer_bytes: memory limit in bytes for the layers of one image, under which the network runs layerwise;
             ``None`` sets no limit.
         notify: called with each line to report to the user while the engine loads, such as a damaged file in the cache.
-        artefact: sha256 of the exported file that an earlier run made of this generator, if it is known. A backend that
-            finds it in the cache needs no generator.
+        artefact: sha256 of the file that an earlier run exported, if known: if it is cached, no generator is needed.
     """
 
     module: nn.Module | Deferred[nn.Module]
@@ -151,15 +150,12 @@ class Engine(ABC):
         backend: name of its backend.
         precision: precision in which it runs.
         device: device on which it runs.
-        wants: ``"tiles"`` for batches of equal tiles that fit into memory; ``"images"`` for one whole image of any size
-            at a time, for which the engine bounds its memory itself.
+        wants: ``"tiles"`` for batches of equal tiles that fit into memory; ``"images"`` for whole images of any size,
+            for which the engine bounds its memory itself.
         artefact: sha256 of the exported file that it runs, as 64 hexadecimal digits; empty if it runs none.
-        tile: side of the tiles for which it is made, into which large images are cut unless the user chose a size;
-            ``None`` if any size is as good.
-        depth: number of calls that callers should keep submitted at a time. With 2, the engine copies the pixels of one
-            call while it computes another; with 1, it gains nothing.
-        at_once: number of images that it runs in the time of one where it gets several in one call, such as one on each
-            core.
+        tile: side of the tiles for which it is made, unless the user chose one; ``None`` if any size is as good.
+        depth: number of calls to keep submitted. With 2, the pixels of one call are copied while another is computed.
+        at_once: number of images that it runs in the time of one if it gets several in one call.
         pixel_bytes: memory of its layers at their peak, in bytes for each input pixel; ``None`` if it is not known.
     """
 
@@ -182,9 +178,9 @@ class Engine(ABC):
 
         Args:
             tensors: the inputs of the generator, on the CPU. For images, this is one tensor (N, C, H, W) in any memory
-                format; channels_last is the fastest, because an HWC array is permuted and not copied. uint8 and uint16
-                use the full range of the type, and float32 uses [0, 1]. For a model that generates from noise, these
-                are latents (N, latent) float32 and, if it is conditional, classes (N,) int64.
+                format, of which channels_last is the fastest. uint8 and uint16 use the full range of the type, and
+                float32 uses [0, 1]. For a model that generates from noise, these are latents (N, latent) float32 and,
+                if it is conditional, classes (N,) int64.
 
         Returns:
             (N, C', H', W') on the CPU. Images have the dtype of the input, and are channels_last in memory if the input
@@ -275,7 +271,7 @@ class Backend(ABC):
         rank: order in which ``auto`` measures backends, lowest first. Backends that are likely fast come early.
         slow_start: whether loading takes minutes (compilation). ``auto`` then uses the backend only for long jobs.
         own_kernels: whether it can run gankit's own kernels on a GPU in place of torch's.
-        automatic: whether ``auto`` considers it. A format for other machines that is not fast here is left out.
+        automatic: whether ``auto`` considers it.
     """
 
     name: ClassVar[str]

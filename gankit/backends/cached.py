@@ -1,4 +1,4 @@
-"""The files that gankit keeps between runs: exported models, TensorRT engines with their timings, and choices.
+"""The files that gankit keeps between runs: exported models, TensorRT engines, choices and records of models.
 
 A file's modification time is the time of its last use, because many file systems do not record accesses.
 """
@@ -16,7 +16,7 @@ from typing import Literal
 from gankit.errors import OutputError, UsageError, hint
 from gankit.paths import cache_folder
 
-Kind = Literal["onnx", "tensorrt", "aoti", "ncnn", "timings", "choice"]
+Kind = Literal["onnx", "tensorrt", "aoti", "ncnn", "timings", "choice", "model"]
 _PATTERNS: dict[Kind, str] = {
     "onnx": "onnx/*.onnx",
     "tensorrt": "tensorrt/*.engine",
@@ -24,6 +24,7 @@ _PATTERNS: dict[Kind, str] = {
     "ncnn": "ncnn/*.param",
     "timings": "tensorrt/timings-*.bin",
     "choice": "choices/*.json",
+    "model": "models/*.json",
 }
 _BUILT: dict[Kind, tuple[str, ...]] = {"aoti": (".pt2",), "ncnn": (".param", ".bin")}
 """Suffixes of the files that backends build, and of those that belong to them."""
@@ -36,8 +37,8 @@ class CachedFile:
     Attributes:
         path: the file.
         kind: ``"onnx"`` for an exported model, ``"tensorrt"`` for an engine, ``"aoti"`` and ``"ncnn"`` for models that
-            those backends built, ``"timings"`` for what TensorRT measured
-            while it built engines, ``"choice"`` for a choice of ``--backend auto``.
+            those backends built, ``"timings"`` for what TensorRT measured while it built engines, ``"choice"`` for a
+            choice of ``--backend auto``, ``"model"`` for the record of what a weights file is.
         size: bytes, with the files that belong to it.
         used: time of the last use in seconds since 1970.
     """
@@ -69,6 +70,10 @@ class CachedFile:
             from gankit.backends.built_files import is_built_intact
 
             return None if is_built_intact(self.path, _BUILT[self.kind]) else "has changed since gankit wrote it"
+        if self.kind == "model":
+            from gankit.checkpoints.known import is_intact as is_record
+
+            return None if is_record(self.path) else "is damaged"
         if self.kind == "choice":
             try:
                 json.loads(self.path.read_bytes())

@@ -22,7 +22,6 @@ from gankit.backends.cpu.threads import default_threads
 from gankit.backends.open_vino_graph import bytes_per_pixel, with_pixel_edges
 from gankit.backends.pixels import check, leave_arrays
 from gankit.errors import BackendError
-from gankit.models.deferred import Deferred
 
 _CACHED_LAYERS = 128  # compiled for one size of image; 5000 by default, which is a leak if all images differ
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
@@ -47,11 +46,9 @@ class OpenVinoBackend(Backend):
     def open(self, spec: EngineSpec) -> Engine:
         """Export the generator once. A graph for each dtype of pixels is compiled when it is first needed."""
         kind = OpenVinoLatentEngine if spec.facts.task == "generate" else OpenVinoEngine
-        if not isinstance(spec.module, Deferred):  # an IR is never deferred
-            from gankit.checkpoints.ir_models import IrModule
-
-            if isinstance(spec.module, IrModule):
-                return kind(spec, spec.module.model, spec.module.sha256)
+        module: Any = spec.module
+        if hasattr(module, "openvino_model"):  # an OpenVINO IR that is the model itself, which is never deferred
+            return kind(spec, module.openvino_model, module.sha256)
         return open_onnx(spec, lambda path: kind(spec, partial(_cached_model, path), sha256_in_name(path)))
 
 

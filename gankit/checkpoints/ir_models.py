@@ -49,7 +49,7 @@ class IrModule(ExportedModule):
         self.edges = _edges(self._read())
         self._request: Any = None
 
-    def model(self) -> Any:
+    def openvino_model(self) -> Any:
         """Read the graph, with gankit's edges: float32, NCHW, any size. Latents and classes stay as they are."""
         model = self._read()
         return _float_samples(model) if self.edges is None else _canonical(model, self.edges)
@@ -60,7 +60,7 @@ class IrModule(ExportedModule):
             raise ValueError("an OpenVINO IR has no graph of torch")
         if self._request is None:
             settings = {"INFERENCE_PRECISION_HINT": "f32"}
-            self._request = openvino_core().compile_model(self.model(), "CPU", settings).create_infer_request()
+            self._request = openvino_core().compile_model(self.openvino_model(), "CPU", settings).create_infer_request()
         arrays = [item.detach().cpu().contiguous().numpy() for item in given]
         result = self._request.infer(arrays, share_outputs=False)[0]
         return torch.from_numpy(np.asarray(result, np.float32)).to(given[0].device)

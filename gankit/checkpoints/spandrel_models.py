@@ -7,13 +7,16 @@ its module and its size requirements. spandrel reads no file, and the images go 
 
 from __future__ import annotations
 
+import copy
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 from gankit_export.precisions import Precision
+from gankit_export.receptive_field import halo
 from torch import Tensor, nn
 
 from gankit.checkpoints.files import Stored
@@ -47,7 +50,7 @@ class Described(nn.Module):
 def open_with_spandrel(path: Path, stored: Stored, unknown: CheckpointError) -> Loaded:
     """Load weights that fit none of gankit's own layouts.
 
-    The receptive field of such a network is not known, so that its images are never cut into tiles.
+    Images are cut into tiles if the receptive field of the network can be traced, and run whole otherwise.
 
     Args:
         path: the weights file.
@@ -72,10 +75,15 @@ def open_with_spandrel(path: Path, stored: Stored, unknown: CheckpointError) -> 
         )
     facts = _facts(descriptor)
     descriptor.model.float().eval().requires_grad_(False)
+    _merge_once(descriptor.model)
     broken = [name for name, value in descriptor.model.state_dict().items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise CheckpointError(f"NaN or infinite weights in '{broken[0]}': use an earlier or intact checkpoint")
-    generator = descriptor.model if _plain(descriptor) else Described(descriptor)
+    if _plain(descriptor):
+        generator: nn.Module = descriptor.model
+        facts = _with_reach(generator, facts)
+    else:
+        generator = Described(descriptor)
     return Loaded(generator.eval(), facts, stored.sha256, stored.path or path, "the names of its tensors: spandrel")
 
 
@@ -110,6 +118,32 @@ def _facts(descriptor: Any) -> Facts:
         tileable=False,
         precisions=("fp32", *(precision for precision, runs in narrow.items() if runs)),
     )
+
+
+def _merge_once(network: nn.Module) -> None:
+    """Compute weights that follow from others now, and not again in every call.
+
+    SPAN's blocks (Conv3XC) merge three convolutions into one whenever they run, and store the result in themselves. A
+    network that changes its own weights cannot be traced, and the result is the same each time.
+    """
+    for module in network.modules():
+        merge = getattr(module, "update_params", None)
+        if callable(merge) and isinstance(getattr(module, "eval_conv", None), nn.Conv2d):
+            merge()
+            module.weight_concat = module.bias_concat = None  # type: ignore[assignment]
+            module.update_params = _nothing  # type: ignore[assignment]
+
+
+def _nothing() -> None:
+    """Take the place of a method that has nothing left to do."""
+
+
+def _with_reach(generator: nn.Module, facts: Facts) -> Facts:
+    """Return the facts with the traced receptive field; unchanged if there is none, or if it cannot be traced."""
+    try:
+        return replace(facts, tileable=True, halo=halo(copy.deepcopy(generator)))
+    except ValueError:
+        return facts
 
 
 def _plain(descriptor: Any) -> bool:

@@ -8,6 +8,7 @@ import click
 from gankit_export.formats import FORMATS, IN_OUT, Format, InOut
 from gankit_export.precisions import Precision
 
+from gankit.cli.export_int8 import export_int8
 from gankit.cli.model_options import model_option
 from gankit.cli.progress import BuildBar
 from gankit.errors import UsageError
@@ -35,6 +36,17 @@ if TYPE_CHECKING:
 @click.option("--fp32", "shorthands", flag_value="fp32", multiple=True, help="Same as --precision fp32.")
 @click.option("--bf16", "shorthands", flag_value="bf16", multiple=True, help="Same as --precision bf16.")
 @click.option("--fp16", "shorthands", flag_value="fp16", multiple=True, help="Same as --precision fp16.")
+@click.option(
+    "--int8",
+    is_flag=True,
+    help="Quantise the convolutions to int8 by NNCF, as Q/DQ nodes of an ONNX file. The layers that stay in fp32 are "
+    "found by measurement. Needs the extra `int8`.",
+)
+@click.option(
+    "--calibration",
+    metavar="DIR",
+    help="Folder of images like those that an int8 model will get.  [default: an image that ships with gankit]",
+)
 @click.option(
     "--output", metavar="FILE|DIR", help="File or folder to write to.  [default: a name such as srgan_x4_fp32.onnx]"
 )
@@ -114,6 +126,8 @@ def export(
     model: str,
     precision: str | None,
     shorthands: tuple[str, ...],
+    int8: bool,
+    calibration: str | None,
     output: str | None,
     kind: Format,
     in_out: InOut,
@@ -139,6 +153,14 @@ def export(
 
     Exit status: 0 if the file was written, 1 if it failed the parity check and was deleted, 2 for a usage error.
     """
+    if int8:
+        if precision or shorthands or kind != "onnx" or shapes or parity_images:
+            raise UsageError("--int8 writes an ONNX file: use it without other precisions, --format, --shapes and "
+                             "--parity-images")  # fmt: skip
+        export_int8(model, output, calibration, threshold, opset, overwrite, direction, norm, model_options)
+        return
+    if calibration:
+        raise UsageError("--calibration sets the ranges of int8; add --int8")
     try:
         with BuildBar() as bar:
             done = write(

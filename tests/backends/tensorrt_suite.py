@@ -146,7 +146,7 @@ def test_an_engine_is_built_once_and_verified(spec, contract):
 
 
 def test_other_weights_or_precisions_have_engines_of_their_own(spec):
-    for variant in (spec, replace(spec, precision="fp32"), replace(spec, generator=small_srgan(**OPTIONS, seed=1))):
+    for variant in (spec, replace(spec, precision="fp32"), replace(spec, module=small_srgan(**OPTIONS, seed=1))):
         with load(variant) as engine:
             engine.run(torch.ones(1, 3, 16, 16))
     assert len(list((cache_folder() / "tensorrt").glob("*.engine"))) == 3

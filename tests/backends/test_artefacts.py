@@ -13,6 +13,7 @@ from gankit.backends.artefacts import open_onnx
 from gankit.backends.base import EngineSpec
 from gankit.errors import BackendError
 from gankit.models import facts
+from gankit.models.deferred import Deferred
 from gankit.paths import cache_folder
 from gankit.version import sources
 from tests.networks import small_srgan
@@ -57,9 +58,33 @@ def test_a_file_is_exported_once(spec, exports):
     assert artefacts.sha256_in_name(path) == hashlib.sha256(b"exported").hexdigest()
 
 
+def test_a_file_whose_checksum_is_known_needs_no_generator(spec, exports):
+    path = open_onnx(spec, read)
+    unread = Deferred(lambda: pytest.fail("the generator was read"))
+    known = replace(spec, module=unread, artefact=artefacts.sha256_in_name(path))
+    assert open_onnx(known, read) == path
+    assert not unread.made
+
+
+@pytest.mark.parametrize("artefact", ["*", "../*", "0" * 64, "[0-9a-f]" * 64])
+def test_a_checksum_that_no_file_has_changes_nothing(spec, exports, artefact):
+    path = open_onnx(spec, read)
+    assert open_onnx(replace(spec, artefact=artefact), read) == path
+    assert len(exports) == 1
+
+
+def test_a_known_file_that_was_changed_is_exported_again(spec, exports):
+    path, lines = open_onnx(spec, read), []
+    path.write_text("another")
+    known = replace(spec, artefact=artefacts.sha256_in_name(path), notify=lines.append)
+    assert open_onnx(known, read).read_text() == "exported"
+    assert len(exports) == 2
+    assert lines == [f"{path}: this cached file has changed since gankit wrote it; exporting the model again"]
+
+
 def test_other_weights_options_versions_or_code_have_their_own_file(spec, exports, monkeypatch):
     paths = {open_onnx(spec, read)}
-    paths.add(open_onnx(replace(spec, generator=small_srgan(**OPTIONS, seed=1)), read))
+    paths.add(open_onnx(replace(spec, module=small_srgan(**OPTIONS, seed=1)), read))
     paths.add(open_onnx(replace(spec, facts=facts("srgan", {**OPTIONS, "blocks": 2})), read))
     monkeypatch.setattr(artefacts, "installed_version", lambda package: "99")
     paths.add(open_onnx(spec, read))
@@ -157,7 +182,7 @@ def test_a_cache_that_cannot_be_used_is_replaced_by_one_folder(where, spec, expo
     path = open_onnx(spec, read)
     assert open_onnx(spec, read) == path
     assert len(exports) == 1
-    other = open_onnx(replace(spec, generator=small_srgan(**OPTIONS, seed=1)), read)
+    other = open_onnx(replace(spec, module=small_srgan(**OPTIONS, seed=1)), read)
     assert other.parent == path.parent != folder
 
 

@@ -116,7 +116,7 @@ def test_latents_and_classes(spec):
     options = {"latent": 8, "classes": 4}
     net = build("cgan", options).eval().requires_grad_(False)
     given = torch.randn(5, 8), torch.arange(5) % 4
-    with load(replace(spec, generator=net, facts=facts("cgan", options))) as engine:
+    with load(replace(spec, module=net, facts=facts("cgan", options))) as engine:
         result = engine.run(*given)
     torch.testing.assert_close(result, (reference(net, *given) + 1) / 2, rtol=0, atol=1e-5)
 

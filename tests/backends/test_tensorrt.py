@@ -85,8 +85,7 @@ def test_the_backend_on_a_gpu():
 @pytest.fixture
 def gpu(monkeypatch):
     """A machine that seems to have a GPU."""
-    there = types.SimpleNamespace(is_available=lambda: True)
-    monkeypatch.setattr("gankit.backends.tensorrt.torch", types.SimpleNamespace(cuda=there))
+    monkeypatch.setattr("gankit.backends.tensorrt.cuda_available", lambda: True)
     return EngineSpec(nn.Identity(), facts("srgan"), "fp16", "cuda")
 
 

@@ -1,4 +1,4 @@
-"""Weights that only spandrel knows, by the contract of its 0.4; the last test runs the real one where it is there."""
+"""Weights that only spandrel knows, by the contract of its 0.4; test_spandrel_networks.py runs the real one."""
 
 import sys
 
@@ -180,18 +180,3 @@ def test_it_cannot_be_converted(odd, capsys):
     assert cli.main(["convert", str(path)]) == 2
     assert "OddNet, by spandrel: only gankit's own networks can be converted" in capsys.readouterr().err
     assert not path.with_suffix(".safetensors").exists()
-
-
-def test_the_real_one(tmp_path):
-    try:
-        from spandrel.architectures.SPAN import SPAN
-    except Exception as error:  # not installed, or a torchvision that is not for this torch
-        pytest.skip(f"spandrel does not import: {error}")
-    torch.manual_seed(0)
-    theirs = SPAN(num_in_ch=3, num_out_ch=3, feature_channels=16, upscale=2).eval()
-    torch.save(theirs.state_dict(), tmp_path / "span.pth")
-    loaded = open_model(tmp_path / "span.pth")
-    assert (loaded.facts.name, loaded.facts.scale) == ("spandrel-SPAN", 2)
-    with torch.no_grad():
-        result, wanted = loaded.generator(IMAGE), theirs(IMAGE)
-    torch.testing.assert_close(result.clamp(0, 1), wanted.clamp(0, 1), atol=1e-5, rtol=0)

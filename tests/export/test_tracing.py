@@ -1,5 +1,6 @@
 """Tracing: several threads at once, and values that are changed in place."""
 
+import copy
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -132,3 +133,25 @@ def test_a_graph_is_copied_and_not_traced_again():
     assert not {id(item) for item in first.parameters()} & {id(item) for item in second.parameters()}
     node = next(node for node in second.graph.nodes if node.target is torch.tanh)
     assert list(node.meta["nn_module_stack"].values())[-1][0] == "0"
+
+
+class Storing(nn.Module):
+    """Stores what it computes in itself, as SPAN does with its mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.full((1, 3, 1, 1), 0.25))
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.last = None
+
+    def forward(self, x):
+        self.mean = self.mean.type_as(x)
+        self.last = x - self.mean
+        return self.conv(self.last)
+
+
+def test_a_module_that_stores_values_is_traced_with_its_own():
+    net, image = Storing().eval(), torch.rand(1, 3, 5, 6)
+    traced = copy.deepcopy(trace(net))
+    with torch.no_grad():
+        torch.testing.assert_close(traced(image), net(image))

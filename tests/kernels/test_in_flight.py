@@ -47,6 +47,7 @@ def check(compiled, shape: Shape, target: int) -> None:
         assert per >= 0.95 * wanted, f"{where}: {per / 1024:.1f} KiB in flight, of {wanted / 1024:.0f}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [item for item in LARGE if item.samples == 8 or item.height > 1000], ids=str)
 def test_enough_bytes_in_flight_on_an_h200(compiled, multiprocessors, shape):
     multiprocessors(90)

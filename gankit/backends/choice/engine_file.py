@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from gankit.backends import get
 from gankit.backends.base import Engine, EngineSpec
 from gankit.backends.choice.candidates import parse_device
@@ -25,7 +23,8 @@ def spec_of_file(loaded: Loaded, options: EngineOptions) -> EngineSpec | None:
     if not isinstance(loaded.generator, EngineFile):
         return None
     manifest = loaded.generator.manifest
-    kind, precision = manifest.kind, manifest.precision
+    kind = manifest.kind
+    precision = "fp32" if kind == "ncnn" else manifest.precision  # ncnn only stores weights in fp16
     if options.backend not in ("auto", kind):
         raise UsageError(
             f"{loaded.path}: --backend {options.backend} does not run this file, only {kind} does; use the model itself"
@@ -80,13 +79,13 @@ def _opened(loaded: Loaded, spec: EngineSpec) -> Engine:
     assert isinstance(loaded.generator, EngineFile)
     manifest = loaded.generator.manifest
     if manifest.kind == "aoti":
-        from gankit.backends.aoti import open_package_file
+        from gankit.backends.aoti_engine import open_package_file
 
         return open_package_file(spec, loaded.path, manifest)
     if manifest.kind == "ncnn":
-        from gankit.backends.ncnn import open_ncnn_file
+        from gankit.backends.ncnn_engine import open_ncnn_file
 
-        return open_ncnn_file(replace(spec, precision="fp32"), loaded.path, manifest)
+        return open_ncnn_file(spec, loaded.path, manifest)
     return _tensorrt(loaded, spec)
 
 

@@ -92,4 +92,6 @@ def package_shape(facts: Facts, shapes: str | None) -> tuple[int, int, int] | No
         reason = f"'{facts.name}' generates from noise" if facts.task == "generate" else "it is more than one shape"
         raise UsageError(f"--shapes {shapes}: {reason}; omit --shapes, as an AOTInductor package takes every batch")
     batch, _, height, width = engine_profile(facts, shapes).inputs[INPUT].best
+    if facts.tileable and height != width:
+        raise UsageError(f"--shapes {shapes}: images of '{facts.name}' are cut into square tiles; use equal sides")
     return batch, height, width

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
-import imagecodecs
 import numpy as np
 from PIL import AvifImagePlugin, Image
 
@@ -40,6 +39,8 @@ def _decode(data: bytes) -> DecodedImage:
     image.load()
     decoded = from_pil(image)
     if (bits := _bits(data)) > 8:
+        import imagecodecs
+
         samples = imagecodecs.avif_decode(data, index=0)
         most = 2**bits - 1
         deep = ((samples.astype(np.uint32) * 65535 + most // 2) // most).astype(np.uint16)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import imagecodecs
 import numpy as np
 from PIL import Image
 
@@ -97,6 +96,8 @@ def _decode(data: bytes) -> DecodedImage:
     was_jpeg, _, stored, icc_profile, boxes = _plugin().Decoder(num_threads=1)(data)
     if was_jpeg:
         return jpeg.FORMAT.decode(bytes(stored))
+    import imagecodecs
+
     samples = imagecodecs.jpegxl_decode(data, index=0)  # upright
     notes: list[str] = []
     if samples.dtype.kind == "f":

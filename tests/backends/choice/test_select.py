@@ -549,7 +549,7 @@ class Amplifier(torch.nn.Module):
 
 def test_an_image_that_fp32_does_not_determine_counts_for_narrow_precisions_only(loaded, only):
     """The module in fp64 is far away as well, so that no engine in fp32 could pass, not even the reference."""
-    lines, flat = [], replace(loaded, generator=Amplifier(), facts=replace(loaded.facts, scale=1))
+    lines, flat = [], replace(loaded, module=Amplifier(), facts=replace(loaded.facts, scale=1))
     only(Flat("flat", "a black image", ("fp32", "bf16")))
     selection = choose(flat, precision="bf16", notify=lines.append)
     assert selection.engine.precision == "fp32"
@@ -725,7 +725,7 @@ def test_a_real_tile_of_a_multiple():
 def test_a_generator_of_four_channels(loaded, only):
     only(Fake("fake"))
     net = torch.nn.Conv2d(4, 4, 3, padding=1).requires_grad_(False)
-    four = replace(loaded, generator=net, facts=replace(loaded.facts, channels=4, scale=1))
+    four = replace(loaded, module=net, facts=replace(loaded.facts, channels=4, scale=1))
     assert choose(four).parity.passes()
 
 
