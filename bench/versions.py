@@ -69,8 +69,10 @@ class Version:
 
     def __exit__(self, *exc: object) -> None:
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait()
+        self._process.stdout.close()
 
 
 def checked_out(commit: str, folder: Path) -> Path:

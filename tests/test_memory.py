@@ -88,7 +88,7 @@ def test_a_container_limits_weights_and_engines(monkeypatch):
     """One limit holds for all: half of it for a weights file, a quarter for the tiles of an engine."""
     monkeypatch.setattr("gankit.memory._group_rooms", lambda root: [400_000_000])
     assert limits.limit() == 200_000_000
-    engine = SimpleNamespace(device="cpu", precision="fp32", wants="tiles")
+    engine = SimpleNamespace(device="cpu", precision="fp32", wants="tiles", pixel_bytes=None)
     assert Workspace(engine, models.facts("srgan"), 40).max_pixels() == 100_000_000 // (3 * 4 * 64 * 16)
 
 

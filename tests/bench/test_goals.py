@@ -27,7 +27,7 @@ def test_the_table_names_the_machine_and_every_goal():
     text = goals.render([Line("an image", "a peer", [1.0, 1.1], [2.0, 2.2], 3.0, "eager fp32")], SETTING)
     assert "load" in text
     assert "torch" in text
-    (line,) = (line for line in text.splitlines() if line.startswith("an image"))
+    (line,) = (line for line in text.splitlines() if line.strip().startswith("an image"))
     assert "2.00 ×" in line
     assert "NO" in line
     assert line.endswith("eager fp32")

@@ -87,7 +87,8 @@ class JoinStage(Stage):
                 self._drop(index, first - number)
             if ready := min(sum(item.shape[2] for item in queue) for queue in self._queues):
                 inputs = [stacked(self._take(index, ready)) for index in range(self._ports)]
-                self.emit(self._join(inputs), first, all(self._ended) and not any(self._queues))
+                result = self._join(inputs)
+                self.emit(result, first * (result.shape[2] // ready), all(self._ended) and not any(self._queues))
         if waiting:  # with the end of these rows
             waiting[-1] = waiting[-1].clone(memory_format=torch.channels_last)
 

@@ -9,6 +9,7 @@ from gankit_export.calls import Call, LayerError, calls
 from gankit_export.layers import Kind, LayerBehaviour, behaviour
 from gankit_export.rewrites.graph import is_add
 from torch import Tensor, fx, nn
+from torch.nn import functional
 
 from gankit.backends.cpu.convolution import ConvStage, ResidualChain
 from gankit.backends.cpu.fused import FusedConv, fused_activation
@@ -55,7 +56,9 @@ class _Builder:
         self.stages: list[Stage] = []
         self.source: Stage | None = None
         self.sink: Sink | None = None
+        self._bases: dict[fx.Node, tuple[int, tuple[fx.Node, fx.Node]]] = {}
         self._find_chains(module)
+        self._find_bases(module)
 
     def add(self, node: fx.Node) -> None:
         if node in self._skipped:
@@ -71,6 +74,10 @@ class _Builder:
             blocks = self._chain_ends[node]
             convs = [(self._fused(first, act), self._fused(second)) for _, first, act, second in blocks]
             self._made[node] = self._connect(ResidualChain(convs), [blocks[0][0]])
+        elif node in self._bases:
+            factor, sources = self._bases[node]
+            join = JoinStage(2, lambda rows: _shuffled_with_base(rows[0], rows[1], factor))
+            self._made[node] = self._connect(join, sources)
         elif is_add(node) and all(item in self._made for item in node.args):
             self._made[node] = self._connect(JoinStage(2, _add), node.args)
         elif node in self._calls:
@@ -142,6 +149,25 @@ class _Builder:
             self._chain_ends[node] = [*(before or []), (start, *parts)]
             self._skipped |= inner
 
+    def _find_bases(self, module: fx.GraphModule) -> None:
+        """An enlarged image that is added to shuffled channels is added before the shuffle, at the small size."""
+        for node in module.graph.nodes:
+            if not is_add(node):
+                continue
+            for one, other in (node.args, node.args[::-1]):
+                shuffle, source = self._leaf(one if isinstance(one, fx.Node) else None, nn.PixelShuffle)
+                enlarge, base = self._leaf(other if isinstance(other, fx.Node) else None, nn.Upsample)
+                if source is None or base is None or one is other or source in self._bases:
+                    continue
+                assert isinstance(shuffle, nn.PixelShuffle)
+                assert isinstance(enlarge, nn.Upsample)
+                factor = shuffle.upscale_factor
+                nearest = enlarge.mode == "nearest" and enlarge.size is None and enlarge.scale_factor == factor
+                conv, _ = self._leaf(source, nn.Conv2d)  # whose result nothing else reads, so that it may be changed
+                if nearest and conv is not None and conv.out_channels % factor**2 == 0:
+                    self._bases[node] = factor, (source, base)
+                    self._skipped |= {one, other}
+
     def _residual_block(
         self, node: fx.Node
     ) -> tuple[fx.Node, set[fx.Node], tuple[nn.Conv2d, nn.Module, nn.Conv2d]] | None:
@@ -194,6 +220,12 @@ def _laid_out(call: Call, rows: Sequence[Tensor]) -> Tensor:
     """A layer's result as the next convolution wants it."""
     result: Tensor = call.apply(rows)
     return result.contiguous(memory_format=torch.channels_last)
+
+
+def _shuffled_with_base(rows: Tensor, base: Tensor, factor: int) -> Tensor:
+    """PixelShuffle of rows, which are changed, plus the nearest-neighbour enlargement of other rows."""
+    rows.unflatten(1, (-1, factor**2)).add_(base.unsqueeze(2))
+    return functional.pixel_shuffle(rows, factor).contiguous(memory_format=torch.channels_last)
 
 
 def _check(conv: nn.Conv2d) -> None:

@@ -13,6 +13,7 @@ from gankit.backends.base import EngineSpec
 from gankit.backends.choice.parity import compare
 from gankit.backends.cpu.convolution import ResidualChain
 from gankit.backends.cpu.instructions import bf16_on_cpu
+from gankit.backends.cpu.stage import PointwiseStage
 from gankit.backends.cpu.stages import build_stages
 from gankit.backends.cpu.streaming import NotStreamableError, Stream
 from gankit.backends.eager import EagerBackend
@@ -109,6 +110,17 @@ def test_edsrs_blocks_become_one_stage(options):
     _, _, stages = build_stages(for_inference(net), 1 << 20)
     chains = [stage for stage in stages if isinstance(stage, ResidualChain)]
     assert [len(chain._blocks) for chain in chains] == [5]
+
+
+@pytest.mark.parametrize("strip_bytes", [1, 1 << 30])
+def test_an_enlarged_input_is_added_before_the_shuffle(strip_bytes):
+    net = build("edsr", {"channels": 8, "blocks": 2, "scale": 3}).eval()
+    module, image = for_inference(net), torch.rand(1, 3, 70, 9)
+    _, _, stages = build_stages(module, strip_bytes)
+    assert not [stage for stage in stages if isinstance(stage, PointwiseStage)]
+    with torch.no_grad():
+        expected = net(image)
+    torch.testing.assert_close(streamed(module, image, 3, strip_bytes), expected, rtol=0, atol=2e-6)
 
 
 class Dense(nn.Module):
