@@ -42,10 +42,9 @@ class OpenVinoBackend(Backend):
 
     def open(self, spec: EngineSpec) -> Engine:
         """Export the generator once. A graph for each dtype of pixels is compiled when it is first needed."""
-        if hasattr(spec.generator, "openvino_model"):
-            from gankit.backends.open_vino_file import open_graph
-
-            return open_graph(spec, spec.generator)
+        if hasattr(spec.generator, "openvino_model"):  # an OpenVINO IR is the model itself
+            own = GraphLatentEngine if spec.facts.task == "generate" else GraphEngine
+            return own(spec, spec.generator)
         kind = OpenVinoLatentEngine if spec.facts.task == "generate" else OpenVinoEngine
         return open_onnx(spec, lambda path: kind(spec, path))
 
@@ -144,3 +143,28 @@ def with_pixel_edges(model: Any, facts: Facts, dtype: torch.dtype) -> Any:
         scaled = ops.round(ops.clamp(scaled, 0.0, full), "half_to_even")
         scaled = ops.convert(scaled, {torch.uint8: "u8", torch.uint16: "u16"}[dtype])
     return openvino.Model([ops.transpose(scaled, np.array([0, 2, 3, 1]))], [pixels], "pixels")
+
+
+class GraphEngine(OpenVinoEngine):
+    """Runs images through the module's graph, compiled once for each dtype of pixels."""
+
+    def __init__(self, spec: EngineSpec, module: Any) -> None:
+        Engine.__init__(self, OpenVinoBackend.name, spec)
+        self._facts, self._module, self._settings = spec.facts, module, _settings(spec)
+        self.artefact = module.sha256
+        self._core = openvino_core()
+        self._requests = {}
+
+    def _compile(self, dtype: Any) -> Any:
+        model = with_pixel_edges(self._module.openvino_model(), self._facts, dtype)
+        return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+
+
+class GraphLatentEngine(OpenVinoLatentEngine):
+    """Runs latents through the module's graph."""
+
+    def __init__(self, spec: EngineSpec, module: Any) -> None:
+        Engine.__init__(self, OpenVinoBackend.name, spec)
+        self._facts, self.artefact = spec.facts, module.sha256
+        compiled = openvino_core().compile_model(module.openvino_model(), "CPU", _settings(spec))
+        self._request = compiled.create_infer_request()
