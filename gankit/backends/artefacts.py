@@ -171,7 +171,7 @@ def _write(spec: EngineSpec, path: Path, precision: Precision) -> None:
     from gankit_export.precision import RangeError, typed
     from gankit_export.rewrites import for_inference
 
-    from gankit.checkpoints.onnx_models import OnnxModule
+    from gankit.checkpoints.onnx_module import OnnxModule
 
     facts, opset = spec.facts, default_opset(precision)
     if isinstance(spec.generator, OnnxModule):

@@ -15,7 +15,8 @@ from gankit_export.openvino_core import openvino_core
 from torch import Tensor
 
 from gankit.checkpoints.exported import ExportedModule, facts_of, read_manifest
-from gankit.checkpoints.onnx_models import first_line, found_facts, recognised_as
+from gankit.checkpoints.onnx_models import found_facts, recognised_as
+from gankit.checkpoints.onnx_module import first_line
 from gankit.checkpoints.types import Loaded
 from gankit.errors import CheckpointError
 

@@ -13,7 +13,7 @@ from gankit_export.manifest import Manifest
 from onnx import TensorProto, helper
 
 from gankit.checkpoints.exported import facts_of
-from gankit.checkpoints.onnx_models import OnnxModule, stated_range
+from gankit.checkpoints.onnx_module import OnnxModule, stated_range
 from gankit.checkpoints.types import Loaded
 from gankit.models.facts import Facts
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
 import torch
 from gankit_export.foreign import Edges, ForeignFileError, canonical, edges
 from torch import Tensor, nn
 
-from gankit.checkpoints.exported import ExportedModule, facts_of, read_manifest
+from gankit.checkpoints.exported import facts_of, read_manifest
+from gankit.checkpoints.latent_onnx import open_latent
+from gankit.checkpoints.onnx_module import OnnxModule, first_line, stated_range
 from gankit.checkpoints.types import Loaded
 from gankit.errors import CheckpointError
 from gankit.models.facts import Facts
@@ -27,52 +27,6 @@ _SIDES = (48, 72)  # of a trial, before they are rounded to an odd multiple
 _MINIMUMS = (1, 4, 8, 16, 32)
 _LEAST_DB, _LEAD_DB = 15.0, 3.0  # a network that keeps the image keeps it this well, and no other range does
 _CELL = 8
-
-
-class OnnxModule(ExportedModule):
-    """An ONNX file as a module, which ONNX Runtime runs on the CPU in fp32.
-
-    Backends that read ONNX take its file as it is. The others, and the parity check, call this module.
-
-    Args:
-        content: the file, with gankit's edges: float32, NCHW, any size.
-
-    Raises:
-        CheckpointError: If ONNX Runtime is not installed or cannot open the file.
-    """
-
-    content: Tensor
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__()
-        self.register_buffer("content", torch.frombuffer(bytearray(content), dtype=torch.uint8))
-        self._session = _session(content)
-
-    @property
-    def file(self) -> bytes:
-        """The file."""
-        return self.content.cpu().numpy().tobytes()
-
-    def forward(self, *given: Tensor) -> Tensor:
-        """(N, C, H, W), or latents and classes, to (N, C', H', W'), in the network's own value range."""
-        if any(not isinstance(item, Tensor) or isinstance(item, torch.fx.Proxy) for item in given):
-            raise ValueError("an ONNX file has no graph of torch")
-        names = [item.name for item in self._session.get_inputs()]
-        arrays = [_plain(item).cpu().contiguous().numpy() for item in given]
-        result = self._session.run(None, dict(zip(names, arrays, strict=True)))[0]
-        return torch.from_numpy(result).to(given[0].device, given[0].dtype)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        made = type(self)(self.file)
-        memo[id(self)] = made
-        return made
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_session"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._session = _session(self.file)
 
 
 @dataclass(frozen=True)
@@ -118,8 +72,6 @@ def open_onnx_model(path: Path) -> Loaded:
         model = onnx.load_from_string(data)
         stated = {item.key: item.value for item in model.metadata_props}
         if stated.get("task") == "generate" and "latent" in stated:
-            from gankit.checkpoints.latent_onnx import open_latent
-
             return open_latent(data, stated, manifest, path)
         found = edges(model)
         module = OnnxModule(canonical(model, found))
@@ -149,11 +101,6 @@ def recognised_as(found: Edges, facts: Facts) -> str:
     return f"running it: {', '.join(said)}"
 
 
-def _plain(item: Tensor) -> Tensor:
-    """Floating point as float32; classes as they are."""
-    return item.detach().float() if item.is_floating_point() else item.detach()
-
-
 def found_facts(module: nn.Module, found: Edges, stated: Mapping[str, str], name: str) -> tuple[Facts, str]:
     """Find the facts of an image network by running it.
 
@@ -181,15 +128,6 @@ def found_facts(module: nn.Module, found: Edges, stated: Mapping[str, str], name
         precisions=("fp32",),
     )
     return facts, assumed
-
-
-def stated_range(stated: Mapping[str, str]) -> tuple[float, float] | None:
-    """Return the value range that gankit wrote into a file; ``None`` if there is none."""
-    try:
-        low, high = map(float, json.loads(stated["value_range"]))
-    except (KeyError, TypeError, ValueError):
-        return None
-    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
 
 
 def _sizes(trial: _Trial, found: Edges) -> tuple[int, int, int]:
@@ -273,22 +211,3 @@ def _runs(trial: Callable[[], Tensor], count: int = 1) -> bool:
         return bool(trial().shape[0] == count)
     except Exception:  # its exceptions derive directly from Exception
         return False
-
-
-def _session(content: bytes) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise CheckpointError("ONNX files need ONNX Runtime: pip install onnxruntime") from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions derive directly from Exception
-        raise CheckpointError(f"ONNX Runtime cannot open it: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, at most 200 characters, or its type."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__
