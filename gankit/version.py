@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
-from importlib import metadata
-from importlib.util import find_spec
-from pathlib import Path
 
 __version__ = "0.1.0"
 
 
 def installed_version(package: str) -> str | None:
     """Return the version of an installed distribution; ``None`` if there is none of that name."""
+    from importlib import metadata  # `gankit --help` imports this module, and should not import e-mail parsers
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -22,6 +20,10 @@ def installed_version(package: str) -> str | None:
 @cache
 def sources(*packages: str) -> str:
     """Return the sha256 of the Python files of some packages, which changes with the code even between releases."""
+    import hashlib  # `gankit --help` imports this module
+    from importlib.util import find_spec
+    from pathlib import Path
+
     digest = hashlib.sha256()
     for package in packages:
         spec = find_spec(package)
