@@ -42,7 +42,7 @@ def architectures():
 def span():
     from spandrel.architectures.SPAN import SPAN
 
-    return SPAN(num_in_ch=3, num_out_ch=3, feature_channels=8, upscale=2)
+    return SPAN(num_in_ch=3, num_out_ch=3, feature_channels=8, upscale=2, norm=False)
 
 
 def plksr():
