@@ -164,7 +164,7 @@ class _Builder:
                 factor = shuffle.upscale_factor
                 nearest = enlarge.mode == "nearest" and enlarge.size is None and enlarge.scale_factor == factor
                 conv, _ = self._leaf(source, nn.Conv2d)  # whose result nothing else reads, so that it may be changed
-                if nearest and conv is not None and conv.out_channels % factor**2 == 0:
+                if nearest and isinstance(conv, nn.Conv2d) and conv.out_channels % factor**2 == 0:
                     self._bases[node] = factor, (source, base)
                     self._skipped |= {one, other}
 
