@@ -124,7 +124,7 @@ class Converter:
 
 def depth_of(pixel_format: Any) -> int:
     """Return the bits of a sample in a pixel format."""
-    return max(component.bits for component in pixel_format.components)
+    return max(int(component.bits) for component in pixel_format.components)
 
 
 def has_alpha(pixel_format: Any) -> bool:

@@ -51,7 +51,7 @@ def run_files(
             results beside their sources.
         video: the options of clips.
         progress: called with the state of the run, from any thread, one call at a time. While a clip is processed, it
-            is a :class:`gankit.video.run.ClipProgress`, which counts frames.
+            is a :class:`gankit.video.progress.ClipProgress`, which counts frames.
         failed: called with the report of each image or clip that fails.
         options: the fields of :class:`gankit.pipeline.run_options.RunOptions`. Format, quality and comparisons concern
             images only.

@@ -14,27 +14,16 @@ import numpy as np
 from gankit.errors import ImageError
 from gankit.images.decoded import from_array
 from gankit.pipeline.flow import Budget, Channel, Stop, Stopped
-from gankit.pipeline.items import Progress
 from gankit.pipeline.resize import OutputSize
 from gankit.video.clip import Clip
 from gankit.video.colour import Converter
 from gankit.video.decode import TimedFrame, at_rate, decoded, upright
 from gankit.video.encode import Plan, SegmentEncoder
+from gankit.video.progress import ClipProgress
 from gankit.video.segments import Segment, WorkFolder
 
 _WAITING = 16  # frames between two threads
 _MOST_PIXELS = 64 << 20  # of the results of one call
-
-
-@dataclass(frozen=True)
-class ClipProgress(Progress):
-    """The state of one clip. ``total``, ``done`` and ``fraction`` count its frames.
-
-    Attributes:
-        frames_per_second: frames written per second of this run.
-    """
-
-    frames_per_second: float = 0.0
 
 
 @dataclass(frozen=True)
