@@ -60,8 +60,7 @@ class ImagePipeline:
     Args:
         model: a registry name, a weights file, a :class:`~gankit.checkpoints.Loaded` model, or an ``nn.Module`` of your
             own that takes and returns (N, C, H, W) floating point.
-        engine: the engine options. You can also pass the fields of :class:`~gankit.options.EngineOptions` as keywords,
-            which take precedence.
+        engine: the engine options. You can also pass its fields as keywords, which take precedence.
         notify: called with each line to report to the user, such as the choice of the engine.
         direction: which generator of a pair to run; see :func:`gankit.checkpoints.open_model`.
         norm: which statistics BatchNorm uses; see :func:`gankit.checkpoints.open_model`.

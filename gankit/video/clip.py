@@ -139,8 +139,6 @@ def _scan(path: Path) -> tuple[int, float]:
         stated = (container.duration or 0) / 1e6
         if "matroska" in container.format.name and stated - end > _TOLERANCE:
             raise ImageError(path, f"the file is incomplete: it ends after {end:.1f} of {stated:.1f} seconds")
-        if container.format.name == "avi" and count < stream.frames:
-            raise ImageError(path, f"the file is incomplete: it holds {count} of {stream.frames} frames")
     return count, last - (first or 0.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -112,6 +113,8 @@ def codec_of(name: str) -> Any:
         found = None
     if found is None or found.type != "video":
         raise UsageError(f"codec '{name}' is no video encoder of this FFmpeg: {hint(name, _SUGGESTED)}")
+    if found.name == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # errors only; it has no other way to be quiet
     return found
 
 

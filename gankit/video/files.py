@@ -241,9 +241,17 @@ class _Clips:
         began = perf_counter()
         with work.locked():
             work.begin(self._identity(job, plan.identity()))
-            limits = thread_counts(self.pipeline.engine.max_memory)
             run = ClipRun(
-                clip, plan, work, self.pipeline, facts.scale, size, self.video.segment, limits["max_bytes"], progress
+                clip=clip,
+                plan=plan,
+                work=work,
+                network=self.pipeline,
+                batch=self.pipeline.engines.largest_batch,
+                scale=facts.scale,
+                size=size,
+                segment=self.video.segment,
+                max_bytes=thread_counts(self.pipeline.engine.max_memory)["max_bytes"],
+                progress=progress,
             )
             try:
                 done = run.run()

@@ -67,6 +67,7 @@ class ClipRun:
         plan: how the result is encoded.
         work: where its segments go.
         network: runs frames, (H, W, 3) or (N, H, W, 3), through the engine.
+        batch: returns how many frames a call may take.
         scale: scale of the network.
         size: size of the result.
         segment: frames of a segment.
@@ -78,6 +79,7 @@ class ClipRun:
     plan: Plan
     work: WorkFolder
     network: Callable[[np.ndarray], np.ndarray]
+    batch: Callable[[], int]
     scale: int
     size: OutputSize
     segment: int
@@ -85,6 +87,7 @@ class ClipRun:
     progress: Callable[[ClipProgress], None] | None = None
     _facts: ClipFacts = field(default=ClipFacts(), init=False)
     _began: float = field(default=0.0, init=False)
+    _complete: bool = field(default=False, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def run(self) -> ClipFacts:
@@ -100,32 +103,31 @@ class ClipRun:
             return self._resumed(done)
         self._facts, self._began = self._resumed(done), perf_counter()
         known = [pts for segment in done for pts in segment.frames]
-        stop = Stop()
-        incoming: Channel[_Item] = Channel(_WAITING, stop)
-        outgoing: Channel[_Item] = Channel(_WAITING, stop)
-        budget = Budget(self.max_bytes, stop)
+        feeding, writing = Stop(), Stop()
+        incoming: Channel[_Item] = Channel(_WAITING, feeding)
+        outgoing: Channel[_Item] = Channel(_WAITING, writing)
+        budget = Budget(self.max_bytes, feeding)
+        decode, encode = ((self._decode, known, incoming, budget), (self._encode, len(done), outgoing, budget))
         threads = [
-            threading.Thread(target=_guard, args=(stop, self._decode, known, incoming, budget), name="decode-clip"),
-            threading.Thread(target=_guard, args=(stop, self._encode, len(done), outgoing, budget), name="encode-clip"),
+            threading.Thread(target=_guard, args=((feeding,), *decode), name="decode-clip"),
+            threading.Thread(target=_guard, args=((writing, feeding), *encode), name="encode-clip"),
         ]
         try:
             for thread in threads:
                 thread.start()
             self._compute(incoming, outgoing)
-            outgoing.close()
-            threads[1].join()
+            self._complete = True
         except Stopped:
             pass  # the cause is raised below, once all threads have ended
-        except BaseException:
-            stop()
-            raise
         finally:
-            stop()
+            feeding()
+            outgoing.close()  # what was computed is still encoded, so that a later run need not compute it again
             for thread in threads:
                 if thread.ident is not None:
                     thread.join()
-        if stop.cause is not None:
-            raise stop.cause
+        for stop in (writing, feeding):
+            if stop.cause is not None:
+                raise stop.cause
         return self._facts
 
     def _resumed(self, done: Sequence[Segment]) -> ClipFacts:
@@ -159,7 +161,8 @@ class ClipRun:
     def _compute(self, incoming: Channel[_Item], outgoing: Channel[_Item]) -> None:
         source: np.ndarray | None = None  # of the last frame that was computed
         result: np.ndarray | None = None
-        most = max(1, min(_WAITING, _MOST_PIXELS // (self.clip.width * self.clip.height * self.scale**2)))
+        pixels = self.clip.width * self.clip.height * self.scale**2
+        most = max(1, min(_WAITING, self.batch(), _MOST_PIXELS // pixels))
         for first in incoming:
             items = [first]
             while len(items) < most and (item := incoming.take(lambda item: True)) is not None:
@@ -205,7 +208,7 @@ class ClipRun:
             cost = item.cost
             del item, image
             budget.give(cost)
-        if encoder is not None:
+        if encoder is not None and self._complete:  # otherwise, this segment lacks frames
             self._write(index, encoder, computed, end)
 
     def _write(self, index: int, encoder: SegmentEncoder, computed: int, end: int) -> None:
@@ -240,14 +243,15 @@ class ClipRun:
         )
 
 
-def _guard(stop: Stop, body: Callable[..., None], *args: object) -> None:
-    """Run the body of a thread. An exception stops the run, which raises it."""
+def _guard(stops: Sequence[Stop], body: Callable[..., None], *args: object) -> None:
+    """Run the body of a thread. An exception stops what waits for this thread, and the run raises it."""
     try:
         body(*args)
     except Stopped:
         pass
     except BaseException as error:
-        stop(error)
+        for stop in stops:
+            stop(error)
 
 
 def _equal(first: np.ndarray, second: np.ndarray) -> bool:

@@ -1,30 +1,31 @@
-"""Clips that the tests make, the frames of a file, and a network whose results are known."""
+"""Clips that the tests make, the frames of a file, and an engine whose results are known."""
 
 from fractions import Fraction
 
 import av
 import numpy as np
 import torch
-from torch import nn
+
+from gankit.backends.base import Engine
 
 WIDTH, HEIGHT = 64, 48
 
 
-class Double(nn.Module):
-    """×2 by repetition, in float, and counts the frames that it sees."""
+class Repeat(Engine):
+    """Repeats every pixel. ``frames`` holds those that it saw; after ``fail_after`` of them, it ends like Ctrl-C."""
+
+    backend, precision, device = "repeat", "fp32", "cpu"
 
     def __init__(self, scale=2):
-        super().__init__()
-        self.scale, self.frames, self.fail_after = scale, 0, None
-        self.weight = nn.Parameter(torch.ones(1))
+        self.scale, self.frames, self.fail_after, self.error = scale, [], None, KeyboardInterrupt
 
-    def forward(self, batch):
-        if batch.shape[-1] > 8 and not torch.compiler.is_compiling():
-            if self.fail_after is not None and self.frames >= self.fail_after:
-                raise KeyboardInterrupt
-            self.frames += len(batch)
-        wide = batch.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
-        return wide * self.weight
+    def run(self, batch):
+        if self.fail_after is not None and len(self.frames) + len(batch) > self.fail_after:
+            raise self.error
+        self.frames += [each.permute(1, 2, 0).numpy().copy() for each in batch]
+        wide = batch.to(torch.float32)  # few operations know uint16
+        wide = wide.repeat_interleave(self.scale, dim=2).repeat_interleave(self.scale, dim=3)
+        return wide.to(batch.dtype).contiguous(memory_format=torch.channels_last)
 
 
 def pattern(index, width=WIDTH, height=HEIGHT):
@@ -56,6 +57,7 @@ def write_clip(
     metadata=None,
     chapters=(),
     aspect=None,
+    attachment=None,
 ):
     """Write a clip and return its path. ``sound`` is the second at which a tone begins."""
     images = images or [pattern(index, *size) for index in range(frames)]
@@ -64,7 +66,8 @@ def write_clip(
         container.metadata.update(metadata or {})
         if chapters:
             container.set_chapters(list(chapters))
-        stream = container.add_stream(codec, rate=rate, options={"crf": "0", "preset": "ultrafast"} | (options or {}))
+        given = {"crf": "0", "preset": "ultrafast"} | (options or {})
+        stream = container.add_stream(codec, rate=rate, options={name: value for name, value in given.items() if value})
         stream.width, stream.height, stream.pix_fmt = *size, pixel_format
         stream.time_base = stream.codec_context.time_base = time_base
         if aspect:
@@ -77,6 +80,8 @@ def write_clip(
         if text is not None:
             text.time_base = Fraction(1, 1000)
         tone = container.add_stream("aac", rate=48000) if sound is not None else None
+        if attachment:
+            container.add_attachment(*attachment)
         for image, time in zip(images, pts, strict=True):
             deep = image.dtype == np.uint16
             frame = av.VideoFrame.from_ndarray(image, format="rgb48le" if deep else "rgb24")
