@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -73,19 +74,23 @@ def at_rate(frames: Iterable[TimedFrame], time_base: Fraction, rate: Fraction) -
         Frames whose times count ticks of 1/rate.
     """
     waiting: TimedFrame | None = None
-    next_tick = 0
+    first = next_tick = 0
     for each in frames:
-        tick = round(each.pts * time_base * rate)
+        tick = _nearest(each.pts * time_base * rate)
         if waiting is None:
-            next_tick = tick
+            first = next_tick = tick
         while waiting is not None and next_tick < tick:
             yield TimedFrame(next_tick, 1, waiting.frame)
             next_tick += 1
         waiting = each
     if waiting is not None:
-        end = max(next_tick + 1, round((waiting.pts + waiting.duration) * time_base * rate))
+        end = max(first + 1, _nearest((waiting.pts + waiting.duration) * time_base * rate))
         for tick in range(next_tick, end):
             yield TimedFrame(tick, 1, waiting.frame)
+
+
+def _nearest(time: Fraction) -> int:
+    return math.floor(time + Fraction(1, 2))
 
 
 def upright(frame: Any, clip: Clip, converter: Converter) -> np.ndarray:

@@ -13,6 +13,7 @@ from gankit.pipeline.run_options import RunOptions
 from gankit.pipeline.targets import Job, refuse_overwriting_sources
 from gankit.video.options import VIDEO_SUFFIXES, WRITTEN
 
+_SYNC = b"\x47"  # of each packet of an MPEG transport stream
 OTHER = ".mkv"  # of the results of containers that are not written
 
 
@@ -56,6 +57,7 @@ def find_clips(
     searched = [*named, *(path for path in others if is_folder(path) or not exists(path))]
     if not searched or "" in given:
         return Clips(None, others)
+    named_places = {Path(path) for path in named}
     try:
         found = collect(
             searched,
@@ -67,10 +69,11 @@ def find_clips(
         )
     except NoInputError:
         return Clips(None, others)
-    jobs = _writable(found.jobs)
+    jobs = _writable([job for job in found.jobs if job.source in named_places or _is_video(job.source)])
+    if not jobs:
+        return Clips(None, others)
     refuse_overwriting_sources(jobs)
-    named_places = {Path(path) for path in named}
-    beside = [*(job.source for job in found.jobs), *found.results]
+    beside = [*(job.source for job in jobs), *found.results]
     in_folders = sum(source not in named_places for source in beside)
     return Clips(replace(found, jobs=tuple(jobs), unread={}), others, bool(named), in_folders)
 
@@ -78,6 +81,18 @@ def find_clips(
 def is_clip(path: str | Path) -> bool:
     """Whether a path names a file that is taken for a clip."""
     return Path(path).suffix.lower() in VIDEO_SUFFIXES and exists(path) and not is_folder(path)
+
+
+def _is_video(path: Path) -> bool:
+    """Whether a file in a folder may be a clip: ``.ts`` and ``.mts`` are extensions of TypeScript, too."""
+    if path.suffix.lower() not in (".ts", ".mts"):
+        return True
+    try:
+        with path.open("rb") as file:
+            head = file.read(5)
+    except OSError:
+        return True  # reported when it is opened
+    return _SYNC in (head[:1], head[4:5])  # with 4 bytes of time in front, as cameras write it
 
 
 def output_file(output: str | Path | None) -> Path | None:

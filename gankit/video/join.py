@@ -104,7 +104,8 @@ def _streams(
                 continue
             copied[stream.index] = made
         else:
-            if stream.type != "video":  # of several videos, the first is used, which the clip's own notes say
+            # The clip's own notes name further videos. What is never shown are the chapters, which are copied apart.
+            if stream.type != "video" and stream.discard != av.stream.Discard.all:
                 notes.append(_left_out(stream, plan))
             continue
         made.disposition = stream.disposition

@@ -1,15 +1,23 @@
 """Runs over clips: folders, what is there already, interruptions, broken files, the command line."""
 
+import errno
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 av = pytest.importorskip("av", reason="clips need PyAV: pip install 'gankit[video]'")
 
 from video_making import pattern, read_frames, times, write_clip  # noqa: E402
 
+import gankit  # noqa: E402
 from gankit.cli import main  # noqa: E402
 from gankit.errors import OutputError, UsageError  # noqa: E402
 from gankit.video import VideoOptions, plan_files, run_files  # noqa: E402
@@ -274,3 +282,80 @@ def test_progress_counts_frames(upscaler, clip):
     assert [state.done for state in states] == list(range(1, 19))
     assert {state.total for state in states} == {18}
     assert states[-1].frames_per_second > 0
+
+
+def test_one_frame_at_a_time_if_memory_is_short(upscaler, clip, tmp_path, monkeypatch):
+    monkeypatch.setattr("gankit.video.files.thread_counts", lambda limit: {"max_bytes": 1})
+    [report] = run_files(upscaler, clip, tmp_path / "b.mp4", video=QUICK).images
+    assert report.video.frames == 18
+
+
+def test_frames_in_flight_are_bounded(upscaler, engine, clip, tmp_path, monkeypatch):
+    """A slow encoder holds back the decoder: the engine sees no more than the queue holds."""
+    from gankit.video.encode import SegmentEncoder
+
+    ahead, add = [], SegmentEncoder.add
+
+    def slow(self, pixels, pts):
+        time.sleep(0.01)
+        add(self, pixels, pts)
+        ahead.append(len(engine.frames) - len(ahead))
+
+    frame = 64 * 48 * 3 * 5
+    monkeypatch.setattr("gankit.video.files.thread_counts", lambda limit: {"max_bytes": 4 * frame})
+    monkeypatch.setattr(SegmentEncoder, "add", slow)
+    run_files(upscaler, clip, tmp_path / "b.mp4", video=QUICK)
+    assert len(ahead) == 18
+    assert max(ahead) <= 4
+
+
+def test_a_full_disk_ends_the_run(upscaler, clip, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(WorkFolder, "_path", full)
+    with pytest.raises(OutputError, match=r"b\.mp4: cannot be written: no space left"):
+        run_files(upscaler, clip, tmp_path / "b.mp4", video=QUICK)
+    assert not (tmp_path / "b.mp4").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_run_continues(tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", images=[pattern(index, 16, 16) for index in range(600)], size=(16, 16))
+    script = Path(__file__).parents[1] / "cli" / "cli_fakes.py"
+    command = [sys.executable, str(script), "0.005", "upscale", str(clip), "--report", str(tmp_path / "report.json")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        first = WorkFolder(tmp_path / "a_x4.mp4").folder / "000000.segment"
+        while not first.exists() and process.poll() is None:
+            time.sleep(0.02)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    subprocess.run(command, check=True, capture_output=True)
+    [image] = json.loads((tmp_path / "report.json").read_text())["images"]
+    assert image["video"]["resumed_frames"] in (250, 500)
+    assert image["video"]["frames"] == 600
+    assert times(tmp_path / "a_x4.mp4") == times(clip)
+    assert hidden(tmp_path) == []
+
+
+class Invert(torch.nn.Module):
+    def forward(self, batch):
+        return 1 - batch
+
+
+def test_a_model_of_masks_takes_no_clips(clip):
+    facts = {"value_range": (0, 1), "channels": 1, "input_kind": "mask"}
+    with (
+        gankit.Translator(Invert(), backend="eager", device="cpu", **facts) as translator,
+        pytest.raises(UsageError, match="takes masks, and clips hold none"),
+    ):
+        run_files(translator, clip, video=QUICK)
+
+
+def test_a_translator_keeps_the_size(clip, tmp_path):
+    with gankit.Translator(Invert(), value_range=(0, 1), channels=3, backend="eager", device="cpu") as translator:
+        [report] = run_files(translator, clip, video=QUICK).images
+    assert report.target == tmp_path / "a_translated.mp4"
+    assert report.output_size == (64, 48)
+    source, result = (read_frames(path)[3].to_ndarray(format="gray") for path in (clip, report.target))
+    assert abs(source.astype(int) + result - 255).mean() < 6
