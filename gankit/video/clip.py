@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from gankit.errors import ImageError
@@ -13,6 +15,17 @@ from gankit.video.colour import Colours, has_alpha
 from gankit.video.library import library, readable
 
 _SHIFTED = frozenset({"mpegts", "mpeg", "asf"})  # their clocks begin anywhere
+# Parts of frames that PyAV gives to no encoder.
+_LOST: Mapping[str, str] = MappingProxyType(
+    {
+        "MASTERING_DISPLAY_METADATA": "description of the mastering display (HDR10)",
+        "CONTENT_LIGHT_LEVEL": "light level (HDR10)",
+        "DYNAMIC_HDR_PLUS": "dynamic metadata (HDR10+)",
+        "DOVI_METADATA": "Dolby Vision layer",
+        "DOVI_RPU_BUFFER": "Dolby Vision layer",
+        "A53_CC": "closed caption of broadcasts",
+    }
+)
 _TOLERANCE = 0.3  # seconds by which the header of a complete file may be wrong
 
 
@@ -163,4 +176,13 @@ def _notes(container: Any, stream: Any, frame: Any) -> list[str]:
         notes.append("its transparency is not kept")
     if frame.interlaced_frame:
         notes.append("its frames are interlaced; deinterlace the clip first for a better result")
-    return notes
+    lost = dict.fromkeys(_LOST.get(_kind(each)) for each in frame.side_data)
+    return [*notes, *(f"its {what} is not kept" for what in lost if what is not None)]
+
+
+def _kind(data: Any) -> str:
+    """Return the name of the type of a frame's side data; empty for a type that PyAV does not know."""
+    try:
+        return str(data.type.name)
+    except ValueError:
+        return ""

@@ -134,6 +134,15 @@ def check_container(target: Path, options: VideoOptions) -> None:
         ) from None
 
 
+def check_encoder(plan: Plan) -> None:
+    """Check that the encoder takes its options and the size of the frames, before any frame is computed.
+
+    Raises:
+        ImageError: If it does not.
+    """
+    SegmentEncoder(plan, Converter(plan.colours, plan.path))
+
+
 def container_of(target: Path) -> str:
     """Return FFmpeg's name of the container of a file that is written."""
     return {".mkv": "matroska", ".webm": "webm", ".mov": "mov"}.get(target.suffix.lower(), "mp4")

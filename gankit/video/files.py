@@ -227,7 +227,7 @@ class _Clips:
 
     def _made(self, job: Job, progress: Callable[[Progress], None] | None) -> ImageReport:
         from gankit.video.clip import probe
-        from gankit.video.encode import plan_for
+        from gankit.video.encode import check_encoder, plan_for
         from gankit.video.join import join
         from gankit.video.run import ClipRun
         from gankit.video.segments import WorkFolder
@@ -238,6 +238,7 @@ class _Clips:
             raise ImageError(job.source, f"a frame has {clip.width}×{clip.height} pixels; use a larger --max-pixels")
         size = self.options.size
         plan = plan_for(clip, job.target, self.video, size.of((clip.width, clip.height), facts.scale))
+        check_encoder(plan)
         work = WorkFolder(job.target)
         self._start(clip.width * clip.height * clip.packets)
         began = perf_counter()

@@ -244,10 +244,11 @@ def test_what_cannot_be_written_is_said_before_the_work(target, video, message, 
     assert engine.frames == []
 
 
-def test_an_option_that_the_encoder_refuses(upscaler, clip, tmp_path):
+def test_an_option_that_the_encoder_refuses(upscaler, engine, clip, tmp_path):
     [report] = run_files(upscaler, clip, tmp_path / "b.mp4", video=VideoOptions(preset="hasty")).images
     assert report.status == "failed"
     assert "b.mp4: cannot be written" in report.error
+    assert engine.frames == []
 
 
 def test_a_clip_is_not_its_own_result(upscaler, clip):

@@ -245,3 +245,18 @@ def test_a_still_scene_is_computed_once(upscaler, engine, tmp_path):
     assert (report.video.frames, report.video.computed_frames) == (11, 4)
     made = [frame.to_ndarray(format="rgb24") for frame in read_frames(target)]
     assert all(np.array_equal(grown(image), result) for image, result in zip(images, made, strict=True))
+
+
+def test_what_hdr10_says_of_its_display_is_named(upscaler, tmp_path):
+    display = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1):max-cll=1000,400"
+    clip = write_clip(
+        tmp_path / "a.mkv", 3, codec="libx265", pixel_format="yuv420p10le",
+        colours={"colorspace": 9, "color_range": 1, "color_primaries": 9, "color_trc": 16},
+        options={"crf": "20", "x265-params": f"log-level=none:hdr10=1:{display}"},
+    )  # fmt: skip
+    report, target = run(upscaler, clip, VideoOptions(crf=20, preset="ultrafast"))
+    assert [note for note in report.notes if "HDR10" in note] == [
+        "its description of the mastering display (HDR10) is not kept", "its light level (HDR10) is not kept",
+    ]  # fmt: skip
+    frame = read_frames(target)[0]
+    assert (frame.format.name, frame.color_trc, frame.color_primaries, frame.colorspace) == ("yuv420p10le", 16, 9, 9)
