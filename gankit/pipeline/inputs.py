@@ -205,7 +205,7 @@ def collect(
     unreadable, unread = tuple(finder.unreadable.values()), finder.unread_by_kind()
     if not found:
         if unreadable:
-            raise UsageError(str(unreadable[0]))
+            raise NoInputError(str(unreadable[0]))
         if unread:
             raise NoInputError("; ".join(unread_message(kind, paths) for kind, paths in unread.items()))
         places = ", ".join(str(path) for path in inputs)

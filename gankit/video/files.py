@@ -64,16 +64,17 @@ def run_files(
         OutputError: If the output cannot be written.
         BackendError, CheckpointError, ParityError: If no engine can run the model.
     """
-    chosen, video = RunOptions(**options), video or VideoOptions()
-    clips = _found(pipeline, inputs, output, chosen)
+    clips = _found(pipeline, inputs, output, chosen := RunOptions(**options))
     if clips.found is None:
         return pipeline.run(inputs, output, progress=progress, failed=failed, **options)
-    run = _Clips(pipeline, clips, chosen, video)
+    run = _Clips(pipeline, clips, chosen, video or VideoOptions())
     run.check()
     images: Report | None = None
     if clips.others:
         with suppress(NoInputError):  # the folders hold only clips
             images = pipeline.run(clips.others, output, progress=progress, failed=failed, **options)
+    if images is not None:
+        run.found = replace(run.found, unreadable=())  # the images have reported these folders
     try:
         run.run(output, progress, failed)
     finally:
