@@ -157,8 +157,7 @@ class _Clips:
         self.pipeline, self.found, self.options, self.video = pipeline, clips.found, options, video
         own = pipeline.engines.options_of_results()
         self.resume = Resume(pipeline.engines.weights_sha256, lambda target: {**own, **self._of_result(target)})
-        self.alone = not clips.others
-        self._starting = 0.0
+        self.alone, self._starting = not clips.others, 0.0
         self.report: Report | None = None
 
     def _of_result(self, target: Path) -> dict[str, Any]:
