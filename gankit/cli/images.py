@@ -16,6 +16,7 @@ from gankit.cli.engine_options import engine_options
 from gankit.cli.model_options import model_option
 from gankit.cli.param_types import Pixels, format_names
 from gankit.cli.process import one_line
+from gankit.cli.video_options import video_options
 from gankit.errors import OutputError, UsageError
 from gankit.images import MAX_PIXELS
 from gankit.options import EngineOptions
@@ -37,7 +38,8 @@ _BEFORE = (
         "--output",
         default=None,
         metavar="DIR",
-        help="Folder for the results.  [default: beside the inputs, as described above]",
+        help="Folder for the results, or the file of the result if the input is one clip.  [default: beside the "
+        "inputs, as described above]",
     ),
 )
 _AFTER = (
@@ -85,7 +87,7 @@ def image_options(command: Callable[..., int]) -> Callable[..., int]:
         *_BEFORE,
         engine_options(tiles=True, batch="tiles, or of images of equal size,"),
     ]
-    for option in reversed([*decorators, *_AFTER]):
+    for option in reversed([*decorators, *_AFTER, video_options]):
         command = option(command)
     return command
 
@@ -100,19 +102,27 @@ def run(
     dry_run: bool,
     report: str | None,
     quiet: bool,
+    codec: str | None,
+    crf: float | None,
+    preset: str | None,
+    fps: str | None,
     **options: Unpack[RunKeywords],
 ) -> int:
-    """Run a pipeline over the images, print the summary and write the report.
+    """Run a pipeline over the images and clips, print the summary and write the report.
 
     Args:
         make: creates the pipeline from ``engine``, ``notify`` and ``options``.
         paths: files, folders and patterns.
-        output: folder for the results; ``None`` writes them beside the inputs.
+        output: folder for the results, or the result of a single clip; ``None`` writes them beside the inputs.
         engine: the engine options.
         model_options: model options that replace those of the weights file.
         dry_run: whether to list the sources and their results only.
         report: file for the JSON report; ``None`` writes none.
         quiet: whether to print errors only.
+        codec: encoder of clips, as are the three that follow a field of :class:`gankit.video.VideoOptions`.
+        crf: quality of clips.
+        preset: speed of the encoder.
+        fps: frame rate of clips.
         options: the fields of :class:`gankit.pipeline.run_options.RunOptions`.
 
     Returns:
@@ -123,19 +133,23 @@ def run(
     if report is not None:
         _check_report(report, output)
     from gankit.cli.progress import Bar
+    from gankit.video import VideoOptions, plan_files, run_files
 
+    video = VideoOptions(codec=codec, crf=crf, preset=preset, fps=fps)
     bar = Bar(shown=not quiet)
     pipeline = make(engine=engine, notify=None if quiet else bar.print, options=model_options)
     if dry_run:
         with pipeline:
-            for decision in pipeline.plan(paths, output, **options):
+            for decision in plan_files(pipeline, paths, output, video=video, **options):
                 click.echo(one_line(_planned(decision)))
         return 0
     with pipeline, bar:
         try:
-            done = pipeline.run(
+            done = run_files(
+                pipeline,
                 paths,
                 output,
+                video=video,
                 progress=bar.update,
                 failed=lambda image: bar.print(f"error: {image.error}"),
                 **options,

@@ -1,4 +1,4 @@
-"""The progress bar of a run, with images and megapixels per second. It is hidden if stderr is not a terminal."""
+"""The progress bar of a run, with images or frames and their speed. It is hidden if stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from gankit.cli.process import one_line
+from gankit.video.progress import ClipProgress
 
 if TYPE_CHECKING:
     from gankit.pipeline.items import Progress
@@ -44,20 +45,30 @@ class Bar:
             disable=not self._shown,
         )
         self._task: TaskID | None = None
+        self._name = ""
 
     def update(self, state: Progress) -> None:
-        """Show the state of the run. The image in the engine counts by the fraction that is done."""
+        """Show the state of the run. The image in the engine counts by the fraction that is done.
+
+        While a clip is processed, the bar counts its frames.
+        """
         if not self._shown:
             return
         name = state.current.name if state.current else ""
         speed = f"{state.output_mp / state.seconds:.1f} MP/s" if state.output_mp and state.seconds else ""
+        if isinstance(state, ClipProgress):
+            speed = f"{state.frames_per_second:.1f} frames/s"
         if self._task is None:
             # Start late: lines about the choice of the engine are printed before the first image.
             self._bars.start()
             self._task = self._bars.add_task(name, total=state.total, speed=speed)
         # Slightly less than 1, because an image counts as done only once it is written.
         over = state.done + state.failed + 0.99 * state.fraction
-        self._bars.update(self._task, description=name[:40], completed=min(over, state.total), speed=speed)
+        if name != self._name and isinstance(state, ClipProgress):
+            self._bars.reset(self._task, total=state.total)  # the time left is that of this clip
+        self._name = name
+        done = min(over, state.total)
+        self._bars.update(self._task, description=name[:40], total=state.total, completed=done, speed=speed)
 
     def print(self, line: str) -> None:
         """Print a line on stderr, above the bar if it is shown."""

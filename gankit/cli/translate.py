@@ -1,4 +1,4 @@
-"""``gankit translate``: run images through an image-to-image generator. They keep their size."""
+"""``gankit translate``: run images and clips through an image-to-image generator. They keep their size."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from gankit.cli.images import image_options, run
+from gankit.cli.video_options import CommandWithVideo
 from gankit.pipeline.translator import Translator
 
 
-@click.command()
+@click.command(cls=CommandWithVideo)
 @image_options
 @click.option(
     "-m",
@@ -44,9 +45,9 @@ from gankit.pipeline.translator import Translator
     help="Lowest value of a source that is set, if the model takes masks.  [default: masks have two values]",
 )
 def translate(model: str, direction: Any, norm: Any, source_kind: Any, **options: Any) -> int:
-    """Translate images. Each result has the size of its source.
+    """Translate images and clips. Each result has the size of its source.
 
-    PATH is a file, a folder (including its subfolders) or a quoted pattern such as 'photos/**/*.png'. Without
+    PATH is an image, a clip, a folder (including its subfolders) or a quoted pattern such as 'photos/**/*.png'. Without
     --output, the results for photos/ go to photos_translated/ beside it, and the result for a.png to
     a_translated.png.
 

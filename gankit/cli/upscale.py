@@ -1,4 +1,4 @@
-"""``gankit upscale``: upscale images, folders and patterns."""
+"""``gankit upscale``: upscale images, clips, folders and patterns."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from gankit.cli.images import image_options, run
+from gankit.cli.video_options import CommandWithVideo
 from gankit.pipeline.resize import FITS
 from gankit.pipeline.upscaler import Upscaler
 from gankit.weights import DEFAULT_UPSCALER
 
 
-@click.command()
+@click.command(cls=CommandWithVideo)
 @image_options
 @click.option(
     "--scale",
@@ -51,9 +52,9 @@ from gankit.weights import DEFAULT_UPSCALER
     help="Name of a model (see `gankit models`), or a weights file.",
 )
 def upscale(model: str, **options: Any) -> int:
-    """Upscale images.
+    """Upscale images and clips.
 
-    PATH is a file, a folder (including its subfolders) or a quoted pattern such as 'photos/**/*.png'. Without
+    PATH is an image, a clip, a folder (including its subfolders) or a quoted pattern such as 'photos/**/*.png'. Without
     --output, the results for photos/ go to photos_x4/ beside it, and the result for a.png to a_x4.png, if the model's
     scale is 4. With --scale 2 they are photos_x2/ and a_x2.png, and with --width 1920 photos_1920x/ and a_1920x.png.
 

@@ -60,17 +60,15 @@ class ImagePipeline:
     Args:
         model: a registry name, a weights file, a :class:`~gankit.checkpoints.Loaded` model, or an ``nn.Module`` of your
             own that takes and returns (N, C, H, W) floating point.
-        engine: the engine options. You can also pass the fields of :class:`~gankit.options.EngineOptions` as keywords,
-            which take precedence.
+        engine: the engine options. You can also pass its fields as keywords, which take precedence.
         notify: called with each line to report to the user, such as the choice of the engine.
         direction: which generator of a pair to run; see :func:`gankit.checkpoints.open_model`.
         norm: which statistics BatchNorm uses; see :func:`gankit.checkpoints.open_model`.
         options: model options that replace those of the weights file; see :func:`gankit.checkpoints.open_model`.
         facts: facts of your own module, as :class:`gankit.Facts`. You can also state them as keywords:
-            ``value_range``, ``scale``, ``channels``, ``multiple``, ``minimum``, ``tileable``, ``halo``,
-            ``input_kind`` and ``labels``. Facts that
-            you do not state are derived by running and tracing the module. It is an error if that fails. Of any other
-            model you can state ``input_kind`` and ``labels``, if its weights file does not say them.
+            ``value_range``, ``scale``, ``channels``, ``multiple``, ``minimum``, ``tileable``, ``halo``, ``input_kind``
+            and ``labels``. Facts that you do not state are derived by running and tracing the module. It is an error if
+            that fails. Of any other model you can state ``input_kind`` and ``labels``, if its weights do not say them.
         keywords: engine options and facts, as above.
 
     Attributes:
@@ -271,7 +269,7 @@ class ImagePipeline:
             raise UsageError(f"inputs must be a path or a list of paths, not {inputs!r}")
         if output is not None and not isinstance(output, str | Path):
             raise UsageError(f"output must be the path of a folder, not {output!r}")
-        mark = "" if output is not None else self._mark(chosen)
+        mark = "" if output is not None else self.mark(chosen)
         found = collect(
             inputs, output, suffix=chosen.suffix, format=chosen.format, overwrite=chosen.overwrite, mark=mark
         )
@@ -285,7 +283,7 @@ class ImagePipeline:
                 self.notify(line)
         return found, decisions, resume
 
-    def _mark(self, chosen: RunOptions) -> str:
+    def mark(self, chosen: RunOptions) -> str:
         """Return the text that is added to the name of a source if there is no output folder."""
         return chosen.size.mark(self.facts.scale) if self.task == "upscale" else "_translated"
 
@@ -301,6 +299,11 @@ class ImagePipeline:
             versions=versions(self._engines.packages()),
             machine=self._engines.machine(),
         )
+
+    @property
+    def engines(self) -> Engines:
+        """The model and its engines, which one thread at a time may use."""
+        return self._engines
 
     @property
     def facts(self) -> Facts:

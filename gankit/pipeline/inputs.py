@@ -21,6 +21,10 @@ from gankit.pipeline.paths import exists, is_folder, place, why_not
 from gankit.pipeline.targets import Found, Job, assign, place_of, refuse_overwriting_sources, without_results
 
 
+class NoInputError(UsageError):
+    """The inputs hold no image."""
+
+
 @dataclass(frozen=True)
 class Inputs:
     """The images that were found.
@@ -161,6 +165,7 @@ def collect(
     format: str | None = None,
     overwrite: bool = False,
     mark: str = "",
+    readable: frozenset[str] | None = None,
 ) -> Inputs:
     """Find the images and decide the target of each.
 
@@ -173,13 +178,15 @@ def collect(
         format: file format of all results; ``None`` keeps the format of each source.
         overwrite: whether existing targets will be replaced.
         mark: text that distinguishes results from their sources if there is no output folder.
+        readable: extensions of the files to find, in lower case; ``None`` finds images.
 
     Returns:
         The jobs, at least one.
 
     Raises:
+        NoInputError: If there are no images at all.
         UsageError: If a name is empty, a path or pattern finds nothing, a named folder cannot be listed, the only
-            input is not an image, there are no images at all, the format is unknown, two sources have the same target,
+            input is not an image, the format is unknown, two sources have the same target,
             or a target is its own source or, with ``overwrite``, another named source.
     """
     from gankit.images import SUFFIXES
@@ -193,16 +200,16 @@ def collect(
     extension = _extension(format)
     if len(inputs) > 1:  # the shell expands photos/* to all but hidden names
         inputs = [given for given in inputs if Path(given).name != "__MACOSX"] or inputs
-    finder = _Finder(output, SUFFIXES)
+    finder = _Finder(output, SUFFIXES if readable is None else readable)
     found = _unique(_find(finder, inputs) if output is not None else _find_beside(finder, inputs, mark))
     unreadable, unread = tuple(finder.unreadable.values()), finder.unread_by_kind()
     if not found:
         if unreadable:
-            raise UsageError(str(unreadable[0]))
+            raise NoInputError(str(unreadable[0]))
         if unread:
-            raise UsageError("; ".join(unread_message(kind, paths) for kind, paths in unread.items()))
+            raise NoInputError("; ".join(unread_message(kind, paths) for kind, paths in unread.items()))
         places = ", ".join(str(path) for path in inputs)
-        raise UsageError(f"{places}: no images found; gankit reads {', '.join(sorted(SUFFIXES))}")
+        raise NoInputError(f"{places}: no images found; gankit reads {', '.join(sorted(SUFFIXES))}")
     every, renamed = assign(found, Path() if output is None else Path(output), suffix, extension)
     jobs = without_results(every, {item.source for item in found if item.named and overwrite})
     refuse_overwriting_sources(jobs)

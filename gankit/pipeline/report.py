@@ -18,8 +18,29 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
+class VideoReport:
+    """What the report of a clip says beyond that of an image.
+
+    Attributes:
+        frames: frames of the result.
+        computed_frames: frames that went through the engine; the others are equal to the frame before them.
+        resumed_frames: frames that an earlier run, which was interrupted, had encoded.
+        seconds: time from the first decoded frame to the last write, in this run.
+        codec: FFmpeg's name of the encoder.
+        pixel_format: FFmpeg's name of the pixel format.
+    """
+
+    frames: int
+    computed_frames: int
+    resumed_frames: int
+    seconds: float
+    codec: str
+    pixel_format: str
+
+
+@dataclass(frozen=True)
 class ImageReport:
-    """The report of one image, or of a folder that could not be listed.
+    """The report of one image or clip, or of a folder that could not be listed.
 
     Attributes:
         source: the source file.
@@ -35,6 +56,7 @@ class ImageReport:
         notes: a sentence for each part of the source that the result does not have, such as a second frame.
         again: what changed since an earlier result, which this run replaced: ``"source"``, ``"model"`` or
             ``"option"``; otherwise ``None``.
+        video: the rest of the report if the source is a clip; sizes are those of a frame.
     """
 
     source: Path
@@ -48,6 +70,12 @@ class ImageReport:
     encode_seconds: float = 0.0
     notes: tuple[str, ...] = ()
     again: str | None = None
+    video: VideoReport | None = None
+
+    @property
+    def frames(self) -> int:
+        """Number of frames that this run made."""
+        return 1 if self.video is None else self.video.frames - self.video.resumed_frames
 
 
 @dataclass(frozen=True)
@@ -173,8 +201,8 @@ class Report:
             decode_seconds=sum(item.decode_seconds for item in self.images),
             engine_seconds=sum(item.engine_seconds for item in self.images),
             encode_seconds=sum(item.encode_seconds for item in self.images),
-            input_mp=sum(math.prod(item.input_size or (0,)) for item in done) / 1e6,
-            output_mp=sum(math.prod(item.output_size or (0,)) for item in done) / 1e6,
+            input_mp=sum(item.frames * math.prod(item.input_size or (0,)) for item in done) / 1e6,
+            output_mp=sum(item.frames * math.prod(item.output_size or (0,)) for item in done) / 1e6,
             again=sum(item.again is not None for item in done),
             kept=sum(item.status == "kept" for item in self.images),
         )
