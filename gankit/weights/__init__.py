@@ -12,7 +12,7 @@ from typing import Literal
 
 __all__ = ["DEFAULT_UPSCALER", "TRAINED", "Trained"]
 
-DEFAULT_UPSCALER = "srgan"
+DEFAULT_UPSCALER = "edsr-photo"
 """The weights that `gankit upscale` runs where no others are named."""
 
 Task = Literal["upscale", "translate", "generate"]
@@ -48,6 +48,13 @@ _NUCLEI = "nuclei of the Data Science Bowl 2018 (CC0)"
 
 TRAINED: Mapping[str, Trained] = MappingProxyType(
     {
+        "edsr-photo": Trained(
+            "×4 upscaling of photographs, also JPEG and noise",
+            "upscale",
+            "Photographs as cameras, phones and web sites store them (the default); the fastest",
+            "Softer than srgan on clean images",
+            "165 free photographs",
+        ),
         "srgan": Trained(
             "×4 upscaling, sharp texture",
             "upscale",

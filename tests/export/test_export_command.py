@@ -75,7 +75,7 @@ def test_failing_parity_exits_1_and_leaves_nothing(weights, tmp_path, capsys):
         (["--format", "tensorrt", "--opset", "18"], "no opset"),
         (["--format", "tensorrt", "--output", "x.onnx", "--device", "cpu"], "must end in .engine"),
         (["--format", "tensorrt", "--device", "cpu"], "use --device cuda"),
-        (["--shapes", "1x8x8"], "use --shapes with --format tensorrt only"),
+        (["--shapes", "1x8x8"], "use --shapes with --format tensorrt or aoti only"),
         (["--output", "../mine.safetensors/x.onnx"], "cannot be written"),
     ],
 )
