@@ -17,7 +17,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from gankit_export.onnx import first_line
+from gankit_export.messages import first_line
 
 Axis = tuple[int, int, int]
 """Smallest size, largest size and multiple of an axis."""

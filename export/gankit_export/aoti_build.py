@@ -16,7 +16,8 @@ from gankit_export.aoti import Axis, Input, Needs, Package, PackageError, capabi
 from gankit_export.artefact import Source, judged
 from gankit_export.latent import CLASSES, LATENTS
 from gankit_export.manifest import Manifest
-from gankit_export.onnx import INPUT, OUTPUT, ExportError, example_images, first_line, interrupted, quiet
+from gankit_export.messages import first_line
+from gankit_export.onnx import INPUT, OUTPUT, ExportError, example_images, interrupted, quiet
 from gankit_export.parity import Batch
 from gankit_export.precisions import Precision
 from gankit_export.preparing import prepare

@@ -15,6 +15,7 @@ from gankit_export import manifest as manifests
 from gankit_export.files import atomic_path
 from gankit_export.formats import InOut
 from gankit_export.manifest import Manifest
+from gankit_export.messages import first_line
 from gankit_export.onnx import (
     CONVOLUTIONS,
     PRODUCTS,
@@ -22,7 +23,6 @@ from gankit_export.onnx import (
     default_opset,
     describe,
     dims,
-    first_line,
     half_convolutions,
 )
 from gankit_export.parity import Batch, ShapeParity, open_file, runtime_for

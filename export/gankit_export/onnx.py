@@ -16,6 +16,7 @@ from torch.export import Dim
 
 from gankit_export.files import atomic_path
 from gankit_export.formats import InOut
+from gankit_export.messages import first_line
 
 INPUT, OUTPUT = "input", "output"
 _LARGEST_SIDE = 16384
@@ -214,12 +215,6 @@ def interrupted(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 from torch import fx, nn
 
 from gankit_export.layers import is_leaf
+from gankit_export.messages import first_line
 
 _LOCK = threading.RLock()
 _IN_PLACE = {
@@ -43,11 +44,15 @@ def trace(module: nn.Module) -> fx.GraphModule:
 
 def _traced(module: nn.Module) -> fx.GraphModule:
     try:
-        with _LOCK, _restored(module):
-            graph = _Tracer().trace(module)
-        return fx.GraphModule(module, graph, type(module).__name__)
+        with _LOCK:
+            with _restored(module):
+                graph = _Tracer().trace(module)
+                own = vars(module)
+                constants = {name: value for name, value in own.items() if name.startswith("_tensor_constant")}
+            own.update(constants)  # which the graph refers to
+            return fx.GraphModule(module, graph, type(module).__name__)
     except Exception as error:  # whatever a forward pass does with what has no values
-        raise ValueError(f"{type(module).__name__} cannot be traced: {_first_line(error)}") from error
+        raise ValueError(f"{type(module).__name__} cannot be traced: {first_line(error)}") from error
 
 
 @contextmanager
@@ -182,8 +187,3 @@ def _is_view(node: fx.Node) -> bool:
     return (node.op == "call_function" and node.target in _VIEW_FUNCTIONS) or (
         node.op == "call_method" and node.target in _VIEW_METHODS
     )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

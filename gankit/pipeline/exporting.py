@@ -193,7 +193,7 @@ def _check_format(
     if in_out not in facts.in_out or (engine and in_out != "float32"):
         what = "with TensorRT" if engine else facts.title
         raise UsageError(f"{what}: --io {in_out} is not available; use --format onnx, openvino or tritonserver")
-    if precision in PRECISIONS and precision not in facts.precisions and not engine:
+    if isinstance(precision, str) and precision in PRECISIONS and precision not in facts.precisions and not engine:
         raise UsageError(f"{facts.title} cannot be {precision}; use --precision {' or '.join(facts.precisions)}")
 
 

@@ -43,6 +43,7 @@ def test_default_file_table_and_manifest(weights, tmp_path, capsys):
         assert word in text
 
 
+@pytest.mark.slow
 def test_overwrite_and_own_images(weights, tmp_path, capsys):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 20, 3), np.uint8)).save(tmp_path / "p.png")
     arguments = ["export", "--model", str(weights), "--output", str(tmp_path / "out"), "--parity-images"]

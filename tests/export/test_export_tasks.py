@@ -166,6 +166,7 @@ def test_a_model_that_generates(name, precision, here, tmp_path, capsys):
         assert np.abs(result - wanted).max() < (1e-5 if precision == "fp32" else 0.05)
 
 
+@pytest.mark.slow
 def test_in_bf16(here, tmp_path):
     pytest.importorskip("openvino")
     assert main(["export", "--model", str(weights(tmp_path, "cgan")), "--bf16", "--output", "c.onnx"]) == 0

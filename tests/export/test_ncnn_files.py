@@ -44,6 +44,7 @@ def test_upscale(made, tmp_path):
     assert np.abs(backend - wanted).max() <= 1
 
 
+@pytest.mark.slow
 def test_translate(tmp_path):
     torch.save(shake(ResNet(4, 1).eval()).state_dict(), tmp_path / "net_G.pth")
     file = exported(tmp_path / "net_G.pth", tmp_path / "t.param", "--format", "ncnn")
@@ -52,6 +53,7 @@ def test_translate(tmp_path):
     assert np.abs(result("translate", file, tmp_path / "f", image) - wanted).max() <= 1
 
 
+@pytest.mark.slow
 def test_generate(tmp_path):
     weights = latent_weights(tmp_path, "gan")
     file = exported(weights, tmp_path / "g.param", "--format", "ncnn")

@@ -73,6 +73,7 @@ def test_multiples_and_instance_norm_in_fp32(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_bf16_file(tmp_path, generator):
     path = tmp_path / "b.onnx"
     export_onnx(typed(for_inference(generator), "bf16"), path, opset=default_opset("bf16"))
@@ -118,6 +119,7 @@ def test_ctrl_c_stays_ctrl_c(tmp_path, generator, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_description_replaces_entries_and_keeps_the_others(tmp_path, generator):
     path = tmp_path / "d.onnx"
     export_onnx(generator, path)

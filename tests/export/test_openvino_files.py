@@ -64,7 +64,9 @@ def test_upscale(made, name, tmp_path):
         assert np.abs(found - wanted).max() <= (2 if name == "half.xml" else 1)
 
 
+@pytest.mark.slow
 def test_translate(tmp_path):
+    torch.manual_seed(0)
     torch.save(shake(ResNet(4, 1).eval()).state_dict(), tmp_path / "net_G.pth")
     file = exported(tmp_path / "net_G.pth", tmp_path / "t.xml", "--format", "openvino")
     image = small_image(tmp_path, (24, 20))

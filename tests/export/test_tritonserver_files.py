@@ -172,6 +172,7 @@ def test_it_agrees_with_the_file(repository):
     assert session.run(None, {"input": np.zeros((4, 8, 8, 3), np.uint8)})[0].shape == (4, 16, 16, 3)
 
 
+@pytest.mark.slow
 def test_classes_are_one_number_each(tmp_path):
     weights = latent_weights(tmp_path, "cgan")
     folder = exported(weights, tmp_path / "models", "--format", "tritonserver", "--device", "cpu")
@@ -213,6 +214,7 @@ def test_an_engine_and_one_image_at_a_time():
     assert list(item.dims) == [3, 96, 96], "a multiple of what the network needs"
 
 
+@pytest.mark.slow
 def test_replacing(repository, capsys, tmp_path):
     arguments = ["export", "--model", str(repository.parent / "mine.safetensors"), "--format", "tritonserver"]
     assert main([*arguments, "--output", str(repository)]) == 2

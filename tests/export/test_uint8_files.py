@@ -88,6 +88,7 @@ def test_values_between_two_levels_are_rounded(made):
     assert torch.equal(module(whole + 0.4), module(whole))
 
 
+@pytest.mark.slow
 def test_translate(tmp_path):
     torch.save(shake(UNet(5)).state_dict(), tmp_path / "u.pth")
     exported(tmp_path / "u.pth", tmp_path / "u.onnx", "--io", "uint8", "--norm", "eval")

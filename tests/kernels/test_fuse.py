@@ -12,6 +12,7 @@ from gankit import models
 from gankit.backends.base import EngineSpec
 from gankit.backends.cuda import kernels
 from gankit.backends.cuda.kernels import _norm_inside
+from gankit.backends.cuda.switches import KERNELS
 from gankit.backends.modules import ModuleEngine, ready, typed_module
 from gankit.errors import UsageError
 
@@ -279,13 +280,13 @@ def test_an_engines_module_before_and_after(name, precision):
 def test_the_switch(monkeypatch):
     net, facts = small("cyclegan")
     monkeypatch.setattr(nn.Module, "to", lambda self, *args, **kwargs: self)
-    monkeypatch.delenv(kernels.SWITCH, raising=False)
+    monkeypatch.delenv(KERNELS, raising=False)
     assert count(ready(EngineSpec(net, facts, device="cuda")), FusedNorm) > 0
     assert count(ready(EngineSpec(net, facts, device="cuda", kernels=False)), FusedNorm) == 0
     assert count(ready(EngineSpec(net, facts, device="cpu")), FusedNorm) == 0
-    monkeypatch.setenv(kernels.SWITCH, "off")
+    monkeypatch.setenv(KERNELS, "off")
     assert count(ready(EngineSpec(net, facts, device="cuda")), FusedNorm) == 0
-    monkeypatch.setenv(kernels.SWITCH, "on")
+    monkeypatch.setenv(KERNELS, "on")
     half = EngineSpec(net, facts, "fp16", "cuda")
     for word, channels in (("", 8), ("16", 16), ("1", 3)):
         monkeypatch.setenv(kernels.PAD_OUTPUTS, word)
@@ -299,7 +300,7 @@ def test_the_switch(monkeypatch):
     monkeypatch.delenv(kernels.PAD_INPUTS)
     monkeypatch.setenv(kernels.CUDNN_RELU, "on")
     assert count(ready(EngineSpec(*small("msrresnet"), "fp16", "cuda")), FusedConvolution) == 2
-    monkeypatch.setenv(kernels.SWITCH, "maybe")
+    monkeypatch.setenv(KERNELS, "maybe")
     with pytest.raises(UsageError, match="GANKIT_KERNELS must be on or off, not 'maybe'"):
         EngineSpec(net, facts)
 

@@ -56,6 +56,7 @@ def check_repeats(calls: list[Call], run, expected: list[str]) -> None:
     calls.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_norms(calls, layout):
     from gankit_kernels.on_cuda.instance_norm import launch

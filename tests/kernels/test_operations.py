@@ -86,6 +86,7 @@ def test_a_dcr_convolution_gives_the_same_image():
     torch.testing.assert_close(pixel_shuffle(low, 3, bias=to_dcr(conv.bias, 3), order="dcr"), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_opcheck(layout):
     def grad(*shape):

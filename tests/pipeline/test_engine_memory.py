@@ -57,7 +57,7 @@ def test_openvino_starts_anew(monkeypatch):
         def infer(self, inputs, **_):
             return [np.asarray(inputs[0])]
 
-    engine = ready(OpenVinoEngine, _requests={np.dtype(np.uint8): Raises(RuntimeError(OPENVINO))})
+    engine = ready(OpenVinoEngine, _queues={}, _requests={np.dtype(np.uint8): Raises(RuntimeError(OPENVINO))})
     monkeypatch.setattr(engine, "_compile", lambda dtype: Works())
     with pytest.raises(EngineMemoryError):
         engine.run(BATCH)
@@ -72,7 +72,7 @@ def test_other_errors_stay(error):
 
     for engine in (
         ready(OnnxRuntimeEngine, _session=Raises(error), _inputs=["x"]),
-        ready(OpenVinoEngine, _requests={np.dtype(np.uint8): Raises(error)}),
+        ready(OpenVinoEngine, _queues={}, _requests={np.dtype(np.uint8): Raises(error)}),
     ):
         with pytest.raises(type(error)) as caught:
             engine.run(BATCH)

@@ -51,6 +51,7 @@ def upscaler():
     return open_model("srgan")
 
 
+@pytest.mark.slow
 def test_a_narrow_precision_that_fails_gives_way_to_fp32(upscaler, monkeypatch):
     backend = FlatBackend("bf16")
     monkeypatch.setattr(low_memory, "get", lambda name: backend)
@@ -62,6 +63,7 @@ def test_a_narrow_precision_that_fails_gives_way_to_fp32(upscaler, monkeypatch):
     assert "fp32" in selection.summary
 
 
+@pytest.mark.slow
 def test_no_precision_passes(upscaler, monkeypatch):
     backend = FlatBackend("bf16", "fp32")
     monkeypatch.setattr(low_memory, "get", lambda name: backend)
