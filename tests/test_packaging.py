@@ -215,7 +215,7 @@ def test_the_readmes_quality_is_that_of_the_cards(model):
     known = {
         f"{table['mean']['psnr_y']:.2f} / {table['mean']['ssim_y']:.4f}"
         for figures in card["figures"].values()
-        for label, table in figures["results"].items()
+        for label, table in figures.get("results", {}).items()
         if label != "bicubic"
     }
     stated = re.findall(r"\d+\.\d+ / \d\.\d+", row)

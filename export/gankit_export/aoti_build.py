@@ -14,10 +14,11 @@ from torch.export import Dim
 from gankit_export import manifest as manifests
 from gankit_export.aoti import Axis, Input, Needs, Package, PackageError, capability, package_metadata, plain_version
 from gankit_export.artefact import Source, judged
+from gankit_export.formats import INPUT, OUTPUT
 from gankit_export.latent import CLASSES, LATENTS
 from gankit_export.manifest import Manifest
 from gankit_export.messages import first_line
-from gankit_export.onnx import INPUT, OUTPUT, ExportError, example_images, interrupted, quiet
+from gankit_export.onnx import ExportError, example_images, interrupted, quiet
 from gankit_export.parity import Batch
 from gankit_export.precisions import Precision
 from gankit_export.preparing import prepare

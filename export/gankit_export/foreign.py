@@ -8,7 +8,7 @@ from typing import Literal
 import onnx
 from onnx import TensorProto, compose, helper
 
-from gankit_export.onnx import INPUT, OUTPUT
+from gankit_export.formats import INPUT, OUTPUT
 
 Layout = Literal["NCHW", "NHWC"]
 OLDEST_OPSET = 9

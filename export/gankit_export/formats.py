@@ -14,6 +14,9 @@ InOut = Literal["float32", "uint8"]
 """What a file takes and gives: float32 in the value range of the model, NCHW; or uint8 pixels, NHWC."""
 IN_OUT: tuple[InOut, ...] = get_args(InOut)
 
+INPUT, OUTPUT = "input", "output"
+"""Names of the first input and of the output of a file."""
+
 
 @dataclass(frozen=True)
 class FormatFacts:

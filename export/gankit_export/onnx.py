@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from gankit_export.files import atomic_path
-from gankit_export.formats import InOut
+from gankit_export.formats import INPUT, OUTPUT, InOut
 from gankit_export.messages import first_line
 
-INPUT, OUTPUT = "input", "output"
 _LARGEST_SIDE = 16384
 CONVOLUTIONS, PRODUCTS = ("Conv", "ConvTranspose"), ("Gemm", "MatMul")
 _HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)

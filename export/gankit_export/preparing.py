@@ -140,8 +140,8 @@ def with_half_weights(prepared: Prepared) -> Prepared:
 
 def edge_fields(source: Source, in_out: InOut) -> dict[str, Any]:
     """Return the fields of a manifest that say what the file takes and gives."""
+    from gankit_export.formats import INPUT, OUTPUT
     from gankit_export.latent import LATENTS
-    from gankit_export.onnx import INPUT, OUTPUT
 
     layout = "NHWC" if in_out == "uint8" else "NCHW"
     images = {"dtype": in_out, "layout": layout}

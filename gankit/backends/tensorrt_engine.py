@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 from gankit_export.files import atomic_path
+from gankit_export.formats import INPUT
 from gankit_export.gpu import Gpu
 from gankit_export.latent import CLASSES, LATENTS
-from gankit_export.onnx import INPUT
 from gankit_export.receptive_field import halo
 from gankit_export.tensorrt.artefact import proven_layers
 from gankit_export.tensorrt.build import BuildSettings, build

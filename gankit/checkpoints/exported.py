@@ -9,9 +9,8 @@ from typing import Any, get_args
 
 import torch
 from gankit_export import manifest as manifests
-from gankit_export.formats import Format
+from gankit_export.formats import OUTPUT, Format
 from gankit_export.manifest import Manifest
-from gankit_export.onnx import OUTPUT
 from gankit_export.receptive_field import halo
 from torch import nn
 

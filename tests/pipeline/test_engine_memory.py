@@ -54,6 +54,9 @@ def test_openvino_starts_anew(monkeypatch):
     from gankit.backends.open_vino import OpenVinoEngine
 
     class Works:
+        def create_infer_request(self):
+            return self
+
         def infer(self, inputs, **_):
             return [np.asarray(inputs[0])]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gankit_export import gpu as gpus
+from gankit_export.formats import INPUT
 from gankit_export.latent import CLASSES, LATENTS
-from gankit_export.onnx import INPUT
 from gankit_export.tensorrt.library import missing
 from gankit_export.tensorrt.profiles import Profile, Shape, batch_profile, image_profile
 
