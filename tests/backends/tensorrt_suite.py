@@ -11,7 +11,6 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -67,9 +66,7 @@ def machine(contract, exported, monkeypatch, tmp_path):
     contract.fail, FakeGpu.captured = "", 0
     monkeypatch.setattr("gankit_export.gpu.Gpu", FakeGpu)
     # Not in torch itself, whose exporter would look for the GPU.
-    monkeypatch.setattr(
-        "gankit.backends.tensorrt.torch", SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: True))
-    )
+    monkeypatch.setattr("gankit.backends.tensorrt.cuda_available", lambda: True)
     monkeypatch.setattr("gankit.backends.choice.select.parse_device", lambda device: device)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "Fake H100")
