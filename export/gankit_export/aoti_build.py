@@ -23,6 +23,7 @@ from gankit_export.parity import Batch
 from gankit_export.precisions import Precision
 from gankit_export.preparing import prepare
 from gankit_export.publishing import drafts, publish
+from gankit_export.tracing import ONE_AT_A_TIME
 
 _LARGEST_BATCH, _LARGEST_SIDE, _MOST_SAMPLES = 1024, 16384, 1 << 20
 _LAYERS = (nn.Conv2d, nn.ConvTranspose2d)
@@ -174,7 +175,8 @@ def compile_package(module: nn.Module, path: Path, inputs: Sequence[Input], clas
     try:
         with torch.no_grad(), quiet():
             tensors = tuple(item.to(device) for item in given)
-            program = torch.export.export(module, tensors, dynamic_shapes=_shared(free), strict=False)
+            with ONE_AT_A_TIME:
+                program = torch.export.export(module, tensors, dynamic_shapes=_shared(free), strict=False)
             torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
     except Exception as error:
         if interrupted(error):

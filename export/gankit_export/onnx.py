@@ -17,6 +17,7 @@ from torch.export import Dim
 from gankit_export.files import atomic_path
 from gankit_export.formats import INPUT, OUTPUT, InOut
 from gankit_export.messages import first_line
+from gankit_export.tracing import ONE_AT_A_TIME
 
 _LARGEST_SIDE = 16384
 CONVOLUTIONS, PRODUCTS = ("Conv", "ConvTranspose"), ("Gemm", "MatMul")
@@ -116,7 +117,7 @@ def write_onnx(
         OSError: the file cannot be written.
     """
     try:
-        with quiet():
+        with quiet(), ONE_AT_A_TIME:
             program = torch.onnx.export(
                 module.eval(),
                 tuple(inputs.values()),

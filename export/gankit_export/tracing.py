@@ -14,7 +14,8 @@ from torch import fx, nn
 from gankit_export.layers import is_leaf
 from gankit_export.messages import first_line
 
-_LOCK = threading.RLock()
+ONE_AT_A_TIME = threading.RLock()
+"""Held while a module is traced or exported: torch.fx and torch.export are not safe in several threads."""
 _IN_PLACE = {
     operator.iadd: operator.add,
     operator.isub: operator.sub,
@@ -44,7 +45,7 @@ def trace(module: nn.Module) -> fx.GraphModule:
 
 def _traced(module: nn.Module) -> fx.GraphModule:
     try:
-        with _LOCK:
+        with ONE_AT_A_TIME:
             with _restored(module):
                 graph = _Tracer().trace(module)
                 own = vars(module)

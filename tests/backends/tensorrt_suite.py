@@ -255,7 +255,7 @@ def test_upscale_with_an_engine_file(shapes, weights, tmp_path, capsys):
     assert np.abs(both[0] - both[1]).max() <= 3
     capsys.readouterr()
     for wrong, text in (
-        (["--backend", "eager"], "does not run engine files"),
+        (["--backend", "eager"], "does not run this file"),
         (["--precision", "fp32"], "computes in fp16"),
         (["--device", "cpu"], "runs on a GPU"),
     ):
