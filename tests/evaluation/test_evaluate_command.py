@@ -14,6 +14,7 @@ from gankit.datasets.conditions import CONDITIONS
 from gankit.datasets.reduction import reduce
 from gankit.errors import GankitError
 from gankit.evaluation import bicubic
+from gankit.weights import DEFAULT_UPSCALER
 
 
 @pytest.fixture
@@ -117,14 +118,14 @@ def test_lpips_goes_into_the_table(run, benchmark_dir, tmp_path, monkeypatch):
     assert "LPIPS" in result.output
     report = json.loads((tmp_path / "f.json").read_text())
     assert report["lpips"] == "vgg"
-    assert report["results"]["srgan"]["mean"]["lpips"] == 0.5
+    assert report["results"][DEFAULT_UPSCALER]["mean"]["lpips"] == 0.5
 
 
 def test_folders_by_hand_and_a_border(run, benchmark_dir, tmp_path):
     json_file = tmp_path / "new" / "f.json"
     result = run("--hr", benchmark_dir / "HR", "--lr", benchmark_dir / "LR", "--border", 0, "--json", json_file)
     assert result.exit_code == 0, result.output
-    assert json.loads(json_file.read_text())["results"]["srgan"]["border"] == 0
+    assert json.loads(json_file.read_text())["results"][DEFAULT_UPSCALER]["border"] == 0
 
 
 def test_data_is_looked_for_in_the_data_folder(run, benchmark_dir, monkeypatch):

@@ -204,7 +204,7 @@ def test_skipping_imports_no_torch(folder, tmp_path):
     run(folder, tmp_path / "out")
     code = (
         "import sys, gankit.pipeline.upscaler as u\n"
-        f"report = u.Upscaler().run({str(folder)!r}, {str(tmp_path / 'out')!r})\n"
+        f"report = u.Upscaler('srgan').run({str(folder)!r}, {str(tmp_path / 'out')!r})\n"
         "assert report.totals.skipped == 3\nassert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
