@@ -75,6 +75,12 @@ def to_pil(image: DecodedImage) -> Image.Image:
     return pillow_image
 
 
+def embedded(image: DecodedImage) -> dict[str, bytes]:
+    """The profile, EXIF and XMP that an image has, as the options of Pillow's ``save``."""
+    values = {"icc_profile": image.icc_profile, "exif": image.exif, "xmp": image.xmp}
+    return {name: value for name, value in values.items() if value}
+
+
 def samples_of(image: Image.Image) -> tuple[np.ndarray, bytes | None]:
     """The pixels as stored (EXIF orientation not applied), in gray or RGB.
 

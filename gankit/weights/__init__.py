@@ -51,7 +51,7 @@ TRAINED: Mapping[str, Trained] = MappingProxyType(
         "edsr-photo": Trained(
             "×4 upscaling of photographs, also JPEG and noise",
             "upscale",
-            "Photographs as cameras, phones and web sites store them (the default); the fastest",
+            "Photographs as cameras, phones and web sites store them (the default), at the least cost",
             "Softer than srgan on clean images",
             "165 free photographs",
         ),

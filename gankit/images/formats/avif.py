@@ -12,7 +12,7 @@ from gankit.images.decoded import DecodedImage, from_channels
 from gankit.images.formats.base import UNLIMITED, Format, Header
 from gankit.images.formats.boxes import brands
 from gankit.images.metadata import read_exif, upright
-from gankit.images.pillow import from_pil
+from gankit.images.pillow import embedded, from_pil
 
 _DEEP, _DEEPER = 0x40, 0x20  # high_bitdepth and twelve_bit in the third byte of the box av1C
 
@@ -54,13 +54,10 @@ def _decode(data: bytes) -> DecodedImage:
 
 def _encode(image: DecodedImage, quality: int) -> bytes:
     buffer = io.BytesIO()
-    # Speed 8 takes a fifth of the default's time. As with JPEG, colours keep their full resolution from 90 on.
-    options: dict[str, object] = {"quality": quality, "speed": 8}
-    if not image.gray:
+    # Speed 8 takes less than a third of the default's time for 3 % more bytes (a Kodak image, quality 90).
+    options: dict[str, object] = {"quality": quality, "speed": 8, **embedded(image)}
+    if not image.gray:  # as with JPEG, colours keep their full resolution from 90 on
         options["subsampling"] = "4:4:4" if quality >= 90 else "4:2:0"
-    for name in ("icc_profile", "exif", "xmp"):
-        if value := getattr(image, name):
-            options[name] = value
     Image.fromarray(image.channels()).save(buffer, "AVIF", **options)
     return buffer.getvalue()
 

@@ -9,7 +9,7 @@ from PIL import Image, WebPImagePlugin
 
 from gankit.images.decoded import DecodedImage
 from gankit.images.formats.base import UNLIMITED, Format, Header
-from gankit.images.pillow import from_pil
+from gankit.images.pillow import embedded, from_pil
 from gankit.images.xmp import MANIFEST
 
 
@@ -51,11 +51,7 @@ def _has_chunk(data: bytes, wanted: bytes) -> bool:
 def _encode(image: DecodedImage, quality: int) -> bytes:
     buffer = io.BytesIO()
     # Method 1 takes a third of the default's time for about the same bytes at this quality.
-    options: dict[str, object] = {"quality": quality, "method": 1}
-    for name in ("icc_profile", "exif", "xmp"):
-        if value := getattr(image, name):
-            options[name] = value
-    Image.fromarray(image.channels()).save(buffer, "WEBP", **options)
+    Image.fromarray(image.channels()).save(buffer, "WEBP", quality=quality, method=1, **embedded(image))
     return buffer.getvalue()
 
 
