@@ -14,7 +14,7 @@ from PIL import Image
 from gankit import checkpoints, cli, models
 from gankit.checkpoints import limits
 from gankit.errors import NoMemoryError
-from gankit.memory import available_memory, require
+from gankit.memory import FreedMemory, available_memory, require
 from gankit.options import EngineOptions
 from gankit.pipeline.starting import affordable
 from gankit.pipeline.workspace import Workspace
@@ -161,6 +161,21 @@ def test_an_image_above_the_limit_fails_with_one_line_and_others_go_on(weights, 
     assert "use a larger --max-memory" in said.err
     assert "1 done, 1 failed" in said.out
     assert [path.name for path in (tmp_path / "o").glob("*.png")] == ["small.png"]
+
+
+def test_freed_memory_is_returned_after_a_new_size_only(monkeypatch):
+    """The pages that the next image of the same size takes would be cleared for nothing."""
+    returned = []
+    heap = SimpleNamespace(mallinfo2=lambda: SimpleNamespace(fordblks=1 << 30), malloc_trim=returned.append)
+    monkeypatch.setattr("gankit.memory._heap", lambda: heap)
+    freed = FreedMemory()
+    for shape in [(1, 3, 8, 8), (1, 3, 8, 8), (1, 3, 9, 8), (1, 3, 8, 8)]:
+        freed.after(shape)
+    assert len(returned) == 2
+    for side in range(20, 30):
+        freed.after((1, 3, side, side))
+    freed.after((1, 3, 8, 8))
+    assert len(returned) == 13
 
 
 SIZES = """

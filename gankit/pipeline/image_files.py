@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gankit.memory import available_memory, release_freed, require
+from gankit.memory import available_memory, require
 from gankit.models.facts import Facts
 from gankit.pipeline.resume import Resume
 from gankit.pipeline.run_options import RunOptions
@@ -124,7 +124,6 @@ class ImageFiles:
     def forget(self, report: ImageReport) -> None:
         """Release what is kept of a source. Call it when the image has failed or is done."""
         self._sources.pop(report.source, None)
-        release_freed(3 * math.prod(report.output_size or (0,)))
 
     def _compare(self, result: DecodedImage, job: Job) -> tuple[str, ...]:
         """Write the comparison of a result with its source, and return notes for the user."""

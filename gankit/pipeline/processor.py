@@ -17,7 +17,7 @@ from gankit.backends.base import Engine, EngineMemoryError
 from gankit.backends.memory import empty_cache, is_out_of_memory
 from gankit.errors import UsageError
 from gankit.images import DecodedImage, bleed
-from gankit.memory import available_memory, require
+from gankit.memory import FreedMemory, available_memory, require
 from gankit.models.facts import Facts
 from gankit.pipeline.flat import flat_around
 from gankit.pipeline.gray import equal_channels, equalise
@@ -54,6 +54,7 @@ class Processor:
     max_memory: int | None = None
 
     def __post_init__(self) -> None:
+        self._freed = FreedMemory()
         self.workspace = Workspace(self.engine, self.facts, self.halo, self.max_memory)
         self.max_pixels = self.max_pixels or self.workspace.max_pixels()
         if not self.facts.tileable and self.tile != "auto":
@@ -195,7 +196,9 @@ class Processor:
             EngineMemoryError: If memory runs out even for the smallest tile, for the tile that the user set, or for an
                 engine that needs whole images. ``max_pixels`` is then restored, because the next image may fit.
         """
-        return self._with_equal_channels(batch, self._tiled(batch, progress))
+        result = self._with_equal_channels(batch, self._tiled(batch, progress))
+        self._freed.after(batch.shape)
+        return result
 
     def _with_equal_channels(self, batch: np.ndarray, result: np.ndarray) -> np.ndarray:
         """Make the channels of an upscaled image equal if those of its source are."""
