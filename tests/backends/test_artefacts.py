@@ -214,6 +214,7 @@ def test_a_generator_that_cannot_be_exported_is_reported_in_one_line(spec, monke
         open_onnx(spec, read)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_runtimes_mend_a_damaged_file(name, spec):
     backend = backends.get(name)

@@ -112,6 +112,7 @@ def test_images_run_on_the_memory_of_torch(precision, least, spec):
     assert result.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 def test_latents_and_classes(spec):
     options = {"latent": 8, "classes": 4}
     net = build("cgan", options).eval().requires_grad_(False)

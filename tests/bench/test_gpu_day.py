@@ -10,6 +10,8 @@ pytest.importorskip("triton", reason="Triton is not installed: pip install '.[te
 
 from bench.gpu_day import STEPS, Step, main, run_day
 
+pytestmark = pytest.mark.slow
+
 BAD = (
     Step("crashes", "tests.bench.step_crashes", 60),
     Step("hangs", "tests.bench.step_hangs", 10),
@@ -23,7 +25,6 @@ def table(output):
     return list(csv.DictReader(line for line in path.read_text(encoding="utf-8").splitlines() if line[0] != "#"))
 
 
-@pytest.mark.slow
 def test_two_steps_in_rehearsal(tmp_path, capsys):
     assert main(["--rehearse", "--output", str(tmp_path), "--only", "machine", "--only", "kernels"]) == 0
     lines = capsys.readouterr().out.splitlines()

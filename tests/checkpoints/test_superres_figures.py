@@ -8,6 +8,8 @@ from gankit.backends.eager import EagerBackend
 from gankit.checkpoints import open_model
 from gankit.evaluation.benchmark import evaluate_pairs, read_rgb
 
+pytestmark = pytest.mark.slow
+
 # Y-PSNR inside a border of 4 pixels, of Set5 and Set14
 FIGURES = {
     "srgan_leftthomas_x4.pth": ("srgan", 30.70, 27.77),
@@ -33,7 +35,6 @@ def test_set5(data, file):
     assert figure(data, file, "Set5") == pytest.approx(FIGURES[file][1], abs=0.005)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("file", FIGURES)
 def test_set14(data, file):
     assert figure(data, file, "Set14") == pytest.approx(FIGURES[file][2], abs=0.005)

@@ -165,6 +165,7 @@ def test_a_dry_run_lists_and_writes_nothing(folder, tmp_path, capsys):
     assert run(folder, "--dry-run", "--report", tmp_path / "r.json") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
 def test_a_file_too_large_for_its_disk_fails_alone(folder, tmp_path):
     """EFBIG: a limit of the system, or that of FAT for 4 GB."""
@@ -181,7 +182,11 @@ def test_a_file_too_large_for_its_disk_fails_alone(folder, tmp_path):
 
 @pytest.mark.parametrize(
     "environment",
-    [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "latin-1"}],
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        pytest.param({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}, marks=pytest.mark.slow),
+        pytest.param({"PYTHONIOENCODING": "latin-1"}, marks=pytest.mark.slow),
+    ],
 )
 def test_terminals_without_unicode(folder, tmp_path, environment):
     (folder / "a.png").rename(folder / "é漢\x1b[31m.png")

@@ -504,7 +504,12 @@ def test_a_terminal_sees_a_bar_that_goes_away(folder, tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (getattr(signal, "SIGHUP", None), 129)]
+    ("number", "status"),
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        (signal.SIGTERM, 143),
+        pytest.param(getattr(signal, "SIGHUP", None), 129, marks=pytest.mark.slow),
+    ],
 )
 def test_signals_leave_whole_files_and_a_rerun_finishes(tmp_path, number, status):
     source, out, report = tmp_path / "in", tmp_path / "out", tmp_path / "r.json"

@@ -73,6 +73,7 @@ def test_the_pixels_are_those_of_the_net(folder, tmp_path, weights):
     assert (result - expected).abs().max() <= 1
 
 
+@pytest.mark.slow
 def test_tiled_is_untiled(folder, tmp_path, weights):
     """In ONNX Runtime, which takes tiles; the eager backend streams whole images on a CPU."""
     pytest.importorskip("onnxruntime")

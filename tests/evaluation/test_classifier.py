@@ -135,6 +135,7 @@ def test_missing_data_is_one_line(tmp_path):
     assert "holds no t10k-images-idx3-ubyte" in str(result.exception)
 
 
+@pytest.mark.slow
 def test_the_shipped_one_is_as_good_as_its_card_says(data):
     from gankit.datasets.idx import official_files, read_labelled
 

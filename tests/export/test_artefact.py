@@ -81,6 +81,7 @@ def test_make(tmp_path, batches, precision, least, half):
     assert content["sha256"] == manifests.sha256(path)
 
 
+@pytest.mark.slow
 def test_failed_parity_keeps_nothing_and_harms_nothing(tmp_path, batches):
     path = tmp_path / "x.onnx"
     with pytest.raises(ParityFailedError, match=r"fp16 reaches .* dB at .*, 200 dB are needed") as caught:
@@ -108,6 +109,7 @@ class _Loud(nn.Module):
         return self.down(self.mid(self.up(x)))
 
 
+@pytest.mark.slow
 def test_overflow_that_onnx_runtime_does_not_see_is_seen(tmp_path, batches):
     module, narrow = _Loud().eval(), typed(_Loud(), "fp16")
     export_onnx(narrow, tmp_path / "x.onnx")
@@ -147,6 +149,7 @@ def test_the_version_of_the_runtime_whatever_its_package_is_called(monkeypatch):
     assert found == {"torch": "1.2", "onnxruntime-gpu": "1.2"}
 
 
+@pytest.mark.slow
 def test_a_manifest_of_before_images_were_named(tmp_path, batches):
     made = make_onnx(small_srresnet(2, 8), SOURCE, tmp_path / "x.onnx", batches[:1])
     content = json.loads(made.to_json())

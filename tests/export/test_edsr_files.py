@@ -13,6 +13,8 @@ from gankit.backends.base import EngineSpec
 from gankit.backends.choice.parity import compare, reference
 from gankit.models.edsr import DIV2K_MEAN
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {
     "direct": {"channels": 16, "blocks": 2},
     "published ×3": {"channels": 16, "blocks": 2, "scale": 3, "tail": "edsr", "mean": DIV2K_MEAN, "res_scale": 0.1},

@@ -56,6 +56,7 @@ def test_overwrite_and_own_images(weights, tmp_path, capsys):
     assert path.read_bytes() == first
 
 
+@pytest.mark.slow
 def test_failing_parity_exits_1_and_leaves_nothing(weights, tmp_path, capsys):
     assert main(["export", "--model", str(weights), "--precision", "fp16", "--threshold", "200"]) == 1
     assert not list((tmp_path / "here").iterdir())
@@ -153,6 +154,7 @@ def test_a_script_that_knows_the_file_alone_is_right(tmp_path, model):
     assert np.abs(found.astype(float) - wanted).max() <= 1
 
 
+@pytest.mark.slow
 def test_latents_say_what_they_are(tmp_path):
     gankit.export("cgan", tmp_path / "x.onnx")
     facts = {item.key: item.value for item in onnx.load(tmp_path / "x.onnx").metadata_props}

@@ -65,7 +65,7 @@ TRANSLATION = {
         ("resnet", "fp32"),
         pytest.param("resnet of one channel", "fp16", marks=pytest.mark.slow),
         pytest.param("unet 256", "fp32", marks=pytest.mark.slow),
-        ("unet 256", "fp16"),
+        pytest.param("unet 256", "fp16", marks=pytest.mark.slow),
         pytest.param("unet to 5 classes", "fp32", marks=pytest.mark.slow),
     ],
 )
@@ -192,6 +192,7 @@ def test_failing_parity_leaves_nothing(here, tmp_path, capsys):
     assert not list(here.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist_gan_mlp.ckpt", "mnist_cwgan_gp.pth", "mnist_vae.pth"])
 def test_real_files(name, here, data):
     file = data / "checkpoints" / name

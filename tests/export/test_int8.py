@@ -75,6 +75,7 @@ def attempts(monkeypatch, tmp_path, exact, results, **material):
     return made, lambda: int8.make_int8(exact, tmp_path / "out.onnx", Material([small], [small], ["a.png"], **material))
 
 
+@pytest.mark.slow
 def test_the_first_attempt_that_passes_is_taken(monkeypatch, tmp_path, exact):
     made, run = attempts(monkeypatch, tmp_path, exact, [20.0, 30.0, 25.0, 10.0, 37.9, 38.0])
     found = run()
@@ -87,6 +88,7 @@ def test_the_first_attempt_that_passes_is_taken(monkeypatch, tmp_path, exact):
     assert manifest.read(tmp_path / "out.onnx") == found
 
 
+@pytest.mark.slow
 def test_below_the_gate_no_file_is_left(monkeypatch, tmp_path, exact):
     _, run = attempts(monkeypatch, tmp_path, exact, [20.0, 30.0, 25.0, 10.0, 31.0, 37.9, 33.0])
     with pytest.raises(Int8RefusedError, match=r"reaches 37\.9 dB with first convolution and .* 38 dB .* are needed"):
@@ -94,6 +96,7 @@ def test_below_the_gate_no_file_is_left(monkeypatch, tmp_path, exact):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_benchmark_that_loses_too_much_counts(monkeypatch, tmp_path, exact):
     scores = iter([30.0, 29.8, 29.86])  # of fp32 and two attempts; one below the gate is not measured
     made, run = attempts(monkeypatch, tmp_path, exact, [40.0, 20.0, 41.0], score=lambda run: next(scores))

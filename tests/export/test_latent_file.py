@@ -24,6 +24,7 @@ class Fixed(nn.Module):
         return latents.reshape(3, 1, 2, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2, 9])
 def test_any_batch(tmp_path, batch):
     runtime = pytest.importorskip("onnxruntime")

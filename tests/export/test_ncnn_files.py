@@ -18,6 +18,8 @@ from tests.checkpoints.published_translation import ResNet, shake
 from tests.export.formats import EXACT, exported, refusal, result, small_image, small_weights
 from tests.latent_networks import weights as latent_weights
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
@@ -44,7 +46,6 @@ def test_upscale(made, tmp_path):
     assert np.abs(backend - wanted).max() <= 1
 
 
-@pytest.mark.slow
 def test_translate(tmp_path):
     torch.save(shake(ResNet(4, 1).eval()).state_dict(), tmp_path / "net_G.pth")
     file = exported(tmp_path / "net_G.pth", tmp_path / "t.param", "--format", "ncnn")
@@ -53,7 +54,6 @@ def test_translate(tmp_path):
     assert np.abs(result("translate", file, tmp_path / "f", image) - wanted).max() <= 1
 
 
-@pytest.mark.slow
 def test_generate(tmp_path):
     weights = latent_weights(tmp_path, "gan")
     file = exported(weights, tmp_path / "g.param", "--format", "ncnn")

@@ -55,6 +55,7 @@ def test_really_dynamic(exported, generator, shape):
     np.testing.assert_allclose(result, wanted, atol=1e-5 if precision == "fp32" else 4e-3)
 
 
+@pytest.mark.slow
 def test_multiples_and_instance_norm_in_fp32(tmp_path):
     path = tmp_path / "i.onnx"
     module = Instance().eval()

@@ -50,6 +50,7 @@ def test_the_manifest_says_what_the_file_is(made):
     assert [item["shape"] for item in bytes_["parity"]] == [item["shape"] for item in content["parity"]]
 
 
+@pytest.mark.slow
 def test_fp16_halves_the_weights(made, tmp_path):
     full = exported(made / "mine.safetensors", tmp_path / "full.xml", "--format", "openvino")
     assert (made / "half.bin").stat().st_size < 0.6 * full.with_suffix(".bin").stat().st_size
@@ -75,6 +76,7 @@ def test_translate(tmp_path):
     assert np.abs(found - wanted).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("io", ["float32", "uint8"])
 def test_generate(tmp_path, io):
     weights = latent_weights(tmp_path, "cgan")
@@ -165,6 +167,7 @@ def test_files_of_others(tmp_path, layout, dtype, full):
     np.testing.assert_array_equal(found, pixels.repeat(2, 0).repeat(2, 1))
 
 
+@pytest.mark.slow
 def test_failing_parity_leaves_nothing(made, tmp_path, capsys):
     target = tmp_path / "out"
     arguments = ["export", "--model", str(made / "mine.safetensors"), "--format", "openvino", "--fp16"]

@@ -229,6 +229,7 @@ def test_replacing(repository, capsys, tmp_path):
     assert json.loads((repository / "srgan_x2_fp32" / "1" / "model.onnx.json").read_text())["precision"] == "fp32"
 
 
+@pytest.mark.slow
 def test_failing_parity_leaves_nothing(repository, tmp_path):
     arguments = ["export", "--model", str(repository.parent / "mine.safetensors"), "--format", "tritonserver"]
     target = tmp_path / "new" / "models"

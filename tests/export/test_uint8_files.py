@@ -20,6 +20,8 @@ from tests.checkpoints.published_translation import UNet, shake
 from tests.export.formats import exported, result, small_image, small_weights
 from tests.latent_networks import weights as latent_weights
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
@@ -88,7 +90,6 @@ def test_values_between_two_levels_are_rounded(made):
     assert torch.equal(module(whole + 0.4), module(whole))
 
 
-@pytest.mark.slow
 def test_translate(tmp_path):
     torch.save(shake(UNet(5)).state_dict(), tmp_path / "u.pth")
     exported(tmp_path / "u.pth", tmp_path / "u.onnx", "--io", "uint8", "--norm", "eval")

@@ -21,6 +21,8 @@ from gankit_kernels.specs import EpilogueSpec  # noqa: E402
 from gankit import models  # noqa: E402
 from tests.kernels.driver import active, compilations  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 HALF = torch.float16
 SIZES = 500
 

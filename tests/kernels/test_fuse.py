@@ -255,7 +255,9 @@ def test_cudnns_own_relu():
         torch.testing.assert_close(compiled(x), net(x))
 
 
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow), "fp16"])
+@pytest.mark.parametrize(
+    "precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow), pytest.param("fp16", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", ["cyclegan", "animegan", "srgan", "esrgan", "srvgg", "pix2pix", "cyclegan batch"])
 def test_an_engines_module_before_and_after(name, precision):
     """The module of a GPU engine, run on a CPU: fusing it does not add to the error of its precision.

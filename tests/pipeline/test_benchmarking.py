@@ -157,6 +157,7 @@ def test_translation_and_samples(tmp_path):
     assert float(answers(job, "run", "parity")[2]["psnr"]) > 60
 
 
+@pytest.mark.slow
 def test_a_first_start_that_exports_is_not_counted(weights, monkeypatch, tmp_path):
     monkeypatch.setenv("GANKIT_CACHE", str(tmp_path / "cache"))
     job = Job("engine", "fp32", "cpu", 1, weights, backend="onnxruntime", height=16, width=16)

@@ -67,6 +67,7 @@ def lines(tmp_path, start, used):
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_fork_after_use_is_one_error(tmp_path):
     first, code, second, other_code, parent = lines(tmp_path, "fork", "used")
     assert first.startswith("ForkedError: gankit was used before this process was forked")

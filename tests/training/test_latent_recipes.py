@@ -20,6 +20,7 @@ EXACT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["gan", "cgan", "dcgan", "wgan", "wgan-gp", "lsgan", "hinge"])
 def test_samples_come_near_the_data(tmp_path, recipe):
     """The mean image of samples is at most half as far from that of the data as at the start."""

@@ -35,6 +35,7 @@ def interrupt_at(step):
     return notify
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["frozen", "batch"])
 @pytest.mark.parametrize("recipe", ["srresnet", "srgan"])
 def test_ten_and_ten_steps_are_twenty(tmp_path, recipe, norm):

@@ -247,6 +247,7 @@ def test_emulated_bf16_is_not_chosen(monkeypatch):
     assert len(asked) == 2
 
 
+@pytest.mark.slow
 def test_several_folders_and_pillow_alone(tmp_path, photos):
     """``--data`` twice, in a Python that has no decoder but Pillow."""
     other = tmp_path / "other"

@@ -296,6 +296,7 @@ def test_pix2pix_learns(tmp_path):
     assert sum(seen[-20:]) / 20 < 0.3
 
 
+@pytest.mark.slow
 def test_cyclegan_learns(tmp_path):
     """The way back keeps more of an image than gray would, and the colours come nearer to the other side's."""
     system = cyclegan(120, lr=2e-3)

@@ -557,6 +557,7 @@ def test_an_image_that_fp32_does_not_determine_counts_for_narrow_precisions_only
     assert any("flat bf16 failed the parity check" in line and "on a black image" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_the_real_instance_norm_on_flat_images():
     """A CycleGAN in a typed fp16 module differs by many levels on a black image; fp32 passes."""
     from gankit_export.precision import typed
@@ -638,6 +639,7 @@ def test_a_choice_holds_for_the_file_that_was_measured(loaded, only):
     assert not choose(loaded).measured
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_a_cached_file_that_was_changed_on_disk_is_not_run(loaded, name, monkeypatch):
     """A valid file with one changed weight, under the name and with the cached parity of the one that was measured."""
