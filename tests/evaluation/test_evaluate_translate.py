@@ -9,8 +9,9 @@ from PIL import Image
 
 import gankit
 from gankit.cli.evaluate import evaluate
-from gankit.errors import GankitError
+from gankit.errors import GankitError, UsageError
 from gankit.evaluation import psnr
+from gankit.models.facts import Facts
 from tests.checkpoints.published_translation import ResNet, shake
 
 
@@ -38,6 +39,8 @@ def run(monkeypatch, folders):
         def __init__(self, model, **options):
             opened[model] = options
             self.model = model
+            kind = "mask" if model == "of masks" else "image"
+            self.facts = Facts(task="translate", value_range=(-1, 1), input_kind=kind)
 
         def __call__(self, image):
             return 255 - image if self.model == "negative" else image[..., 0]
@@ -49,6 +52,12 @@ def run(monkeypatch, folders):
 
     invoke.opened = opened
     return invoke
+
+
+def test_models_of_different_inputs_are_evaluated_one_by_one(run):
+    words = ("--model", "red", "--model", "of masks", "--data", "{d}/in", "--target", "{d}/out")
+    with pytest.raises(UsageError, match=r"\(red reads image, of masks reads mask\): evaluate them one by one"):
+        raise run(*words).exception
 
 
 def test_colours(run, folders):

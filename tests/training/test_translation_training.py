@@ -1,6 +1,7 @@
 """``gankit train pix2pix`` and ``cyclegan`` from folders to weights that ``gankit translate`` takes; validation."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -133,6 +134,16 @@ def test_weights_trained_on_masks_take_masks_of_any_two_values(folders, tmp_path
         assert translate(weights, tmp_path / f"{name}.png", tmp_path / "made").exit_code == 0
     full, ones = (np.asarray(Image.open(tmp_path / f"made/{name}.png")) for name in ("full", "ones"))
     assert np.array_equal(full, ones)
+    (tmp_path / "ones").mkdir()
+    for path in masks.iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) // 255).save(tmp_path / "ones" / path.name)
+    means = []
+    for index, (folder, more) in enumerate(((masks, ["--source-kind", "mask"]), (masks, []), (tmp_path / "ones", []))):
+        words = ["evaluate", "translate", "--model", weights, "--data", folder, "--target", images, *more]
+        report = tmp_path / f"{index}.json"
+        assert cli.main([*map(str, words), "--json", str(report), "--backend", "eager", "--device", "cpu"]) == 0
+        means.append(json.loads(report.read_text())["results"][str(weights)]["mean"])
+    assert means[0] == means[1] == means[2]
 
 
 def test_each_direction_of_cyclegan_knows_its_input(folders, tmp_path):

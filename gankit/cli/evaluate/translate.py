@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table as RichTable
 
+    import gankit
     from gankit.datasets.options import Kind
     from gankit.evaluation import TranslationScore, TranslationTable
     from gankit.evaluation.translation import Translate
@@ -77,7 +78,8 @@ _FIGURES = {
     type=click.Choice(["auto", "colour", "gray", "mask", "labels"]),
     default="auto",
     show_default=True,
-    help="How the inputs are read, as in `gankit train pix2pix`.",
+    help="How the inputs are read, as in `gankit train pix2pix`; 'auto' reads them as the model's weights say, if they "
+    "do, and as images otherwise.",
 )
 @click.option(
     "--holdout",
@@ -156,13 +158,8 @@ def translate(
         from gankit.evaluation.perceptual import Lpips
 
         distance = Lpips(lpips)
-    kinds: tuple[Kind, Kind] = (source_kind, "mask" if masks else "auto")
-    pairs = _pairs(data, target, aligned, swap, kinds, mask_from, holdout)
-    if wrong := [name for name in images if name not in pairs]:
-        raise UsageError(f"--image {wrong[0]}: there is no pair of that name; the first one is {next(iter(pairs))}")
-    ways: dict[str, Translate] = {str(folder): _reader(folder, masks) for folder in results}
-    for model in models:
-        translator = gankit.Translator(
+    translators = {
+        model: gankit.Translator(
             model,
             backend=backend,
             precision=precision,
@@ -172,7 +169,14 @@ def translate(
             norm=norm,
             options=model_options or None,
         )
-        ways[model] = _runner(translator)
+        for model in models
+    }
+    kinds: tuple[Kind, Kind] = (_kind_of(source_kind, translators), "mask" if masks else "auto")
+    pairs = _pairs(data, target, aligned, swap, kinds, mask_from, holdout)
+    if wrong := [name for name in images if name not in pairs]:
+        raise UsageError(f"--image {wrong[0]}: there is no pair of that name; the first one is {next(iter(pairs))}")
+    ways: dict[str, Translate] = {str(folder): _reader(folder, masks) for folder in results}
+    ways |= {model: _runner(translator) for model, translator in translators.items()}
     tables = {label: evaluate_translations(way, pairs, masks=masks, lpips=distance) for label, way in ways.items()}
 
     from rich.console import Console
@@ -198,6 +202,22 @@ def translate(
     if comparison is not None:
         encode(from_array(_compare(ways, pairs, images or tuple(pairs)[:1], crop)), comparison)
         console.print(f"wrote {comparison}")
+
+
+def _kind_of(given: Kind, translators: Mapping[str, gankit.Translator]) -> Kind:
+    """How the inputs are read: as the user says, or as all models want them.
+
+    Raises:
+        UsageError: If the user does not say it, and the models want different kinds.
+    """
+    wanted = {translator.facts.input_kind: model for model, translator in translators.items()}
+    if given != "auto" or not wanted:
+        return given
+    if len(wanted) > 1:
+        said = ", ".join(f"{model} reads {kind}" for kind, model in wanted.items())
+        raise UsageError(f"the models read different inputs ({said}): evaluate them one by one, or use --source-kind")
+    kind = next(iter(wanted))
+    return "auto" if kind == "image" else kind
 
 
 def _pairs(
