@@ -16,7 +16,7 @@ from typing import Literal
 from gankit.errors import OutputError, UsageError, hint
 from gankit.paths import cache_folder
 
-Kind = Literal["onnx", "tensorrt", "aoti", "ncnn", "timings", "choice", "model"]
+Kind = Literal["onnx", "tensorrt", "aoti", "ncnn", "timings", "choice", "model", "mixed"]
 _PATTERNS: dict[Kind, str] = {
     "onnx": "onnx/*.onnx",
     "tensorrt": "tensorrt/*.engine",
@@ -25,6 +25,7 @@ _PATTERNS: dict[Kind, str] = {
     "timings": "tensorrt/timings-*.bin",
     "choice": "choices/*.json",
     "model": "models/*.json",
+    "mixed": "mixed/*/*.safetensors",
 }
 _BUILT: dict[Kind, tuple[str, ...]] = {"aoti": (".pt2",), "ncnn": (".param", ".bin")}
 """Suffixes of the files that backends build, and of those that belong to them."""
@@ -38,7 +39,8 @@ class CachedFile:
         path: the file.
         kind: ``"onnx"`` for an exported model, ``"tensorrt"`` for an engine, ``"aoti"`` and ``"ncnn"`` for models that
             those backends built, ``"timings"`` for what TensorRT measured while it built engines, ``"choice"`` for a
-            choice of ``--backend auto``, ``"model"`` for the record of what a weights file is.
+            choice of ``--backend auto``, ``"model"`` for the record of what a weights file is,
+            ``"mixed"`` for weights between two models (``--strength``).
         size: bytes, with the files that belong to it.
         used: time of the last use in seconds since 1970.
     """
@@ -51,6 +53,8 @@ class CachedFile:
     @property
     def model(self) -> str:
         """Name of the model; empty if the file belongs to none."""
+        if self.kind == "mixed":
+            return self.path.stem
         if self.kind not in ("onnx", "tensorrt", *_BUILT):
             return ""
         digests = 1 if self.kind == "tensorrt" else 2
@@ -74,6 +78,10 @@ class CachedFile:
             from gankit.checkpoints.known import is_intact as is_record
 
             return None if is_record(self.path) else "is damaged"
+        if self.kind == "mixed":
+            from gankit.checkpoints.strength import is_intact as is_mixture
+
+            return None if is_mixture(self.path) else "has changed since gankit wrote it"
         if self.kind == "choice":
             try:
                 json.loads(self.path.read_bytes())
@@ -90,6 +98,8 @@ class CachedFile:
         try:
             for path in (self.path, *_beside(self.kind, self.path)):
                 path.unlink(missing_ok=True)
+            if self.kind == "mixed":
+                self.path.parent.rmdir()
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be deleted ({error.strerror}); delete it yourself") from error
 

@@ -8,9 +8,11 @@ import click
 from gankit_export.formats import FORMATS, IN_OUT, Format, InOut
 from gankit_export.precisions import Precision
 
+from gankit.checkpoints.strength import at_strength
 from gankit.cli.export_int8 import export_int8
 from gankit.cli.model_options import model_option
 from gankit.cli.progress import BuildBar
+from gankit.cli.strength_options import strength_options
 from gankit.errors import UsageError
 from gankit.pipeline.exporting import LEAST_DB, ExportParityError
 from gankit.pipeline.exporting import export as write
@@ -121,6 +123,7 @@ if TYPE_CHECKING:
     "the model's paper]",
 )
 @model_option
+@strength_options
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 def export(
     model: str,
@@ -142,6 +145,8 @@ def export(
     direction: Direction | None,
     norm: AtTest | None,
     model_options: dict[str, Any],
+    strength: float | None,
+    faithful: str | None,
     overwrite: bool,
 ) -> None:
     """Export a model for another runtime and check its parity with fp32.
@@ -153,6 +158,7 @@ def export(
 
     Exit status: 0 if the file was written, 1 if it failed the parity check and was deleted, 2 for a usage error.
     """
+    model = str(at_strength(model, strength, faithful))
     if int8:
         if precision or shorthands or kind != "onnx" or shapes or parity_images:
             raise UsageError("--int8 writes an ONNX file: use it without other precisions, --format, --shapes and "

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from gankit.cli.images import image_options, run
+from gankit.cli.strength_options import strength_options
 from gankit.cli.video_options import CommandWithVideo
 from gankit.pipeline.resize import FITS
 from gankit.pipeline.upscaler import Upscaler
@@ -51,7 +52,8 @@ from gankit.weights import DEFAULT_UPSCALER
     metavar="NAME|FILE",
     help="Name of a model (see `gankit models`), or a weights file.",
 )
-def upscale(model: str, **options: Any) -> int:
+@strength_options
+def upscale(model: str, strength: float | None, faithful: str | None, **options: Any) -> int:
     """Upscale images and clips.
 
     PATH is an image, a clip, a folder (including its subfolders) or a quoted pattern such as 'photos/**/*.png'. Without
@@ -64,4 +66,4 @@ def upscale(model: str, **options: Any) -> int:
 
     Exit status: 0 if all images were upscaled, 1 if some failed, 2 for a usage error.
     """
-    return run(partial(Upscaler, model), **options)
+    return run(partial(Upscaler, model, strength=strength, faithful=faithful), **options)

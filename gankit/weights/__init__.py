@@ -31,6 +31,7 @@ class Trained:
         file: name of the weights file without ``.safetensors``; ``None`` where it is the name of the line. Of a pair
             (``…_G_A`` and ``…_G_B``) it is the one from A to B.
         licence: of the weights.
+        faithful: name of the weights from which these were trained adversarially; `--strength` mixes the two.
     """
 
     summary: str
@@ -40,6 +41,7 @@ class Trained:
     data: str
     file: str | None = None
     licence: str = "Apache-2.0"
+    faithful: str | None = None
 
 
 _PHOTOGRAPHS = "127 free photographs"
@@ -61,6 +63,7 @@ TRAINED: Mapping[str, Trained] = MappingProxyType(
             "Clean images, sharp to the eye",
             "Invents texture, and takes JPEG blocks and noise for detail",
             _PHOTOGRAPHS,
+            faithful="srresnet",
         ),
         "srresnet": Trained(
             "×4 upscaling, faithful",

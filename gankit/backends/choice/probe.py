@@ -29,6 +29,7 @@ _CPU_TILE = (96, 128)  # a CPU's speed per pixel is the same as for the larger o
 _GPU_TILE, _GPU_TILES = (192, 256), 4  # the whole image of gankit; a smaller batch would measure launches and copies
 _ROOMY = 4 << 30  # free bytes of a GPU for such a batch; SRGAN's references in fp32 take 2 GB
 _SAMPLES = 16
+_ROUNDING = 2.0**-23
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,9 @@ class Probe:
         """Run an engine on the synthetic images and return the parity and the contrast of each, after the known one.
 
         In fp32, a synthetic image below the gate counts only if fp32 determines its output at all, which is the case if
-        the output of the module itself in fp64 passes the gate. Otherwise (InstanceNorm on a flat image may amplify the
-        rounding errors of every precision) no engine could pass, not even the module that is the reference.
+        the output of the module itself in fp64 passes the gate; see :func:`_more_exact`. Otherwise (InstanceNorm on a
+        flat image may amplify the rounding errors of every precision) no engine could pass, not even the module that is
+        the reference.
         """
         found = [(known, math.inf)]
         for case in self.synthetic:
@@ -165,14 +167,23 @@ class Probe:
         facts, found = self.spec.facts, set()
         for case in self.synthetic:
             try:
-                exact = copy.deepcopy(self.spec.generator).double()
-                values = reference(exact, *(item.double() for item in enter(case.inputs, facts)))
+                values = _more_exact(self.spec.generator, enter(case.inputs, facts))
                 agrees = compare(from_values(values, facts, torch.float32), case.wanted).passes()
             except Exception:  # a module of the user that runs only in fp32; the real image must be enough then
                 agrees = False
             if not agrees:
                 found.add(case.name)
         return frozenset(found)
+
+
+def _more_exact(generator: nn.Module, values: Sequence[Tensor]) -> Tensor:
+    """The output in fp64; of a file of another runtime, which has none, that in fp32 for inputs one rounding away."""
+    exact = copy.deepcopy(generator).double()
+    if any(item.is_floating_point() for item in (*exact.parameters(), *exact.buffers())):
+        return reference(exact, *(item.double() for item in values))
+    random = torch.Generator().manual_seed(0)
+    signs = (torch.randint(0, 2, item.shape, generator=random) * 2 - 1 for item in values)
+    return reference(generator, *(item + _ROUNDING * sign for item, sign in zip(values, signs, strict=True)))
 
 
 @contextmanager

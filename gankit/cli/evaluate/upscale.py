@@ -34,6 +34,18 @@ if TYPE_CHECKING:
 @click.option(
     "--model", "models", help=f"Model or weights file; can be repeated.  [default: {DEFAULT_UPSCALER}]", **MODELS
 )
+@click.option(
+    "--strength",
+    "strengths",
+    type=click.FloatRange(0, 1),
+    multiple=True,
+    metavar="0..1",
+    help="Measure each model between its faithful weights (0) and its sharp ones (1), as `gankit upscale --strength` "
+    "mixes them; can be repeated.",
+)
+@click.option(
+    "--faithful", metavar="NAME|FILE", help="Weights that --strength 0 stands for.  [default: srresnet for srgan]"
+)
 @click.option("--data", type=PLACE, help="Benchmark folder with the folders HR and LR in it.")
 @click.option("--hr", type=PLACE, help="Folder of the true images; give it with --lr instead of --data.")
 @click.option(
@@ -64,6 +76,8 @@ if TYPE_CHECKING:
 @click.option("--image", help="Name of the image that the comparison shows.  [default: the first]")
 def upscale(
     models: tuple[str, ...],
+    strengths: tuple[float, ...],
+    faithful: str | None,
     data: Path | None,
     hr: Path | None,
     lr: Path | None,
@@ -105,8 +119,10 @@ def upscale(
 
         distance = Lpips(lpips)
     loaded = {
-        model: gankit.Upscaler(
+        model if strength is None else f"{model} {strength:g}": gankit.Upscaler(
             model,
+            strength=strength,
+            faithful=faithful,
             backend=backend,
             precision=precision,
             device=device,
@@ -114,6 +130,7 @@ def upscale(
             options=model_options or None,
         )
         for model in models or (DEFAULT_UPSCALER,)
+        for strength in strengths or (None,)
     }
     scale = next(iter(loaded.values())).facts.scale if lr_dir is None else find_scale(hr_dir, lr_dir)
     upscalers: dict[str, Upscale] = {"bicubic": bicubic(scale), **loaded}
