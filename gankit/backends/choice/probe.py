@@ -179,7 +179,8 @@ class Probe:
 def _more_exact(generator: nn.Module, values: Sequence[Tensor]) -> Tensor:
     """The output in fp64; of a file of another runtime, which has none, that in fp32 for inputs one rounding away."""
     exact = copy.deepcopy(generator).double()
-    if any(item.is_floating_point() for item in (*exact.parameters(), *exact.buffers())):
+    tensors = (*exact.parameters(), *exact.buffers())
+    if not tensors or any(item.is_floating_point() for item in tensors):
         return reference(exact, *(item.double() for item in values))
     random = torch.Generator().manual_seed(0)
     signs = (torch.randint(0, 2, item.shape, generator=random) * 2 - 1 for item in values)

@@ -547,9 +547,21 @@ class Amplifier(torch.nn.Module):
         return (values - 0.7) * 0.1 + 0.5
 
 
-def test_an_image_that_fp32_does_not_determine_counts_for_narrow_precisions_only(loaded, only):
+class AmplifierInAFile(Amplifier):
+    """As one that another runtime runs from a file: its weights are bytes, and it computes in fp32."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("file", torch.zeros(4, dtype=torch.uint8))
+
+    def forward(self, x):
+        return super().forward(x.float())
+
+
+@pytest.mark.parametrize("amplifier", [Amplifier, AmplifierInAFile])
+def test_an_image_that_fp32_does_not_determine_counts_for_narrow_precisions_only(loaded, only, amplifier):
     """The module in fp64 is far away as well, so that no engine in fp32 could pass, not even the reference."""
-    lines, flat = [], replace(loaded, module=Amplifier(), facts=replace(loaded.facts, scale=1))
+    lines, flat = [], replace(loaded, module=amplifier(), facts=replace(loaded.facts, scale=1))
     only(Flat("flat", "a black image", ("fp32", "bf16")))
     selection = choose(flat, precision="bf16", notify=lines.append)
     assert selection.engine.precision == "fp32"
