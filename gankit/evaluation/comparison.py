@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from gankit.evaluation.benchmark import Upscale, bicubic
 from gankit.evaluation.metrics import DecodedImage, psnr_y
-from gankit.images.grid import GridLayout, grid
+from gankit.images.grid import grid
+from gankit.images.label import labelled
 
 Box = tuple[int, int, int, int]
 """x, y, width, height in pixels of the large image."""
@@ -18,8 +19,6 @@ Box = tuple[int, int, int, int]
 _DEFAULT_SIDE = 240
 _LARGE_SIDE = 512
 _GAP = 6
-_LABEL_HEIGHT = 22
-_FONT_SIZE = 14
 
 
 @dataclass(frozen=True)
@@ -51,16 +50,8 @@ def side_by_side(panels: Sequence[Panel], crop: Box | None = None) -> Image.Imag
     if len(shapes) > 1:
         raise ValueError(f"images of different sizes: {sorted(shapes)}")
     x, y, width, height = _checked(crop, panels[0].image)
-    font = ImageFont.load_default(_FONT_SIZE)
-    columns = tuple(max(width, int(np.ceil(font.getlength(panel.label)))) for panel in panels)
-    layout = GridLayout((height + _LABEL_HEIGHT,), columns, _GAP)
-    pixels = layout.blank(3)
-    for index, panel in enumerate(panels):
-        cell = Image.new("RGB", (columns[index], height + _LABEL_HEIGHT), "white")
-        ImageDraw.Draw(cell).text((0, 2), panel.label, fill="black", font=font)
-        cell.paste(Image.fromarray(panel.image[y : y + height, x : x + width]), (0, _LABEL_HEIGHT))
-        layout.paste(pixels, index, np.asarray(cell))
-    return Image.fromarray(pixels)
+    cells = [labelled(panel.image[y : y + height, x : x + width], panel.label) for panel in panels]
+    return Image.fromarray(grid([cells], _GAP))
 
 
 def compare_upscalers(

@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from gankit.images.alpha import flatten
 from gankit.images.decoded import DecodedImage
 from gankit.images.grid import grid
+from gankit.images.label import labelled
 from gankit.images.resize import Box, resize
 
 _SIDE = 512
 _GAP = 6
-_LABEL_HEIGHT = 22
-_FONT_SIZE = 14
 _SEARCH_SIDE = 256
 
 
@@ -50,7 +48,7 @@ def before_after(source: DecodedImage, result: DecodedImage, box: Box, name: str
     labels = ("bicubic", name), ("bicubic, 1:1", f"{name}, 1:1")
     return grid(
         [
-            [_labelled(image.pixels, label) for image, label in zip(images, names, strict=True)]
+            [labelled(image.pixels, label) for image, label in zip(images, names, strict=True)]
             for images, names in zip(rows, labels, strict=True)
         ],
         _GAP,
@@ -61,16 +59,6 @@ def _plain(image: DecodedImage) -> DecodedImage:
     """Return an image in 8 bits without transparency."""
     image = image.to_8bit()
     return image if image.alpha is None else replace(image, pixels=flatten(image.pixels, image.alpha), alpha=None)
-
-
-def _labelled(pixels: np.ndarray, label: str) -> np.ndarray:
-    """Put a label above (H, W, 3) pixels."""
-    height, width = pixels.shape[:2]
-    font = ImageFont.load_default(_FONT_SIZE)
-    cell = Image.new("RGB", (max(width, int(np.ceil(font.getlength(label)))), height + _LABEL_HEIGHT), "white")
-    ImageDraw.Draw(cell).text((0, 2), label, fill="black", font=font)
-    cell.paste(Image.fromarray(pixels), (0, _LABEL_HEIGHT))
-    return np.asarray(cell)
 
 
 def _detail(pixels: np.ndarray, width: int, height: int) -> tuple[int, int]:
