@@ -21,7 +21,6 @@ from gankit import models
 from gankit.checkpoints.shipped import weights_path
 from gankit.errors import OutputError, UsageError
 from gankit.paths import cache_folder
-from gankit.pipeline.journal import sha256_of
 from gankit.version import sources
 from gankit.weights import TRAINED
 
@@ -80,8 +79,8 @@ def _pair(model: str | Path) -> tuple[str, str]:
 
 def _cached(soft: str | Path, sharp: str | Path, strength: float) -> Path:
     """Return the intact file of a mixture in the cache; make it if there is none."""
-    sha256 = [sha256_of(weights_path(str(item)) if str(item) in TRAINED else Path(item)) for item in (soft, sharp)]
-    key = hashlib.sha256(repr((sha256, strength, sources(*_CODE))).encode()).hexdigest()[:16]
+    contents = [_sha256(weights_path(str(item)) if str(item) in TRAINED else Path(item)) for item in (soft, sharp)]
+    key = hashlib.sha256(repr((contents, strength, sources(*_CODE))).encode()).hexdigest()[:16]
     name = f"{re.sub(r'[^A-Za-z0-9._-]', '_', Path(sharp).stem)[:60]}-strength-{strength:g}.safetensors"
     folder = cache_folder() / FOLDER
     found: list[Path] = []
@@ -97,9 +96,18 @@ def _cached(soft: str | Path, sharp: str | Path, strength: float) -> Path:
     return _mix(soft, sharp, strength, folder / key, name)
 
 
+def _sha256(path: Path) -> str:
+    """The sha256 of a file, hexadecimal; empty if it cannot be read, which reading its weights reports."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
 def is_intact(path: Path) -> bool:
     """Whether the content of a mixed file has the sha256 at the end of its folder's name."""
-    return sha256_of(path) == path.parent.name.rpartition("-")[2]
+    return _sha256(path) == path.parent.name.rpartition("-")[2]
 
 
 def _mix(soft: str | Path, sharp: str | Path, strength: float, home: Path, name: str) -> Path:
