@@ -75,7 +75,11 @@ _AFTER = (
     click.option("--overwrite", is_flag=True, help="Replace all existing files, including those of other programs."),
     click.option("--dry-run", is_flag=True, help="List the sources and their results, and write nothing."),
     click.option(
-        "--report", metavar="FILE", type=click.Path(dir_okay=False), help="Write a JSON report of the run to FILE."
+        "--report",
+        metavar="FILE",
+        type=click.Path(dir_okay=False),
+        help="Write a report of the run to FILE: JSON, or a page with the images before and after if FILE ends with "
+        ".html.",
     ),
     click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
 )
@@ -117,7 +121,7 @@ def run(
         engine: the engine options.
         model_options: model options that replace those of the weights file.
         dry_run: whether to list the sources and their results only.
-        report: file for the JSON report; ``None`` writes none.
+        report: file for the report, JSON or a page; ``None`` writes none.
         quiet: whether to print errors only.
         codec: encoder of clips, as are the three that follow a field of :class:`gankit.video.VideoOptions`.
         crf: quality of clips.
@@ -189,8 +193,13 @@ def _check_report(file: str, output: str | None) -> None:
 
 
 def _write_report(report: Report, file: str) -> None:
+    from gankit.pipeline.html_report import is_html, write_html
+
     prepare(Path(file).parent, "--report")
-    report.write(file)
+    if is_html(file):
+        write_html(report, file)
+    else:
+        report.write(file)
 
 
 def _summary(report: Report) -> str:

@@ -55,6 +55,27 @@ def before_after(source: DecodedImage, result: DecodedImage, box: Box, name: str
     )
 
 
+def detail(source: DecodedImage, result: DecodedImage, side: int = _SIDE) -> tuple[np.ndarray, np.ndarray]:
+    """Cut out the part of a result with the most detail, and the same part of its source.
+
+    Args:
+        source: the source; it is enlarged by bicubic interpolation to the size of the result.
+        result: the result of any size. If it shows another part of the source, the two do not meet.
+        side: largest width and height of the part in pixels.
+
+    Returns:
+        Source and result, both (H, W, 3) uint8. Transparent images are laid on white.
+    """
+    source, result = _plain(source), _plain(result)
+    height, width = result.pixels.shape[:2]
+    wide, tall = min(side, width), min(side, height)
+    left, top = _detail(result.pixels, wide, tall)
+    across, down = source.pixels.shape[1] / width, source.pixels.shape[0] / height
+    there = (left * across, top * down, (left + wide) * across, (top + tall) * down)
+    part = (left, top, left + wide, top + tall)
+    return resize(source, (wide, tall), there, "bicubic").pixels, resize(result, (wide, tall), part).pixels
+
+
 def _plain(image: DecodedImage) -> DecodedImage:
     """Return an image in 8 bits without transparency."""
     image = image.to_8bit()
