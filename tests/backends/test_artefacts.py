@@ -227,6 +227,7 @@ def test_runtimes_mend_a_damaged_file(name, spec):
         assert engine.run(torch.zeros(1, 3, 8, 8)).shape == (1, 3, 16, 16)
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_during_the_run_is_not_compiled(spec):
     backend = backends.get("openvino")
     if (why := backend.supports(spec)) is not None:

@@ -134,6 +134,7 @@ os.kill(os.getpid(), signal.SIGUSR1)
 """
 
 
+@pytest.mark.slow
 def test_signals_are_handled_after_openvino_engines_are_gone():
     pytest.importorskip("openvino")
     done = subprocess.run([sys.executable, "-c", SIGNAL_AFTER_ENGINES], cwd=ROOT, capture_output=True, text=True)

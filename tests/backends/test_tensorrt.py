@@ -346,6 +346,7 @@ EngineStore(folder / "engines").get("net", "d" * 64, make)
 """
 
 
+@pytest.mark.slow
 def test_processes_wait_for_the_one_that_builds(tmp_path):
     running = [subprocess.Popen([sys.executable, "-c", WAIT, str(tmp_path)], cwd=ROOT) for _ in range(2)]
     assert [process.wait() for process in running] == [0, 0]

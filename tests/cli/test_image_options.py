@@ -180,13 +180,10 @@ def test_a_file_too_large_for_its_disk_fails_alone(folder, tmp_path):
     assert not list((tmp_path / "out").glob("*.part"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
-    [
-        {"PYTHONIOENCODING": "ascii"},
-        pytest.param({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}, marks=pytest.mark.slow),
-        pytest.param({"PYTHONIOENCODING": "latin-1"}, marks=pytest.mark.slow),
-    ],
+    [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "latin-1"}],
 )
 def test_terminals_without_unicode(folder, tmp_path, environment):
     (folder / "a.png").rename(folder / "é漢\x1b[31m.png")

@@ -216,6 +216,7 @@ def test_broken_images_are_named_and_the_others_done(engine, folder, tmp_path, c
     assert "3 done, 6 failed" in printed.out
 
 
+@pytest.mark.slow
 def test_only_our_own_lines_are_seen(folder, tmp_path):
     """In a process of its own: within pytest, warnings and logs go elsewhere."""
     bad = spoil(folder)
@@ -472,6 +473,7 @@ def test_empty_names(engine, folder, tmp_path, capsys, monkeypatch):
     assert files(folder) == ["a.png", "b.jpg", "sub/c.webp"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminal")
 def test_a_terminal_sees_a_bar_that_goes_away(folder, tmp_path):
     import pty

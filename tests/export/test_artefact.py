@@ -57,7 +57,14 @@ def test_samples():
     assert first.min() < -0.5
 
 
-@pytest.mark.parametrize(("precision", "least", "half"), [("fp32", 110, 0), ("fp16", 60, 9), ("bf16", 45, 9)])
+@pytest.mark.parametrize(
+    ("precision", "least", "half"),
+    [
+        ("fp32", 110, 0),
+        pytest.param("fp16", 60, 9, marks=pytest.mark.slow),
+        pytest.param("bf16", 45, 9, marks=pytest.mark.slow),
+    ],
+)
 def test_make(tmp_path, batches, precision, least, half):
     if precision == "bf16":
         pytest.importorskip("openvino")

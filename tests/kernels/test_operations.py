@@ -178,6 +178,7 @@ def test_exports_contain_torchs_operations(tmp_path):
     torch.testing.assert_close(exported.module()(x), Network()(x))
 
 
+@pytest.mark.slow
 def test_triton_waits_for_cuda():
     code = "import sys, torch; before = 'triton' in sys.modules; from gankit_kernels import instance_norm; "
     code += "instance_norm(torch.rand(1, 3, 4, 4)); assert ('triton' in sys.modules) == before; assert not before"

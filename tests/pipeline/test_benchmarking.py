@@ -105,6 +105,7 @@ def test_engines_in_processes(weights, capsys, monkeypatch):
     assert "eager fp32" in shown
 
 
+@pytest.mark.slow
 def test_the_command(weights, here, tmp_path, capsys):
     path = tmp_path / "figures.csv"
     command = ["bench", "--model", weights, "-b", "eager", "-b", "onnxruntime", "--precision", "fp32"]

@@ -15,9 +15,8 @@ THREADS = 8
 OPTIONS = {"scale": 2, "channels": 4, "blocks": 1}
 
 
-@pytest.mark.parametrize(
-    "backend", ["eager", *(pytest.param(name, marks=pytest.mark.slow) for name in ("openvino", "onnxruntime"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["eager", "openvino", "onnxruntime"])
 def test_upscalers_made_and_run_in_eight_threads_at_once(backend):
     """torch.fx traces one network at a time; two traces at once failed with "cannot be traced"."""
     if backend != "eager":

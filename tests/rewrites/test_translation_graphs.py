@@ -35,9 +35,6 @@ def network(case):
     return net, facts(name, options)
 
 
-_QUICK = "cartoongan"  # of the export, which takes some seconds each
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_rewrites_keep_the_images(case):
     net, known = network(case)
@@ -59,9 +56,8 @@ def test_narrow_precision_is_near(case):
     assert 0 < difference.mean() < 0.02
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=() if case == _QUICK else pytest.mark.slow) for case in CASES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_onnx_gives_the_same_images_at_any_multiple(case, tmp_path):
     net, known = network(case)
     path = tmp_path / "g.onnx"

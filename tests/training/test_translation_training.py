@@ -171,6 +171,7 @@ def test_resume_and_begin_from(folders, tmp_path, refused):
     assert "its channels is 4, not 5" in line
 
 
+@pytest.mark.slow
 def test_cyclegan_both_ways(folders, tmp_path, refused):
     data = ["--data", folders[1], "--target", folders[0], *RESNET, *TINY]
     assert "as many channels in A as in B" in refused("cyclegan", *data, "--output", tmp_path / "run")

@@ -31,6 +31,7 @@ def test_tensors_of_every_kind(dtype):
         assert not pinned.empty((3,), dtype).is_inference()
 
 
+@pytest.mark.slow
 def test_memory_is_in_use_while_anything_shares_it():
     pinned, _ = memory()
     tensor = pinned.empty((1, 3, 10, 10), torch.uint8, channels_last=True)
