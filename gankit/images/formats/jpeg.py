@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from gankit.images.decoded import DecodedImage
 from gankit.images.formats.base import Format, Header
 from gankit.images.iptc import pack_resources, read_resources
-from gankit.images.jpeg_stream import JpegStream, open_jpeg, open_whole
+from gankit.images.jpeg_stream import open_jpeg, open_whole
 from gankit.images.pillow import from_pil
 from gankit.images.xmp import GAIN_MAP, MANIFEST
+
+_Segments = Sequence[tuple[int, bytes]]
 
 _APP2, _APP11, _APP13 = 0xE2, 0xEB, 0xED
 _PHOTOSHOP = b"Photoshop 3.0\0"
@@ -35,31 +39,44 @@ def _decode(data: bytes) -> DecodedImage:
     decoded = from_pil(image)
     if stream is None:
         return decoded
-    notes = (*_frames(stream), *decoded.notes, *_parts(stream))
-    return replace(decoded, iptc=_iptc(stream), notes=tuple(dict.fromkeys(notes)))
+    return replace(decoded, **_of_segments(stream.segments, decoded.notes))
 
 
-def _iptc(stream: JpegStream) -> bytes | None:
+def parts_metadata(image: JpegImagePlugin.JpegImageFile, notes: tuple[str, ...]) -> dict[str, Any]:
+    """Return the IPTC record and the notes of a JPEG whose pixels are not loaded, as fields of a DecodedImage.
+
+    Args:
+        image: as Pillow opens it.
+        notes: those that are known already.
+    """
+    segments = [(0xE0 + int(name[3:]), body) for name, body in image.applist if name.startswith("APP")]
+    return _of_segments(segments, notes)
+
+
+def _of_segments(segments: _Segments, notes: tuple[str, ...]) -> dict[str, Any]:
+    known = (*_frames(segments), *notes, *_parts(segments))
+    return {"iptc": _iptc(segments), "notes": tuple(dict.fromkeys(known))}
+
+
+def _iptc(segments: _Segments) -> bytes | None:
     """The record in the Photoshop segments, which continue each other."""
-    parts = [
-        body[len(_PHOTOSHOP) :] for marker, body in stream.segments if marker == _APP13 and body.startswith(_PHOTOSHOP)
-    ]
+    parts = [body[len(_PHOTOSHOP) :] for marker, body in segments if marker == _APP13 and body.startswith(_PHOTOSHOP)]
     return read_resources(b"".join(parts))
 
 
-def _parts(stream: JpegStream) -> list[str]:
+def _parts(segments: _Segments) -> list[str]:
     """Notes on parts of the file that have segments of their own."""
     notes = []
-    if any(marker == _APP2 and body.startswith(_ISO_GAIN_MAP) for marker, body in stream.segments):
+    if any(marker == _APP2 and body.startswith(_ISO_GAIN_MAP) for marker, body in segments):
         notes.append(GAIN_MAP)
-    if any(marker == _APP11 and body.startswith(b"JP") and b"c2pa" in body for marker, body in stream.segments):
+    if any(marker == _APP11 and body.startswith(b"JP") and b"c2pa" in body for marker, body in segments):
         notes.append(MANIFEST)
     return notes
 
 
-def _frames(stream: JpegStream) -> list[str]:
+def _frames(segments: _Segments) -> list[str]:
     """A note on further images of the same rank (CIPA DC-007, "multi-picture format"): no previews, no gain maps."""
-    block = next((body[4:] for marker, body in stream.segments if marker == _APP2 and body.startswith(b"MPF\0")), b"")
+    block = next((body[4:] for marker, body in segments if marker == _APP2 and body.startswith(b"MPF\0")), b"")
     order = "<" if block.startswith(b"II") else ">"
     try:
         (at,) = struct.unpack_from(f"{order}I", block, 4)
