@@ -24,7 +24,7 @@ _PHOTOSHOP = b"Photoshop 3.0\0"
 _ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 _LARGEST = 65533  # a segment's length is 16 bits
 _XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
-_FULL_COLOUR = 90  # the quality from which on colours keep their full resolution
+FULL_COLOUR = 90  # the quality from which on colours keep their full resolution
 # Bytes per pixel by Pillow's mode: its own memory (4 for all colours), the array and a copy of it, then the result.
 _BYTES = {"L": 6, "RGB": 10, "CMYK": 14}
 
@@ -95,16 +95,21 @@ def _frames(segments: _Segments) -> list[str]:
     return []
 
 
+def photoshop_segment(iptc: bytes) -> bytes:
+    """Return the body of the segment that holds an IPTC record."""
+    return _PHOTOSHOP + pack_resources(iptc)
+
+
 def _encode(image: DecodedImage, quality: int) -> bytes:
     buffer = io.BytesIO()
-    options: dict[str, object] = {"quality": quality, "subsampling": 0 if quality >= _FULL_COLOUR else 2}
+    options: dict[str, object] = {"quality": quality, "subsampling": 0 if quality >= FULL_COLOUR else 2}
     if image.dpi:
         options["dpi"] = tuple(min(max(round(value), 1), 65535) for value in image.dpi)
     for name in ("icc_profile", "exif", "xmp", "comment"):
         if value := getattr(image, name):
             options[name] = value
     if image.iptc:
-        body = _PHOTOSHOP + pack_resources(image.iptc)
+        body = photoshop_segment(image.iptc)
         options["extra"] = struct.pack(">BBH", 0xFF, _APP13, len(body) + 2) + body
     Image.fromarray(image.channels()).save(buffer, "JPEG", **options)
     return buffer.getvalue()
