@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -85,7 +85,7 @@ def encode_rows(
     return notes
 
 
-def even_strips(arrays: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+def even_strips(arrays: Iterable[np.ndarray], rows: int) -> Generator[np.ndarray, None, None]:
     """Cut and join arrays (n, …) to arrays of so many rows; the last one may have fewer."""
     kept: list[np.ndarray] = []
     count = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +25,9 @@ from gankit.images.formats.base import Header
 from gankit.images.formats.jpeg import parts_metadata
 from gankit.images.pillow import metadata_of
 
-_CHUNK_BYTES = 4 << 20
+RowGenerator = Generator[np.ndarray, None, None]
+
+_CHUNK_BYTES = 1 << 20
 _MAGIC_BYTES = 64
 _PLAIN_BYTES = {"L": 6, "RGB": 10}
 
@@ -39,7 +41,6 @@ class RowImage:
         width: width in pixels.
         height: height in pixels.
         head: one pixel of the image, with its dtype, channels and metadata.
-        decoding: bytes for each pixel that reading the image in one piece takes at its peak.
         part_bytes: memory that one part of the file takes, which cannot be read in smaller ones, such as a strip.
         read: returns the rows from the top as arrays (n, W, C) in the layout of ``head.channels()``. It raises
             ImageError if the file is damaged or ends early.
@@ -49,9 +50,8 @@ class RowImage:
     width: int
     height: int
     head: DecodedImage
-    decoding: int
     part_bytes: int
-    read: Callable[[], Iterator[np.ndarray]]
+    read: Callable[[], RowGenerator]
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,20 @@ class Opened:
 
     Attributes:
         header: size of the image, and the memory that reading it in one piece takes.
+        itemsize: bytes of a sample.
+        alpha: whether it may have transparency.
         describe: returns the rest, or raises ValueError for a kind that cannot be read by rows. Called only if needed.
     """
 
     header: Header
-    describe: Callable[[], tuple[DecodedImage, int, Callable[[], Iterator[np.ndarray]]]]
+    itemsize: int
+    alpha: bool
+    describe: Callable[[], tuple[DecodedImage, int, Callable[[], RowGenerator]]]
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of a decoded pixel in memory."""
+        return (3 + self.alpha) * self.itemsize
 
 
 def header_of(path: Path) -> Opened | None:
@@ -78,7 +87,8 @@ def header_of(path: Path) -> Opened | None:
         with path.open("rb") as file:
             start = file.read(_MAGIC_BYTES)
         if start.startswith(png.SIGNATURE):
-            return Opened(png.FORMAT.header(start), lambda: _png(path, start))
+            deep, alpha = start[24] == 16, start[25] in (3, 4, 6)
+            return Opened(png.FORMAT.header(start), 2 if deep else 1, alpha, lambda: _png(path, start))
         if start.startswith(b"\xff\xd8\xff"):
             return _jpeg(path)
         if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
@@ -90,25 +100,35 @@ def header_of(path: Path) -> Opened | None:
     return None
 
 
-def open_rows(path: Path, opened: Opened, *, max_pixels: int) -> RowImage:
+def check_rows(path: Path, opened: Opened, max_pixels: int) -> None:
+    """Refuse an image by the size that it declares, as :func:`gankit.images.decode` does.
+
+    Raises:
+        ImageError: If it has more pixels.
+    """
+    try:
+        check_size(opened.header, max_pixels, None)
+    except ValueError as error:
+        raise ImageError(path, str(error)) from None
+
+
+def open_rows(path: Path, opened: Opened) -> RowImage:
     """Open an image to read its rows.
 
     Args:
         path: the file.
         opened: the result of :func:`header_of`.
-        max_pixels: refuse larger images.
 
     Raises:
-        ImageError: too large, damaged, or of a kind that cannot be read by rows. The message says which.
+        ImageError: damaged, or of a kind that cannot be read by rows. The message says which.
     """
     header = opened.header
     try:
-        check_size(header, max_pixels, None)
         head, part_bytes, read = opened.describe()
     except Exception as error:
         raise ImageError(path, reason_of(error)) from error
 
-    def checked() -> Iterator[np.ndarray]:
+    def checked() -> RowGenerator:
         count = 0
         try:
             for rows in read():
@@ -123,7 +143,7 @@ def open_rows(path: Path, opened: Opened, *, max_pixels: int) -> RowImage:
         if count != header.height:
             raise ImageError(path, "the file ends before its pixels do; it is truncated")
 
-    return RowImage(path, header.width, header.height, head, header.bytes_per_pixel, part_bytes, checked)
+    return RowImage(path, header.width, header.height, head, part_bytes, checked)
 
 
 def needs_upright(orientation: int) -> None:
@@ -144,7 +164,7 @@ def head_of(samples: int, dtype: Any, icc_profile: bytes | None, fields: dict[st
     return replace(pixel, **{**fields, "format": name})
 
 
-def _png(path: Path, start: bytes) -> tuple[DecodedImage, int, Callable[[], Iterator[np.ndarray]]]:
+def _png(path: Path, start: bytes) -> tuple[DecodedImage, int, Callable[[], RowGenerator]]:
     if start[28]:
         raise ValueError("an interlaced PNG cannot be read by strips; save it without interlacing")
     with path.open("rb") as file, closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as data:
@@ -162,7 +182,7 @@ def _jpeg(path: Path) -> Opened:
         fields |= parts_metadata(image, fields["notes"])
         icc_profile = image.info.get("icc_profile")
 
-    def describe() -> tuple[DecodedImage, int, Callable[[], Iterator[np.ndarray]]]:
+    def describe() -> tuple[DecodedImage, int, Callable[[], RowGenerator]]:
         if mode not in _PLAIN_BYTES:
             raise ValueError(f"a JPEG of mode {mode} cannot be read by strips; convert it to RGB")
         if progressive:
@@ -170,12 +190,12 @@ def _jpeg(path: Path) -> Opened:
         needs_upright(orientation)
         return _vips(path, icc_profile, fields, "JPEG")
 
-    return Opened(header, describe)
+    return Opened(header, 1, False, describe)
 
 
 def _vips(
     path: Path, icc_profile: bytes | None, fields: dict[str, Any], name: str
-) -> tuple[DecodedImage, int, Callable[[], Iterator[np.ndarray]]]:
+) -> tuple[DecodedImage, int, Callable[[], RowGenerator]]:
     """Read with libvips.
 
     Raises:
@@ -197,7 +217,7 @@ def _vips(
     row_bytes = width * bands * np.dtype(dtype).itemsize
     rows = max(1, _CHUNK_BYTES // row_bytes)
 
-    def read() -> Iterator[np.ndarray]:
+    def read() -> RowGenerator:
         region = pyvips.Region.new(open_image())
         for top in range(0, height, rows):
             count = min(rows, height - top)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from PIL import Image
 from gankit.images.decoded import DecodedImage
 from gankit.images.formats.base import Header
 from gankit.images.metadata import read_exif
-from gankit.images.rows import Opened, head_of, needs_upright
+from gankit.images.rows import Opened, RowGenerator, head_of, needs_upright
 from gankit.images.tiff_file import (
     ICC_TAG,
     check_photometric,
@@ -31,11 +31,13 @@ _CHUNK_BYTES = 4 << 20
 def open_tiff(path: Path) -> Opened:
     """Read the header of the first page."""
     with tifffile.TiffFile(path) as file:
-        header = page_header(file.pages[0].aspage())
-    return Opened(header, lambda: _describe(path, header))
+        page = file.pages[0].aspage()
+        header, itemsize = page_header(page), 2 if int(np.max(page.bitspersample)) > 8 else 1
+        alpha = bool(page.extrasamples)
+    return Opened(header, itemsize, alpha, lambda: _describe(path, header))
 
 
-def _describe(path: Path, header: Header) -> tuple[DecodedImage, int, Callable[[], Iterator[np.ndarray]]]:
+def _describe(path: Path, header: Header) -> tuple[DecodedImage, int, Callable[[], RowGenerator]]:
     """Return what :class:`Opened` describes.
 
     Raises:
@@ -71,7 +73,7 @@ def _describe(path: Path, header: Header) -> tuple[DecodedImage, int, Callable[[
         head = head_of(samples.shape[2], samples.dtype, bytes(profile) if profile else None, fields, "TIFF")
         part_bytes = 3 * tall * header.width * page.samplesperpixel * samples.itemsize
 
-    def read() -> Iterator[np.ndarray]:
+    def read() -> RowGenerator:
         with tifffile.TiffFile(path) as file:
             page = file.pages[0].aspage()
             for rows in _raw(page) if _is_raw(page) else _decoded(page):
@@ -91,7 +93,7 @@ def _raw_rows(page: tifffile.TiffPage) -> int:
     return max(1, _CHUNK_BYTES // (page.imagewidth * page.samplesperpixel * page.bitspersample // 8))
 
 
-def _raw(page: tifffile.TiffPage) -> Iterator[np.ndarray]:
+def _raw(page: tifffile.TiffPage) -> RowGenerator:
     """Yield rows (n, W, C) of uncompressed strips."""
     file, samples, width = page.parent.filehandle, page.samplesperpixel, page.imagewidth
     dtype = np.dtype(f"{page.parent.byteorder}u{page.bitspersample // 8}")
@@ -107,7 +109,7 @@ def _raw(page: tifffile.TiffPage) -> Iterator[np.ndarray]:
             left -= count
 
 
-def _decoded(page: tifffile.TiffPage) -> Iterator[np.ndarray]:
+def _decoded(page: tifffile.TiffPage) -> RowGenerator:
     """Yield rows (n, W, C) of decoded strips or of rows of tiles."""
     file, width, height = page.parent.filehandle, page.imagewidth, page.imagelength
     tall = page.tilelength if page.is_tiled else min(page.rowsperstrip, height)

@@ -255,7 +255,7 @@ def _deflated(rows: Iterable[np.ndarray]) -> Iterator[bytes]:
     for block in rows:
         for top in range(0, len(block), _ROWS_PER_STRIP):
             strip = block[top : top + _ROWS_PER_STRIP]
-            yield imagecodecs.zlib_encode(imagecodecs.delta_encode(strip, axis=1), level=1)
+            yield bytes(imagecodecs.zlib_encode(imagecodecs.delta_encode(strip, axis=1).tobytes(), level=1))
 
 
 def _tags(image: DecodedImage, exif: Image.Exif) -> dict[str, Any]:
