@@ -215,7 +215,7 @@ def _vips(
         raise ValueError(f"{image.bands} channels of {image.format} cannot be read by strips; convert it to RGB")
     width, height, bands = image.width, image.height, image.bands
     row_bytes = width * bands * np.dtype(dtype).itemsize
-    rows = max(1, _CHUNK_BYTES // row_bytes)
+    rows = min(height, max(1, _CHUNK_BYTES // row_bytes))
 
     def read() -> RowGenerator:
         region = pyvips.Region.new(open_image())
