@@ -59,12 +59,14 @@ class Opened:
     """What the reader of one format found.
 
     Attributes:
+        file_bytes: size of the file.
         header: size of the image, and the memory that reading it in one piece takes.
         itemsize: bytes of a sample.
         alpha: whether it may have transparency.
         describe: returns the rest, or raises ValueError for a kind that cannot be read by rows. Called only if needed.
     """
 
+    file_bytes: int
     header: Header
     itemsize: int
     alpha: bool
@@ -88,7 +90,9 @@ def header_of(path: Path) -> Opened | None:
             start = file.read(_MAGIC_BYTES)
         if start.startswith(png.SIGNATURE):
             deep, alpha = start[24] == 16, start[25] in (3, 4, 6)
-            return Opened(png.FORMAT.header(start), 2 if deep else 1, alpha, lambda: _png(path, start))
+            return Opened(
+                path.stat().st_size, png.FORMAT.header(start), 2 if deep else 1, alpha, lambda: _png(path, start)
+            )
         if start.startswith(b"\xff\xd8\xff"):
             return _jpeg(path)
         if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
@@ -190,7 +194,7 @@ def _jpeg(path: Path) -> Opened:
         needs_upright(orientation)
         return _vips(path, icc_profile, fields, "JPEG")
 
-    return Opened(header, 1, False, describe)
+    return Opened(path.stat().st_size, header, 1, False, describe)
 
 
 def _vips(

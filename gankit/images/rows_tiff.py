@@ -34,7 +34,7 @@ def open_tiff(path: Path) -> Opened:
         page = file.pages[0].aspage()
         header, itemsize = page_header(page), 2 if int(np.max(page.bitspersample)) > 8 else 1
         alpha = bool(page.extrasamples)
-    return Opened(header, itemsize, alpha, lambda: _describe(path, header))
+    return Opened(path.stat().st_size, header, itemsize, alpha, lambda: _describe(path, header))
 
 
 def _describe(path: Path, header: Header) -> tuple[DecodedImage, int, Callable[[], RowGenerator]]:

@@ -15,6 +15,7 @@ from gankit.memory import available_memory, size
 from gankit.pipeline.engines import Engines
 from gankit.pipeline.image_files import ImageFiles
 from gankit.pipeline.items import Progress, error_message
+from gankit.pipeline.paths import is_file
 from gankit.pipeline.ready import made_by
 from gankit.pipeline.report import ImageReport
 from gankit.pipeline.run_options import RunOptions
@@ -63,21 +64,22 @@ class LargeImages:
         if not facts.tileable or facts.input_kind != "image" or self.options.compare or self.options.size.given:
             return list(self.jobs)
         room = available_memory(self.engines.options.max_memory)
-        found = [(job, header_of(job.source)) for job in self.jobs]
+        # Opening a pipe would wait for its writer.
+        found = [(job, header_of(job.source)) for job in self.jobs if is_file(job.source)]
         self._large = [(job, opened) for job, opened in found if opened is not None and self._needed(opened) > room]
         large = {job.target for job, _ in self._large}
         self._state = Progress(len(self.jobs))
         return [job for job in self.jobs if job.target not in large]
 
     def _needed(self, opened: Opened) -> int:
-        """Estimate the memory that an image takes in one piece."""
+        """Estimate the memory that an image takes in one piece: to be read, or to be upscaled and encoded."""
         header, processor = opened.header, self.engines.fast()
         pixels = header.width * header.height
         own = pixels * opened.pixel_bytes
         result = (3 if opened.alpha else 2) * own * processor.facts.scale**2
         batch = 1 if processor.batch == "auto" else processor.batch
         engine = processor.workspace.least_bytes(header.height, header.width, processor.tile, batch)
-        return max(pixels * header.bytes_per_pixel, own + result + engine)
+        return max(opened.file_bytes + pixels * header.bytes_per_pixel, own + result + engine)
 
     def progress(self, state: Progress) -> None:
         """Report the state of the other images, as the state of all."""
@@ -129,11 +131,14 @@ class LargeImages:
         try:
             image = open_rows(job.source, opened)
         except ImageError as error:
-            needed, room = size(self._needed(opened)), size(available_memory(self.engines.options.max_memory))
+            needed, room = (
+                size(self._needed(opened)),
+                size(available_memory(self.engines.options.max_memory)),
+            )
             reason = f"{error.reason} (in one piece, it takes about {needed} of memory, and {room} are available)"
             raise ImageError(job.source, reason) from error
         with self.files.reading(job.source):
-            looked = look(image, lambda part: None)
+            looked = look(image)
         image = replace(image, head=self.files.annotated(image.head))
         read = perf_counter() - began
         processor = self.engines.of_levels(image.head.pixels.dtype == "uint8", lambda least: looked.deviation >= least)

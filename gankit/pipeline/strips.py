@@ -51,12 +51,11 @@ class Looked:
     deviation: float
 
 
-def look(image: RowImage, check: Callable[[float], None]) -> Looked:
+def look(image: RowImage) -> Looked:
     """Read an image once.
 
     Args:
         image: the image.
-        check: called with the fraction that was read; it may raise an exception to stop.
 
     Raises:
         ImageError: If the image is damaged or ends early.
@@ -67,7 +66,6 @@ def look(image: RowImage, check: Callable[[float], None]) -> Looked:
     first: int | None = None
     same, visible = True, False
     counts = np.zeros((3, 256), np.int64) if head.pixels.dtype == np.uint8 else None
-    top = 0
     with closing(_chunks(image)) as chunks:
         for rows in chunks:
             pixels, alpha = parted(rows, head)
@@ -83,8 +81,6 @@ def look(image: RowImage, check: Callable[[float], None]) -> Looked:
                 visible = visible or bool(seen.any())
                 visible_equal = visible_equal and bool(alike[seen].all())
                 bleed.add(pixels, alpha)
-            top += len(rows)
-            check(top / image.height)
     if bleed is not None:
         bleed.complete()
         equal = visible_equal if visible else equal
