@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import mmap
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,63 +18,16 @@ from PIL import JpegImagePlugin
 
 from gankit.errors import ImageError
 from gankit.images.decode import check_size, reason_of
-from gankit.images.decoded import DecodedImage, from_channels
+from gankit.images.decoded import DecodedImage
 from gankit.images.formats import png
 from gankit.images.formats.base import Header
 from gankit.images.formats.jpeg import parts_metadata
 from gankit.images.pillow import metadata_of
-
-RowGenerator = Generator[np.ndarray, None, None]
+from gankit.images.row_image import Opened, RowGenerator, RowImage, head_of, needs_upright
 
 _CHUNK_BYTES = 1 << 20
 _MAGIC_BYTES = 64
 _PLAIN_BYTES = {"L": 6, "RGB": 10}
-
-
-@dataclass(frozen=True)
-class RowImage:
-    """An image whose rows can be read from the top, as often as needed.
-
-    Attributes:
-        path: the file.
-        width: width in pixels.
-        height: height in pixels.
-        head: one pixel of the image, with its dtype, channels and metadata.
-        part_bytes: memory that one part of the file takes, which cannot be read in smaller ones, such as a strip.
-        read: returns the rows from the top as arrays (n, W, C) in the layout of ``head.channels()``. It raises
-            ImageError if the file is damaged or ends early.
-    """
-
-    path: Path
-    width: int
-    height: int
-    head: DecodedImage
-    part_bytes: int
-    read: Callable[[], RowGenerator]
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What the reader of one format found.
-
-    Attributes:
-        file_bytes: size of the file.
-        header: size of the image, and the memory that reading it in one piece takes.
-        itemsize: bytes of a sample.
-        alpha: whether it may have transparency.
-        describe: returns the rest, or raises ValueError for a kind that cannot be read by rows. Called only if needed.
-    """
-
-    file_bytes: int
-    header: Header
-    itemsize: int
-    alpha: bool
-    describe: Callable[[], tuple[DecodedImage, int, Callable[[], RowGenerator]]]
-
-    @property
-    def pixel_bytes(self) -> int:
-        """Bytes of a decoded pixel in memory."""
-        return (3 + self.alpha) * self.itemsize
 
 
 def header_of(path: Path) -> Opened | None:
@@ -148,24 +100,6 @@ def open_rows(path: Path, opened: Opened) -> RowImage:
             raise ImageError(path, "the file ends before its pixels do; it is truncated")
 
     return RowImage(path, header.width, header.height, head, part_bytes, checked)
-
-
-def needs_upright(orientation: int) -> None:
-    """Refuse an image whose rows are not stored as they are shown.
-
-    Raises:
-        ValueError: The message says what to do.
-    """
-    if orientation != 1:
-        raise ValueError(
-            f"its EXIF orientation is {orientation}, and only upright images are processed by strips; rotate it first"
-        )
-
-
-def head_of(samples: int, dtype: Any, icc_profile: bytes | None, fields: dict[str, Any], name: str) -> DecodedImage:
-    """Return one black pixel with the layout and the metadata of an image."""
-    pixel = from_channels(np.zeros((1, 1, samples), dtype), icc_profile)
-    return replace(pixel, **{**fields, "format": name})
 
 
 def _png(path: Path, start: bytes) -> tuple[DecodedImage, int, Callable[[], RowGenerator]]:

@@ -12,7 +12,7 @@ from PIL import Image
 from gankit.images.decoded import DecodedImage
 from gankit.images.formats.base import Header
 from gankit.images.metadata import read_exif
-from gankit.images.rows import Opened, RowGenerator, head_of, needs_upright
+from gankit.images.row_image import Opened, RowGenerator, head_of, needs_upright
 from gankit.images.tiff_file import (
     ICC_TAG,
     check_photometric,

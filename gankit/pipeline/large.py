@@ -9,8 +9,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gankit.errors import ImageError, NotFiniteError, OutputError
+from gankit.images.row_image import Opened, RowImage
 from gankit.images.row_writers import check_rows_target, encode_rows
-from gankit.images.rows import Opened, RowImage, check_rows, header_of, open_rows
+from gankit.images.rows import check_rows, header_of, open_rows
 from gankit.memory import available_memory, size
 from gankit.pipeline.engines import Engines
 from gankit.pipeline.image_files import ImageFiles

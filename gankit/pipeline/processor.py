@@ -196,12 +196,10 @@ class Processor:
 
         Raises:
             BackendError: If the engine returns another shape than it must.
-            EngineMemoryError: If memory runs out even for the smallest tile, the tile that the user set, or an engine
-                that needs whole images. ``max_pixels`` is then restored.
+            EngineMemoryError: If memory runs out even for the smallest tile, a fixed tile, or an uncut image.
         """
-        result = self._tiled(batch, progress)
-        if equal is not False:
-            result = self._with_equal_channels(batch, result)
+        tiled = self._tiled(batch, progress)
+        result = tiled if equal is False else self._with_equal_channels(batch, tiled)
         self._freed.after(batch.shape)
         return result
 

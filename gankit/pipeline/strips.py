@@ -20,8 +20,8 @@ import numpy as np
 from gankit.errors import NoMemoryError
 from gankit.images import DecodedImage
 from gankit.images.alpha import BleedByRows
+from gankit.images.row_image import RowGenerator, RowImage
 from gankit.images.row_writers import even_strips
-from gankit.images.rows import RowGenerator, RowImage
 from gankit.memory import size
 from gankit.models.facts import Facts
 from gankit.pipeline.processor import Processor
