@@ -39,13 +39,13 @@ def decode(path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int | None = 
     try:
         format = _format(data)
         header = format.header(data)
-        _check_size(header, max_pixels, max_bytes)
+        check_size(header, max_pixels, max_bytes)
         return replace(format.decode(data), format=format.name.upper())
     except MemoryError:
         raise ImageError(path, "there is not enough memory to decode it") from None
     except Exception as error:
         # Decoders raise all kinds of exceptions for damaged bytes: SyntaxError, struct.error, KeyError, …
-        raise ImageError(path, _reason(error)) from error
+        raise ImageError(path, reason_of(error)) from error
 
 
 def _read(path: Path) -> bytes:
@@ -78,7 +78,7 @@ def _format(data: bytes) -> Format:
     return format
 
 
-def _check_size(header: Header, max_pixels: int, max_bytes: int | None) -> None:
+def check_size(header: Header, max_pixels: int, max_bytes: int | None) -> None:
     """Refuse an image by the size that it declares.
 
     Raises:
@@ -88,7 +88,10 @@ def _check_size(header: Header, max_pixels: int, max_bytes: int | None) -> None:
     if width < 1 or height < 1:
         raise ValueError(f"{width}×{height} holds no pixels")
     if width * height > max_pixels:
-        raise ValueError(f"{width}×{height} is more than the limit of {max_pixels / 1e6:g} million pixels")
+        raise ValueError(
+            f"{width}×{height} is more than the limit of {max_pixels / 1e6:g} million pixels; "
+            "if you trust the file, raise the limit (--max-pixels)"
+        )
     needed = width * height * header.bytes_per_pixel
     if max_bytes is not None and needed > max_bytes:
         raise ValueError(
@@ -97,7 +100,7 @@ def _check_size(header: Header, max_pixels: int, max_bytes: int | None) -> None:
         )
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """One plain line that says what an exception of a decoder means."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):  # Pillow's own limit, which WebP and some TIFFs also meet

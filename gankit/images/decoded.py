@@ -48,6 +48,11 @@ class DecodedImage:
     png_text: Chunks = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def samples(self) -> int:
+        """Number of samples of a pixel as a file holds it: 1 or 3, and one more with alpha."""
+        return (1 if self.gray else 3) + (self.alpha is not None)
+
     def channels(self) -> np.ndarray:
         """The samples as a file holds them: (H, W) gray, (H, W, 2) with alpha, (H, W, 3) or (H, W, 4)."""
         if self.gray:

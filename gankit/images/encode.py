@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 from gankit_export.files import atomic_path
 
@@ -94,9 +97,9 @@ def encode_bytes(
     height, width = image.pixels.shape[:2]
     _check_side((width, height), format, path)
     try:
-        fitting, notes = _fitting(image, format)
+        reduced, notes = fitting(image, format)
         assert format.encode is not None
-        return format.encode(fitting, quality), notes
+        return format.encode(reduced, quality), notes
     except MemoryError:
         raise ImageError(path, "there is not enough memory to encode it") from None
     except Exception as error:
@@ -105,8 +108,8 @@ def encode_bytes(
         raise ImageError(path, f"cannot be written as {format.name}: {reason}") from error
 
 
-def _fitting(image: DecodedImage, format: Format) -> tuple[DecodedImage, tuple[str, ...]]:
-    """The image reduced to what a format holds, and what that takes away."""
+def fitting(image: DecodedImage, format: Format) -> tuple[DecodedImage, tuple[str, ...]]:
+    """Reduce an image to what a format holds; return it, and a sentence on what that takes away."""
     lost = []
     image = replace(image, icc_profile=fitting_profile(image.icc_profile, image.gray))
     if not format.sixteen_bit and image.pixels.itemsize > 1:
@@ -149,14 +152,27 @@ def _above(name: str, largest: int) -> str:
 
 
 def _write_whole(path: Path, data: bytes) -> None:
+    with whole_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Write beside the target, wait for the disk, then rename: readers and later runs never see part of a file.
 
     Without the wait (2 ms of 6 for a file of 7 MB, measured on a virtual disk) a power failure could keep the name and
     lose the pixels, and the next run would skip the empty file.
+
+    Yields:
+        The file, open for reading and writing.
+
+    Raises:
+        ImageError: the name or the size of this file is the reason.
+        OutputError: the folder cannot be written to: no permission, disk full, read-only.
     """
     try:
-        with atomic_path(path, sync=True) as temporary, temporary.open("xb") as file:
-            file.write(data)
+        with atomic_path(path, sync=True) as temporary, temporary.open("x+b") as file:
+            yield file
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno in _OF_THIS_FILE or path.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -33,19 +34,27 @@ def from_pil(image: Image.Image) -> DecodedImage:
         UsageError: pixels that are neither 8 nor 16 bits (mode F, or I outside of 16 bits).
     """
     samples, icc_profile = samples_of(image)
+    orientation, fields = metadata_of(image)
+    return replace(from_channels(upright(samples, orientation), icc_profile), **fields)
+
+
+def metadata_of(image: Image.Image) -> tuple[int, dict[str, Any]]:
+    """Return the orientation of a Pillow image, and its metadata as fields of a :class:`DecodedImage`.
+
+    The pixels need not be loaded. The colour profile is not among the fields.
+    """
     packet = image.info.get("xmp")
     orientation, exif = read_exif(image.getexif(), xmp_orientation(packet))
     xmp, notes = read_xmp(packet)
     comment = image.info.get("comment")
-    return replace(
-        from_channels(upright(samples, orientation), icc_profile),
-        exif=exif,
-        dpi=valid_dpi(image.info.get("dpi")),
-        format=image.format or "PNG",
-        xmp=xmp,
-        comment=comment if isinstance(comment, bytes) and comment else None,
-        notes=notes,
-    )
+    return orientation, {
+        "exif": exif,
+        "dpi": valid_dpi(image.info.get("dpi")),
+        "format": image.format or "PNG",
+        "xmp": xmp,
+        "comment": comment if isinstance(comment, bytes) and comment else None,
+        "notes": notes,
+    }
 
 
 def to_pil(image: DecodedImage) -> Image.Image:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
-from PIL import TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
 from gankit.images.alpha import unmultiply
 from gankit.images.decoded import DecodedImage, from_channels
@@ -30,7 +32,7 @@ from gankit.images.xmp import MANIFEST, read_xmp, xmp_orientation
 
 _SIMPLE = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
 _JPEG = (tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG)
-_XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG, _ICC_TAG, _C2PA_TAG = 700, 33723, 34377, 34675, 52545
+_XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG, ICC_TAG, _C2PA_TAG = 700, 33723, 34377, 34675, 52545
 _NO_IMAGE = 1 | 4  # of NewSubfileType: a reduced image (a thumbnail), a transparency mask
 _ROWS_PER_STRIP = 64
 _Tag = tuple[int, int, int, Any, bool]  # code, type, count, value, in the first page only
@@ -40,16 +42,20 @@ _CLASSIC_LIMIT = 1 << 31  # above it tifffile may write BigTIFF, whose directory
 def tiff_header(data: bytes) -> Header:
     """Return the size of the first page, and the memory that decoding it takes."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = file.pages[0].aspage()
-        bits = int(np.max(page.bitspersample))
-        samples = min(page.samplesperpixel, 5)
-        if not _is_plain(page, bits):
-            return Header(page.imagewidth, page.imagelength, 14)
-        # The samples, then colours and alpha or a copy in another layout; values of 32 bits where they are scaled.
-        each = (2 if bits > 8 else 1) * max(2 * samples, samples + 4)
-        each += 8 * samples if 8 < bits < 16 else 0
-        each += 24 if tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples else 0
-        return Header(page.imagewidth, page.imagelength, each)
+        return page_header(file.pages[0].aspage())
+
+
+def page_header(page: tifffile.TiffPage) -> Header:
+    """Return the size of a page, and the memory that decoding it takes."""
+    bits = int(np.max(page.bitspersample))
+    samples = min(page.samplesperpixel, 5)
+    if not is_plain(page, bits):
+        return Header(page.imagewidth, page.imagelength, 14)
+    # The samples, then colours and alpha or a copy in another layout; values of 32 bits where they are scaled.
+    each = (2 if bits > 8 else 1) * max(2 * samples, samples + 4)
+    each += 8 * samples if 8 < bits < 16 else 0
+    each += 24 if tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples else 0
+    return Header(page.imagewidth, page.imagelength, each)
 
 
 def decode_tiff(data: bytes) -> DecodedImage:
@@ -63,17 +69,13 @@ def decode_tiff(data: bytes) -> DecodedImage:
         page = file.pages[0].aspage()
         if page.imagedepth > 1:
             raise ValueError("a volume, not an image")
-        bits, kind = int(np.max(page.bitspersample)), int(np.max(page.sampleformat))
-        if kind == 3:
-            raise ValueError("floating-point pixels have no fixed range; convert it to 8 or 16 bits")
-        if kind == 2 or bits > 16:
-            raise ValueError(f"{bits}-bit {'signed ' if kind == 2 else ''}integer pixels; convert it to 8 or 16 bits")
+        bits = checked_bits(page)
         check_complete(page, data)
-        icc_profile = page.tags.valueof(_ICC_TAG)
+        icc_profile = page.tags.valueof(ICC_TAG)
         packet = page.tags.valueof(_XMP_TAG)
-        if _is_plain(page, bits):
+        if is_plain(page, bits):
             samples = _plain_samples(page, bits)
-            orientation = valid_orientation(page.tags.valueof("Orientation", default=xmp_orientation(packet)))
+            orientation = stated_orientation(page)
             _, exif = read_exif(parse_exif(None if file.is_bigtiff else data))
         else:
             # Palettes, single bits, CMYK, YCbCr and Lab: Pillow knows them all.
@@ -82,17 +84,41 @@ def decode_tiff(data: bytes) -> DecodedImage:
             samples, icc_profile = samples_of(image)
             # Read after load(), where Pillow turns a TIFF upright by itself and drops the tag.
             orientation, exif = read_exif(image.getexif(), xmp_orientation(packet))
-        xmp, notes = read_xmp(packet)
-        if _C2PA_TAG in page.tags:
-            notes = tuple(dict.fromkeys((*notes, MANIFEST)))
-        iptc = read_iptc(page.tags.valueof(_IPTC_TAG)) or read_iptc(page.tags.valueof(_PHOTOSHOP_TAG))
-        dpi = _resolution(page)
-        frames = _frames(file)
+        fields = metadata(file, page)
     decoded = from_channels(upright(samples, orientation), bytes(icc_profile) if icc_profile else None)
-    return replace(decoded, exif=exif, dpi=dpi, xmp=xmp, iptc=iptc, notes=(*frames, *notes))
+    return replace(decoded, exif=exif, **fields)
 
 
-def _is_plain(page: tifffile.TiffPage, bits: int) -> bool:
+def checked_bits(page: tifffile.TiffPage) -> int:
+    """Return the bits of a sample.
+
+    Raises:
+        ValueError: pixels that have no 8- or 16-bit meaning.
+    """
+    bits, kind = int(np.max(page.bitspersample)), int(np.max(page.sampleformat))
+    if kind == 3:
+        raise ValueError("floating-point pixels have no fixed range; convert it to 8 or 16 bits")
+    if kind == 2 or bits > 16:
+        raise ValueError(f"{bits}-bit {'signed ' if kind == 2 else ''}integer pixels; convert it to 8 or 16 bits")
+    return bits
+
+
+def metadata(file: tifffile.TiffFile, page: tifffile.TiffPage) -> dict[str, Any]:
+    """Return the resolution, XMP, IPTC and notes of a page as fields of a :class:`DecodedImage`."""
+    xmp, notes = read_xmp(page.tags.valueof(_XMP_TAG))
+    if _C2PA_TAG in page.tags:
+        notes = tuple(dict.fromkeys((*notes, MANIFEST)))
+    iptc = read_iptc(page.tags.valueof(_IPTC_TAG)) or read_iptc(page.tags.valueof(_PHOTOSHOP_TAG))
+    return {"dpi": _resolution(page), "xmp": xmp, "iptc": iptc, "notes": (*_frames(file), *notes)}
+
+
+def stated_orientation(page: tifffile.TiffPage) -> int:
+    """Return the orientation of a page by its own tag, or else by its XMP packet."""
+    packet = page.tags.valueof(_XMP_TAG)
+    return valid_orientation(page.tags.valueof("Orientation", default=xmp_orientation(packet)))
+
+
+def is_plain(page: tifffile.TiffPage, bits: int) -> bool:
     """Whether tifffile reads it; else Pillow does."""
     return bits > 8 or (bits == 8 and page.photometric in _SIMPLE and page.compression not in _JPEG)
 
@@ -111,10 +137,7 @@ def _frames(file: tifffile.TiffFile) -> tuple[str, ...]:
 
 def _plain_samples(page: tifffile.TiffPage, bits: int) -> np.ndarray:
     """Gray or RGB samples as (H, W, 1 to 4), uint8, or of 9 to 16 bits as uint16 over the full range."""
-    photometric = page.photometric
-    if photometric not in _SIMPLE:
-        name = getattr(photometric, "name", str(photometric))
-        raise ValueError(f"{bits}-bit {name} pixels; convert it to 8 bits or to RGB")
+    check_photometric(page, bits)
     samples = np.asarray(page.asarray(maxworkers=1))
     samples = samples.reshape(
         (page.samplesperpixel, page.imagelength, page.imagewidth)
@@ -123,13 +146,38 @@ def _plain_samples(page: tifffile.TiffPage, bits: int) -> np.ndarray:
     )
     if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
         samples = np.moveaxis(samples, 0, -1)
+    return straight_samples(page, bits, samples)
+
+
+def check_photometric(page: tifffile.TiffPage, bits: int) -> None:
+    """Refuse a plain page that is neither gray nor RGB.
+
+    Raises:
+        ValueError: The message names the kind of its pixels.
+    """
+    if page.photometric not in _SIMPLE:
+        name = getattr(page.photometric, "name", str(page.photometric))
+        raise ValueError(f"{bits}-bit {name} pixels; convert it to 8 bits or to RGB")
+
+
+def straight_samples(page: tifffile.TiffPage, bits: int, samples: np.ndarray) -> np.ndarray:
+    """Convert the samples of some rows of a plain page, as they are stored, to what a :class:`DecodedImage` is made of.
+
+    Args:
+        page: the page.
+        bits: bits of a sample, 8 to 16.
+        samples: (H, W, C) as stored.
+
+    Returns:
+        (H, W, 1 to 4): gray or RGB, with straight alpha if there is any; uint8, or uint16 over the full range.
+    """
     if 8 < bits < 16:
         top = (1 << bits) - 1
         samples = ((samples.astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
     samples = samples.astype(np.uint8 if bits == 8 else np.uint16, copy=False)
-    colours = 3 if photometric == tifffile.PHOTOMETRIC.RGB else 1
+    colours = 3 if page.photometric == tifffile.PHOTOMETRIC.RGB else 1
     colour = samples[..., :colours]
-    if photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         colour = ~colour  # top - v in either depth
     extra = page.extrasamples[0] if page.extrasamples and samples.shape[-1] > colours else None
     if extra not in (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA):
@@ -165,33 +213,74 @@ def encode_tiff(image: DecodedImage) -> bytes:
     samples = image.channels()
     exif = parse_exif(image.exif)
     directories = sub_directories(exif) if samples.nbytes < _CLASSIC_LIMIT else {}
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, samples, **_tags(image, exif))
+    if directories:
+        _add_directories(buffer, directories)
+    return buffer.getvalue()
+
+
+def write_tiff_rows(image: DecodedImage, size: tuple[int, int], rows: Iterable[np.ndarray], file: BinaryIO) -> None:
+    """Write rows that arrive one strip after the other, as :func:`encode_tiff` does; as BigTIFF from 2 GiB on.
+
+    A BigTIFF has no EXIF sub-directories, as with :func:`encode_tiff`.
+
+    Args:
+        image: says what the pixels are and holds the metadata; its own pixels are not used.
+        size: width and height of the result in pixels.
+        rows: arrays (n, W) or (n, W, C) in the layout and dtype of ``image.channels()``, from the top; n is a multiple
+            of 64 but in the last one.
+        file: open for reading and writing, at its start.
+    """
+    width, height = size
+    shape = (height, width) if image.samples == 1 else (height, width, image.samples)
+    large = math.prod(shape) * image.pixels.itemsize >= _CLASSIC_LIMIT
+    exif = parse_exif(image.exif)
+    tifffile.imwrite(
+        file,
+        _deflated(rows),
+        shape=shape,
+        dtype=image.pixels.dtype,
+        bigtiff=large,
+        **_tags(image, exif),
+    )
+    if not large and (directories := sub_directories(exif)):
+        _add_directories(file, directories)
+
+
+def _deflated(rows: Iterable[np.ndarray]) -> Iterator[bytes]:
+    """Yield strips of 64 rows, predicted and deflated as TIFF has it."""
+    import imagecodecs
+
+    for block in rows:
+        for top in range(0, len(block), _ROWS_PER_STRIP):
+            strip = block[top : top + _ROWS_PER_STRIP]
+            yield bytes(imagecodecs.zlib_encode(imagecodecs.delta_encode(strip, axis=1).tobytes(), level=1))
+
+
+def _tags(image: DecodedImage, exif: Image.Exif) -> dict[str, Any]:
+    """Return tifffile's options for an image."""
     extra = [_extra_tag(tag, value) for tag, value in exif.items() if tag not in SUB_DIRECTORIES]
     for tag, kind, block in ((_XMP_TAG, 1, image.xmp), (_IPTC_TAG, 7, image.iptc)):
         if block:
             extra.append((tag, kind, len(block), block, True))
-    buffer = io.BytesIO()
-    tifffile.imwrite(
-        buffer,
-        samples,
-        photometric="minisblack" if image.gray else "rgb",
-        planarconfig="contig" if samples.ndim == 3 else None,
-        extrasamples=None if image.alpha is None else ["unassalpha"],
-        compression="zlib",
-        compressionargs={"level": 1},
-        predictor=True,
-        rowsperstrip=_ROWS_PER_STRIP,
-        resolution=image.dpi,
-        resolutionunit="INCH" if image.dpi else None,
-        iccprofile=image.icc_profile,
-        extratags=[tag for tag in extra if tag],
-        metadata=None,
-        software=False,
-        maxworkers=1,
-        byteorder="<",
-    )
-    if directories:
-        _add_directories(buffer, directories)
-    return buffer.getvalue()
+    return {
+        "photometric": "minisblack" if image.gray else "rgb",
+        "planarconfig": "contig" if image.samples > 1 else None,
+        "extrasamples": None if image.alpha is None else ["unassalpha"],
+        "compression": "zlib",
+        "compressionargs": {"level": 1},
+        "predictor": True,
+        "rowsperstrip": _ROWS_PER_STRIP,
+        "resolution": image.dpi,
+        "resolutionunit": "INCH" if image.dpi else None,
+        "iccprofile": image.icc_profile,
+        "extratags": [tag for tag in extra if tag],
+        "metadata": None,
+        "software": False,
+        "maxworkers": 1,
+        "byteorder": "<",
+    }
 
 
 def _extra_tag(tag: int, value: Any) -> _Tag | None:
@@ -206,17 +295,18 @@ def _extra_tag(tag: int, value: Any) -> _Tag | None:
     return None
 
 
-def _add_directories(buffer: io.BytesIO, directories: dict[int, dict[int, Any]]) -> None:
+def _add_directories(buffer: BinaryIO, directories: dict[int, dict[int, Any]]) -> None:
     """Append EXIF sub-directories, which tifffile does not write, and a first directory that points at them.
 
     Args:
         buffer: a little-endian classic TIFF, changed in place. Its old first directory stays as dead bytes.
         directories: entries by the tag of the pointer.
     """
-    old = buffer.getvalue()
-    (start,) = struct.unpack_from("<I", old, 4)
-    (count,) = struct.unpack_from("<H", old, start)
-    fields = [old[at : at + 12] for at in range(start + 2, start + 2 + 12 * count, 12)]
+    buffer.seek(4)
+    (start,) = struct.unpack("<I", buffer.read(4))
+    buffer.seek(start)
+    (count,) = struct.unpack("<H", buffer.read(2))
+    fields = [buffer.read(12) for _ in range(count)]
     for tag, entries in directories.items():
         place = _even_end(buffer)
         buffer.write(pack_directory(entries, tag, place))
@@ -228,7 +318,7 @@ def _add_directories(buffer: io.BytesIO, directories: dict[int, dict[int, Any]])
     buffer.write(struct.pack("<I", place))
 
 
-def _even_end(buffer: io.BytesIO) -> int:
+def _even_end(buffer: BinaryIO) -> int:
     """Go to the end, where a directory may begin: on an even offset."""
     end = buffer.seek(0, io.SEEK_END)
     return end + buffer.write(b"\0" * (end % 2))

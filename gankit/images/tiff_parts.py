@@ -22,24 +22,38 @@ def check_complete(page: tifffile.TiffPage, data: bytes) -> None:
     Raises:
         ValueError: there are fewer than the size asks for, or one is empty, cut short or behind the end of the file.
     """
+    check_places(page, len(data))
+    if page.compression == tifffile.COMPRESSION.JPEG and int(np.max(page.bitspersample)) == 8:
+        tables = (page.jpegtables or b"")[:-2] or b"\xff\xd8"  # less their end marker
+        wanted = math.prod(page.chunked)
+        for start, count in list(zip(page.dataoffsets, page.databytecounts, strict=False))[:wanted]:
+            open_whole(tables + data[start + 2 : start + count])
+
+
+def check_places(page: tifffile.TiffPage, length: int) -> None:
+    """Do what :func:`check_complete` does, without the data: only the places and the sizes of the parts count.
+
+    Args:
+        page: the page to decode.
+        length: size of the file in bytes.
+
+    Raises:
+        ValueError: See :func:`check_complete`.
+    """
     wanted = math.prod(page.chunked)
     parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))[:wanted]
     if len(parts) < wanted:
         kind = "tiles" if page.is_tiled else "strips"
         size = f"{page.imagewidth}×{page.imagelength}"
         raise ValueError(f"{size} pixels take {wanted} {kind}, and the file has {len(parts)}; it is damaged")
-    if any(start <= 0 or count <= 0 or start + count > len(data) for start, count in parts):
+    if any(start <= 0 or count <= 0 or start + count > length for start, count in parts):
         raise ValueError(TRUNCATED)
     plain = page.compression == tifffile.COMPRESSION.NONE and page.photometric != tifffile.PHOTOMETRIC.YCBCR
     if plain and any(
-        start + size > len(data) if wanted == 1 else count < size
+        start + size > length if wanted == 1 else count < size
         for (start, count), size in zip(parts, _sizes(page, wanted), strict=True)
     ):
         raise ValueError(TRUNCATED)
-    if page.compression == tifffile.COMPRESSION.JPEG and int(np.max(page.bitspersample)) == 8:
-        tables = (page.jpegtables or b"")[:-2] or b"\xff\xd8"  # less their end marker
-        for start, count in parts:
-            open_whole(tables + data[start + 2 : start + count])
 
 
 def _sizes(page: tifffile.TiffPage, count: int) -> list[int]:

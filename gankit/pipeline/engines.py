@@ -149,11 +149,20 @@ class Engines:
 
     def _of(self, image: DecodedImage) -> Processor:
         """Return the processor that keeps the levels of an image."""
-        if image.pixels.dtype != "uint8":
+        return self.of_levels(image.pixels.dtype == "uint8", lambda least: has_contrast(image.pixels, least))
+
+    def of_levels(self, eight_bit: bool, has_contrast: Callable[[float], bool]) -> Processor:
+        """Return the processor that keeps the levels of an image.
+
+        Args:
+            eight_bit: whether the image has 8 bits.
+            has_contrast: whether its standard deviation reaches a number of levels; called only if that counts.
+        """
+        if not eight_bit:
             return self.exact()
         processor = self.fast()
         least = self._fast.selection.contrast if self._fast is not None else 0.0
-        return processor if not least or has_contrast(image.pixels, least) else self._wide()
+        return processor if not least or has_contrast(least) else self._wide()
 
     def batch_key(self, image: DecodedImage) -> tuple[Hashable, int]:
         """Return a key that images must share to run in one call of the engine, and how many may do so."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +72,22 @@ class ImageFiles:
         self._resume.after_reading(source)
         if source in self._comparisons:
             self._sources[source] = image
+        return self.annotated(image)
+
+    def annotated(self, image: DecodedImage) -> DecodedImage:
+        """Return an image with the metadata that the user wants."""
+        from gankit import images
+
         if self._options.strip_metadata:
             image = images.strip_metadata(image)
         return images.mark_ai(image) if self._options.mark_ai else image
+
+    @contextmanager
+    def reading(self, source: Path) -> Iterator[None]:
+        """Note in the journal which file is read within the block."""
+        self._resume.before_reading(source)
+        yield
+        self._resume.after_reading(source)
 
     def check(self, image: DecodedImage, target: Path) -> None:
         """Check that the format of a target can hold the result, and that there is memory for it.
@@ -112,14 +125,19 @@ class ImageFiles:
         from gankit import images
 
         job, made_by = self._jobs[target], self._made.pop(id(image.pixels), {})
+        notes = self.written(job, made_by, lambda: images.encode(image, target, quality=self._options.quality))
+        return (*notes, *self._compare(image, job)) if self._options.compare else notes
+
+    def written(self, job: Job, made_by: Mapping[str, Any], write: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+        """Write a result with its journal; return what ``write`` does."""
         self._resume.begin(job, made_by)
-        notes = images.encode(image, target, quality=self._options.quality)
+        notes = write()
         if self._options.keep_time:
             with suppress(OSError):  # the source is gone, or the file system stores no times
                 found = job.source.stat()
-                os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+                os.utime(job.target, ns=(found.st_atime_ns, found.st_mtime_ns))
         self._resume.finish(job, made_by)
-        return (*notes, *self._compare(image, job)) if self._options.compare else notes
+        return notes
 
     def forget(self, report: ImageReport) -> None:
         """Release what is kept of a source. Call it when the image has failed or is done."""

@@ -21,6 +21,7 @@ from gankit.pipeline.forks import check_process, is_forked
 from gankit.pipeline.image_files import ImageFiles
 from gankit.pipeline.inputs import Inputs, collect
 from gankit.pipeline.items import Progress
+from gankit.pipeline.large import LargeImages
 from gankit.pipeline.notices import notices
 from gankit.pipeline.output import no_empty_folders, prepare, remove_stale
 from gankit.pipeline.records import Records
@@ -165,8 +166,9 @@ class ImagePipeline:
         """Run files and folders, and write the results to a folder.
 
         A journal beside the results (``.gankit.jsonl``) holds how each was made. A result is skipped before decoding if
-        its source, the model and the options that decide its pixels are still the same, and made again if one of them
-        changed. A file that gankit did not make is kept. ``overwrite=True`` replaces all of them.
+        its source, the model and the options that decide its pixels are still the same, and made again if one changed.
+        A file that gankit did not make is kept. ``overwrite=True`` replaces all. Images too large for the memory run by
+        strips (:mod:`gankit.pipeline.large`).
 
         Args:
             inputs: files, folders (with their subfolders) and patterns; ``gankit.pipeline.targets`` describes how the
@@ -221,7 +223,7 @@ class ImagePipeline:
                 files.forget(report)
                 records.add(report)
 
-            began = perf_counter()
+            large, began = LargeImages(todo, files, self._engines, chosen, progress, record), perf_counter()
             try:
                 Runner(
                     decode=files.decode,
@@ -230,11 +232,12 @@ class ImagePipeline:
                     encode=files.encode,
                     finish=files.finish,
                     cost=lambda image: result_bytes(image, facts.scale),
-                    progress=progress,
+                    progress=large.progress,
                     record=record,
                     batching=self._engines.batching(),
                     **thread_counts(self.engine.max_memory),
-                ).run(todo)
+                ).run(large.others())
+                large.run()
             finally:
                 self.report = self._report(records, found, perf_counter() - began)
         return self.report
@@ -247,16 +250,13 @@ class ImagePipeline:
     ) -> list[Decision]:
         """Return what :meth:`run` would do, without decoding or writing anything.
 
-        Args:
-            inputs: as for :meth:`run`.
-            output: as for :meth:`run`.
-            options: as for :meth:`run`.
+        Args are those of :meth:`run`.
 
         Returns:
             A decision for each image: its source, its target and what would be done.
 
         Raises:
-            UsageError: If the inputs or the options are wrong.
+            UsageError: If they are wrong.
         """
         return self._collect(inputs, output, RunOptions(**options))[1]
 

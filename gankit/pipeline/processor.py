@@ -77,12 +77,12 @@ class Processor:
         busy = alpha is not None and bool((alpha != alpha.flat[0]).any())
         colours = image.pixels if alpha is None else bleed(image.pixels, alpha)
         share = 0.5 if busy else 1.0
-        pixels = self._colours(colours, image.gray, progress and (lambda part: progress(part * share)))
-        grown: np.ndarray | None = None
+        pixels = self.colours(colours, image.gray, progress and (lambda part: progress(part * share)))
+        grown = None
         if alpha is not None:
             grown = np.full(pixels.shape[:2], alpha.flat[0], dtype=alpha.dtype)
             if busy:
-                grown = self._alpha(alpha, progress and (lambda part: progress(0.5 + part / 2)))
+                grown = self.alpha(alpha, progress and (lambda part: progress(0.5 + part / 2)))
         return replace(image, pixels=pixels, alpha=grown)
 
     def images(self, images: Sequence[DecodedImage]) -> list[DecodedImage]:
@@ -181,22 +181,25 @@ class Processor:
         batch = 1 if self.batch == "auto" else self.batch
         return self.workspace.least_bytes(height, width, self.tile, batch)
 
-    def batched(self, batch: np.ndarray, progress: ProgressCallback | None = None) -> np.ndarray:
+    def batched(
+        self, batch: np.ndarray, progress: ProgressCallback | None = None, equal: bool | None = None
+    ) -> np.ndarray:
         """Run a batch in tiles, with smaller tiles each time memory runs out.
 
         Args:
             batch: (N, C, H, W) uint8, uint16 or float32.
             progress: called with the fraction that is done, up to 1.
+            equal: whether the channels of the source are equal everywhere; ``None`` finds out from ``batch``.
 
         Returns:
             (N, C', scale·H, scale·W) in the dtype of ``batch``. An upscaled image has equal channels if its source has.
 
         Raises:
             BackendError: If the engine returns another shape than it must.
-            EngineMemoryError: If memory runs out even for the smallest tile, for the tile that the user set, or for an
-                engine that needs whole images. ``max_pixels`` is then restored, because the next image may fit.
+            EngineMemoryError: If memory runs out even for the smallest tile, a fixed tile, or an uncut image.
         """
-        result = self._with_equal_channels(batch, self._tiled(batch, progress))
+        tiled = self._tiled(batch, progress)
+        result = tiled if equal is False else self._with_equal_channels(batch, tiled)
         self._freed.after(batch.shape)
         return result
 
@@ -258,10 +261,12 @@ class Processor:
             return self.tile, self.tile
         return auto_tile(height, width, self.halo, max_pixels, self.facts.multiple)
 
-    def _colours(self, pixels: np.ndarray, gray: bool, progress: ProgressCallback | None) -> np.ndarray:
-        """Upscale (H, W, 3) to (scale·H, scale·W, 3). A gray image stays exactly gray."""
+    def colours(
+        self, pixels: np.ndarray, gray: bool, progress: ProgressCallback | None = None, equal: bool | None = None
+    ) -> np.ndarray:
+        """Upscale (H, W, 3) to (scale·H, scale·W, 3). A gray image stays exactly gray; ``equal`` as in `batched`."""
         if self.facts.channels == 3:
-            return hwc(self.batched(nchw(pixels), progress))
+            return hwc(self.batched(nchw(pixels), progress, equal))
         if gray or equal_channels(pixels):
             return _same_channels(self._plane(pixels[..., 0], progress))
         return np.ascontiguousarray(self._planes(pixels.transpose(2, 0, 1), progress).transpose(1, 2, 0))
@@ -280,10 +285,10 @@ class Processor:
             )
         return self.batched(np.array(planes[:, None], order="C"), progress)[:, 0]
 
-    def _alpha(self, alpha: np.ndarray, progress: ProgressCallback | None) -> np.ndarray:
+    def alpha(self, alpha: np.ndarray, progress: ProgressCallback | None = None) -> np.ndarray:
         """Upscale transparency as a gray image, which makes its edges as sharp as those of the colours.
 
-        Flat areas keep their exact value, because a generator would turn 255 into 253 and opaque into transparent.
+        Flat areas keep their value, because a generator would turn 255 into 253.
         """
         scale, grown = self.facts.scale, self._plane(alpha, progress)
         flat = flat_around(alpha, _FLAT_WINDOW)

@@ -57,6 +57,7 @@ class ImageReport:
         again: what changed since an earlier result, which this run replaced: ``"source"``, ``"model"`` or
             ``"option"``; otherwise ``None``.
         video: the rest of the report if the source is a clip; sizes are those of a frame.
+        strips: number of strips in which the image was processed; 0 if it was processed in one piece.
     """
 
     source: Path
@@ -71,6 +72,7 @@ class ImageReport:
     notes: tuple[str, ...] = ()
     again: str | None = None
     video: VideoReport | None = None
+    strips: int = 0
 
     @property
     def frames(self) -> int:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from gankit.images.decoded import DecodedImage
 from gankit.images.formats.base import Format, Header
 from gankit.images.iptc import pack_resources, read_resources
-from gankit.images.jpeg_stream import JpegStream, open_jpeg, open_whole
+from gankit.images.jpeg_stream import open_jpeg, open_whole
 from gankit.images.pillow import from_pil
 from gankit.images.xmp import GAIN_MAP, MANIFEST
+
+_Segments = Sequence[tuple[int, bytes]]
 
 _APP2, _APP11, _APP13 = 0xE2, 0xEB, 0xED
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 _LARGEST = 65533  # a segment's length is 16 bits
 _XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
-_FULL_COLOUR = 90  # the quality from which on colours keep their full resolution
+FULL_COLOUR = 90  # the quality from which on colours keep their full resolution
 # Bytes per pixel by Pillow's mode: its own memory (4 for all colours), the array and a copy of it, then the result.
 _BYTES = {"L": 6, "RGB": 10, "CMYK": 14}
 
@@ -35,31 +39,44 @@ def _decode(data: bytes) -> DecodedImage:
     decoded = from_pil(image)
     if stream is None:
         return decoded
-    notes = (*_frames(stream), *decoded.notes, *_parts(stream))
-    return replace(decoded, iptc=_iptc(stream), notes=tuple(dict.fromkeys(notes)))
+    return replace(decoded, **_of_segments(stream.segments, decoded.notes))
 
 
-def _iptc(stream: JpegStream) -> bytes | None:
+def parts_metadata(image: JpegImagePlugin.JpegImageFile, notes: tuple[str, ...]) -> dict[str, Any]:
+    """Return the IPTC record and the notes of a JPEG whose pixels are not loaded, as fields of a DecodedImage.
+
+    Args:
+        image: as Pillow opens it.
+        notes: those that are known already.
+    """
+    segments = [(0xE0 + int(name[3:]), body) for name, body in image.applist if name.startswith("APP")]
+    return _of_segments(segments, notes)
+
+
+def _of_segments(segments: _Segments, notes: tuple[str, ...]) -> dict[str, Any]:
+    known = (*_frames(segments), *notes, *_parts(segments))
+    return {"iptc": _iptc(segments), "notes": tuple(dict.fromkeys(known))}
+
+
+def _iptc(segments: _Segments) -> bytes | None:
     """The record in the Photoshop segments, which continue each other."""
-    parts = [
-        body[len(_PHOTOSHOP) :] for marker, body in stream.segments if marker == _APP13 and body.startswith(_PHOTOSHOP)
-    ]
+    parts = [body[len(_PHOTOSHOP) :] for marker, body in segments if marker == _APP13 and body.startswith(_PHOTOSHOP)]
     return read_resources(b"".join(parts))
 
 
-def _parts(stream: JpegStream) -> list[str]:
+def _parts(segments: _Segments) -> list[str]:
     """Notes on parts of the file that have segments of their own."""
     notes = []
-    if any(marker == _APP2 and body.startswith(_ISO_GAIN_MAP) for marker, body in stream.segments):
+    if any(marker == _APP2 and body.startswith(_ISO_GAIN_MAP) for marker, body in segments):
         notes.append(GAIN_MAP)
-    if any(marker == _APP11 and body.startswith(b"JP") and b"c2pa" in body for marker, body in stream.segments):
+    if any(marker == _APP11 and body.startswith(b"JP") and b"c2pa" in body for marker, body in segments):
         notes.append(MANIFEST)
     return notes
 
 
-def _frames(stream: JpegStream) -> list[str]:
+def _frames(segments: _Segments) -> list[str]:
     """A note on further images of the same rank (CIPA DC-007, "multi-picture format"): no previews, no gain maps."""
-    block = next((body[4:] for marker, body in stream.segments if marker == _APP2 and body.startswith(b"MPF\0")), b"")
+    block = next((body[4:] for marker, body in segments if marker == _APP2 and body.startswith(b"MPF\0")), b"")
     order = "<" if block.startswith(b"II") else ">"
     try:
         (at,) = struct.unpack_from(f"{order}I", block, 4)
@@ -78,16 +95,21 @@ def _frames(stream: JpegStream) -> list[str]:
     return []
 
 
+def photoshop_segment(iptc: bytes) -> bytes:
+    """Return the body of the segment that holds an IPTC record."""
+    return _PHOTOSHOP + pack_resources(iptc)
+
+
 def _encode(image: DecodedImage, quality: int) -> bytes:
     buffer = io.BytesIO()
-    options: dict[str, object] = {"quality": quality, "subsampling": 0 if quality >= _FULL_COLOUR else 2}
+    options: dict[str, object] = {"quality": quality, "subsampling": 0 if quality >= FULL_COLOUR else 2}
     if image.dpi:
         options["dpi"] = tuple(min(max(round(value), 1), 65535) for value in image.dpi)
     for name in ("icc_profile", "exif", "xmp", "comment"):
         if value := getattr(image, name):
             options[name] = value
     if image.iptc:
-        body = _PHOTOSHOP + pack_resources(image.iptc)
+        body = photoshop_segment(image.iptc)
         options["extra"] = struct.pack(">BBH", 0xFF, _APP13, len(body) + 2) + body
     Image.fromarray(image.channels()).save(buffer, "JPEG", **options)
     return buffer.getvalue()

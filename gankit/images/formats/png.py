@@ -10,9 +10,10 @@ images that a network has enlarged repeat from row to row. ``bench/test_png.py``
 from __future__ import annotations
 
 import io
+import mmap
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +51,16 @@ def _read_header(data: bytes) -> Header:
 
 def _decode(data: bytes) -> DecodedImage:
     """Decode the pixels and read all metadata; damaged metadata is left out."""
+    orientation, icc_profile, fields = metadata(data)
+    return replace(from_channels(upright(decode_pixels(data), orientation), icc_profile), **fields)
+
+
+def metadata(data: bytes | mmap.mmap) -> tuple[int, bytes | None, dict[str, Any]]:
+    """Read the orientation, the colour profile, and the other fields of a :class:`DecodedImage` from the chunks.
+
+    Args:
+        data: the whole file. Its pixels are not read.
+    """
     info: dict[bytes, bytes] = {}
     text: list[tuple[bytes, bytes]] = []
     for name, body in _chunks(data):
@@ -62,20 +73,19 @@ def _decode(data: bytes) -> DecodedImage:
     if b"caBX" in info:
         notes = (*notes, MANIFEST)
     orientation, exif = read_exif(parse_exif(info.get(b"eXIf", found.exif)), xmp_orientation(found.xmp))
-    samples = upright(decode_pixels(data), orientation)
-    return replace(
-        from_channels(samples, _profile(info.get(b"iCCP", b""))),
-        exif=exif,
-        dpi=_dpi(info.get(b"pHYs", b"")),
-        xmp=xmp,
-        iptc=found.iptc,
-        png_colour=tuple((name, body) for name, body in info.items() if name in _COLOUR_SIZES),
-        png_text=found.kept,
-        notes=(*_frames(data, info.get(b"acTL", b"")), *dict.fromkeys(notes)),
-    )
+    fields: dict[str, Any] = {
+        "exif": exif,
+        "dpi": _dpi(info.get(b"pHYs", b"")),
+        "xmp": xmp,
+        "iptc": found.iptc,
+        "png_colour": tuple((name, body) for name, body in info.items() if name in _COLOUR_SIZES),
+        "png_text": found.kept,
+        "notes": (*_frames(data, info.get(b"acTL", b"")), *dict.fromkeys(notes)),
+    }
+    return orientation, _profile(info.get(b"iCCP", b"")), fields
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _chunks(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, bytes]]:
     """Each whole metadata chunk's name and body; pixel data is stepped over, not copied."""
     at = len(SIGNATURE)
     while at + 12 <= len(data):
@@ -102,7 +112,7 @@ def _dpi(body: bytes) -> tuple[float, float] | None:
     return (x * 0.0254, y * 0.0254) if x and y else None
 
 
-def _frames(data: bytes, control: bytes) -> tuple[str, ...]:
+def _frames(data: bytes | mmap.mmap, control: bytes) -> tuple[str, ...]:
     """A note on an animation (APNG), by its acTL chunk."""
     count = int.from_bytes(control[:4], "big")
     if count < 2:
@@ -164,9 +174,37 @@ def encode_png(image: DecodedImage) -> bytes:
     """
     samples = image.channels()
     height, width = samples.shape[:2]
-    count = 1 if samples.ndim == 2 else samples.shape[2]
-    rows = samples.reshape(height, width * count)
-    header = struct.pack(">IIBBBBB", width, height, samples.itemsize * 8, _COLOUR_TYPES[count], 0, 0, 0)
+    rows = samples.reshape(height, -1)
+    deflated = (_chunk(b"IDAT", part) for part in _deflate(rows))
+    return b"".join((*_before_pixels(image, (width, height)), *deflated, _chunk(b"IEND", b"")))
+
+
+def write_png_rows(
+    image: DecodedImage, size: tuple[int, int], rows: Iterable[np.ndarray], write: Callable[[bytes], object]
+) -> None:
+    """Encode rows that arrive one strip after the other, as :func:`encode_png` does for a whole image.
+
+    Args:
+        image: says what the pixels are and holds the metadata; its own pixels are not used.
+        size: width and height of the result in pixels.
+        rows: arrays (n, W) or (n, W, C) in the layout and dtype of ``image.channels()``, from the top.
+        write: writes bytes to the file.
+    """
+    for part in _before_pixels(image, size):
+        write(part)
+    deflater = _Deflater(size[0] * image.pixels.itemsize * image.samples)
+    for strip in rows:
+        flat = strip.reshape(len(strip), -1)
+        for top in range(0, len(flat), _STRIP):
+            if piece := deflater.compress(flat[top : top + _STRIP]):
+                write(_chunk(b"IDAT", piece))
+    write(_chunk(b"IDAT", deflater.finish()))
+    write(_chunk(b"IEND", b""))
+
+
+def _before_pixels(image: DecodedImage, size: tuple[int, int]) -> list[bytes]:
+    """Return the signature and the chunks that come before the pixels."""
+    header = struct.pack(">IIBBBBB", *size, image.pixels.itemsize * 8, _COLOUR_TYPES[image.samples], 0, 0, 0)
     parts = [SIGNATURE, _chunk(b"IHDR", header)]
     parts += [_chunk(name, body) for name, body in image.png_colour]
     if image.icc_profile:
@@ -177,9 +215,7 @@ def encode_png(image: DecodedImage) -> bytes:
     if image.exif:
         parts.append(_chunk(b"eXIf", image.exif.removeprefix(b"Exif\0\0")))
     parts += [_chunk(name, body) for name, body in text_chunks(image)]
-    parts += [_chunk(b"IDAT", part) for part in _deflate(rows)]
-    parts.append(_chunk(b"IEND", b""))
-    return b"".join(parts)
+    return parts
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
@@ -209,23 +245,38 @@ def _deflate(rows: np.ndarray) -> Iterator[bytes]:
     Yields:
         Pieces of one zlib stream, none empty.
     """
-    height, width = len(rows), rows.shape[1] * rows.itemsize
-    deflater = _codec().compressobj(level=_LEVEL)
-    out = np.empty((min(_STRIP, height), width + 1), np.uint8)
-    out[:, 0] = _UP
-    for top in range(0, height, _STRIP):
-        strip = out[: min(_STRIP, height - top)]
-        residual = strip[:, 1:]
-        before = 1 if top else 0
-        data = rows[top - before : top + _STRIP]
-        if data.dtype == np.uint16:
-            data = data.astype(">u2").view(np.uint8)
-        if not top:
-            residual[0] = data[0]
-        np.subtract(data[1:], data[:-1], out=residual[1 - before :])
-        if piece := deflater.compress(strip):
+    deflater = _Deflater(rows.shape[1] * rows.itemsize)
+    for top in range(0, len(rows), _STRIP):
+        if piece := deflater.compress(rows[top : top + _STRIP]):
             yield piece
-    yield deflater.flush()
+    yield deflater.finish()
+
+
+class _Deflater:
+    """Filters and compresses rows to one zlib stream.
+
+    Args:
+        width: bytes of a row.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._codec = _codec().compressobj(level=_LEVEL)
+        self._last = np.zeros(width, np.uint8)  # above the first row, a PNG counts zeros
+        self._out = np.empty((_STRIP, width + 1), np.uint8)
+        self._out[:, 0] = _UP
+
+    def compress(self, rows: np.ndarray) -> bytes:
+        """Compress up to 64 rows (n, B) of uint8 or uint16; return what is complete of the stream."""
+        data = rows.astype(">u2").view(np.uint8) if rows.dtype == np.uint16 else rows
+        strip = self._out[: len(data)]
+        np.subtract(data[0], self._last, out=strip[0, 1:])
+        np.subtract(data[1:], data[:-1], out=strip[1:, 1:])
+        self._last[:] = data[-1]
+        return bytes(self._codec.compress(strip))
+
+    def finish(self) -> bytes:
+        """Return the end of the stream."""
+        return bytes(self._codec.flush())
 
 
 FORMAT = Format(

@@ -1,0 +1,138 @@
+"""Read a TIFF strip by strip, or one row of tiles after the other, with tifffile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from gankit.images.decoded import DecodedImage
+from gankit.images.formats.base import Header
+from gankit.images.metadata import read_exif
+from gankit.images.row_image import Opened, RowGenerator, head_of, needs_upright
+from gankit.images.tiff_file import (
+    ICC_TAG,
+    check_photometric,
+    checked_bits,
+    is_plain,
+    metadata,
+    page_header,
+    stated_orientation,
+    straight_samples,
+)
+from gankit.images.tiff_parts import check_places
+
+_CHUNK_BYTES = 4 << 20
+
+
+def open_tiff(path: Path) -> Opened:
+    """Read the header of the first page."""
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0].aspage()
+        header, itemsize = page_header(page), 2 if int(np.max(page.bitspersample)) > 8 else 1
+        alpha = bool(page.extrasamples)
+    return Opened(path.stat().st_size, header, itemsize, alpha, lambda: _describe(path, header))
+
+
+def _describe(path: Path, header: Header) -> tuple[DecodedImage, int, Callable[[], RowGenerator]]:
+    """Return what :class:`Opened` describes.
+
+    Raises:
+        ValueError: a kind that cannot be read by strips, or a file that ends early.
+    """
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0].aspage()
+        if page.imagedepth > 1:
+            raise ValueError("a volume, not an image")
+        bits = checked_bits(page)
+        if not is_plain(page, bits):
+            raise ValueError(
+                "a TIFF of less than 8 bits, in JPEG compression, or neither gray nor RGB cannot be read by strips; "
+                "convert it to RGB without compression or with deflate"
+            )
+        check_photometric(page, bits)
+        check_places(page, path.stat().st_size)
+        needs_upright(stated_orientation(page))
+        exif = Image.Exif()
+        if not file.is_bigtiff:
+            with path.open("rb") as opened:
+                exif.load_from_fp(opened)
+                kept = read_exif(exif)[1]
+        else:
+            kept = read_exif(exif)[1]
+        profile = page.tags.valueof(ICC_TAG)
+        fields = {**metadata(file, page), "exif": kept}
+        tall = page.tilelength if page.is_tiled else min(page.rowsperstrip, header.height)
+        if _is_raw(page):
+            tall = min(tall, _raw_rows(page))
+        stored = np.zeros((1, 1, page.samplesperpixel), np.uint8 if bits == 8 else np.uint16)
+        samples = straight_samples(page, bits, stored)
+        head = head_of(samples.shape[2], samples.dtype, bytes(profile) if profile else None, fields, "TIFF")
+        part_bytes = 3 * tall * header.width * page.samplesperpixel * samples.itemsize
+
+    def read() -> RowGenerator:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages[0].aspage()
+            for rows in _raw(page) if _is_raw(page) else _decoded(page):
+                yield straight_samples(page, bits, rows)
+
+    return head, part_bytes, read
+
+
+def _is_raw(page: tifffile.TiffPage) -> bool:
+    """Whether the rows are in the file as they are in memory, so that single ones can be read."""
+    plain = page.compression == tifffile.COMPRESSION.NONE and page.predictor == 1 and page.fillorder == 1
+    contiguous = page.planarconfig != tifffile.PLANARCONFIG.SEPARATE or page.samplesperpixel == 1
+    return bool(plain and contiguous and not page.is_tiled and page.bitspersample in (8, 16))
+
+
+def _raw_rows(page: tifffile.TiffPage) -> int:
+    return max(1, _CHUNK_BYTES // (page.imagewidth * page.samplesperpixel * page.bitspersample // 8))
+
+
+def _raw(page: tifffile.TiffPage) -> RowGenerator:
+    """Yield rows (n, W, C) of uncompressed strips."""
+    file, samples, width = page.parent.filehandle, page.samplesperpixel, page.imagewidth
+    dtype = np.dtype(f"{page.parent.byteorder}u{page.bitspersample // 8}")
+    row_bytes = width * samples * dtype.itemsize
+    tall, most = min(page.rowsperstrip, page.imagelength), _raw_rows(page)
+    for index, first in enumerate(range(0, page.imagelength, tall)):
+        left = min(tall, page.imagelength - first)
+        file.seek(page.dataoffsets[index])
+        while left:
+            count = min(left, most)
+            data = file.read(count * row_bytes)
+            yield np.frombuffer(data, dtype).reshape(count, width, samples).astype(dtype.newbyteorder("="), copy=False)
+            left -= count
+
+
+def _decoded(page: tifffile.TiffPage) -> RowGenerator:
+    """Yield rows (n, W, C) of decoded strips or of rows of tiles."""
+    file, width, height = page.parent.filehandle, page.imagewidth, page.imagelength
+    tall = page.tilelength if page.is_tiled else min(page.rowsperstrip, height)
+    wide = page.tilewidth if page.is_tiled else width
+    down, across = -(-height // tall), -(-width // wide)
+    planes = page.samplesperpixel if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else 1
+    tables = {"jpegtables": page.jpegtables} if page.jpegtables else {}
+    for row in range(down):
+        count = min(tall, height - row * tall)
+        rows = np.empty((count, width, page.samplesperpixel), page.dtype)
+        for plane in range(planes):
+            for column in range(across):
+                index = (plane * down + row) * across + column
+                file.seek(page.dataoffsets[index])
+                segment = page.decode(file.read(page.databytecounts[index]), index, **tables)[0]
+                if segment is None:
+                    raise ValueError("a strip or tile is missing; the file is damaged")
+                part = segment[0, :count, : min(wide, width - column * wide)]
+                target = rows[:, column * wide : column * wide + part.shape[1]]
+                if len(part) != count:
+                    raise ValueError("a strip or tile is too short; the file is damaged")
+                if planes > 1:
+                    target[..., plane] = part[..., 0]
+                else:
+                    target[...] = part
+        yield rows

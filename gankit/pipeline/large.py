@@ -1,0 +1,212 @@
+"""Run the images of a run that do not fit into memory, strip by strip, after all others. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gankit.errors import ImageError, NotFiniteError, OutputError
+from gankit.images.row_image import Opened, RowImage
+from gankit.images.row_writers import check_rows_target, encode_rows
+from gankit.images.rows import check_rows, header_of, open_rows
+from gankit.memory import available_memory, size
+from gankit.pipeline.engines import Engines
+from gankit.pipeline.image_files import ImageFiles
+from gankit.pipeline.items import Progress, error_message
+from gankit.pipeline.paths import is_file
+from gankit.pipeline.ready import made_by
+from gankit.pipeline.report import ImageReport
+from gankit.pipeline.run_options import RunOptions
+from gankit.pipeline.shared_calls import IMAGE_ERRORS
+from gankit.pipeline.targets import Job
+
+if TYPE_CHECKING:
+    from gankit.pipeline.processor import Processor
+    from gankit.pipeline.strips import Looked
+
+T = TypeVar("T")
+
+
+@dataclass
+class LargeImages:
+    """The images of a run that do not fit into memory in one piece.
+
+    Whether an image fits is decided before the run, from the size that the file declares.
+
+    Attributes:
+        jobs: all jobs of the run.
+        files: the files of the run.
+        engines: the engines of the pipeline.
+        options: the options of the run.
+        listener: called with the state of the run; ``None`` if nobody listens.
+        record: called with the report of each image.
+    """
+
+    jobs: Sequence[Job]
+    files: ImageFiles
+    engines: Engines
+    options: RunOptions
+    listener: Callable[[Progress], None] | None
+    record: Callable[[ImageReport], None]
+    _large: list[tuple[Job, Opened]] = field(default_factory=list, init=False)
+    _state: Progress = field(default=Progress(0), init=False)
+    _began: float = field(default_factory=perf_counter, init=False)
+
+    def others(self) -> list[Job]:
+        """Return the jobs whose images fit into memory, or fail with an error that says why they do not.
+
+        Strips need a generator that can be tiled and sources of colours, and make results of the model's own scale
+        without a comparison.
+        """
+        facts = self.engines.fast().facts
+        if not facts.tileable or facts.input_kind != "image" or self.options.compare or self.options.size.given:
+            return list(self.jobs)
+        room = available_memory(self.engines.options.max_memory)
+        # Opening a pipe would wait for its writer.
+        found = [(job, header_of(job.source)) for job in self.jobs if is_file(job.source)]
+        self._large = [(job, opened) for job, opened in found if opened is not None and self._needed(opened) > room]
+        large = {job.target for job, _ in self._large}
+        self._state = Progress(len(self.jobs))
+        return [job for job in self.jobs if job.target not in large]
+
+    def _needed(self, opened: Opened) -> int:
+        """Estimate the memory that an image takes in one piece: to be read, or to be upscaled and encoded."""
+        header, processor = opened.header, self.engines.fast()
+        pixels = header.width * header.height
+        own = pixels * opened.pixel_bytes
+        result = (3 if opened.alpha else 2) * own * processor.facts.scale**2
+        batch = 1 if processor.batch == "auto" else processor.batch
+        engine = processor.workspace.least_bytes(header.height, header.width, processor.tile, batch)
+        return max(opened.file_bytes + pixels * header.bytes_per_pixel, own + result + engine)
+
+    def progress(self, state: Progress) -> None:
+        """Report the state of the other images, as the state of all."""
+        self._state = replace(state, total=len(self.jobs))
+        if self.listener is not None:
+            self.listener(self._state)
+
+    def run(self) -> None:
+        """Run the images.
+
+        Raises:
+            OutputError: If the output cannot be written.
+            GankitError: If the engine cannot continue.
+        """
+        for job, opened in self._large:
+            began = perf_counter()
+            try:
+                report = self._one(job, opened)
+            except OutputError:
+                raise
+            except (*IMAGE_ERRORS, OSError) as error:
+                report = ImageReport(
+                    job.source,
+                    job.target,
+                    "failed",
+                    error=error_message(job, error),
+                    input_size=(opened.header.width, opened.header.height),
+                    engine_seconds=perf_counter() - began,
+                )
+            failed, pixels = report.status == "failed", report.output_size or (0, 0)
+            self._report_state(
+                done=self._state.done + (not failed),
+                failed=self._state.failed + failed,
+                output_mp=self._state.output_mp + pixels[0] * pixels[1] / 1e6,
+            )
+            self.record(report)
+
+    def _one(self, job: Job, opened: Opened) -> ImageReport:
+        from gankit.pipeline.strips import look
+
+        header = opened.header
+        facts = self.engines.fast().facts
+        out = header.width * facts.scale, header.height * facts.scale
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        check_rows_target(out, job.target)
+        began = perf_counter()
+        self._report_state(current=job.source, fraction=0.0)
+        check_rows(job.source, opened, self.options.max_pixels)
+        try:
+            image = open_rows(job.source, opened)
+        except ImageError as error:
+            needed, room = (
+                size(self._needed(opened)),
+                size(available_memory(self.engines.options.max_memory)),
+            )
+            reason = f"{error.reason} (in one piece, it takes about {needed} of memory, and {room} are available)"
+            raise ImageError(job.source, reason) from error
+        with self.files.reading(job.source):
+            looked = look(image)
+        image = replace(image, head=self.files.annotated(image.head))
+        read = perf_counter() - began
+        processor = self.engines.of_levels(image.head.pixels.dtype == "uint8", lambda least: looked.deviation >= least)
+        try:
+            result = self._write(job, image, processor, looked)
+        except NotFiniteError:
+            if self.engines.options.precision != "auto":
+                raise
+            result = self._write(job, image, self.engines.exact(), looked)
+        return replace(result, decode_seconds=read + result.decode_seconds)
+
+    def _write(self, job: Job, image: RowImage, processor: Processor, looked: Looked) -> ImageReport:
+        """Run an image that was read once, and write its result."""
+        from gankit.pipeline.strips import count_strips, plan_strips, run_strips
+
+        facts, limit = processor.facts, self.engines.options.max_memory
+        cut = plan_strips(image, facts, processor.halo, available_memory(limit))
+        strips = count_strips(cut)
+        if self.engines.notify is not None:
+            within = "" if limit is None else f" within {size(limit)}"
+            pixels = image.width * image.height / 1e6
+            self.engines.notify(f"{job.source}: {pixels:.3g} MP, by {strips} strips of {cut.tile[0]} rows{within}")
+        decoding, working = _Clock(), _Clock()
+        timed = replace(image, read=lambda: decoding.timed(image.read()))
+        made = made_by(processor.engine, self.engines.options)
+        out = image.width * facts.scale, image.height * facts.scale
+        began = perf_counter()
+
+        def progress(part: float) -> None:
+            self._report_state(current=job.source, fraction=part)
+
+        def write() -> tuple[str, ...]:
+            with closing(run_strips(processor, timed, looked, cut, progress)) as results:
+                return encode_rows(image.head, out, working.timed(results), job.target, quality=self.options.quality)
+
+        lost = self.files.written(job, made, write)
+        return ImageReport(
+            job.source,
+            job.target,
+            "done",
+            input_size=(image.width, image.height),
+            output_size=out,
+            decode_seconds=decoding.seconds,
+            engine_seconds=working.seconds - decoding.seconds,
+            encode_seconds=perf_counter() - began - working.seconds,
+            notes=(*image.head.notes, *lost),
+            strips=strips,
+        )
+
+    def _report_state(self, **changes: Any) -> None:
+        self.progress(replace(self._state, seconds=perf_counter() - self._began, **changes))
+
+
+class _Clock:
+    """The seconds that a generator takes for its items."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def timed(self, items: Generator[T, None, None]) -> Generator[T, None, None]:
+        """Yield the same items."""
+        with closing(items):
+            while True:
+                began = perf_counter()
+                item = next(items, None)
+                self.seconds += perf_counter() - began
+                if item is None:
+                    return
+                yield item
+                del item
