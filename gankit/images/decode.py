@@ -35,20 +35,25 @@ def decode(path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int | None = 
         ImageError: missing, unreadable, empty, truncated, damaged, too large, or not an image of a known format.
     """
     path = Path(path)
-    data = _read(path)
+    data = read_whole(path)
     try:
         format = _format(data)
         header = format.header(data)
-        _check_size(header, max_pixels, max_bytes)
+        check_size(header, max_pixels, max_bytes)
         return replace(format.decode(data), format=format.name.upper())
     except MemoryError:
         raise ImageError(path, "there is not enough memory to decode it") from None
     except Exception as error:
         # Decoders raise all kinds of exceptions for damaged bytes: SyntaxError, struct.error, KeyError, …
-        raise ImageError(path, _reason(error)) from error
+        raise ImageError(path, reason(error)) from error
 
 
-def _read(path: Path) -> bytes:
+def read_whole(path: Path) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        ImageError: it is missing, empty, no regular file, or cannot be read.
+    """
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -61,8 +66,8 @@ def _read(path: Path) -> bytes:
     except PermissionError:
         raise ImageError(path, "cannot be read: permission denied") from None
     except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise ImageError(path, f"cannot be read: {reason or error}") from None
+        text = error.strerror if isinstance(error, OSError) else None
+        raise ImageError(path, f"cannot be read: {text or error}") from None
     if not data:
         raise ImageError(path, "the file is empty (0 bytes)")
     return data
@@ -78,7 +83,7 @@ def _format(data: bytes) -> Format:
     return format
 
 
-def _check_size(header: Header, max_pixels: int, max_bytes: int | None) -> None:
+def check_size(header: Header, max_pixels: int, max_bytes: int | None) -> None:
     """Refuse an image by the size that it declares.
 
     Raises:
@@ -97,7 +102,7 @@ def _check_size(header: Header, max_pixels: int, max_bytes: int | None) -> None:
         )
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """One plain line that says what an exception of a decoder means."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):  # Pillow's own limit, which WebP and some TIFFs also meet

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import replace
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import tifffile
@@ -34,22 +34,27 @@ _XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG, _ICC_TAG, _C2PA_TAG = 700, 33723, 34377, 34
 _NO_IMAGE = 1 | 4  # of NewSubfileType: a reduced image (a thumbnail), a transparency mask
 _ROWS_PER_STRIP = 64
 _Tag = tuple[int, int, int, Any, bool]  # code, type, count, value, in the first page only
-_CLASSIC_LIMIT = 1 << 31  # above it tifffile may write BigTIFF, whose directory has another form
+CLASSIC_LIMIT = 1 << 31  # above it tifffile may write BigTIFF, whose directory has another form
 
 
 def tiff_header(data: bytes) -> Header:
     """Return the size of the first page, and the memory that decoding it takes."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = file.pages[0].aspage()
-        bits = int(np.max(page.bitspersample))
-        samples = min(page.samplesperpixel, 5)
-        if not _is_plain(page, bits):
-            return Header(page.imagewidth, page.imagelength, 14)
-        # The samples, then colours and alpha or a copy in another layout; values of 32 bits where they are scaled.
-        each = (2 if bits > 8 else 1) * max(2 * samples, samples + 4)
-        each += 8 * samples if 8 < bits < 16 else 0
-        each += 24 if tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples else 0
-        return Header(page.imagewidth, page.imagelength, each)
+        return page_header(file)
+
+
+def page_header(file: tifffile.TiffFile, number: int = 0) -> Header:
+    """Return the size of a page, and the memory that decoding it takes."""
+    page = file.pages[number].aspage()
+    bits = int(np.max(page.bitspersample))
+    samples = min(page.samplesperpixel, 5)
+    if not _is_plain(page, bits):
+        return Header(page.imagewidth, page.imagelength, 14)
+    # The samples, then colours and alpha or a copy in another layout; values of 32 bits where they are scaled.
+    each = (2 if bits > 8 else 1) * max(2 * samples, samples + 4)
+    each += 8 * samples if 8 < bits < 16 else 0
+    each += 24 if tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples else 0
+    return Header(page.imagewidth, page.imagelength, each)
 
 
 def decode_tiff(data: bytes) -> DecodedImage:
@@ -60,36 +65,52 @@ def decode_tiff(data: bytes) -> DecodedImage:
         Exception: anything that the decoders raise at damaged data.
     """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = file.pages[0].aspage()
-        if page.imagedepth > 1:
-            raise ValueError("a volume, not an image")
-        bits, kind = int(np.max(page.bitspersample)), int(np.max(page.sampleformat))
-        if kind == 3:
-            raise ValueError("floating-point pixels have no fixed range; convert it to 8 or 16 bits")
-        if kind == 2 or bits > 16:
-            raise ValueError(f"{bits}-bit {'signed ' if kind == 2 else ''}integer pixels; convert it to 8 or 16 bits")
-        check_complete(page, data)
-        icc_profile = page.tags.valueof(_ICC_TAG)
-        packet = page.tags.valueof(_XMP_TAG)
-        if _is_plain(page, bits):
-            samples = _plain_samples(page, bits)
-            orientation = valid_orientation(page.tags.valueof("Orientation", default=xmp_orientation(packet)))
-            _, exif = read_exif(parse_exif(None if file.is_bigtiff else data))
-        else:
-            # Palettes, single bits, CMYK, YCbCr and Lab: Pillow knows them all.
-            image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
-            image.load()
-            samples, icc_profile = samples_of(image)
-            # Read after load(), where Pillow turns a TIFF upright by itself and drops the tag.
-            orientation, exif = read_exif(image.getexif(), xmp_orientation(packet))
-        xmp, notes = read_xmp(packet)
-        if _C2PA_TAG in page.tags:
-            notes = tuple(dict.fromkeys((*notes, MANIFEST)))
-        iptc = read_iptc(page.tags.valueof(_IPTC_TAG)) or read_iptc(page.tags.valueof(_PHOTOSHOP_TAG))
-        dpi = _resolution(page)
-        frames = _frames(file)
+        decoded = decode_page(file, data)
+        return replace(decoded, notes=(*_frames(file), *decoded.notes))
+
+
+def decode_page(file: tifffile.TiffFile, data: bytes, number: int = 0) -> DecodedImage:
+    """Decode one page, with its own metadata; EXIF directories are read with the first page only.
+
+    Args:
+        file: the open file.
+        data: its content.
+        number: of the page, from 0.
+
+    Raises:
+        ValueError: as for :func:`decode_tiff`.
+        Exception: as for :func:`decode_tiff`.
+    """
+    page = file.pages[number].aspage()
+    if page.imagedepth > 1:
+        raise ValueError("a volume, not an image")
+    bits, kind = int(np.max(page.bitspersample)), int(np.max(page.sampleformat))
+    if kind == 3:
+        raise ValueError("floating-point pixels have no fixed range; convert it to 8 or 16 bits")
+    if kind == 2 or bits > 16:
+        raise ValueError(f"{bits}-bit {'signed ' if kind == 2 else ''}integer pixels; convert it to 8 or 16 bits")
+    check_complete(page, data)
+    icc_profile = page.tags.valueof(_ICC_TAG)
+    packet = page.tags.valueof(_XMP_TAG)
+    if _is_plain(page, bits):
+        samples = _plain_samples(page, bits)
+        orientation = valid_orientation(page.tags.valueof("Orientation", default=xmp_orientation(packet)))
+        _, exif = read_exif(parse_exif(None if file.is_bigtiff or number else data))
+    else:
+        # Palettes, single bits, CMYK, YCbCr and Lab: Pillow knows them all.
+        image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+        image.seek(number)
+        image.load()
+        samples, icc_profile = samples_of(image)
+        # Read after load(), where Pillow turns a TIFF upright by itself and drops the tag.
+        orientation, exif = read_exif(image.getexif(), xmp_orientation(packet))
+    xmp, notes = read_xmp(packet)
+    if _C2PA_TAG in page.tags:
+        notes = tuple(dict.fromkeys((*notes, MANIFEST)))
+    iptc = read_iptc(page.tags.valueof(_IPTC_TAG)) or read_iptc(page.tags.valueof(_PHOTOSHOP_TAG))
+    dpi = _resolution(page)
     decoded = from_channels(upright(samples, orientation), bytes(icc_profile) if icc_profile else None)
-    return replace(decoded, exif=exif, dpi=dpi, xmp=xmp, iptc=iptc, notes=(*frames, *notes))
+    return replace(decoded, exif=exif, dpi=dpi, xmp=xmp, iptc=iptc, notes=notes)
 
 
 def _is_plain(page: tifffile.TiffPage, bits: int) -> bool:
@@ -100,13 +121,18 @@ def _is_plain(page: tifffile.TiffPage, bits: int) -> bool:
 def _frames(file: tifffile.TiffFile) -> tuple[str, ...]:
     """A note on further pages; thumbnails and masks are no pages of their own."""
     try:
-        kinds = [int(page.aspage().tags.valueof("NewSubfileType", default=0)) for page in file.pages]
-        count = sum(not kind & _NO_IMAGE for kind in kinds)
+        count = len(page_numbers(file))
         if file.is_imagej and file.imagej_metadata:  # one directory stands for all of its images
             count = max(count, int(file.imagej_metadata.get("images", 1)))
     except Exception:  # a chain of directories may be damaged behind the first one
         return ()
     return (f"only the first of {count} pages is used",) if count > 1 else ()
+
+
+def page_numbers(file: tifffile.TiffFile) -> list[int]:
+    """Return the numbers of the pages, from 0, without thumbnails and masks."""
+    kinds = [int(page.aspage().tags.valueof("NewSubfileType", default=0)) for page in file.pages]
+    return [number for number, kind in enumerate(kinds) if not kind & _NO_IMAGE]
 
 
 def _plain_samples(page: tifffile.TiffPage, bits: int) -> np.ndarray:
@@ -163,35 +189,36 @@ def encode_tiff(image: DecodedImage) -> bytes:
         The file.
     """
     samples = image.channels()
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, samples, byteorder="<", **page_options(image))
+    if samples.nbytes < CLASSIC_LIMIT:
+        add_directories(buffer, image)
+    return buffer.getvalue()
+
+
+def page_options(image: DecodedImage) -> dict[str, Any]:
+    """Return the options with which tifffile writes an image as a page, with all metadata of its first directory."""
     exif = parse_exif(image.exif)
-    directories = sub_directories(exif) if samples.nbytes < _CLASSIC_LIMIT else {}
     extra = [_extra_tag(tag, value) for tag, value in exif.items() if tag not in SUB_DIRECTORIES]
     for tag, kind, block in ((_XMP_TAG, 1, image.xmp), (_IPTC_TAG, 7, image.iptc)):
         if block:
             extra.append((tag, kind, len(block), block, True))
-    buffer = io.BytesIO()
-    tifffile.imwrite(
-        buffer,
-        samples,
-        photometric="minisblack" if image.gray else "rgb",
-        planarconfig="contig" if samples.ndim == 3 else None,
-        extrasamples=None if image.alpha is None else ["unassalpha"],
-        compression="zlib",
-        compressionargs={"level": 1},
-        predictor=True,
-        rowsperstrip=_ROWS_PER_STRIP,
-        resolution=image.dpi,
-        resolutionunit="INCH" if image.dpi else None,
-        iccprofile=image.icc_profile,
-        extratags=[tag for tag in extra if tag],
-        metadata=None,
-        software=False,
-        maxworkers=1,
-        byteorder="<",
-    )
-    if directories:
-        _add_directories(buffer, directories)
-    return buffer.getvalue()
+    return {
+        "photometric": "minisblack" if image.gray else "rgb",
+        "planarconfig": None if image.gray and image.alpha is None else "contig",
+        "extrasamples": None if image.alpha is None else ["unassalpha"],
+        "compression": "zlib",
+        "compressionargs": {"level": 1},
+        "predictor": True,
+        "rowsperstrip": _ROWS_PER_STRIP,
+        "resolution": image.dpi,
+        "resolutionunit": "INCH" if image.dpi else None,
+        "iccprofile": image.icc_profile,
+        "extratags": [tag for tag in extra if tag],
+        "metadata": None,
+        "software": False,
+        "maxworkers": 1,
+    }
 
 
 def _extra_tag(tag: int, value: Any) -> _Tag | None:
@@ -206,29 +233,35 @@ def _extra_tag(tag: int, value: Any) -> _Tag | None:
     return None
 
 
-def _add_directories(buffer: io.BytesIO, directories: dict[int, dict[int, Any]]) -> None:
-    """Append EXIF sub-directories, which tifffile does not write, and a first directory that points at them.
+def add_directories(file: IO[bytes], image: DecodedImage) -> None:
+    """Append the EXIF sub-directories of an image, which tifffile does not write, and a first directory that points
+    at them.
 
     Args:
-        buffer: a little-endian classic TIFF, changed in place. Its old first directory stays as dead bytes.
-        directories: entries by the tag of the pointer.
+        file: a little-endian classic TIFF, changed in place. Its old first directory stays as dead bytes.
+        image: the image of the first page.
     """
-    old = buffer.getvalue()
-    (start,) = struct.unpack_from("<I", old, 4)
-    (count,) = struct.unpack_from("<H", old, start)
-    fields = [old[at : at + 12] for at in range(start + 2, start + 2 + 12 * count, 12)]
+    directories = sub_directories(parse_exif(image.exif))
+    if not directories:
+        return
+    file.seek(4)
+    (start,) = struct.unpack("<I", file.read(4))
+    file.seek(start)
+    (count,) = struct.unpack("<H", file.read(2))
+    fields = [file.read(12) for _ in range(count)]
+    following = file.read(4)  # offset of the second page
     for tag, entries in directories.items():
-        place = _even_end(buffer)
-        buffer.write(pack_directory(entries, tag, place))
+        place = _even_end(file)
+        file.write(pack_directory(entries, tag, place))
         fields.append(struct.pack("<HHII", tag, 4, 1, place))
     fields.sort(key=lambda field: struct.unpack_from("<H", field))
-    place = _even_end(buffer)
-    buffer.write(struct.pack("<H", len(fields)) + b"".join(fields) + bytes(4))
-    buffer.seek(4)
-    buffer.write(struct.pack("<I", place))
+    place = _even_end(file)
+    file.write(struct.pack("<H", len(fields)) + b"".join(fields) + following)
+    file.seek(4)
+    file.write(struct.pack("<I", place))
 
 
-def _even_end(buffer: io.BytesIO) -> int:
+def _even_end(file: IO[bytes]) -> int:
     """Go to the end, where a directory may begin: on an even offset."""
-    end = buffer.seek(0, io.SEEK_END)
-    return end + buffer.write(b"\0" * (end % 2))
+    end = file.seek(0, io.SEEK_END)
+    return end + file.write(b"\0" * (end % 2))

@@ -87,10 +87,10 @@ def assign(
     Raises:
         UsageError: If two sources of different folders have the same target.
     """
-    from gankit.images import READ_ONLY
+    from gankit.images import RESULT_SUFFIXES
 
     def target(item: Found, stem: str) -> Path:
-        own = READ_ONLY.get(item.source.suffix.lower(), item.source.suffix)
+        own = RESULT_SUFFIXES.get(item.source.suffix.lower(), item.source.suffix)
         return (item.root or output) / item.folder / f"{stem}{item.mark}{suffix}{extension or own}"
 
     groups: dict[Path, list[Found]] = defaultdict(list)

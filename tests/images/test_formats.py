@@ -14,7 +14,7 @@ from PIL import Image
 
 import gankit
 from gankit.errors import ImageError
-from gankit.images import FORMATS, READ_ONLY, SUFFIXES, check_target, decode, encode, from_array, luma
+from gankit.images import FORMATS, RESULT_SUFFIXES, SUFFIXES, check_target, decode, encode, from_array, luma
 from gankit.images.formats import REGISTRY, format_of, writer_of
 
 NEW_FORMAT = '''
@@ -113,7 +113,7 @@ def test_every_format_states_what_it_is():
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
     for name, suffix in FORMATS.items():
         assert writer_of(suffix).name in (name, "jpeg", "tiff")
-    assert READ_ONLY == {".apng": ".png", ".gif": ".png", ".heic": ".png", ".heif": ".png", ".hif": ".png"}
+    assert RESULT_SUFFIXES == {".apng": ".png", ".gif": ".png", ".heic": ".png", ".heif": ".png", ".hif": ".png"}
     assert format_of(b"") is None
 
 

@@ -163,28 +163,39 @@ def encode_png(image: DecodedImage) -> bytes:
         The file.
     """
     samples = image.channels()
-    height, width = samples.shape[:2]
-    count = 1 if samples.ndim == 2 else samples.shape[2]
-    rows = samples.reshape(height, width * count)
-    header = struct.pack(">IIBBBBB", width, height, samples.itemsize * 8, _COLOUR_TYPES[count], 0, 0, 0)
-    parts = [SIGNATURE, _chunk(b"IHDR", header)]
-    parts += [_chunk(name, body) for name, body in image.png_colour]
-    if image.icc_profile:
-        parts.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(image.icc_profile)))
-    if image.dpi:
-        x, y = (min(max(round(value / 0.0254), 0), 2**31 - 1) for value in image.dpi)
-        parts.append(_chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))
-    if image.exif:
-        parts.append(_chunk(b"eXIf", image.exif.removeprefix(b"Exif\0\0")))
-    parts += [_chunk(name, body) for name, body in text_chunks(image)]
-    parts += [_chunk(b"IDAT", part) for part in _deflate(rows)]
-    parts.append(_chunk(b"IEND", b""))
+    parts = [SIGNATURE, *head_chunks(image)]
+    parts += [chunk(b"IDAT", part) for part in pixel_data(samples)]
+    parts.append(chunk(b"IEND", b""))
     return b"".join(parts)
 
 
-def _chunk(name: bytes, body: bytes) -> bytes:
+def head_chunks(image: DecodedImage) -> list[bytes]:
+    """Return the header and the metadata: all chunks between the signature and the pixels."""
+    samples = image.channels()
+    height, width = samples.shape[:2]
+    count = 1 if samples.ndim == 2 else samples.shape[2]
+    header = struct.pack(">IIBBBBB", width, height, samples.itemsize * 8, _COLOUR_TYPES[count], 0, 0, 0)
+    parts = [chunk(b"IHDR", header)]
+    parts += [chunk(name, body) for name, body in image.png_colour]
+    if image.icc_profile:
+        parts.append(chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(image.icc_profile)))
+    if image.dpi:
+        x, y = (min(max(round(value / 0.0254), 0), 2**31 - 1) for value in image.dpi)
+        parts.append(chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))
+    if image.exif:
+        parts.append(chunk(b"eXIf", image.exif.removeprefix(b"Exif\0\0")))
+    return parts + [chunk(name, body) for name, body in text_chunks(image)]
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    """Return a chunk with its length and checksum."""
     body = name + body
     return b"".join((struct.pack(">I", len(body) - 4), body, struct.pack(">I", _crc(body))))
+
+
+def pixel_data(samples: np.ndarray) -> Iterator[bytes]:
+    """Yield the pieces of the zlib stream of samples, (H, W) or (H, W, C)."""
+    return _deflate(samples.reshape(len(samples), -1))
 
 
 def _codec() -> Any:

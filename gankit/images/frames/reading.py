@@ -1,0 +1,183 @@
+"""Read the frames of an animation, or the pages of a TIFF, one after the other."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import GifImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from gankit.errors import ImageError
+from gankit.images.decode import check_size, read_whole, reason
+from gankit.images.decoded import DecodedImage
+from gankit.images.formats.base import Header
+from gankit.images.frames.facts import FrameFacts, Kind
+from gankit.images.pillow import from_pil
+
+_FINEST = 65535  # largest denominator of a time in APNG, which Pillow turns into a float
+_BYTES_PER_PIXEL = 18  # Pillow's canvas and what it disposes of, the array and a copy of it
+_Timed = tuple[DecodedImage, Fraction]
+
+
+def probe(path: Path, kind: Kind, max_pixels: int, max_bytes: int | None = None) -> FrameFacts:
+    """Decode every frame once, one at a time, and return what must be known before the first one is written.
+
+    Args:
+        path: the file.
+        kind: what :func:`~gankit.images.frames.facts.kind_of` returns for it.
+        max_pixels: refuse frames with more pixels.
+        max_bytes: refuse frames that need more memory to decode; ``None`` for no limit.
+
+    Raises:
+        ImageError: a frame is damaged or missing, or too large; the message names it.
+    """
+    seconds: list[Fraction] = []
+    runs: list[int] = []
+    alpha, gray, last = False, True, None
+    data = read_whole(path)
+    for image, duration in _frames(path, data, kind, max_pixels, max_bytes):
+        seconds.append(duration)
+        alpha, gray = alpha or image.alpha is not None, gray and image.gray
+        if last is not None and _equal(last, image):
+            runs[-1] += 1
+        else:
+            runs.append(1)
+            last = image
+    notes = _notes(data, kind)
+    return FrameFacts(path, kind, tuple(seconds), tuple(runs), _plays(data, kind), alpha, gray, notes)
+
+
+def distinct_frames(facts: FrameFacts, max_pixels: int, max_bytes: int | None = None) -> Iterator[DecodedImage]:
+    """Yield each frame that differs from the one before it, as many as ``facts.runs`` has numbers.
+
+    Args:
+        facts: what :func:`probe` returned.
+        max_pixels: as for :func:`probe`.
+        max_bytes: as for :func:`probe`.
+
+    Yields:
+        The frames of an animation, all with transparency if any of them has it, and without metadata; or pages, each
+        with its own.
+
+    Raises:
+        ImageError: as for :func:`probe`; or the file has changed since.
+    """
+    frames = _frames(facts.path, read_whole(facts.path), facts.kind, max_pixels, max_bytes)
+    for run in facts.runs:
+        for number in range(run):
+            image, _ = next(frames, (None, None))
+            if image is None:
+                raise ImageError(facts.path, "changed while it was read; run the command again")
+            if number == 0:
+                yield image if facts.kind == "tiff" else _uniform(image, facts)
+
+
+def _uniform(image: DecodedImage, facts: FrameFacts) -> DecodedImage:
+    """Give a frame the channels that all frames of its animation have."""
+    alpha = image.alpha
+    if facts.alpha and alpha is None:
+        alpha = np.full(image.pixels.shape[:2], np.iinfo(image.pixels.dtype).max, image.pixels.dtype)
+    return DecodedImage(image.pixels, alpha, gray=facts.gray)
+
+
+def _frames(path: Path, data: bytes, kind: Kind, max_pixels: int, max_bytes: int | None) -> Iterator[_Timed]:
+    """Yield each frame and its duration; transparency that is none is left out.
+
+    Raises:
+        ImageError: as for :func:`probe`.
+    """
+    source = _pages(data, max_pixels, max_bytes) if kind == "tiff" else _composed(data, kind, max_pixels, max_bytes)
+    word, number, total = "page" if kind == "tiff" else "frame", 0, 0
+    try:
+        total = next(source)
+        for number in range(1, total + 1):
+            image, duration = next(source)
+            if image.alpha is not None and image.alpha.min() == np.iinfo(image.alpha.dtype).max:
+                image = replace(image, alpha=None)
+            yield image, duration
+    except (MemoryError, ImageError):
+        raise
+    except Exception as error:  # decoders raise all kinds of exceptions for damaged bytes
+        place = f"{word} {max(1, number)} of {total}: " if total else ""
+        text = "it is missing" if isinstance(error, StopIteration) else reason(error)
+        raise ImageError(path, f"{place}{text}") from error
+
+
+def _composed(data: bytes, kind: Kind, max_pixels: int, max_bytes: int | None) -> Iterator[Any]:
+    """Yield the number of frames, and then each frame of an animation as a viewer shows it."""
+    image = _open(data, kind)
+    first = 1 if getattr(image, "default_image", False) else 0  # a still image for viewers that know no APNG
+    count, size = image.n_frames, image.size
+    yield count - first
+    for number in range(first, count):
+        image.seek(number)
+        check_size(Header(*image.size, _BYTES_PER_PIXEL), max_pixels, max_bytes)
+        image.load()
+        duration = Fraction(image.info.get("duration", 0)) / 1000
+        frame = from_pil(image)
+        if image.size != size:  # a GIF whose frames reach beyond its screen, where viewers cut them off
+            frame = from_pil(image.crop((0, 0, *size)))
+        yield frame, duration.limit_denominator(_FINEST)
+
+
+def _open(data: bytes, kind: Kind) -> Any:
+    if kind == "gif":
+        return GifImagePlugin.GifImageFile(io.BytesIO(data))
+    if kind == "png":
+        return PngImagePlugin.PngImageFile(io.BytesIO(data))
+    return WebPImagePlugin.WebPImageFile(io.BytesIO(data))
+
+
+def _pages(data: bytes, max_pixels: int, max_bytes: int | None) -> Iterator[Any]:
+    """Yield the number of pages, and then each page of a TIFF."""
+    import tifffile
+
+    from gankit.images.tiff_file import decode_page, page_header, page_numbers
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        numbers = page_numbers(file)
+        yield len(numbers)
+        for number in numbers:
+            check_size(page_header(file, number), max_pixels, max_bytes)
+            yield replace(decode_page(file, data, number), format="TIFF"), Fraction(0)
+
+
+def _plays(data: bytes, kind: Kind) -> int:
+    """Return how often an animation plays in all; 0 for without end.
+
+    A GIF states how often it repeats, and plays once if it states nothing: so browsers read it.
+    """
+    if kind == "tiff":
+        return 1
+    loop = _open(data, kind).info.get("loop")
+    if kind != "gif":
+        return int(loop or 0)
+    return 1 if loop is None else loop + 1 if loop else 0
+
+
+def _notes(data: bytes, kind: Kind) -> tuple[str, ...]:
+    if kind != "png":
+        return ()
+    notes = []
+    if data[24] == 16 and data[25] != 0:
+        notes.append("its frames are read with 8 bits, not 16")
+    if _open(data, kind).default_image:
+        notes.append("its still image, which is none of the frames, is not kept")
+    return tuple(notes)
+
+
+def _equal(first: DecodedImage, second: DecodedImage) -> bool:
+    """Whether two frames have the same pixels, and two pages the same metadata too."""
+    for field in fields(DecodedImage):
+        one, other = getattr(first, field.name), getattr(second, field.name)
+        if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+            if one.dtype != other.dtype or not np.array_equal(one, other):
+                return False
+        elif one is not other and one != other:
+            return False
+    return True
