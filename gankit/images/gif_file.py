@@ -83,9 +83,9 @@ def indexed(image: DecodedImage) -> tuple[np.ndarray, bytes, int | None]:
         indices = places[packed]
         palette = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1).astype(np.uint8).tobytes()
     else:
-        picture = Image.fromarray(image.pixels)
-        chosen = picture.quantize(most, Image.Quantize.MEDIANCUT)
-        indices = np.array(picture.quantize(palette=chosen, dither=Image.Dither.FLOYDSTEINBERG))
+        plain = Image.fromarray(image.pixels)
+        chosen = plain.quantize(most, Image.Quantize.MEDIANCUT)
+        indices = np.array(plain.quantize(palette=chosen, dither=Image.Dither.FLOYDSTEINBERG))
         palette = bytes(chosen.getpalette() or ())[: 3 * most]
     if hidden is None:
         return indices, palette, None

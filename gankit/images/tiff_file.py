@@ -234,8 +234,7 @@ def _extra_tag(tag: int, value: Any) -> _Tag | None:
 
 
 def add_directories(file: IO[bytes], image: DecodedImage) -> None:
-    """Append the EXIF sub-directories of an image, which tifffile does not write, and a first directory that points
-    at them.
+    """Append the EXIF sub-directories of an image, which tifffile does not write, and a directory that names them.
 
     Args:
         file: a little-endian classic TIFF, changed in place. Its old first directory stays as dead bytes.

@@ -1,4 +1,4 @@
-"""GIF, read by Pillow: the first frame, with transparency and comment. Results become PNG, unless the user asks for GIF.
+"""GIF: the first frame, with transparency and comment. Results become PNG, unless the user asks for GIF.
 
 A GIF holds 256 colours and no partial transparency. ``gankit.images.frames`` reads and writes animations.
 """

@@ -55,4 +55,3 @@ class Writer:
         """Complete the file."""
         self._file.write(chunk(b"IEND", b""))
         return ()
-

@@ -92,10 +92,10 @@ def _frames(path: Path, data: bytes, kind: Kind, max_pixels: int, max_bytes: int
         ImageError: as for :func:`probe`.
     """
     source = _pages(data, max_pixels, max_bytes) if kind == "tiff" else _composed(data, kind, max_pixels, max_bytes)
-    word, number, total = "page" if kind == "tiff" else "frame", 0, 0
+    word, done, total = "page" if kind == "tiff" else "frame", 0, 0
     try:
         total = next(source)
-        for number in range(1, total + 1):
+        for done in range(total):  # noqa: B007 - the error names it
             image, duration = next(source)
             if image.alpha is not None and image.alpha.min() == np.iinfo(image.alpha.dtype).max:
                 image = replace(image, alpha=None)
@@ -103,7 +103,7 @@ def _frames(path: Path, data: bytes, kind: Kind, max_pixels: int, max_bytes: int
     except (MemoryError, ImageError):
         raise
     except Exception as error:  # decoders raise all kinds of exceptions for damaged bytes
-        place = f"{word} {max(1, number)} of {total}: " if total else ""
+        place = f"{word} {done + 1} of {total}: " if total else ""
         text = "it is missing" if isinstance(error, StopIteration) else reason(error)
         raise ImageError(path, f"{place}{text}") from error
 
