@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from gankit.images.decoded import DecodedImage
+from gankit.images.jpeg_stream import TRUNCATED
 
 _COLOURS = 256
 _OPAQUE_FROM = 128
@@ -91,6 +92,37 @@ def indexed(image: DecodedImage) -> tuple[np.ndarray, bytes, int | None]:
         return indices, palette, None
     indices[hidden] = len(palette) // 3
     return indices, palette + bytes(3), len(palette) // 3
+
+
+def is_complete(data: bytes) -> bool:
+    """Whether a GIF has its end mark. A file without it may lack frames, or be one of a careless writer.
+
+    Raises:
+        ValueError: it ends inside of a frame, or between its times and its pixels.
+    """
+    at = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
+    open_block = False
+    while at < len(data):
+        kind = data[at]
+        if kind == 0x3B:
+            return True
+        if kind == 0x2C:
+            flags = data[at + 9] if at + 9 < len(data) else 0
+            at += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+        elif kind == 0x21:
+            at += 2
+        else:  # between two blocks, where readers skip what they do not know
+            at += 1
+            continue
+        open_block = kind == 0x21
+        while at < len(data) and data[at]:
+            at += data[at] + 1
+        if at >= len(data):
+            raise ValueError(TRUNCATED)
+        at += 1
+    if open_block:
+        raise ValueError(TRUNCATED)
+    return False
 
 
 def lost(image: DecodedImage) -> tuple[str, ...]:

@@ -159,7 +159,7 @@ class _FrameRun:
             output_size=size(self._first),
             notes=tuple(dict.fromkeys((*self._notes, *lost))),
             frames=facts.count,
-            **self._seconds,
+            **self._seconds,  # type: ignore[arg-type]
         )
 
     def _limits(self) -> dict[str, int]:

@@ -36,7 +36,7 @@ class Writer:
             self._file.write(chunk(b"acTL", struct.pack(">II", self._facts.count, self._facts.plays)))
         box = changed_box(self._last, samples)
         width, height = box[2] - box[0], box[3] - box[1]
-        time = min(seconds, Fraction(_LARGEST)).limit_denominator(int(_LARGEST / max(1, seconds)) or 1)
+        time = min(seconds, Fraction(_LARGEST)).limit_denominator(int(_LARGEST / max(Fraction(1), seconds)) or 1)
         self._chunk(b"fcTL", struct.pack(">IIII", width, height, *box[:2]), time)
         for part in pixel_data(cut(samples, box)):
             if self._last is None:

@@ -17,6 +17,7 @@ from gankit.images.decode import check_size, read_whole, reason
 from gankit.images.decoded import DecodedImage
 from gankit.images.formats.base import Header
 from gankit.images.frames.facts import FrameFacts, Kind
+from gankit.images.gif_file import is_complete
 from gankit.images.pillow import from_pil
 
 _FINEST = 65535  # largest denominator of a time in APNG, which Pillow turns into a float
@@ -100,10 +101,12 @@ def _frames(path: Path, data: bytes, kind: Kind, max_pixels: int, max_bytes: int
             if image.alpha is not None and image.alpha.min() == np.iinfo(image.alpha.dtype).max:
                 image = replace(image, alpha=None)
             yield image, duration
+        done = total
+        next(source, None)  # checks what follows the last frame
     except (MemoryError, ImageError):
         raise
     except Exception as error:  # decoders raise all kinds of exceptions for damaged bytes
-        place = f"{word} {done + 1} of {total}: " if total else ""
+        place = f"{word} {done + 1} of {total}: " if done < total else ""
         text = "it is missing" if isinstance(error, StopIteration) else reason(error)
         raise ImageError(path, f"{place}{text}") from error
 
@@ -116,13 +119,15 @@ def _composed(data: bytes, kind: Kind, max_pixels: int, max_bytes: int | None) -
     yield count - first
     for number in range(first, count):
         image.seek(number)
-        check_size(Header(*image.size, _BYTES_PER_PIXEL), max_pixels, max_bytes)
+        check_size(Header(image.width, image.height, _BYTES_PER_PIXEL), max_pixels, max_bytes)
         image.load()
         duration = Fraction(image.info.get("duration", 0)) / 1000
         frame = from_pil(image)
         if image.size != size:  # a GIF whose frames reach beyond its screen, where viewers cut them off
             frame = from_pil(image.crop((0, 0, *size)))
         yield frame, duration.limit_denominator(_FINEST)
+    if kind == "gif":
+        is_complete(data)
 
 
 def _open(data: bytes, kind: Kind) -> Any:
@@ -138,6 +143,7 @@ def _pages(data: bytes, max_pixels: int, max_bytes: int | None) -> Iterator[Any]
     import tifffile
 
     from gankit.images.tiff_file import decode_page, page_header, page_numbers
+    from gankit.images.tiff_parts import check_chain
 
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         numbers = page_numbers(file)
@@ -145,6 +151,7 @@ def _pages(data: bytes, max_pixels: int, max_bytes: int | None) -> Iterator[Any]
         for number in numbers:
             check_size(page_header(file, number), max_pixels, max_bytes)
             yield replace(decode_page(file, data, number), format="TIFF"), Fraction(0)
+    check_chain(data)
 
 
 def _plays(data: bytes, kind: Kind) -> int:
@@ -161,6 +168,8 @@ def _plays(data: bytes, kind: Kind) -> int:
 
 
 def _notes(data: bytes, kind: Kind) -> tuple[str, ...]:
+    if kind == "gif":
+        return () if is_complete(data) else ("its end mark is missing; frames may be missing too",)
     if kind != "png":
         return ()
     notes = []
