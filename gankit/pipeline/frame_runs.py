@@ -136,11 +136,10 @@ class _FrameRun:
         assert kind is not None
         format = format_for(kind, self.job.target)
         assert format is not None
+        facts = probe(self.job.source, kind, **self._limits())  # first, because it says which frame is damaged
         base = self.files.decode(self.job.source)
-        self._notes += [note for note in base.notes if not note.startswith(NOTE_STARTS)]
         self.files.check(base, self.job.target)
-        facts = probe(self.job.source, kind, **self._limits())
-        self._notes += facts.notes
+        self._notes += [*facts.notes, *(note for note in base.notes if not note.startswith(NOTE_STARTS))]
         self._seconds["decode_seconds"] = perf_counter() - self._began
         target = self.job.target
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from gankit.images.decoded import DecodedImage
 from gankit.images.formats.base import Header
 from gankit.images.frames.facts import FrameFacts, Kind
 from gankit.images.gif_file import is_complete
+from gankit.images.jpeg_stream import TRUNCATED
 from gankit.images.pillow import from_pil
 
 _FINEST = 65535  # largest denominator of a time in APNG, which Pillow turns into a float
 _BYTES_PER_PIXEL = 18  # Pillow's canvas and what it disposes of, the array and a copy of it
+_MANY = 1 << 31
 _Timed = tuple[DecodedImage, Fraction]
 
 
@@ -93,10 +96,10 @@ def _frames(path: Path, data: bytes, kind: Kind, max_pixels: int, max_bytes: int
         ImageError: as for :func:`probe`.
     """
     source = _pages(data, max_pixels, max_bytes) if kind == "tiff" else _composed(data, kind, max_pixels, max_bytes)
-    word, done, total = "page" if kind == "tiff" else "frame", 0, 0
+    word, done, total, known = "page" if kind == "tiff" else "frame", 0, 0, False
     try:
-        total = next(source)
-        for done in range(total):  # noqa: B007 - the error names it
+        total, known = next(source), True
+        for done in range(total or _MANY):  # noqa: B007 - the error names it
             image, duration = next(source)
             if image.alpha is not None and image.alpha.min() == np.iinfo(image.alpha.dtype).max:
                 image = replace(image, alpha=None)
@@ -107,17 +110,21 @@ def _frames(path: Path, data: bytes, kind: Kind, max_pixels: int, max_bytes: int
         raise
     except Exception as error:  # decoders raise all kinds of exceptions for damaged bytes
         place = f"{word} {done + 1} of {total}: " if done < total else ""
+        if known and not total:
+            place = f"{word} {done + 1}: "
         text = "it is missing" if isinstance(error, StopIteration) else reason(error)
+        if isinstance(error, IndexError | struct.error):  # Pillow's at the end of a GIF
+            text = TRUNCATED
         raise ImageError(path, f"{place}{text}") from error
 
 
 def _composed(data: bytes, kind: Kind, max_pixels: int, max_bytes: int | None) -> Iterator[Any]:
-    """Yield the number of frames, and then each frame of an animation as a viewer shows it."""
+    """Yield the number of frames (0 if a damaged one hides it), and then each frame as a viewer shows it."""
     image = _open(data, kind)
     first = 1 if getattr(image, "default_image", False) else 0  # a still image for viewers that know no APNG
-    count, size = image.n_frames, image.size
-    yield count - first
-    for number in range(first, count):
+    size, count = image.size, _count(data, kind)
+    yield max(0, count - first)
+    for number in range(first, count or _MANY):
         image.seek(number)
         check_size(Header(image.width, image.height, _BYTES_PER_PIXEL), max_pixels, max_bytes)
         image.load()
@@ -128,6 +135,14 @@ def _composed(data: bytes, kind: Kind, max_pixels: int, max_bytes: int | None) -
         yield frame, duration.limit_denominator(_FINEST)
     if kind == "gif":
         is_complete(data)
+
+
+def _count(data: bytes, kind: Kind) -> int:
+    """Return the number of frames; 0 if a damaged one hides it."""
+    try:
+        return int(_open(data, kind).n_frames)
+    except (IndexError, struct.error):
+        return 0
 
 
 def _open(data: bytes, kind: Kind) -> Any:
@@ -181,12 +196,13 @@ def _notes(data: bytes, kind: Kind) -> tuple[str, ...]:
 
 
 def _equal(first: DecodedImage, second: DecodedImage) -> bool:
-    """Whether two frames have the same pixels, and two pages the same metadata too."""
-    for field in fields(DecodedImage):
-        one, other = getattr(first, field.name), getattr(second, field.name)
-        if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-            if one.dtype != other.dtype or not np.array_equal(one, other):
+    """Whether two frames or pages have the same pixels. The texts of equal pages are those of the first one."""
+    if (first.gray, first.icc_profile, first.dpi) != (second.gray, second.icc_profile, second.dpi):
+        return False
+    for one, other in ((first.pixels, second.pixels), (first.alpha, second.alpha)):
+        if one is None or other is None:
+            if one is not other:
                 return False
-        elif one is not other and one != other:
+        elif one.dtype != other.dtype or not np.array_equal(one, other):
             return False
     return True
