@@ -142,7 +142,8 @@ class ImageFiles:
         job, made_by = self._jobs[target], self.made_by(image)
         self._resume.begin(job, made_by)
         notes = images.encode(image, target, quality=self.options.quality)
-        return (*notes, *self.written(image, job, made_by))
+        more = self.written(image, job, made_by)
+        return (*notes, *more) if more else notes
 
     def begin(self, job: Job) -> None:
         """Write to the journal that a result is about to be written.

@@ -1,6 +1,7 @@
 """Animations and multi-page files: read as viewers show them, and written without gankit's readers to check them."""
 
 import struct
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -186,16 +187,13 @@ def test_times_of_gif_and_webp_are_rounded_without_adding_up(tmp_path):
 
 
 def test_metadata_of_an_animation(tmp_path):
-    from dataclasses import replace
-
-    first = replace(
-        from_array(moving()[0]), icc_profile=srgb_profile(), exif=exif_block(), comment=b"by hand", xmp=b"<x/>"
-    )
+    profile = srgb_profile()
+    first = replace(from_array(moving()[0]), icc_profile=profile, exif=exif_block(), comment=b"by hand", xmp=b"<x/>")
     for suffix in (".png", ".webp", ".gif"):
         written(tmp_path / f"a{suffix}", [first, *moving()[1:]], [MS * 50] * 4)
         image = decode(tmp_path / f"a{suffix}")
         assert image.notes[0] == "only the first of 4 frames is used"
-        assert (image.icc_profile == srgb_profile()) == (image.exif is not None) == (suffix != ".gif")
+        assert (image.icc_profile == profile) == (image.exif is not None) == (suffix != ".gif")
         assert suffix != ".gif" or image.comment == b"by hand"
 
 
@@ -212,8 +210,6 @@ def test_pages_of_a_tiff(tmp_path):
     for image, page in zip(images, pages, strict=True):
         assert np.array_equal(image.channels(), page)
     assert [image.dpi for image in images] == [(300.0, 300.0), None, None]
-    from dataclasses import replace
-
     images[0] = replace(images[0], exif=exif_block())
     written(tmp_path / "b.tif", images, [Fraction(0)] * 3)
     with tifffile.TiffFile(tmp_path / "b.tif") as file:
