@@ -47,7 +47,8 @@ _AFTER = (
         "--format",
         metavar="FORMAT",
         default=None,
-        help=f"File format of the results: {format_names()}.  [default: that of the source]",
+        help=f"File format of the results: {format_names('same')}. PNG, WebP, GIF and TIFF hold animations.  [default: "
+        "that of the source, and png for gif]",
     ),
     click.option("--suffix", default="", help="Text to add to each file name, before the extension."),
     click.option(

@@ -59,7 +59,11 @@ class Pixels(click.ParamType):  # type: ignore[type-arg]
         return int(count)
 
 
-def format_names() -> str:
-    """Return the names that ``--format`` accepts, as part of a sentence."""
-    names = list(FORMATS)
+def format_names(*more: str) -> str:
+    """Return the names that ``--format`` accepts, as part of a sentence.
+
+    Args:
+        more: names that only some commands accept.
+    """
+    names = [*FORMATS, *more]
     return f"{', '.join(names[:-1])} or {names[-1]}"

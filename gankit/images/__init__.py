@@ -5,7 +5,7 @@ from gankit.images.annotate import mark_ai, strip_metadata
 from gankit.images.decode import MAX_PIXELS, decode
 from gankit.images.decoded import DecodedImage, from_array, to_array
 from gankit.images.encode import check_target, encode
-from gankit.images.formats import FORMATS, READ_ONLY, SUFFIXES
+from gankit.images.formats import FORMATS, RESULT_SUFFIXES, SUFFIXES, writer_of
 from gankit.images.luma import luma
 from gankit.images.pillow import from_pil, to_pil
 from gankit.images.unread import UNREAD
@@ -13,7 +13,7 @@ from gankit.images.unread import UNREAD
 __all__ = [
     "FORMATS",
     "MAX_PIXELS",
-    "READ_ONLY",
+    "RESULT_SUFFIXES",
     "SUFFIXES",
     "UNREAD",
     "DecodedImage",
@@ -28,4 +28,5 @@ __all__ = [
     "strip_metadata",
     "to_array",
     "to_pil",
+    "writer_of",
 ]

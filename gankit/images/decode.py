@@ -35,7 +35,7 @@ def decode(path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int | None = 
         ImageError: missing, unreadable, empty, truncated, damaged, too large, or not an image of a known format.
     """
     path = Path(path)
-    data = _read(path)
+    data = read_whole(path)
     try:
         format = _format(data)
         header = format.header(data)
@@ -48,7 +48,12 @@ def decode(path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int | None = 
         raise ImageError(path, reason_of(error)) from error
 
 
-def _read(path: Path) -> bytes:
+def read_whole(path: Path) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        ImageError: it is missing, empty, no regular file, or cannot be read.
+    """
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -61,8 +66,8 @@ def _read(path: Path) -> bytes:
     except PermissionError:
         raise ImageError(path, "cannot be read: permission denied") from None
     except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise ImageError(path, f"cannot be read: {reason or error}") from None
+        text = error.strerror if isinstance(error, OSError) else None
+        raise ImageError(path, f"cannot be read: {text or error}") from None
     if not data:
         raise ImageError(path, "the file is empty (0 bytes)")
     return data

@@ -25,9 +25,10 @@ def encode(image: DecodedImage, path: Path, *, quality: int = 95) -> tuple[str, 
     """Write an image in the format of the path's suffix.
 
     PNG keeps everything. TIFF keeps all but PNG text and comments, and but fractions among the EXIF entries of its
-    first directory. JPEG and BMP hold no transparency: the image is laid on white. JPEG, WebP and BMP hold 8 bits:
+    first directory. JPEG and BMP hold no transparency: the image is laid on white. JPEG, WebP, GIF and BMP hold 8 bits:
     16-bit values are rounded to the nearest. JPEG keeps full colour resolution (4:4:4) from quality 90 on, and
-    neither EXIF, XMP nor IPTC above 64 kB. BMP holds no metadata but the resolution.
+    neither EXIF, XMP nor IPTC above 64 kB. BMP holds no metadata but the resolution, and GIF none but the comment. GIF
+    holds 256 colours, and no partial transparency.
 
     Args:
         image: what to write.
@@ -97,9 +98,9 @@ def encode_bytes(
     height, width = image.pixels.shape[:2]
     _check_side((width, height), format, path)
     try:
-        reduced, notes = fitting(image, format)
+        fitted, notes = fitting(image, format)
         assert format.encode is not None
-        return format.encode(reduced, quality), notes
+        return format.encode(fitted, quality), notes
     except MemoryError:
         raise ImageError(path, "there is not enough memory to encode it") from None
     except Exception as error:
@@ -144,7 +145,8 @@ def fitting(image: DecodedImage, format: Format) -> tuple[DecodedImage, tuple[st
     if len(image.comment or b"") > format.comment_bytes:
         lost.append(_above("the comment", format.comment_bytes))
         image = replace(image, comment=None)
-    return image, ((f"{format.title} does not hold {', '.join(lost)}",) if lost else ())
+    notes = (f"{format.title} does not hold {', '.join(lost)}",) if lost else ()
+    return image, (*notes, *format.coarse(image))
 
 
 def _above(name: str, largest: int) -> str:
@@ -170,9 +172,20 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         ImageError: the name or the size of this file is the reason.
         OutputError: the folder cannot be written to: no permission, disk full, read-only.
     """
+    with write_errors(path), atomic_path(path, sync=True) as temporary, temporary.open("x+b") as file:
+        yield file
+
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Raise the errors of writing a file as those of gankit.
+
+    Raises:
+        ImageError: the name or the size of this file is the reason.
+        OutputError: the folder cannot be written to.
+    """
     try:
-        with atomic_path(path, sync=True) as temporary, temporary.open("x+b") as file:
-            yield file
+        yield
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno in _OF_THIS_FILE or path.is_dir():

@@ -77,7 +77,7 @@ def encode_rows(
         if format.name == "png":
             write_png_rows(reduced, size, rows, file.write)
         elif format.name == "tiff":
-            from gankit.images.tiff_file import write_tiff_rows
+            from gankit.images.tiff_write import write_tiff_rows
 
             write_tiff_rows(reduced, size, even_strips(rows, _STRIP_ROWS), file)
         else:

@@ -20,6 +20,7 @@ from gankit.images.tiff_file import (
     is_plain,
     metadata,
     page_header,
+    page_notes,
     stated_orientation,
     straight_samples,
 )
@@ -64,7 +65,8 @@ def _describe(path: Path, header: Header) -> tuple[DecodedImage, int, Callable[[
         else:
             kept = read_exif(exif)[1]
         profile = page.tags.valueof(ICC_TAG)
-        fields = {**metadata(file, page), "exif": kept}
+        fields = {**metadata(page), "exif": kept}
+        fields["notes"] = (*page_notes(file), *fields["notes"])
         tall = page.tilelength if page.is_tiled else min(page.rowsperstrip, header.height)
         if _is_raw(page):
             tall = min(tall, _raw_rows(page))

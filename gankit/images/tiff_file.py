@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import io
-import math
-import struct
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import tifffile
-from PIL import Image, TiffImagePlugin
+from PIL import TiffImagePlugin
 
 from gankit.images.alpha import unmultiply
 from gankit.images.decoded import DecodedImage, from_channels
 from gankit.images.formats.base import Header
 from gankit.images.iptc import read_iptc
 from gankit.images.metadata import (
-    SUB_DIRECTORIES,
-    pack_directory,
     parse_exif,
     read_exif,
-    sub_directories,
     upright,
     valid_orientation,
 )
@@ -32,11 +26,8 @@ from gankit.images.xmp import MANIFEST, read_xmp, xmp_orientation
 
 _SIMPLE = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
 _JPEG = (tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG)
-_XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG, ICC_TAG, _C2PA_TAG = 700, 33723, 34377, 34675, 52545
+XMP_TAG, IPTC_TAG, _PHOTOSHOP_TAG, ICC_TAG, _C2PA_TAG = 700, 33723, 34377, 34675, 52545
 _NO_IMAGE = 1 | 4  # of NewSubfileType: a reduced image (a thumbnail), a transparency mask
-_ROWS_PER_STRIP = 64
-_Tag = tuple[int, int, int, Any, bool]  # code, type, count, value, in the first page only
-_CLASSIC_LIMIT = 1 << 31  # above it tifffile may write BigTIFF, whose directory has another form
 
 
 def tiff_header(data: bytes) -> Header:
@@ -66,27 +57,42 @@ def decode_tiff(data: bytes) -> DecodedImage:
         Exception: anything that the decoders raise at damaged data.
     """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = file.pages[0].aspage()
-        if page.imagedepth > 1:
-            raise ValueError("a volume, not an image")
-        bits = checked_bits(page)
-        check_complete(page, data)
-        icc_profile = page.tags.valueof(ICC_TAG)
-        packet = page.tags.valueof(_XMP_TAG)
-        if is_plain(page, bits):
-            samples = _plain_samples(page, bits)
-            orientation = stated_orientation(page)
-            _, exif = read_exif(parse_exif(None if file.is_bigtiff else data))
-        else:
-            # Palettes, single bits, CMYK, YCbCr and Lab: Pillow knows them all.
-            image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
-            image.load()
-            samples, icc_profile = samples_of(image)
-            # Read after load(), where Pillow turns a TIFF upright by itself and drops the tag.
-            orientation, exif = read_exif(image.getexif(), xmp_orientation(packet))
-        fields = metadata(file, page)
+        decoded = decode_page(file, data)
+        return replace(decoded, notes=(*page_notes(file), *decoded.notes))
+
+
+def decode_page(file: tifffile.TiffFile, data: bytes, number: int = 0) -> DecodedImage:
+    """Decode one page, with its own metadata; EXIF directories are read with the first page only.
+
+    Args:
+        file: the open file.
+        data: its content.
+        number: of the page, from 0.
+
+    Raises:
+        ValueError: as for :func:`decode_tiff`.
+        Exception: as for :func:`decode_tiff`.
+    """
+    page = file.pages[number].aspage()
+    if page.imagedepth > 1:
+        raise ValueError("a volume, not an image")
+    bits = checked_bits(page)
+    check_complete(page, data)
+    icc_profile = page.tags.valueof(ICC_TAG)
+    if is_plain(page, bits):
+        samples = _plain_samples(page, bits)
+        orientation = stated_orientation(page)
+        _, exif = read_exif(parse_exif(None if file.is_bigtiff or number else data))
+    else:
+        # Palettes, single bits, CMYK, YCbCr and Lab: Pillow knows them all.
+        image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+        image.seek(number)
+        image.load()
+        samples, icc_profile = samples_of(image)
+        # Read after load(), where Pillow turns a TIFF upright by itself and drops the tag.
+        orientation, exif = read_exif(image.getexif(), xmp_orientation(page.tags.valueof(XMP_TAG)))
     decoded = from_channels(upright(samples, orientation), bytes(icc_profile) if icc_profile else None)
-    return replace(decoded, exif=exif, **fields)
+    return replace(decoded, exif=exif, **metadata(page))
 
 
 def checked_bits(page: tifffile.TiffPage) -> int:
@@ -103,18 +109,18 @@ def checked_bits(page: tifffile.TiffPage) -> int:
     return bits
 
 
-def metadata(file: tifffile.TiffFile, page: tifffile.TiffPage) -> dict[str, Any]:
+def metadata(page: tifffile.TiffPage) -> dict[str, Any]:
     """Return the resolution, XMP, IPTC and notes of a page as fields of a :class:`DecodedImage`."""
-    xmp, notes = read_xmp(page.tags.valueof(_XMP_TAG))
+    xmp, notes = read_xmp(page.tags.valueof(XMP_TAG))
     if _C2PA_TAG in page.tags:
         notes = tuple(dict.fromkeys((*notes, MANIFEST)))
-    iptc = read_iptc(page.tags.valueof(_IPTC_TAG)) or read_iptc(page.tags.valueof(_PHOTOSHOP_TAG))
-    return {"dpi": _resolution(page), "xmp": xmp, "iptc": iptc, "notes": (*_frames(file), *notes)}
+    iptc = read_iptc(page.tags.valueof(IPTC_TAG)) or read_iptc(page.tags.valueof(_PHOTOSHOP_TAG))
+    return {"dpi": _resolution(page), "xmp": xmp, "iptc": iptc, "notes": notes}
 
 
 def stated_orientation(page: tifffile.TiffPage) -> int:
     """Return the orientation of a page by its own tag, or else by its XMP packet."""
-    packet = page.tags.valueof(_XMP_TAG)
+    packet = page.tags.valueof(XMP_TAG)
     return valid_orientation(page.tags.valueof("Orientation", default=xmp_orientation(packet)))
 
 
@@ -123,16 +129,21 @@ def is_plain(page: tifffile.TiffPage, bits: int) -> bool:
     return bits > 8 or (bits == 8 and page.photometric in _SIMPLE and page.compression not in _JPEG)
 
 
-def _frames(file: tifffile.TiffFile) -> tuple[str, ...]:
+def page_notes(file: tifffile.TiffFile) -> tuple[str, ...]:
     """A note on further pages; thumbnails and masks are no pages of their own."""
     try:
-        kinds = [int(page.aspage().tags.valueof("NewSubfileType", default=0)) for page in file.pages]
-        count = sum(not kind & _NO_IMAGE for kind in kinds)
+        count = len(page_numbers(file))
         if file.is_imagej and file.imagej_metadata:  # one directory stands for all of its images
             count = max(count, int(file.imagej_metadata.get("images", 1)))
     except Exception:  # a chain of directories may be damaged behind the first one
         return ()
     return (f"only the first of {count} pages is used",) if count > 1 else ()
+
+
+def page_numbers(file: tifffile.TiffFile) -> list[int]:
+    """Return the numbers of the pages, from 0, without thumbnails and masks."""
+    kinds = [int(page.aspage().tags.valueof("NewSubfileType", default=0)) for page in file.pages]
+    return [number for number, kind in enumerate(kinds) if not kind & _NO_IMAGE]
 
 
 def _plain_samples(page: tifffile.TiffPage, bits: int) -> np.ndarray:
@@ -199,126 +210,3 @@ def _resolution(page: tifffile.TiffPage) -> tuple[float, float] | None:
             return None
         values.append(value[0] / value[1] * (2.54 if unit == 3 else 1.0))
     return valid_dpi(values)
-
-
-def encode_tiff(image: DecodedImage) -> bytes:
-    """Encode as deflated strips with the horizontal predictor, level 1: all readers know it.
-
-    Args:
-        image: uint8 or uint16, gray or RGB, with or without alpha.
-
-    Returns:
-        The file.
-    """
-    samples = image.channels()
-    exif = parse_exif(image.exif)
-    directories = sub_directories(exif) if samples.nbytes < _CLASSIC_LIMIT else {}
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, samples, **_tags(image, exif))
-    if directories:
-        _add_directories(buffer, directories)
-    return buffer.getvalue()
-
-
-def write_tiff_rows(image: DecodedImage, size: tuple[int, int], rows: Iterable[np.ndarray], file: BinaryIO) -> None:
-    """Write rows that arrive one strip after the other, as :func:`encode_tiff` does; as BigTIFF from 2 GiB on.
-
-    A BigTIFF has no EXIF sub-directories, as with :func:`encode_tiff`.
-
-    Args:
-        image: says what the pixels are and holds the metadata; its own pixels are not used.
-        size: width and height of the result in pixels.
-        rows: arrays (n, W) or (n, W, C) in the layout and dtype of ``image.channels()``, from the top; n is a multiple
-            of 64 but in the last one.
-        file: open for reading and writing, at its start.
-    """
-    width, height = size
-    shape = (height, width) if image.samples == 1 else (height, width, image.samples)
-    large = math.prod(shape) * image.pixels.itemsize >= _CLASSIC_LIMIT
-    exif = parse_exif(image.exif)
-    tifffile.imwrite(
-        file,
-        _deflated(rows),
-        shape=shape,
-        dtype=image.pixels.dtype,
-        bigtiff=large,
-        **_tags(image, exif),
-    )
-    if not large and (directories := sub_directories(exif)):
-        _add_directories(file, directories)
-
-
-def _deflated(rows: Iterable[np.ndarray]) -> Iterator[bytes]:
-    """Yield strips of 64 rows, predicted and deflated as TIFF has it."""
-    import imagecodecs
-
-    for block in rows:
-        for top in range(0, len(block), _ROWS_PER_STRIP):
-            strip = block[top : top + _ROWS_PER_STRIP]
-            yield bytes(imagecodecs.zlib_encode(imagecodecs.delta_encode(strip, axis=1).tobytes(), level=1))
-
-
-def _tags(image: DecodedImage, exif: Image.Exif) -> dict[str, Any]:
-    """Return tifffile's options for an image."""
-    extra = [_extra_tag(tag, value) for tag, value in exif.items() if tag not in SUB_DIRECTORIES]
-    for tag, kind, block in ((_XMP_TAG, 1, image.xmp), (_IPTC_TAG, 7, image.iptc)):
-        if block:
-            extra.append((tag, kind, len(block), block, True))
-    return {
-        "photometric": "minisblack" if image.gray else "rgb",
-        "planarconfig": "contig" if image.samples > 1 else None,
-        "extrasamples": None if image.alpha is None else ["unassalpha"],
-        "compression": "zlib",
-        "compressionargs": {"level": 1},
-        "predictor": True,
-        "rowsperstrip": _ROWS_PER_STRIP,
-        "resolution": image.dpi,
-        "resolutionunit": "INCH" if image.dpi else None,
-        "iccprofile": image.icc_profile,
-        "extratags": [tag for tag in extra if tag],
-        "metadata": None,
-        "software": False,
-        "maxworkers": 1,
-        "byteorder": "<",
-    }
-
-
-def _extra_tag(tag: int, value: Any) -> _Tag | None:
-    """An entry of the first directory as tifffile takes it; ``None`` where it is neither text, bytes nor a count."""
-    if isinstance(value, str):
-        value = value.encode("utf-8") + b"\0"
-        return tag, 2, len(value), value, True  # 2: ASCII, in which everybody writes UTF-8
-    if isinstance(value, bytes) and value:
-        return tag, 1, len(value), value, True
-    if isinstance(value, int) and 0 <= value < 1 << 32:
-        return tag, 3 if value < 1 << 16 else 4, 1, value, True
-    return None
-
-
-def _add_directories(buffer: BinaryIO, directories: dict[int, dict[int, Any]]) -> None:
-    """Append EXIF sub-directories, which tifffile does not write, and a first directory that points at them.
-
-    Args:
-        buffer: a little-endian classic TIFF, changed in place. Its old first directory stays as dead bytes.
-        directories: entries by the tag of the pointer.
-    """
-    buffer.seek(4)
-    (start,) = struct.unpack("<I", buffer.read(4))
-    buffer.seek(start)
-    (count,) = struct.unpack("<H", buffer.read(2))
-    fields = [buffer.read(12) for _ in range(count)]
-    for tag, entries in directories.items():
-        place = _even_end(buffer)
-        buffer.write(pack_directory(entries, tag, place))
-        fields.append(struct.pack("<HHII", tag, 4, 1, place))
-    fields.sort(key=lambda field: struct.unpack_from("<H", field))
-    place = _even_end(buffer)
-    buffer.write(struct.pack("<H", len(fields)) + b"".join(fields) + bytes(4))
-    buffer.seek(4)
-    buffer.write(struct.pack("<I", place))
-
-
-def _even_end(buffer: BinaryIO) -> int:
-    """Go to the end, where a directory may begin: on an even offset."""
-    end = buffer.seek(0, io.SEEK_END)
-    return end + buffer.write(b"\0" * (end % 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 
 import numpy as np
 import tifffile
@@ -54,6 +55,31 @@ def check_places(page: tifffile.TiffPage, length: int) -> None:
         for (start, count), size in zip(parts, _sizes(page, wanted), strict=True)
     ):
         raise ValueError(TRUNCATED)
+
+
+def check_chain(data: bytes) -> None:
+    """Refuse a file whose list of pages leads out of it: readers take the pages up to there for all.
+
+    Args:
+        data: the whole file.
+
+    Raises:
+        ValueError: a page is missing.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    at, count, offset, entry = (8, "Q", "Q", 20) if big else (4, "H", "I", 12)
+    seen: set[int] = set()
+    while True:
+        try:
+            (place,) = struct.unpack_from(order + offset, data, at)
+            if not place or place in seen:
+                return
+            seen.add(place)
+            (entries,) = struct.unpack_from(order + count, data, place)
+        except struct.error:
+            raise ValueError(TRUNCATED) from None
+        at = place + struct.calcsize(count) + entry * entries
 
 
 def _sizes(page: tifffile.TiffPage, count: int) -> list[int]:

@@ -7,16 +7,19 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from gankit.memory import available_memory, require
 from gankit.models.facts import Facts
+from gankit.pipeline.paths import is_file
 from gankit.pipeline.resume import Resume
 from gankit.pipeline.run_options import RunOptions
 from gankit.pipeline.targets import Job, comparison_of
 
 if TYPE_CHECKING:
     from gankit.images import DecodedImage
+    from gankit.images.frames import Kind
     from gankit.models.facts import Facts
     from gankit.pipeline.report import ImageReport
 
@@ -31,6 +34,10 @@ class ImageFiles:
         facts: facts of the generator.
         made_by: returns how a result of the generator was made, for the journal.
         max_memory: bytes that the process may use in all; ``None`` sets no limit besides those of the system.
+
+    Attributes:
+        options: the options of the run.
+        max_memory: as above.
     """
 
     def __init__(
@@ -43,8 +50,9 @@ class ImageFiles:
         max_memory: int | None = None,
     ) -> None:
         self._jobs = {job.target: job for job in jobs}
-        self._options, self._resume, self._facts, self._max_memory = options, resume, facts, max_memory
-        self._made_by = made_by
+        self.options, self._resume, self._facts, self.max_memory = options, resume, facts, max_memory
+        self._maker = made_by
+        self._kinds: dict[Job, Kind | None] = {}
         self._made: dict[int, Mapping[str, Any]] = {}  # by the id of the pixels, which live until they are written
         self._sources: dict[Path, DecodedImage] = {}  # for the comparisons; the run counts their memory
         comparisons = [Job(job.source, comparison_of(job.target)) for job in jobs] if options.compare else []
@@ -60,27 +68,38 @@ class ImageFiles:
 
         self._resume.before_reading(source)
         limits: dict[str, int] = {
-            "max_pixels": self._options.max_pixels,
-            "max_bytes": available_memory(self._max_memory),
+            "max_pixels": self.options.max_pixels,
+            "max_bytes": available_memory(self.max_memory),
         }
         if self._facts.input_kind == "image":
             image = images.decode(source, **limits)
         else:
             from gankit.pipeline.label_maps import decode_indices
 
-            image = decode_indices(source, self._facts, mask_from=self._options.mask_from, **limits)
+            image = decode_indices(source, self._facts, mask_from=self.options.mask_from, **limits)
         self._resume.after_reading(source)
         if source in self._comparisons:
             self._sources[source] = image
         return self.annotated(image)
 
     def annotated(self, image: DecodedImage) -> DecodedImage:
-        """Return an image with the metadata that the user wants."""
+        """Return a source with the metadata that its result shall have."""
         from gankit import images
 
-        if self._options.strip_metadata:
+        if self.options.strip_metadata:
             image = images.strip_metadata(image)
-        return images.mark_ai(image) if self._options.mark_ai else image
+        return images.mark_ai(image) if self.options.mark_ai else image
+
+    def frames_of(self, job: Job) -> Kind | None:
+        """Return the kind of a source of several frames, if its target can hold them and the model takes images."""
+        if job not in self._kinds:
+            from gankit.images.frames import format_for, kind_of
+
+            self._kinds[job] = None
+            if self._facts.input_kind == "image" and format_for("gif", job.target) and is_file(job.source):
+                kind = kind_of(job.source)
+                self._kinds[job] = kind if kind and format_for(kind, job.target) else None
+        return self._kinds[job]
 
     @contextmanager
     def reading(self, source: Path) -> Iterator[None]:
@@ -99,18 +118,22 @@ class ImageFiles:
         from gankit import images
 
         height, width = image.pixels.shape[:2]
-        size = self._options.size.of((width, height), self._facts.scale)
+        size = self.options.size.of((width, height), self._facts.scale)
         images.check_target(size, target)
-        if self._options.size.given:
+        if self.options.size.given:
             channels = 3 if image.alpha is None else 4
             needed = 2 * channels * image.pixels.itemsize * math.prod(size)
-            require(needed, f"a result of {size[0]}×{size[1]} pixels", "use a smaller size", self._max_memory)
+            require(needed, f"a result of {size[0]}×{size[1]} pixels", "use a smaller size", self.max_memory)
 
     def finish(self, image: DecodedImage) -> DecodedImage:
         """Bring the result of the model to the size that the user set."""
-        result = self._options.size.resized(image, self._facts.scale)
-        self._made[id(result.pixels)] = self._made_by(image)
+        result = self.options.size.resized(image, self._facts.scale)
+        self._made[id(result.pixels)] = self._maker(image)
         return result
+
+    def made_by(self, image: DecodedImage) -> Mapping[str, Any]:
+        """Return how a result was made. It can be asked once."""
+        return self._made.pop(id(image.pixels), {})
 
     def encode(self, image: DecodedImage, target: Path) -> tuple[str, ...]:
         """Write a result, and write to the journal how it was made.
@@ -124,20 +147,48 @@ class ImageFiles:
         """
         from gankit import images
 
-        job, made_by = self._jobs[target], self._made.pop(id(image.pixels), {})
-        notes = self.written(job, made_by, lambda: images.encode(image, target, quality=self._options.quality))
-        return (*notes, *self._compare(image, job)) if self._options.compare else notes
-
-    def written(self, job: Job, made_by: Mapping[str, Any], write: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
-        """Write a result with its journal; return what ``write`` does."""
+        job, made_by = self._jobs[target], self.made_by(image)
         self._resume.begin(job, made_by)
-        notes = write()
-        if self._options.keep_time:
+        notes = images.encode(image, target, quality=self.options.quality)
+        more = self.written(image, job, made_by)
+        return (*notes, *more) if more else notes
+
+    def begin(self, job: Job, made_by: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Write to the journal that a result is about to be written.
+
+        Raises:
+            OutputError: If the journal cannot be written.
+        """
+        self._resume.begin(job, made_by)
+
+    def written(self, image: DecodedImage, job: Job, made_by: Mapping[str, Any]) -> tuple[str, ...]:
+        """Complete a result whose file is written, and write its comparison.
+
+        Args:
+            image: the result, or the first frame of it.
+            job: its job.
+            made_by: how it was made.
+
+        Returns:
+            Notes for the user.
+
+        Raises:
+            OutputError: If the journal or the comparison cannot be written.
+        """
+        self.complete(job, made_by)
+        return self._compare(image, job) if self.options.compare else ()
+
+    def complete(self, job: Job, made_by: Mapping[str, Any]) -> None:
+        """Complete a result whose file is written: its time and its line in the journal.
+
+        Raises:
+            OutputError: If the journal cannot be written.
+        """
+        if self.options.keep_time:
             with suppress(OSError):  # the source is gone, or the file system stores no times
                 found = job.source.stat()
                 os.utime(job.target, ns=(found.st_atime_ns, found.st_mtime_ns))
         self._resume.finish(job, made_by)
-        return notes
 
     def forget(self, report: ImageReport) -> None:
         """Release what is kept of a source. Call it when the image has failed or is done."""
@@ -153,7 +204,7 @@ class ImageFiles:
 
         source = self._sources[job.source]
         height, width = source.pixels.shape[:2]
-        box = self._options.size.box((width, height))
+        box = self.options.size.box((width, height))
         self._resume.begin(comparison)
         encode(from_array(before_after(source, result, box, self._facts.name)), comparison.target)
         self._resume.finish(comparison)

@@ -1,7 +1,4 @@
-"""The pipeline behind :class:`~gankit.Upscaler` and :class:`~gankit.Translator`: images or folders in and out.
-
-Importing this module imports no torch; the first image does.
-"""
+"""The pipeline behind :class:`~gankit.Upscaler` and :class:`~gankit.Translator`. Importing it imports no torch."""
 
 from __future__ import annotations
 
@@ -18,6 +15,7 @@ from gankit.options import EngineOptions
 from gankit.paths import cache_notice
 from gankit.pipeline.engines import Engines
 from gankit.pipeline.forks import check_process, is_forked
+from gankit.pipeline.frame_runs import run_jobs
 from gankit.pipeline.image_files import ImageFiles
 from gankit.pipeline.inputs import Inputs, collect
 from gankit.pipeline.items import Progress
@@ -125,7 +123,7 @@ class ImagePipeline:
                 * a torch tensor of shape (C, H, W) or (N, C, H, W), in uint8, or in floating point from 0 to 1 with
                   as many channels as the model takes;
                 * a Pillow image;
-                * the path of an image file, as ``str`` or ``Path``;
+                * the path of an image file, as ``str`` or ``Path``, of which the first frame is used;
                 * a list or tuple of any of these, which may differ in kind and size.
 
                 If the input of the model is a mask or a label map (``facts.input_kind``), values are read as indices.
@@ -225,7 +223,7 @@ class ImagePipeline:
 
             large, began = LargeImages(todo, files, self._engines, chosen, progress, record), perf_counter()
             try:
-                Runner(
+                runner = Runner(
                     decode=files.decode,
                     check=files.check,
                     work=self._engines.image,
@@ -236,7 +234,8 @@ class ImagePipeline:
                     record=record,
                     batching=self._engines.batching(),
                     **thread_counts(self.engine.max_memory),
-                ).run(large.others())
+                )
+                run_jobs(runner, large.others(), files, self.notify)
                 large.run()
             finally:
                 self.report = self._report(records, found, perf_counter() - began)

@@ -20,6 +20,9 @@ from gankit.pipeline.journal import NAME as JOURNAL
 from gankit.pipeline.paths import exists, is_folder, place, why_not
 from gankit.pipeline.targets import Found, Job, assign, place_of, refuse_overwriting_sources, without_results
 
+SAME = "same"
+"""The format of results that have the format of their source."""
+
 
 class NoInputError(UsageError):
     """The inputs hold no image."""
@@ -36,6 +39,7 @@ class Inputs:
         results: images that are the target of a job and therefore not sources.
         places: the folders and files to which results go if there is no output folder.
         unread: images of formats that gankit does not read, by the name of the format.
+        other: jobs whose result has another format than the source, though the user asked for the same.
         renamed: jobs whose result gets another name than usual, because on a disk that ignores case or Unicode
             normalisation it would replace another result.
     """
@@ -47,6 +51,7 @@ class Inputs:
     places: tuple[Path, ...] = ()
     unread: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     renamed: tuple[Job, ...] = ()
+    other: tuple[Job, ...] = ()
 
 
 class _Finder:
@@ -175,7 +180,8 @@ def collect(
         output: folder for the results, which need not exist. It is not read if it is inside an input folder. ``None``
             writes the results beside their sources.
         suffix: text to add to each file name, before the extension.
-        format: file format of all results; ``None`` keeps the format of each source.
+        format: file format of all results; ``None`` keeps the format of each source, except for GIF, whose results are
+            PNG, and ``"same"`` keeps it for all that gankit writes.
         overwrite: whether existing targets will be replaced.
         mark: text that distinguishes results from their sources if there is no output folder.
         readable: extensions of the files to find, in lower case; ``None`` finds images.
@@ -210,7 +216,8 @@ def collect(
             raise NoInputError("; ".join(unread_message(kind, paths) for kind, paths in unread.items()))
         places = ", ".join(str(path) for path in inputs)
         raise NoInputError(f"{places}: no images found; gankit reads {', '.join(sorted(SUFFIXES))}")
-    every, renamed = assign(found, Path() if output is None else Path(output), suffix, extension)
+    same = format is not None and format.lower() == SAME
+    every, renamed = assign(found, Path() if output is None else Path(output), suffix, extension, same=same)
     jobs = without_results(every, {item.source for item in found if item.named and overwrite})
     refuse_overwriting_sources(jobs)
     sources = frozenset(jobs)
@@ -218,7 +225,16 @@ def collect(
     beside = {item.source: item for item in found if item.root is not None}
     shown = dict.fromkeys(place_of(beside[job.source], job.target) for job in every if job.source in beside)
     kept = tuple(job for job in renamed if job in sources)
-    return Inputs(tuple(jobs), len(finder.ignored), unreadable, results, tuple(shown), unread, kept)
+    other = tuple(job for job in jobs if same and _other_format(job))
+    return Inputs(tuple(jobs), len(finder.ignored), unreadable, results, tuple(shown), unread, kept, other)
+
+
+def _other_format(job: Job) -> bool:
+    """Whether the extensions of a source and its result are those of different formats."""
+    from gankit.images.formats import REGISTRY
+
+    suffix, target = job.source.suffix.lower(), job.target.suffix.lower()
+    return not any({suffix, target} <= {*each.suffixes, *each.read_only} for each in REGISTRY)
 
 
 def unread_message(kind: str, paths: Sequence[Path]) -> str:
@@ -238,10 +254,10 @@ def _hidden(name: str) -> bool:
 def _extension(format: str | None) -> str | None:
     from gankit.images import FORMATS
 
-    if format is None:
+    if format is None or format.lower() == SAME:
         return None
     if format.lower() not in FORMATS:
-        raise UsageError(f"unknown format '{format}'; choose from {', '.join(sorted(FORMATS))}")
+        raise UsageError(f"unknown format '{format}'; choose from {', '.join(sorted(FORMATS))} or {SAME}")
     return FORMATS[format.lower()]
 
 

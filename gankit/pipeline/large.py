@@ -175,7 +175,9 @@ class LargeImages:
             with closing(run_strips(processor, timed, looked, cut, progress)) as results:
                 return encode_rows(image.head, out, working.timed(results), job.target, quality=self.options.quality)
 
-        lost = self.files.written(job, made, write)
+        self.files.begin(job, made)
+        lost = write()
+        self.files.complete(job, made)
         return ImageReport(
             job.source,
             job.target,

@@ -26,6 +26,11 @@ def notices(found: Inputs, decisions: Sequence[Decision]) -> Iterator[str]:
             f"{first.source} becomes {first.target.name}, because another result has this name "
             f"on disks that ignore case and Unicode normalisation{more}"
         )
+    if found.other:
+        first = found.other[0]
+        more = f" and {len(found.other) - 1} more become" if len(found.other) > 1 else " becomes"
+        which = "their formats" if len(found.other) > 1 else "its format"
+        yield f"{first.source}{more} {first.target.suffix[1:].upper()}, because gankit does not write {which}"
     kept = [decision.job.target for decision in decisions if decision.action == "keep"]
     if kept:
         more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""

@@ -56,6 +56,7 @@ class ImageReport:
         notes: a sentence for each part of the source that the result does not have, such as a second frame.
         again: what changed since an earlier result, which this run replaced: ``"source"``, ``"model"`` or
             ``"option"``; otherwise ``None``.
+        frames: number of frames of the result that this run made: 1 for a still image.
         video: the rest of the report if the source is a clip; sizes are those of a frame.
         strips: number of strips in which the image was processed; 0 if it was processed in one piece.
     """
@@ -71,13 +72,9 @@ class ImageReport:
     encode_seconds: float = 0.0
     notes: tuple[str, ...] = ()
     again: str | None = None
+    frames: int = 1
     video: VideoReport | None = None
     strips: int = 0
-
-    @property
-    def frames(self) -> int:
-        """Number of frames that this run made."""
-        return 1 if self.video is None else self.video.frames - self.video.resumed_frames
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ class RunOptions:
 
     Attributes:
         suffix: text to add to each file name, before the extension.
-        format: file format of all results, such as ``"png"``; ``None`` keeps the format of each source.
+        format: file format of all results, such as ``"png"``; ``None`` keeps the format of each source, except that
+            GIF becomes PNG, and ``"same"`` keeps GIF too.
         overwrite: whether to replace all existing results, including those that gankit did not make.
         quality: JPEG and WebP quality, 1 to 100.
         max_pixels: largest number of pixels of a source; larger images fail before they are decoded.

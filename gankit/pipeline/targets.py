@@ -9,7 +9,7 @@ The rules for targets are:
   ``output``; each of several input folders gets a subfolder with its own name. A pattern is mirrored from its last
   folder without a wildcard.
 * ``ext`` is the extension of ``format``. Without ``format`` it is the source's own extension, or ``.png`` if the
-  source's format cannot be written.
+  source's format cannot be written, or is GIF. With ``format="same"`` it is that of the source also for GIF.
 * Sources with the same stem that would share a target (``a.png`` and ``a.jpg`` with ``format="png"``) all get their own
   extension in the name: ``a_png.png`` and ``a_jpg.png``. A later run with one more source therefore never confuses
   their results.
@@ -71,7 +71,7 @@ def place_of(item: Found, target: Path) -> Path:
 
 
 def assign(
-    found: Sequence[Found], output: Path, suffix: str, extension: str | None
+    found: Sequence[Found], output: Path, suffix: str, extension: str | None, *, same: bool = False
 ) -> tuple[list[Job], tuple[Job, ...]]:
     """Give each source its target.
 
@@ -80,6 +80,7 @@ def assign(
         output: folder for the results.
         suffix: text to add to each file name, before the extension.
         extension: extension of all results; ``None`` keeps that of each source.
+        same: whether results keep the extension of a format that holds less than another one (GIF).
 
     Returns:
         The jobs in the order of the sources, and those among them whose target got a number.
@@ -87,10 +88,12 @@ def assign(
     Raises:
         UsageError: If two sources of different folders have the same target.
     """
-    from gankit.images import READ_ONLY
+    from gankit.images import RESULT_SUFFIXES, writer_of
 
     def target(item: Found, stem: str) -> Path:
-        own = READ_ONLY.get(item.source.suffix.lower(), item.source.suffix)
+        own = RESULT_SUFFIXES.get(item.source.suffix.lower(), item.source.suffix)
+        if same and writer_of(item.source.suffix) is not None:
+            own = item.source.suffix
         return (item.root or output) / item.folder / f"{stem}{item.mark}{suffix}{extension or own}"
 
     groups: dict[Path, list[Found]] = defaultdict(list)

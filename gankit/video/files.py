@@ -53,8 +53,7 @@ def run_files(
         progress: called with the state of the run, from any thread, one call at a time. While a clip is processed, it
             is a :class:`gankit.video.progress.ClipProgress`, which counts frames.
         failed: called with the report of each image or clip that fails.
-        options: the fields of :class:`gankit.pipeline.run_options.RunOptions`. Format, quality and comparisons concern
-            images only.
+        options: the fields of :class:`gankit.pipeline.run_options.RunOptions`. Some concern images only.
 
     Returns:
         The report of the run, which is also that of the pipeline.
@@ -282,6 +281,7 @@ class _Clips:
             engine_seconds=done.engine_seconds,
             encode_seconds=done.encode_seconds,
             notes=(*clip.notes, *plan.notes, *self._unsupported(), *notes),
+            frames=done.frames - done.resumed,
             video=VideoReport(done.frames, done.computed, done.resumed, seconds, plan.encoder, plan.pixel_format),
         )
 

@@ -326,8 +326,8 @@ def test_tensorrt_where_it_is_not_installed(folder, tmp_path, capsys, monkeypatc
 
 
 def test_unknown_format(engine, folder, tmp_path, capsys):
-    assert run(folder, "-o", tmp_path / "out", "--format", "gif") == 2
-    assert "unknown format 'gif'" in one_line(capsys.readouterr().err)
+    assert run(folder, "-o", tmp_path / "out", "--format", "psd") == 2
+    assert "unknown format 'psd'" in one_line(capsys.readouterr().err)
 
 
 def test_output_is_a_file(engine, folder, tmp_path, capsys):

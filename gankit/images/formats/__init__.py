@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from gankit.images.formats.base import Format, Header
 
-__all__ = ["FORMATS", "READ_ONLY", "REGISTRY", "SUFFIXES", "Format", "Header", "format_of", "titles", "writer_of"]
+__all__ = ["FORMATS", "REGISTRY", "RESULT_SUFFIXES", "SUFFIXES", "Format", "Header", "format_of", "titles", "writer_of"]
 
 _MODULES = (
     "png",
@@ -35,14 +35,17 @@ FORMATS: Mapping[str, str] = MappingProxyType(
 SUFFIXES: frozenset[str] = frozenset(suffix for format in REGISTRY for suffix in (*format.suffixes, *format.read_only))
 """Suffixes of the files that are read, in lower case."""
 
-READ_ONLY: Mapping[str, str] = MappingProxyType(
+RESULT_SUFFIXES: Mapping[str, str] = MappingProxyType(
     {
-        suffix: (format if format.encode else REGISTRY[0]).suffixes[0]
+        suffix: format.results or (format if format.encode else REGISTRY[0]).suffixes[0]
         for format in REGISTRY
-        for suffix in ((*format.read_only, *format.suffixes) if format.encode is None else format.read_only)
+        for suffix in (
+            (*format.read_only, *format.suffixes) if format.encode is None or format.results else format.read_only
+        )
     }
 )
-"""Suffixes that are read but not written, with the suffix that their results take."""
+"""Suffixes of files whose results take another suffix if the user sets no format: of formats that are only read, or
+that hold less than another one."""
 
 _WRITERS: Mapping[str, Format] = MappingProxyType(
     {suffix: format for format in REGISTRY if format.encode for suffix in format.suffixes}

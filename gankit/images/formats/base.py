@@ -58,6 +58,9 @@ class Format:
         comment_bytes: size of the largest comment, 0 for none.
         max_side: largest width and height in pixels.
         lossy: ``encode`` uses the quality.
+        results: suffix of the results of such files without ``--format``, where another format keeps more; empty for
+            the first of ``suffixes``.
+        coarse: returns a sentence for each thing that ``encode`` rounds in an image, besides the 16 bits.
     """
 
     name: str
@@ -82,3 +85,5 @@ class Format:
     comment_bytes: int = 0
     max_side: int = UNLIMITED
     lossy: bool = False
+    results: str = ""
+    coarse: Callable[[DecodedImage], tuple[str, ...]] = lambda image: ()

@@ -1,4 +1,7 @@
-"""GIF, through Pillow and only read: the first frame, with transparency and comment. Results become PNG."""
+"""GIF: the first frame, with transparency and comment. Results become PNG, unless the user asks for GIF.
+
+A GIF holds 256 colours and no partial transparency. ``gankit.images.frames`` reads and writes animations.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import replace
 from PIL import GifImagePlugin
 
 from gankit.images.decoded import DecodedImage
-from gankit.images.formats.base import Format, Header
+from gankit.images.formats.base import UNLIMITED, Format, Header
 from gankit.images.pillow import from_pil
 
 
@@ -29,6 +32,19 @@ def _decode(data: bytes) -> DecodedImage:
     return replace(decoded, notes=(note, *decoded.notes)) if frames > 1 else decoded
 
 
+def _encode(image: DecodedImage, quality: int) -> bytes:
+    from gankit.images.gif_file import TRAILER, header, image_block
+
+    height, width = image.pixels.shape[:2]
+    return header(width, height, comment=image.comment) + image_block(image) + TRAILER
+
+
+def _coarse(image: DecodedImage) -> tuple[str, ...]:
+    from gankit.images.gif_file import lost
+
+    return lost(image)
+
+
 FORMAT = Format(
     name="gif",
     title="GIF",
@@ -36,4 +52,11 @@ FORMAT = Format(
     matches=lambda data: data.startswith((b"GIF87a", b"GIF89a")),
     header=_read_header,
     decode=_decode,
+    encode=_encode,
+    alpha=True,
+    dpi=False,
+    comment_bytes=UNLIMITED,
+    max_side=65535,
+    results=".png",
+    coarse=_coarse,
 )

@@ -173,10 +173,10 @@ def encode_png(image: DecodedImage) -> bytes:
         The file.
     """
     samples = image.channels()
-    height, width = samples.shape[:2]
-    rows = samples.reshape(height, -1)
-    deflated = (_chunk(b"IDAT", part) for part in _deflate(rows))
-    return b"".join((*_before_pixels(image, (width, height)), *deflated, _chunk(b"IEND", b"")))
+    parts = [SIGNATURE, *head_chunks(image)]
+    parts += [chunk(b"IDAT", part) for part in pixel_data(samples)]
+    parts.append(chunk(b"IEND", b""))
+    return b"".join(parts)
 
 
 def write_png_rows(
@@ -190,37 +190,48 @@ def write_png_rows(
         rows: arrays (n, W) or (n, W, C) in the layout and dtype of ``image.channels()``, from the top.
         write: writes bytes to the file.
     """
-    for part in _before_pixels(image, size):
+    for part in (SIGNATURE, *head_chunks(image, size)):
         write(part)
     deflater = _Deflater(size[0] * image.pixels.itemsize * image.samples)
     for strip in rows:
         flat = strip.reshape(len(strip), -1)
         for top in range(0, len(flat), _STRIP):
             if piece := deflater.compress(flat[top : top + _STRIP]):
-                write(_chunk(b"IDAT", piece))
-    write(_chunk(b"IDAT", deflater.finish()))
-    write(_chunk(b"IEND", b""))
+                write(chunk(b"IDAT", piece))
+    write(chunk(b"IDAT", deflater.finish()))
+    write(chunk(b"IEND", b""))
 
 
-def _before_pixels(image: DecodedImage, size: tuple[int, int]) -> list[bytes]:
-    """Return the signature and the chunks that come before the pixels."""
-    header = struct.pack(">IIBBBBB", *size, image.pixels.itemsize * 8, _COLOUR_TYPES[image.samples], 0, 0, 0)
-    parts = [SIGNATURE, _chunk(b"IHDR", header)]
-    parts += [_chunk(name, body) for name, body in image.png_colour]
+def head_chunks(image: DecodedImage, size: tuple[int, int] | None = None) -> list[bytes]:
+    """Return the header and the metadata: all chunks between the signature and the pixels.
+
+    Args:
+        image: the image.
+        size: width and height in pixels, if they are not those of the image.
+    """
+    width, height = size or (image.pixels.shape[1], image.pixels.shape[0])
+    header = struct.pack(">IIBBBBB", width, height, image.pixels.itemsize * 8, _COLOUR_TYPES[image.samples], 0, 0, 0)
+    parts = [chunk(b"IHDR", header)]
+    parts += [chunk(name, body) for name, body in image.png_colour]
     if image.icc_profile:
-        parts.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(image.icc_profile)))
+        parts.append(chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(image.icc_profile)))
     if image.dpi:
         x, y = (min(max(round(value / 0.0254), 0), 2**31 - 1) for value in image.dpi)
-        parts.append(_chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))
+        parts.append(chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))
     if image.exif:
-        parts.append(_chunk(b"eXIf", image.exif.removeprefix(b"Exif\0\0")))
-    parts += [_chunk(name, body) for name, body in text_chunks(image)]
-    return parts
+        parts.append(chunk(b"eXIf", image.exif.removeprefix(b"Exif\0\0")))
+    return parts + [chunk(name, body) for name, body in text_chunks(image)]
 
 
-def _chunk(name: bytes, body: bytes) -> bytes:
+def chunk(name: bytes, body: bytes) -> bytes:
+    """Return a chunk with its length and checksum."""
     body = name + body
     return b"".join((struct.pack(">I", len(body) - 4), body, struct.pack(">I", _crc(body))))
+
+
+def pixel_data(samples: np.ndarray) -> Iterator[bytes]:
+    """Yield the pieces of the zlib stream of samples, (H, W) or (H, W, C)."""
+    return _deflate(samples.reshape(len(samples), -1))
 
 
 def _codec() -> Any:

@@ -1,7 +1,7 @@
 """TIFF: every depth from 1 to 16 bits in, 8 and 16 bits out, with profile, EXIF, XMP, IPTC and resolution.
 
-``gankit.images.tiff_file`` reads and writes it. It is imported with the first TIFF, because it imports tifffile and
-imagecodecs, and the command line needs the names of the formats alone.
+``gankit.images.tiff_file`` reads it and ``tiff_write`` writes it. They are imported with the first TIFF, because they
+import tifffile and imagecodecs, and the command line needs the names of the formats alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _decode(data: bytes) -> DecodedImage:
 
 
 def _encode(image: DecodedImage, quality: int) -> bytes:
-    from gankit.images.tiff_file import encode_tiff
+    from gankit.images.tiff_write import encode_tiff
 
     return encode_tiff(image)
 
