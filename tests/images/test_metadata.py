@@ -90,7 +90,7 @@ def test_what_encoders_raise_concerns_one_image(tmp_path, monkeypatch, error):
     def fails(*_):
         raise error
 
-    monkeypatch.setattr("gankit.images.tiff_file.encode_tiff", fails)
+    monkeypatch.setattr("gankit.images.tiff_write.encode_tiff", fails)
     with pytest.raises(ImageError, match=r"a\.tif: cannot be written as tiff: .") as caught:
         encode(from_array(pattern()), tmp_path / "a.tif")
     assert "\n" not in str(caught.value)
