@@ -72,8 +72,10 @@ def indexed(image: DecodedImage, *, reserve: bool = False) -> tuple[np.ndarray, 
     Returns:
         (H, W) uint8 indices, the palette as RGB, and the index of transparent pixels, if there are any.
     """
-    hidden = np.zeros(image.pixels.shape[:2], bool) if image.alpha is None else image.alpha < _OPAQUE_FROM
-    if not reserve and not hidden.any():
+    hidden: np.ndarray | None = None if image.alpha is None else image.alpha < _OPAQUE_FROM
+    if reserve and hidden is None:
+        hidden = np.zeros(image.pixels.shape[:2], bool)
+    if hidden is not None and not reserve and not hidden.any():
         hidden = None
     if image.gray and hidden is None:
         return np.ascontiguousarray(image.pixels[..., 0]), bytes(np.repeat(np.arange(256, dtype=np.uint8), 3)), None

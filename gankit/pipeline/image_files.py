@@ -140,18 +140,22 @@ class ImageFiles:
         from gankit import images
 
         job, made_by = self._jobs[target], self.made_by(image)
-        self._resume.begin(job, made_by)
+        self.begin(job, made_by)
         notes = images.encode(image, target, quality=self.options.quality)
         more = self.written(image, job, made_by)
         return (*notes, *more) if more else notes
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: Job, made_by: Mapping[str, Any]) -> None:
         """Write to the journal that a result is about to be written.
+
+        Args:
+            job: its job.
+            made_by: how it was made.
 
         Raises:
             OutputError: If the journal cannot be written.
         """
-        self._resume.begin(job)
+        self._resume.begin(job, made_by)
 
     def written(self, image: DecodedImage, job: Job, made_by: Mapping[str, Any]) -> tuple[str, ...]:
         """Complete a result whose file is written: its time, its line in the journal and its comparison.
