@@ -46,9 +46,10 @@ def image_block(
         image: 8 bits. It becomes transparent where its alpha is below 128.
         place: left and top on the screen.
         hundredths: time that it is shown, in hundredths of a second.
-        disposal: :data:`KEEP` or :data:`CLEAR`, or 0 for a still image.
+        disposal: :data:`KEEP` or :data:`CLEAR`, or 0 for a still image. An image that is cleared names a transparent
+            index in any case, because readers clear to it.
     """
-    indices, palette, transparent = indexed(image)
+    indices, palette, transparent = indexed(image, reserve=disposal == CLEAR)
     height, width = indices.shape
     bits = max(1, (len(palette) // 3 - 1).bit_length())
     palette += bytes(3 * (1 << bits) - len(palette))
@@ -61,17 +62,20 @@ def image_block(
     return b"".join(parts)
 
 
-def indexed(image: DecodedImage) -> tuple[np.ndarray, bytes, int | None]:
+def indexed(image: DecodedImage, *, reserve: bool = False) -> tuple[np.ndarray, bytes, int | None]:
     """Choose a palette: the colours of an image if there are up to 256, else those of a median cut, dithered.
 
     Args:
         image: 8 bits.
+        reserve: whether to name a transparent index also if no pixel is transparent.
 
     Returns:
         (H, W) uint8 indices, the palette as RGB, and the index of transparent pixels, if there are any.
     """
-    hidden = None if image.alpha is None else image.alpha < _OPAQUE_FROM
-    if hidden is not None and not hidden.any():
+    hidden: np.ndarray | None = None if image.alpha is None else image.alpha < _OPAQUE_FROM
+    if reserve and hidden is None:
+        hidden = np.zeros(image.pixels.shape[:2], bool)
+    if hidden is not None and not reserve and not hidden.any():
         hidden = None
     if image.gray and hidden is None:
         return np.ascontiguousarray(image.pixels[..., 0]), bytes(np.repeat(np.arange(256, dtype=np.uint8), 3)), None

@@ -8,7 +8,7 @@ the path of still images, through a :class:`~gankit.pipeline.runner.Runner` of t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -101,7 +101,7 @@ class _FrameRun:
     _sizes: list[tuple[int, int]] = field(default_factory=list, init=False)
     _notes: list[str] = field(default_factory=list, init=False)
     _first: DecodedImage | None = field(default=None, init=False)
-    _made_by: Any = field(default=None, init=False)
+    _made_by: Mapping[str, Any] = field(default_factory=dict, init=False)
 
     def run(self) -> Progress:
         """Make the result and record it, also if it fails. Return the progress of the run after it."""
@@ -142,12 +142,13 @@ class _FrameRun:
         self._notes += [*facts.notes, *(note for note in base.notes if not note.startswith(NOTE_STARTS))]
         self._seconds["decode_seconds"] = perf_counter() - self._began
         target = self.job.target
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self.files.begin(self.job)
-        with write_errors(target), atomic_path(target, sync=True) as temporary, temporary.open("x+b") as file:
-            writer = frame_writer(format, file, facts, self.files.options.quality)
-            self._run_frames(base, facts, format, writer)
-            self._notes += writer.finish()
+        with write_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(target, sync=True) as temporary, temporary.open("x+b") as file:
+                writer = frame_writer(format, file, facts, self.files.options.quality)
+                self._run_frames(base, facts, format, writer)
+                self._notes += writer.finish()
+                self.files.begin(self.job, self._made_by)
         assert self._first is not None
         lost = self.files.written(self._first, self.job, self._made_by)
         return ImageReport(
