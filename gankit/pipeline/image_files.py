@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from gankit.memory import available_memory, require
@@ -100,6 +101,13 @@ class ImageFiles:
                 self._kinds[job] = kind if kind and format_for(kind, job.target) else None
         return self._kinds[job]
 
+    @contextmanager
+    def reading(self, source: Path) -> Iterator[None]:
+        """Note in the journal which file is read within the block."""
+        self._resume.before_reading(source)
+        yield
+        self._resume.after_reading(source)
+
     def check(self, image: DecodedImage, target: Path) -> None:
         """Check that the format of a target can hold the result, and that there is memory for it.
 
@@ -140,17 +148,13 @@ class ImageFiles:
         from gankit import images
 
         job, made_by = self._jobs[target], self.made_by(image)
-        self.begin(job, made_by)
+        self._resume.begin(job, made_by)
         notes = images.encode(image, target, quality=self.options.quality)
         more = self.written(image, job, made_by)
         return (*notes, *more) if more else notes
 
-    def begin(self, job: Job, made_by: Mapping[str, Any]) -> None:
+    def begin(self, job: Job, made_by: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Write to the journal that a result is about to be written.
-
-        Args:
-            job: its job.
-            made_by: how it was made.
 
         Raises:
             OutputError: If the journal cannot be written.
@@ -158,7 +162,7 @@ class ImageFiles:
         self._resume.begin(job, made_by)
 
     def written(self, image: DecodedImage, job: Job, made_by: Mapping[str, Any]) -> tuple[str, ...]:
-        """Complete a result whose file is written: its time, its line in the journal and its comparison.
+        """Complete a result whose file is written, and write its comparison.
 
         Args:
             image: the result, or the first frame of it.
@@ -171,12 +175,20 @@ class ImageFiles:
         Raises:
             OutputError: If the journal or the comparison cannot be written.
         """
+        self.complete(job, made_by)
+        return self._compare(image, job) if self.options.compare else ()
+
+    def complete(self, job: Job, made_by: Mapping[str, Any]) -> None:
+        """Complete a result whose file is written: its time and its line in the journal.
+
+        Raises:
+            OutputError: If the journal cannot be written.
+        """
         if self.options.keep_time:
             with suppress(OSError):  # the source is gone, or the file system stores no times
                 found = job.source.stat()
                 os.utime(job.target, ns=(found.st_atime_ns, found.st_mtime_ns))
         self._resume.finish(job, made_by)
-        return self._compare(image, job) if self.options.compare else ()
 
     def forget(self, report: ImageReport) -> None:
         """Release what is kept of a source. Call it when the image has failed or is done."""
