@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from gankit.memory import available_memory, require
@@ -147,17 +148,13 @@ class ImageFiles:
         from gankit import images
 
         job, made_by = self._jobs[target], self.made_by(image)
-        self.begin(job, made_by)
+        self._resume.begin(job, made_by)
         notes = images.encode(image, target, quality=self.options.quality)
         more = self.written(image, job, made_by)
         return (*notes, *more) if more else notes
 
-    def begin(self, job: Job, made_by: Mapping[str, Any]) -> None:
+    def begin(self, job: Job, made_by: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Write to the journal that a result is about to be written.
-
-        Args:
-            job: its job.
-            made_by: how it was made.
 
         Raises:
             OutputError: If the journal cannot be written.
