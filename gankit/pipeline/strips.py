@@ -28,6 +28,7 @@ from gankit.pipeline.processor import Processor
 from gankit.pipeline.tiles import Plan, plan
 
 _ALPHA_HALO = 2  # rows around a pixel of the transparency that decide whether it is flat
+_USABLE = 0.75  # of the memory; the rest is what the allocators of the libraries keep between their calls
 _LEAST_ROWS = 16  # of a strip, without its halo
 _ROWS = 256  # more rows than these, or than some halos, save hardly any work
 _BLEED_BYTES = 64  # for each pixel of the rows in which transparent pixels get their colours
@@ -124,6 +125,7 @@ def plan_strips(image: RowImage, facts: Facts, halo: int, room: int) -> Plan:
     Raises:
         NoMemoryError: If not even the smallest strip fits.
     """
+    room = int(room * _USABLE)
     multiple, scale = facts.multiple, facts.scale
     height, width = (_up(max(side, facts.minimum), multiple) for side in (image.height, image.width))
     halo = _up(max(halo, _ALPHA_HALO if image.head.alpha is not None else 0), multiple)
