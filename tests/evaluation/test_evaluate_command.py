@@ -35,8 +35,17 @@ def run(monkeypatch):
 
     class Nearest:
         def __init__(
-            self, model: str, backend: str, precision: str, device: str, max_memory, options: dict | None
+            self,
+            model: str,
+            backend: str,
+            precision: str,
+            device: str,
+            max_memory,
+            options: dict | None,
+            strength: float | None,
+            faithful: str | None,
         ) -> None:
+            assert strength is faithful is None
             asked.append(device)
             given.append(options)
             self.scale = 2 if model == "twice" else 4
