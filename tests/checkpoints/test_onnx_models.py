@@ -210,6 +210,7 @@ def test_upscale_with_a_file_of_others(backend, options, tmp_path, capsys):
     np.testing.assert_array_equal(np.asarray(Image.open(made)), pixels.repeat(2, 0).repeat(2, 1))
 
 
+@pytest.mark.slow
 def test_upscale_with_gankits_own_export(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     options = {"scale": 2, "channels": 8, "blocks": 1}

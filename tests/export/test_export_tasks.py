@@ -59,6 +59,7 @@ TRANSLATION = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "precision"),
     [

@@ -82,6 +82,7 @@ def test_the_module_stays_as_it_was():
     assert module.head.weight.requires_grad
 
 
+@pytest.mark.slow
 def test_auto_measures_and_remembers_the_very_module(tmp_path, monkeypatch):
     """Another weight, or another constant in the code, is another model."""
     monkeypatch.setenv("GANKIT_CACHE", str(tmp_path))

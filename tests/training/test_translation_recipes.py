@@ -268,6 +268,7 @@ def test_the_pool_gives_old_images_to_the_discriminators():
     assert not all(new)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "stream"),
     [
@@ -287,6 +288,7 @@ def test_ten_and_ten_steps_are_twenty(tmp_path, make, stream):
     assert rows(tmp_path / "whole/log.csv") == rows(tmp_path / "parts/log.csv")
 
 
+@pytest.mark.slow
 def test_pix2pix_learns(tmp_path):
     """Violet discs on lilac to masks: an L1 of 1 is what gray everywhere has."""
     system = pix2pix(120, lr=2e-3, model={"channels": 8})
