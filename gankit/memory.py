@@ -109,8 +109,8 @@ class FreedMemory:
 
     glibc keeps what was freed below a block that is in use, and a CPU engine has it keep most of the rest
     (:mod:`gankit.backends.cpu.heap`), so that a process grows with each size of image that it has seen. What the next
-    image of the same size takes again is better kept: to clear its pages once more costs 5 to 8 % of the time of an
-    image. So memory is returned after sizes that are new among the last ones. Does nothing with other C libraries.
+    image of the same size takes again is better kept, because the system would clear its pages once more. So memory is
+    returned after sizes that are new among the last ones. Does nothing with other C libraries.
     """
 
     def __init__(self) -> None:

@@ -9,6 +9,7 @@ imports no torch.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
 import re
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gankit.checkpoints.types import Loaded
 
 FOLDER = "mixed"
+_LOG = logging.getLogger(__name__)
 _CODE = ("gankit.checkpoints", "gankit.models")
 
 
@@ -91,6 +93,7 @@ def _cached(soft: str | Path, sharp: str | Path, strength: float) -> Path:
             with suppress(OSError):
                 os.utime(path)  # the time of the last use, which `gankit cache` shows
             return path
+        _LOG.warning("%s: this cached file has changed since gankit wrote it; mixing the weights again", path)
         with suppress(OSError):
             path.unlink()
     return _mix(soft, sharp, strength, folder / key, name)

@@ -132,10 +132,7 @@ class LargeImages:
         try:
             image = open_rows(job.source, opened)
         except ImageError as error:
-            needed, room = (
-                size(self._needed(opened)),
-                size(available_memory(self.engines.options.max_memory)),
-            )
+            needed, room = size(self._needed(opened)), size(available_memory(self.engines.options.max_memory))
             reason = f"{error.reason} (in one piece, it takes about {needed} of memory, and {room} are available)"
             raise ImageError(job.source, reason) from error
         with self.files.reading(job.source):
