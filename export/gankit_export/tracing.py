@@ -59,13 +59,16 @@ def _traced(module: nn.Module) -> fx.GraphModule:
 @contextmanager
 def _restored(module: nn.Module) -> Iterator[None]:
     """Undo what a forward pass stores in the module, such as a buffer in another dtype: in a trace it has no values."""
-    kept = [(part, dict(vars(part)), dict(part._buffers), dict(part._parameters)) for part in module.modules()]
+    kept = [(entries, dict(entries)) for part in module.modules() for entries in _entries(part)]
     try:
         yield
     finally:
-        for part, *before in kept:
-            for now, old in zip((vars(part), part._buffers, part._parameters), before, strict=True):
-                _restore(now, old)
+        for now, before in kept:
+            _restore(now, before)
+
+
+def _entries(part: nn.Module) -> list[dict[str, Any]]:
+    return [vars(part), part._buffers, part._parameters]
 
 
 def _restore(now: dict[str, Any], before: dict[str, Any]) -> None:
