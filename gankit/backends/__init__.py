@@ -25,6 +25,7 @@ BACKENDS: Mapping[str, str] = MappingProxyType(
         "aoti": "gankit.backends.aoti:AotiBackend",
         "onnxruntime": "gankit.backends.onnx_runtime:OnnxRuntimeBackend",
         "openvino": "gankit.backends.open_vino:OpenVinoBackend",
+        "onnxruntime-tensorrt": "gankit.backends.onnx_runtime_tensorrt:OnnxRuntimeTensorRTBackend",
         "tensorrt": "gankit.backends.tensorrt:TensorRTBackend",
         "ncnn": "gankit.backends.ncnn:NcnnBackend",
     }

@@ -16,10 +16,11 @@ from typing import Literal
 from gankit.errors import OutputError, UsageError, hint
 from gankit.paths import cache_folder
 
-Kind = Literal["onnx", "tensorrt", "aoti", "ncnn", "timings", "choice", "model", "mixed"]
+Kind = Literal["onnx", "tensorrt", "onnxruntime-tensorrt", "aoti", "ncnn", "timings", "choice", "model", "mixed"]
 _PATTERNS: dict[Kind, str] = {
     "onnx": "onnx/*.onnx",
     "tensorrt": "tensorrt/*.engine",
+    "onnxruntime-tensorrt": "onnxruntime-tensorrt/*.engine",
     "aoti": "aoti/*.pt2",
     "ncnn": "ncnn/*.param",
     "timings": "tensorrt/timings-*.bin",
@@ -37,10 +38,11 @@ class CachedFile:
 
     Attributes:
         path: the file.
-        kind: ``"onnx"`` for an exported model, ``"tensorrt"`` for an engine, ``"aoti"`` and ``"ncnn"`` for models that
-            those backends built, ``"timings"`` for what TensorRT measured while it built engines, ``"choice"`` for a
-            choice of ``--backend auto``, ``"model"`` for the record of what a weights file is,
-            ``"mixed"`` for weights between two models (``--strength``).
+        kind: ``"onnx"`` for an exported model, ``"tensorrt"`` for an engine, ``"onnxruntime-tensorrt"`` for one that
+            ONNX Runtime's TensorRT provider built, ``"aoti"`` and ``"ncnn"`` for models that those backends built,
+            ``"timings"`` for what TensorRT measured while it built engines, ``"choice"`` for a choice of ``--backend
+            auto``, ``"model"`` for the record of what a weights file is, ``"mixed"`` for weights between two models
+            (``--strength``).
         size: bytes, with the files that belong to it.
         used: time of the last use in seconds since 1970.
     """
@@ -70,6 +72,10 @@ class CachedFile:
             from gankit_export.tensorrt.store import verify
 
             return verify(self.path)
+        if self.kind == "onnxruntime-tensorrt":
+            from gankit.backends.onnx_runtime_tensorrt_cache import is_intact as is_engine
+
+            return None if is_engine(self.path) else "has changed since gankit proved it"
         if self.kind in _BUILT:
             from gankit.backends.built_files import is_built_intact
 

@@ -27,13 +27,30 @@ from gankit.errors import BackendError, NotFiniteError
 from gankit.version import installed_version
 
 PROVIDER = "CUDAExecutionProvider"
+_TITLES = {
+    "cuda": (
+        "CUDA",
+        "this torch has CUDA {}, and onnxruntime-gpu 1.27 and later needs CUDA 13, 1.26 and earlier CUDA 12",
+    ),
+    "tensorrt": ("TensorRT", "it needs TensorRT 10 for this CUDA ({}): pip install tensorrt-cu13==10.16.1.11"),
+}
 _NUMPY = {torch.float32: np.float32, torch.int64: np.int64}
 _PIP = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
+Provider = tuple[str, dict[str, str]]
 _MEMORY = ("Failed to allocate memory", "out of memory", "smaller than requested bytes", "bad_alloc")
 
 
 def missing() -> str | None:
     """Return why the CUDA provider cannot be used here, with the next step; ``None`` if its library loads."""
+    return why_not("cuda")
+
+
+def why_not(provider: str) -> str | None:
+    """Return why a provider cannot be used here, with the next step; ``None`` if its library loads.
+
+    Args:
+        provider: ``"cuda"`` or ``"tensorrt"``, as in the name of the library.
+    """
     if not torch.cuda.is_available():
         return "this torch finds no CUDA GPU; use --device cpu"
     spec = find_spec("onnxruntime")
@@ -41,32 +58,31 @@ def missing() -> str | None:
         return "not installed: pip install onnxruntime-gpu"
     if installed_version("onnxruntime") and installed_version("onnxruntime-gpu"):
         return f"onnxruntime and onnxruntime-gpu are both installed and overwrite each other: {_PIP}"
-    return _unloadable(Path(spec.origin).parent / "capi")
+    return _unloadable(Path(spec.origin).parent / "capi", provider)
 
 
 @cache
-def _unloadable(folder: Path) -> str | None:
-    """Return why the library of the provider does not load.
+def _unloadable(folder: Path, provider: str) -> str | None:
+    """Return why the library of a provider does not load.
 
     Args:
         folder: where ONNX Runtime's libraries are.
+        provider: as in the name of the library.
     """
+    title, needs = _TITLES[provider]
     windows = platform.system() == "Windows"
     prefix, suffix = ("", ".dll") if windows else ("lib", ".so")
-    library = folder / f"{prefix}onnxruntime_providers_cuda{suffix}"
+    library = folder / f"{prefix}onnxruntime_providers_{provider}{suffix}"
     if not library.is_file():
-        return f"the installed onnxruntime has no CUDA provider: {_PIP}"
+        return f"the installed onnxruntime has no {title} provider: {_PIP}"
     try:
         # The provider takes its symbols from this library, which ONNX Runtime loads first as well.
         with suppress(OSError):
             ctypes.CDLL(str(folder / f"{prefix}onnxruntime_providers_shared{suffix}"), mode=ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(library))
     except OSError as error:
-        cuda = torch.version.cuda or "none"
-        return (
-            f"the CUDA provider of onnxruntime does not load ({error}); this torch has CUDA {cuda}, and "
-            "onnxruntime-gpu 1.27 and later needs CUDA 13, 1.26 and earlier CUDA 12"
-        )
+        needs = needs.format(torch.version.cuda or "none")
+        return f"the {title} provider of onnxruntime does not load ({error}); {needs}"
     return None
 
 
@@ -104,33 +120,42 @@ class OnnxRuntimeCudaEngine(Engine):
         spec: the spec of the engine.
         path: the ONNX file, in the precision of the spec.
         gpu: where it runs.
+        backend: name of the backend that makes it.
 
     Raises:
-        BackendError: If a layer would run on the CPU, or the session does not use the CUDA provider.
+        BackendError: If a layer would run on the CPU, or the session does not use the first of its providers.
     """
 
-    def __init__(self, spec: EngineSpec, path: Path, gpu: Gpu) -> None:
+    def __init__(self, spec: EngineSpec, path: Path, gpu: Gpu, backend: str = "onnxruntime") -> None:
+        super().__init__(backend, spec)
+        self._spec, self._facts, self._gpu, self.artefact = spec, spec.facts, gpu, sha256_in_name(path)
+        self._path, self._fixed = path, is_static(spec)
+        self._bound: tuple[tuple[Tensor, ...], Tensor, Any] | None = None
+        self._session = self._opened(self._providers())
+        self._inputs = [item.name for item in self._session.get_inputs()]
+        self._output = self._session.get_outputs()[0].name
+
+    def _providers(self) -> list[Provider]:
+        """Return the providers, the preferred one first, with their options."""
+        return [(PROVIDER, provider_options(self._spec, self._gpu))]
+
+    def _opened(self, providers: Sequence[Provider]) -> Any:
+        """Open a session that runs on the GPU alone."""
         import onnxruntime
 
-        super().__init__("onnxruntime", spec)
-        self._facts, self._gpu, self.artefact = spec.facts, gpu, sha256_in_name(path)
-        self._fixed = is_static(spec)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised, so their lines on stderr would repeat them
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        providers = [(PROVIDER, provider_options(spec, gpu))]
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+            session = onnxruntime.InferenceSession(str(self._path), options, providers=list(providers))
         except Exception as error:  # its exceptions derive directly from Exception
             if "fallback" not in str(error):
                 raise
-            raise BackendError(f"'{spec.facts.name}' has layers that ONNX Runtime runs on the CPU only") from error
-        self._session.disable_fallback()
-        if (found := self._session.get_providers()[0]) != PROVIDER:
-            raise BackendError(f"ONNX Runtime chose {found}, not {PROVIDER}; run `gankit doctor`")
-        self._inputs = [item.name for item in self._session.get_inputs()]
-        self._output = self._session.get_outputs()[0].name
-        self._bound: tuple[tuple[Tensor, ...], Tensor, Any] | None = None
+            raise BackendError(f"'{self._facts.name}' has layers that ONNX Runtime runs on the CPU only") from error
+        session.disable_fallback()
+        if (found := session.get_providers()[0]) != (wanted := providers[0][0]):
+            raise BackendError(f"ONNX Runtime chose {found}, not {wanted}; run `gankit doctor`")
+        return session
 
     def run(self, *tensors: Tensor) -> Tensor:
         """See :meth:`Engine.run`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,10 +23,8 @@ from torch import Tensor
 
 from gankit.backends.artefacts import open_onnx, sha256_in_name
 from gankit.backends.base import Engine, EngineSpec
-from gankit.backends.choice.parity import GATE_DB, Parity, compare, reference
-from gankit.backends.choice.probe import real_tile
-from gankit.backends.cuda.precision import exact_fp32
-from gankit.backends.pixels import check, enter, from_values, leave
+from gankit.backends.pixels import check, enter, leave
+from gankit.backends.proof import prove
 from gankit.errors import BackendError, NotFiniteError
 from gankit.models.facts import Facts
 from gankit.paths import cache_folder
@@ -35,7 +32,7 @@ from gankit.paths import cache_folder
 _SIDES = (256, 512, 1024)  # of the static tile
 _HALOS = 8  # the least side of a tile in halos: three quarters of its pixels are then kept, or 9/16 of its area
 _PIXELS = 512 * 512  # in the static batch
-_SAMPLES = 64  # in the largest batch of a generator of latents
+SAMPLES = 64  # in the largest batch of a generator of latents
 
 
 def tile_side(facts: Facts, reach: int) -> int:
@@ -46,7 +43,7 @@ def tile_side(facts: Facts, reach: int) -> int:
         reach: its halo in input pixels.
     """
     side = next((side for side in _SIDES if side >= _HALOS * reach), _SIDES[-1])
-    return _up(max(side, facts.minimum), facts.multiple)
+    return up(max(side, facts.minimum), facts.multiple)
 
 
 def image_profiles(facts: Facts, side: int) -> list[Profile]:
@@ -61,7 +58,7 @@ def image_profiles(facts: Facts, side: int) -> list[Profile]:
         side: largest side in input pixels.
     """
     batch = max(1, _PIXELS // side**2) if facts.tileable else 1
-    least = _up(facts.minimum, facts.multiple)
+    least = up(facts.minimum, facts.multiple)
     tile = (facts.channels, side, side)
     small = Range((1, facts.channels, least, least), (1, *tile), (batch, *tile))
     found = [Profile({INPUT: small})]
@@ -187,9 +184,9 @@ class TensorRTEngine(SessionEngine):
         if self._facts.task != "generate":
             side = self._side
             while side < max(tensors[0].shape[2:]):
-                side = _up(2 * side, self._facts.multiple)
+                side = up(2 * side, self._facts.multiple)
         if side not in self._sessions:
-            profiles = image_profiles(self._facts, side) if side else [latent_profile(self._facts, _SAMPLES)]
+            profiles = image_profiles(self._facts, side) if side else [latent_profile(self._facts, SAMPLES)]
             if (tile := self._spec.shapes.tile) is not None:
                 fixed = (self._spec.shapes.batch or 1, self._facts.channels, *tile)
                 profiles = [Profile({INPUT: Range(fixed, fixed, fixed)})]
@@ -213,7 +210,8 @@ class TensorRTEngine(SessionEngine):
             plan = self._built(profiles)
             session = Session(plan, self._gpu)
             layers = proven_layers(session, self.precision)
-            psnr = self._proven(session).psnr
+            best = [{name: item.best for name, item in profile.inputs.items()} for profile in session.profiles]
+            psnr = prove(self._spec, self._gpu, best, session.run, "TensorRT engine").psnr
             made.append(session)
             return plan, EngineFacts(self.artefact, self._machine, tuple(profiles), self._settings, layers, psnr)
 
@@ -238,43 +236,6 @@ class TensorRTEngine(SessionEngine):
                 with atomic_path(path) as temporary:
                     temporary.write_bytes(built.timings)
         return built.plan
-
-    def _proven(self, session: Session) -> Parity:
-        """Compare an engine with the fp32 generator at the best shape of each profile; return the worst parity.
-
-        Raises:
-            BackendError: If it does not pass the gate. It is then not stored.
-        """
-        generator = copy.deepcopy(self._spec.generator).to(self._gpu.device)
-        worst: Parity | None = None
-        for profile in session.profiles:
-            shapes = {name: item.best for name, item in profile.inputs.items()}
-            given = tuple(item.to(self._gpu.device) for item in self._inputs(shapes))
-            with torch.inference_mode(), self._gpu.scope(), exact_fp32(str(self._gpu.device), "fp32"):
-                values = enter(given, self._facts)
-                wanted, result = reference(generator, *values), session.run(*(item.contiguous() for item in values))
-                found = compare(*(from_values(item, self._facts, torch.float32).cpu() for item in (result, wanted)))
-            worst = found if worst is None or found.psnr < worst.psnr else worst
-            if not found.passes():
-                where = ", ".join("x".join(map(str, shape)) for shape in shapes.values())
-                raise BackendError(
-                    f"the TensorRT engine of '{self._facts.name}' in {self.precision} reaches {found.psnr:.1f} dB "
-                    f"against fp32 at {where}, below {GATE_DB:.0f} dB; use another --precision or --backend"
-                )
-        assert worst is not None
-        return worst
-
-    def _inputs(self, shapes: dict[str, Shape]) -> tuple[Tensor, ...]:
-        """Return inputs of these shapes: a real image, repeated to its size, or seeded latents and classes in turn."""
-        if self._facts.task == "generate":
-            generator = torch.Generator().manual_seed(0)
-            count = shapes[LATENTS][0]
-            latents = torch.randn(shapes[LATENTS], generator=generator)
-            return (latents, torch.arange(count) % self._facts.classes) if self._facts.classes else (latents,)
-        ((batch, _, height, width),) = shapes.values()
-        tile = real_tile(self._facts.channels, self._facts.multiple, (height, width))
-        times = (batch, 1, -(-height // tile.shape[2]), -(-width // tile.shape[3]))
-        return (tile.repeat(times)[:, :, :height, :width].contiguous(),)
 
 
 def _run_filled(session: Session, given: Sequence[Tensor]) -> Tensor:
@@ -302,5 +263,6 @@ def quarters(report: Callable[[int], None]) -> Callable[[str, float], None]:
     return progress
 
 
-def _up(value: int, multiple: int) -> int:
+def up(value: int, multiple: int) -> int:
+    """Round a side up to a multiple."""
     return -(-value // multiple) * multiple

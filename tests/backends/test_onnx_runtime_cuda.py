@@ -58,7 +58,7 @@ class Session:
         bound = inspect.signature(REAL.__init__).bind(self, *args, **kwargs).arguments
         options = bound["sess_options"]
         assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
-        ((self.provider, self.options),) = bound["providers"]
+        (self.provider, self.options), *self.others = bound["providers"]
         if self.error is not None:
             raise self.error
         self.real = REAL(bound["path_or_bytes"], providers=["CPUExecutionProvider"])
