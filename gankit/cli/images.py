@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _CHANGED: Mapping[str, str] = MappingProxyType({"source": "the source", "model": "the model", "option": "an option"})
 
+_LEAST_SECONDS = 1.0  # of a run for which the bottleneck is named; shorter ones mostly start and end
+
 _BEFORE = (
     click.argument("paths", metavar="PATH...", nargs=-1, required=True),
     click.option(
@@ -236,4 +238,7 @@ def _summary(report: Report) -> str:
             f"(decode {totals.decode_seconds:.1f} s, engine {totals.engine_seconds:.1f} s, encode "
             f"{totals.encode_seconds:.1f} s, side by side; start {report.engine.start_seconds:.1f} s)"
         )
+    if totals.bottleneck is not None and totals.seconds >= _LEAST_SECONDS:
+        busy = f"the engine was busy {totals.engine_share:.0%} of the time"
+        lines.append(busy if totals.bottleneck == "engine" else f"{busy}; the {totals.bottleneck} was the bottleneck")
     return "\n".join(lines)

@@ -51,6 +51,8 @@ class Progress:
         seconds: seconds since the run began.
         current: the image in the engine.
         fraction: fraction of that image that is done, 0 to 1.
+        waited_to_decode: seconds in which the engine had nothing to do because no image was decoded.
+        waited_to_encode: seconds in which it could not go on, or had ended, because images were still encoded.
     """
 
     total: int
@@ -60,6 +62,8 @@ class Progress:
     seconds: float = 0.0
     current: Path | None = None
     fraction: float = 0.0
+    waited_to_decode: float = 0.0
+    waited_to_encode: float = 0.0
 
 
 @dataclass

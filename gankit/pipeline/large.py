@@ -115,6 +115,8 @@ class LargeImages:
                 done=self._state.done + (not failed),
                 failed=self._state.failed + failed,
                 output_mp=self._state.output_mp + pixels[0] * pixels[1] / 1e6,
+                waited_to_decode=self._state.waited_to_decode + report.decode_seconds,
+                waited_to_encode=self._state.waited_to_encode + report.encode_seconds,
             )
             self.record(report)
 

@@ -14,6 +14,7 @@ from gankit.pipeline.output import write_whole
 from gankit.version import installed_version
 
 Status = Literal["done", "skipped", "kept", "failed", "left"]
+Bottleneck = Literal["engine", "decoder", "encoder"]
 FORMAT = 1
 
 
@@ -124,6 +125,19 @@ class ModelReport:
 
 
 @dataclass(frozen=True)
+class Waits:
+    """How long the engine of a run had to wait.
+
+    Attributes:
+        decode_seconds: because no image was decoded.
+        encode_seconds: because images were still encoded, in the middle of the run or at its end.
+    """
+
+    decode_seconds: float
+    encode_seconds: float
+
+
+@dataclass(frozen=True)
 class Totals:
     """Totals of a run. Times and megapixels (MP) are sums over the images that were done.
 
@@ -132,6 +146,10 @@ class Totals:
         kept: number of images that were not processed because gankit did not make the file in the result's place.
         left: number of images that were not processed because the run ended early.
         seconds: wall-clock time from the first decode to the last write, without the start of the engine.
+        engine_share: the share of these seconds in which the engine did not wait, 0 to 1; ``None`` if it was not
+            measured, as for clips.
+        bottleneck: what took the most of these seconds: ``"engine"``, ``"decoder"`` or ``"encoder"``; ``None`` where
+            the share is.
     """
 
     done: int
@@ -147,6 +165,8 @@ class Totals:
     output_mp: float
     again: int = 0
     kept: int = 0
+    engine_share: float | None = None
+    bottleneck: Bottleneck | None = None
 
     @property
     def output_mp_per_second(self) -> float:
@@ -173,6 +193,7 @@ class Report:
         model: the weights; ``None`` if nothing had to run.
         versions: versions of gankit, Python and the packages that produce the images.
         machine: facts of the machine; empty if nothing had to run.
+        waits: how long the engine waited; ``None`` if it was not measured.
         unread: images of formats that gankit does not read, which are not among ``images`` and ``ignored``.
     """
 
@@ -185,11 +206,13 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
     unread: tuple[Path, ...] = ()
+    waits: Waits | None = None
 
     @property
     def totals(self) -> Totals:
         """The totals over all images."""
         done = [item for item in self.images if item.status == "done"]
+        share, bottleneck = self._busy() if done else (None, None)
         return Totals(
             done=len(done),
             skipped=sum(item.status == "skipped" for item in self.images),
@@ -204,7 +227,18 @@ class Report:
             output_mp=sum(item.frames * math.prod(item.output_size or (0,)) for item in done) / 1e6,
             again=sum(item.again is not None for item in done),
             kept=sum(item.status == "kept" for item in self.images),
+            engine_share=share,
+            bottleneck=bottleneck,
         )
+
+    def _busy(self) -> tuple[float | None, Bottleneck | None]:
+        """Return the share of the time in which the engine did not wait, and what took the most of the time."""
+        if self.waits is None or self.seconds <= 0:
+            return None, None
+        decode, encode = self.waits.decode_seconds, self.waits.encode_seconds
+        engine = max(0.0, self.seconds - decode - encode)
+        parts: dict[Bottleneck, float] = {"engine": engine, "decoder": decode, "encoder": encode}
+        return engine / self.seconds, max(parts, key=lambda name: parts[name])
 
     @property
     def failures(self) -> tuple[ImageReport, ...]:

@@ -12,11 +12,11 @@ import errno
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gankit.errors import ImageError, OutputError
 from gankit.pipeline.flow import Budget, Channel, Stop, Stopped
@@ -112,8 +112,10 @@ class Runner:
                 thread.start()
             self._work(decoded, finished, budget, stop)
             finished.close()
-            for thread in writers:
-                thread.join()
+            with self._waiting("waited_to_encode"):
+                for thread in writers:
+                    thread.join()
+            self._report_progress()
         except Stopped:
             pass  # the cause is raised below, once all threads have ended
         except BaseException:
@@ -166,7 +168,8 @@ class Runner:
         arriving = iter(decoded)
         while True:
             # While calls are submitted nothing waits here, because they hold bytes that decoders may wait for.
-            first = decoded.take(lambda item: True) if submitted else next(arriving, None)
+            with self._waiting("waited_to_decode"):
+                first = decoded.take(lambda item: True) if submitted else next(arriving, None)
             if first is None:
                 if not submitted:
                     return
@@ -189,11 +192,11 @@ class Runner:
         """Process images in one call if that succeeds, or else one after the other. Empties the list."""
         if len(items) > 1 and self._work_batch(items):
             while items:
-                finished.put(items.pop(0))
+                self._pass_on(items.pop(0), finished)
         while items:
             item = items.pop(0)
             if self._work_alone(item, stop):
-                finished.put(item)
+                self._pass_on(item, finished)
                 del item
             else:
                 cost = item.cost
@@ -215,7 +218,19 @@ class Runner:
             item.image, item.engine_seconds = result, seconds
         del results, item, result, call.finish  # only the items keep the images alive
         while call.items:
-            finished.put(call.items.pop(0))
+            self._pass_on(call.items.pop(0), finished)
+
+    def _pass_on(self, item: Item, finished: Channel[Item]) -> None:
+        with self._waiting("waited_to_encode"):
+            finished.put(item)
+
+    @contextmanager
+    def _waiting(self, what: Literal["waited_to_decode", "waited_to_encode"]) -> Iterator[None]:
+        """Add the seconds of a wait of the engine to the state."""
+        began = perf_counter()
+        yield
+        with self._lock:
+            self._state = replace(self._state, **{what: getattr(self._state, what) + perf_counter() - began})
 
     def _work_batch(self, items: Sequence[Item]) -> bool:
         """Process several images in one call; return whether it succeeded."""

@@ -2,9 +2,12 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
-from gankit.pipeline.report import ImageReport, Report
+import pytest
+
+from gankit.pipeline.report import ImageReport, Report, Waits
 
 
 def report(*images):
@@ -24,3 +27,15 @@ def test_what_is_left_is_counted():
     a, b, c = Path("a"), Path("b"), Path("c")
     totals = report(ImageReport(a, a, "done"), ImageReport(b, b, "left"), ImageReport(c, c, "left")).totals
     assert (totals.done, totals.left, totals.failed) == (1, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("decode", "encode", "bottleneck"), [(1.0, 2.0, "engine"), (6.0, 1.0, "decoder"), (2.0, 5.0, "encoder")]
+)
+def test_the_bottleneck_is_what_took_the_most_time(decode, encode, bottleneck):
+    done = ImageReport(Path("a.png"), Path("b.png"), "done", input_size=(4, 4), output_size=(16, 16))
+    report = Report((done,), 0, 10.0, None, None, waits=Waits(decode, encode))
+    assert report.totals.bottleneck == bottleneck
+    assert report.totals.engine_share == pytest.approx((10 - decode - encode) / 10)
+    assert report.to_dict()["totals"]["bottleneck"] == bottleneck
+    assert replace(report, waits=None).totals.bottleneck is None

@@ -314,3 +314,22 @@ def test_a_stop_does_not_wait_for_broken_images(jobs):
 def test_a_image_above_the_bound_goes_alone(jobs):
     reports = runner(max_bytes=10).run(jobs)
     assert {report.status for report in reports} == {"done"}
+
+
+@pytest.mark.parametrize(
+    ("slow", "longest"), [("decode", "waited_to_decode"), ("encode", "waited_to_encode"), ("work", None)]
+)
+def test_the_state_says_for_what_the_engine_waited(jobs, slow, longest):
+    plain = {"decode": image, "work": double, "encode": save}[slow]
+
+    def slowly(*args):
+        time.sleep(0.02)
+        return plain(*args)
+
+    states = []
+    runner(**{slow: slowly, "progress": states.append}).run(jobs)
+    waits = {name: getattr(states[-1], name) for name in ("waited_to_decode", "waited_to_encode")}
+    seconds = 12 * 0.02
+    assert states[-1].seconds >= seconds
+    for name, waited in waits.items():
+        assert (waited > seconds / 2) == (name == longest), waits
