@@ -25,6 +25,7 @@ from gankit.pipeline.report import ImageReport, Report, versions
 from gankit.pipeline.resume import Decision, Resume, with_comparison
 from gankit.pipeline.run_options import RunKeywords, RunOptions
 from gankit.pipeline.source import ModelSource, PipelineKeywords, split_keywords
+from gankit.pipeline.targets import Job
 from gankit.pipeline.workload import job_pixels
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class ImagePipeline:
                 records.add(ImageReport(each.job.source, each.job.target, "skipped" if each.up_to_date else "kept"))
         todo = [each.job for each in decisions if each.run]
         if not todo:
-            self.report = self._report(records, found, 0.0)
+            self.report = self.report_of(records, found, 0.0)
             return self.report
         check_process()
         if self.notify and (notice := cache_notice()):
@@ -218,7 +219,7 @@ class ImagePipeline:
                     self._engines, todo, chosen, resume, record=records.add, progress=progress, notify=self.notify
                 )
             finally:
-                self.report = self._report(records, found, perf_counter() - began)
+                self.report = self.report_of(records, found, perf_counter() - began)
         return self.report
 
     def plan(
@@ -266,7 +267,14 @@ class ImagePipeline:
         """Return the text that is added to the name of a source if there is no output folder."""
         return chosen.size.mark(self.facts.scale) if self.task == "upscale" else "_translated"
 
-    def _report(self, records: Records, found: Inputs, seconds: float) -> Report:
+    def report_of(self, records: Records, found: Inputs, seconds: float) -> Report:
+        """Return the report of a run.
+
+        Args:
+            records: the reports of its images.
+            found: what its inputs held.
+            seconds: time from the first decode to the last write.
+        """
         return Report(
             images=records.images(),
             ignored=found.ignored,
@@ -278,6 +286,12 @@ class ImagePipeline:
             versions=versions(self._engines.packages()),
             machine=self._engines.machine(),
         )
+
+    def process(self, jobs: Sequence[Job], options: RunOptions, resume: Resume, **listeners: Any) -> None:
+        """Run jobs whose targets are decided; see :func:`gankit.pipeline.job_run.process`."""
+        check_process()
+        with self._lock:
+            process(self._engines, jobs, options, resume, **listeners)
 
     @property
     def engines(self) -> Engines:
