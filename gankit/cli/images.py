@@ -25,6 +25,7 @@ from gankit.options import EngineOptions
 from gankit.pipeline.images import ImagePipeline
 from gankit.pipeline.output import prepare
 from gankit.pipeline.paths import is_folder
+from gankit.storage.urls import as_path
 
 if TYPE_CHECKING:
     from gankit.pipeline.report import Report
@@ -138,6 +139,7 @@ def run(
     Returns:
         The exit status.
     """
+    paths, output = tuple(str(as_path(path)) for path in paths), None if output is None else str(as_path(output))
     if dry_run and report is not None:
         raise UsageError("--dry-run writes nothing; omit --report")
     if report is not None:

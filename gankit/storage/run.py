@@ -90,15 +90,19 @@ def run_remote(
         began, lock = perf_counter(), threading.Lock()
 
         def record(result: Result) -> None:
-            job = jobs[result.number]
+            job, task, report = jobs[result.number], tasks[result.number], result.report
+            names = ((task.source, str(job.source)), (task.target, str(job.target)))  # the task has absolute paths
+            error = report.error
+            for place, own in names if error is not None else ():
+                error = error.replace(place, own)
             with lock:
-                if result.report.status == "done":
+                if report.status == "done":
                     ledger.finish(job, result)
-                records.add(replace(result.report, source=job.source, target=job.target))
+                records.add(replace(report, source=job.source, target=job.target, error=error))
 
+        tasks = list(tasks_of(plan))
         try:
             if jobs:
-                tasks = list(tasks_of(plan))
                 ledger.begin(jobs)
                 began = perf_counter()
                 try:
