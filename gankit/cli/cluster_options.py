@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -50,6 +54,31 @@ def runs_of(
             return run_remote(*args, **options)
         from gankit.cluster import run_on_cluster
 
-        return run_on_cluster(*args, address=cluster, worker=worker, **options)
+        with _only_our_lines():
+            return run_on_cluster(*args, address=cluster, worker=worker, **options)
 
     return run, plan
+
+
+@contextmanager
+def _only_our_lines() -> Iterator[None]:
+    """Hide what Ray prints: its C++ part on the descriptor of stderr, its threads on stdout.
+
+    gankit prints nothing on stdout during a run, and its lines on stderr get there through a copy of the descriptor.
+    """
+    with ExitStack() as stack:
+        nothing = stack.enter_context(Path(os.devnull).open("w"))
+        stack.enter_context(redirect_stdout(nothing))
+        try:
+            real = sys.stderr.fileno() == 2
+        except (OSError, ValueError, AttributeError):  # it is captured, or closed
+            real = False
+        if real:
+            copy = os.dup(2)
+            stack.callback(os.close, copy)
+            stack.callback(os.dup2, copy, 2)
+            own = open(os.dup(copy), "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors, buffering=1)  # noqa: PTH123, SIM115 - a descriptor
+            stack.callback(own.close)
+            stack.enter_context(redirect_stderr(own))
+            os.dup2(nothing.fileno(), 2)
+        yield

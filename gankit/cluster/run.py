@@ -195,7 +195,6 @@ def _rows(
 def _connected(address: str) -> Iterator[Any]:
     """Connect to a cluster, whose own lines are kept off the terminal."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     import ray.data

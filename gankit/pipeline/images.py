@@ -215,9 +215,7 @@ class ImagePipeline:
             self._engines.fast(job_pixels(todo))  # the time of the run does not count its start
             began = perf_counter()
             try:
-                process(
-                    self._engines, todo, chosen, resume, record=records.add, progress=progress, notify=self.notify
-                )
+                process(self._engines, todo, chosen, resume, record=records.add, progress=progress, notify=self.notify)
             finally:
                 self.report = self.report_of(records, found, perf_counter() - began)
         return self.report

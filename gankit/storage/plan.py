@@ -225,7 +225,9 @@ class ObjectLedger:
     def task(self, number: int, job: Job) -> Task:
         """Return the task of a job."""
         item = self._places.objects.get(job.source)
-        source, target = (path if path in self._places.objects else path.absolute() for path in (job.source, job.target))
+        source, target = (
+            path if path in self._places.objects else path.absolute() for path in (job.source, job.target)
+        )
         size = item.size if item is not None else 0
         return Task(number, self._places.place(source), self._places.place(target), size, self._now(job))
 

@@ -262,7 +262,9 @@ def write_bytes(store: Store, name: str, content: bytes, scratch: Path) -> None:
         scratch.write_bytes(content)
         store.put(scratch, name)
     except OSError as error:
-        raise OutputError(f"{store.place(name)}: cannot be written: {first_line(error)}; use another --output") from error
+        raise OutputError(
+            f"{store.place(name)}: cannot be written: {first_line(error)}; use another --output"
+        ) from error
     finally:
         scratch.unlink(missing_ok=True)
 
