@@ -206,7 +206,7 @@ def _connected(address: str) -> Iterator[Any]:
                 None if address == "auto" else address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                **({"include_dashboard": False} if address == "local" else {}),
+                include_dashboard=False if address == "local" else None,
             )
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             raise BackendError(f"{address}: no Ray cluster can be reached: {first_line(error)}") from error

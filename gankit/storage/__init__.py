@@ -1,4 +1,4 @@
-"""Images in object stores: ``s3://``, ``gs://`` and everything else that fsspec opens (``pip install 'gankit[remote]'``).
+"""Images in stores: ``s3://``, ``gs://`` and all else that fsspec opens (``pip install 'gankit[remote]'``).
 
 ``urls`` tells URLs from paths, ``stores`` lists, reads and writes objects, ``journal`` keeps what made each result,
 ``plan`` decides what a run has to do, and ``work`` does it: objects are fetched to a temporary folder a few at a time,

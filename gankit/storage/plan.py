@@ -146,8 +146,8 @@ class LocalLedger:
         """Return the task of a job."""
         now, size = state_of(job.target), state_of(job.source)
         before = None if now is None else f"{now.size}:{now.mtime_ns}"
-        absolute = (os.path.abspath(path) for path in (job.source, job.target))  # noqa: PTH100 - as in the journal
-        return Task(number, *absolute, 0 if size is None else size.size, before)
+        source, target = os.path.abspath(job.source), os.path.abspath(job.target)  # noqa: PTH100 - as in the journal
+        return Task(number, source, target, 0 if size is None else size.size, before)
 
     def begin(self, jobs: Sequence[Job]) -> None:
         """Create the folders, and write that the results are about to be made.

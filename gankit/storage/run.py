@@ -33,7 +33,8 @@ class Execute(Protocol):
         options: RunOptions,
         record: Callable[[Result], None],
         progress: Callable[[Progress], None] | None,
-    ) -> None: ...
+    ) -> None:
+        """Do the tasks."""
 
 
 def run_remote(
@@ -92,13 +93,13 @@ def run_remote(
         def record(result: Result) -> None:
             job, task, report = jobs[result.number], tasks[result.number], result.report
             names = ((task.source, str(job.source)), (task.target, str(job.target)))  # the task has absolute paths
-            error = report.error
-            for place, own in names if error is not None else ():
+            error = report.error or ""
+            for place, own in names:
                 error = error.replace(place, own)
             with lock:
                 if report.status == "done":
                     ledger.finish(job, result)
-                records.add(replace(report, source=job.source, target=job.target, error=error))
+                records.add(replace(report, source=job.source, target=job.target, error=error or None))
 
         tasks = list(tasks_of(plan))
         try:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from gankit.errors import GankitError, first_line
 from gankit.pipeline.items import Progress
-from gankit.pipeline.job_run import process
 from gankit.pipeline.journal import Entry, sha256_of, state_of
 from gankit.pipeline.report import ImageReport
 from gankit.pipeline.resume import Resume

@@ -63,6 +63,7 @@ def counting(weights, log, seconds=0.0):
     def worker(engine, notify):
         import os
         import time
+        from pathlib import Path
 
         import gankit
         from gankit import images
@@ -72,7 +73,7 @@ def counting(weights, log, seconds=0.0):
         def encode(image, target, **options):
             time.sleep(seconds)
             notes = write(image, target, **options)
-            with open(log, "ab", buffering=0) as file:
+            with Path(log).open("ab", buffering=0) as file:
                 file.write(f"{os.getpid()} {target.name}\n".encode())
             return notes
 

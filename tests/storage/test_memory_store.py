@@ -177,7 +177,7 @@ def test_patterns_single_objects_and_an_output_inside_the_input(memory, weights)
     assert statuses(report) == {"a.png": "skipped", "b.png": "skipped", "c.png": "done"}
     report = run(weights, "memory://bucket/in/a.png", "memory://bucket/one", suffix="_big")
     assert set(results(memory, "/bucket/one")) == {"a_big.png"}
-    with pytest.raises(UsageError, match="memory://bucket/in/a.png: the result of .* would replace it"):
+    with pytest.raises(UsageError, match=r"memory://bucket/in/a.png: the result of .* would replace it"):
         run(weights, "memory://bucket/in", "memory://bucket/in")
 
 
@@ -239,7 +239,7 @@ def test_missing_packages_are_named(memory, weights, monkeypatch):
         raise ImportError("Please install gcsfs to access Google Storage")
 
     monkeypatch.setattr("fsspec.core.url_to_fs", missing)
-    with pytest.raises(UsageError, match="run: pip install gcsfs$"):
+    with pytest.raises(UsageError, match=r"run: pip install gcsfs$"):
         run(weights, "gs://bucket/in", "memory://bucket/out")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"run: pip install 'gankit\[remote\]'"):
