@@ -22,7 +22,7 @@ LINES = [
     "pip install -c constraints.txt '.[cpu]' && gankit upscale examples/ --output upscaled/",
     "pip install -c constraints.txt -e '.[cpu,test]' && pytest",
 ]
-HIGH = {"pipeline", "video", "training", "evaluation", "cli"}
+HIGH = {"pipeline", "storage", "cluster", "video", "training", "evaluation", "cli"}
 ROOMS = {"images", "datasets", "models", "checkpoints", "backends"} | HIGH
 
 
@@ -60,7 +60,9 @@ def test_export_and_kernels_know_nothing_of_gankit(package):
         ("models", {"datasets", "checkpoints", "backends"} | HIGH),
         ("checkpoints", {"datasets", "backends"} | HIGH),
         ("backends", {"datasets"} | HIGH),
-        ("pipeline", {"video", "training", "cli"}),
+        ("pipeline", {"storage", "cluster", "video", "training", "cli"}),
+        ("storage", {"models", "checkpoints", "backends", "cluster", "training", "evaluation", "cli"}),
+        ("cluster", {"models", "checkpoints", "backends", "training", "evaluation", "cli"}),
         ("video", {"models", "checkpoints", "backends", "training", "evaluation", "cli"}),
         ("training", {"cli"}),
         ("evaluation", {"training", "cli"}),

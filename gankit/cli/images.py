@@ -6,12 +6,14 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
+from gankit.cli.cluster_options import cluster_option, runs_of
 from gankit.cli.engine_options import engine_options
 from gankit.cli.model_options import model_option
 from gankit.cli.param_types import Pixels, format_names
@@ -23,6 +25,7 @@ from gankit.options import EngineOptions
 from gankit.pipeline.images import ImagePipeline
 from gankit.pipeline.output import prepare
 from gankit.pipeline.paths import is_folder
+from gankit.storage.urls import as_path
 
 if TYPE_CHECKING:
     from gankit.pipeline.report import Report
@@ -39,7 +42,7 @@ _BEFORE = (
         "-o",
         "--output",
         default=None,
-        metavar="DIR",
+        metavar="DIR|URL",
         help="Folder for the results, or the file of the result if the input is one clip.  [default: beside the "
         "inputs, as described above]",
     ),
@@ -75,6 +78,7 @@ _AFTER = (
     ),
     click.option("--keep-time", is_flag=True, help="Give each result the modification time of its source."),
     model_option,
+    cluster_option,
     click.option("--overwrite", is_flag=True, help="Replace all existing files, including those of other programs."),
     click.option("--dry-run", is_flag=True, help="List the sources and their results, and write nothing."),
     click.option(
@@ -113,6 +117,7 @@ def run(
     crf: float | None,
     preset: str | None,
     fps: str | None,
+    cluster: str | None = None,
     **options: Unpack[RunKeywords],
 ) -> int:
     """Run a pipeline over the images and clips, print the summary and write the report.
@@ -130,17 +135,22 @@ def run(
         crf: quality of clips.
         preset: speed of the encoder.
         fps: frame rate of clips.
+        cluster: address of a Ray cluster that does the work; ``None`` does it in this process.
         options: the fields of :class:`gankit.pipeline.run_options.RunOptions`.
 
     Returns:
         The exit status.
     """
+    paths, output = tuple(str(as_path(path)) for path in paths), None if output is None else str(as_path(output))
     if dry_run and report is not None:
         raise UsageError("--dry-run writes nothing; omit --report")
     if report is not None:
         _check_report(report, output)
     from gankit.cli.progress import Bar
-    from gankit.video import VideoOptions, plan_files, run_files
+    from gankit.video import VideoOptions
+
+    worker = partial(make, engine=engine, options=model_options)
+    run_files, plan_files = runs_of(cluster, [*paths, output], worker)
 
     video = VideoOptions(codec=codec, crf=crf, preset=preset, fps=fps)
     bar = Bar(shown=not quiet)

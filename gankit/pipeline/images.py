@@ -15,20 +15,18 @@ from gankit.options import EngineOptions
 from gankit.paths import cache_notice
 from gankit.pipeline.engines import Engines
 from gankit.pipeline.forks import check_process, is_forked
-from gankit.pipeline.frame_runs import run_jobs
-from gankit.pipeline.image_files import ImageFiles
 from gankit.pipeline.inputs import Inputs, collect
 from gankit.pipeline.items import Progress
-from gankit.pipeline.large import LargeImages
+from gankit.pipeline.job_run import process
 from gankit.pipeline.notices import notices
 from gankit.pipeline.output import no_empty_folders, prepare, remove_stale
 from gankit.pipeline.records import Records
 from gankit.pipeline.report import ImageReport, Report, versions
 from gankit.pipeline.resume import Decision, Resume, with_comparison
 from gankit.pipeline.run_options import RunKeywords, RunOptions
-from gankit.pipeline.runner import Runner
 from gankit.pipeline.source import ModelSource, PipelineKeywords, split_keywords
-from gankit.pipeline.workload import job_pixels, result_bytes, thread_counts
+from gankit.pipeline.targets import Job
+from gankit.pipeline.workload import job_pixels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -198,7 +196,7 @@ class ImagePipeline:
                 records.add(ImageReport(each.job.source, each.job.target, "skipped" if each.up_to_date else "kept"))
         todo = [each.job for each in decisions if each.run]
         if not todo:
-            self.report = self._report(records, found, 0.0)
+            self.report = self.report_of(records, found, 0.0)
             return self.report
         check_process()
         if self.notify and (notice := cache_notice()):
@@ -214,31 +212,12 @@ class ImagePipeline:
                 prepare(folder)
             for folder in {*made, *folders}:
                 remove_stale(folder)
-            facts = self._engines.fast(job_pixels(todo)).facts
-            files = ImageFiles(todo, chosen, resume, facts, self._engines.made_by, self.engine.max_memory)
-
-            def record(report: ImageReport) -> None:
-                files.forget(report)
-                records.add(report)
-
-            large, began = LargeImages(todo, files, self._engines, chosen, progress, record), perf_counter()
+            self._engines.fast(job_pixels(todo))  # the time of the run does not count its start
+            began = perf_counter()
             try:
-                runner = Runner(
-                    decode=files.decode,
-                    check=files.check,
-                    work=self._engines.image,
-                    encode=files.encode,
-                    finish=files.finish,
-                    cost=lambda image: result_bytes(image, facts.scale),
-                    progress=large.progress,
-                    record=record,
-                    batching=self._engines.batching(),
-                    **thread_counts(self.engine.max_memory),
-                )
-                run_jobs(runner, large.others(), files, self.notify)
-                large.run()
+                process(self._engines, todo, chosen, resume, record=records.add, progress=progress, notify=self.notify)
             finally:
-                self.report = self._report(records, found, perf_counter() - began)
+                self.report = self.report_of(records, found, perf_counter() - began)
         return self.report
 
     def plan(
@@ -286,7 +265,14 @@ class ImagePipeline:
         """Return the text that is added to the name of a source if there is no output folder."""
         return chosen.size.mark(self.facts.scale) if self.task == "upscale" else "_translated"
 
-    def _report(self, records: Records, found: Inputs, seconds: float) -> Report:
+    def report_of(self, records: Records, found: Inputs, seconds: float) -> Report:
+        """Return the report of a run.
+
+        Args:
+            records: the reports of its images.
+            found: what its inputs held.
+            seconds: time from the first decode to the last write.
+        """
         return Report(
             images=records.images(),
             ignored=found.ignored,
@@ -298,6 +284,12 @@ class ImagePipeline:
             versions=versions(self._engines.packages()),
             machine=self._engines.machine(),
         )
+
+    def process(self, jobs: Sequence[Job], options: RunOptions, resume: Resume, **listeners: Any) -> None:
+        """Run jobs whose targets are decided; see :func:`gankit.pipeline.job_run.process`."""
+        check_process()
+        with self._lock:
+            process(self._engines, jobs, options, resume, **listeners)
 
     @property
     def engines(self) -> Engines:

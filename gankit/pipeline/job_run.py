@@ -1,0 +1,70 @@
+"""Run jobs whose sources and targets are decided: still images, animations, and images by strips. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from gankit.pipeline.frame_runs import run_jobs
+from gankit.pipeline.image_files import ImageFiles
+from gankit.pipeline.items import Progress
+from gankit.pipeline.large import LargeImages
+from gankit.pipeline.report import ImageReport
+from gankit.pipeline.run_options import RunOptions
+from gankit.pipeline.runner import Runner
+from gankit.pipeline.targets import Job
+from gankit.pipeline.workload import job_pixels, result_bytes, thread_counts
+
+if TYPE_CHECKING:
+    from gankit.pipeline.engines import Engines
+    from gankit.pipeline.resume import Resume
+
+
+def process(
+    engines: Engines,
+    jobs: Sequence[Job],
+    options: RunOptions,
+    resume: Resume,
+    *,
+    record: Callable[[ImageReport], None],
+    progress: Callable[[Progress], None] | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> None:
+    """Run jobs through an engine, and write their results. One thread at a time may use the engines.
+
+    Args:
+        engines: the engines of a pipeline.
+        jobs: jobs with different targets, whose folders exist or can be made.
+        options: the options of the run.
+        resume: keeps the journals of the results.
+        record: called with the report of each image, from any thread.
+        progress: called with the state of the run, from any thread, one call at a time.
+        notify: called with each line to report to the user.
+
+    Raises:
+        OutputError: If a folder cannot be written. Files written before are complete.
+        BackendError, CheckpointError, ParityError: If no engine can run the model.
+    """
+    facts = engines.fast(job_pixels(jobs)).facts
+    max_memory = engines.options.max_memory
+    files = ImageFiles(jobs, options, resume, facts, engines.made_by, max_memory)
+
+    def known(report: ImageReport) -> None:
+        files.forget(report)
+        record(report)
+
+    large = LargeImages(jobs, files, engines, options, progress, known)
+    runner = Runner(
+        decode=files.decode,
+        check=files.check,
+        work=engines.image,
+        encode=files.encode,
+        finish=files.finish,
+        cost=lambda image: result_bytes(image, facts.scale),
+        progress=large.progress,
+        record=known,
+        batching=engines.batching(),
+        **thread_counts(max_memory),
+    )
+    run_jobs(runner, large.others(), files, notify)
+    large.run()

@@ -1,0 +1,97 @@
+"""``s3://`` against an S3 server of the tests' own, on loopback."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+from storage_fakes import png, run, save_weights, statuses, upscaler
+
+s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
+server_module = pytest.importorskip("moto.server", reason="moto is not installed")
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+NAMES = ("a.png", "b.png", "deep/c.png")
+
+
+@pytest.fixture(scope="module")
+def server():
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    running = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def bucket(server, monkeypatch):
+    for name, value in {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("HTTP_PROXY", raising=False)
+    s3fs.S3FileSystem.clear_instance_cache()
+    store = s3fs.S3FileSystem(use_listings_cache=False)
+    if store.exists("photos"):
+        store.rm("photos", recursive=True)
+    store.mkdir("photos")
+    for seed, name in enumerate(NAMES):
+        store.pipe_file(f"photos/in/{name}", png(seed))
+    return store
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return save_weights(tmp_path_factory.mktemp("weights") / "small.safetensors")
+
+
+def test_in_and_out(bucket, weights, tmp_path):
+    for seed, name in enumerate(NAMES):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(seed))
+    with upscaler(weights) as pipeline:
+        pipeline.run(tmp_path / "in", tmp_path / "out")
+    report = run(weights, "s3://photos/in/", "s3://photos/out/")
+    assert report.totals.done == 3
+    for name in NAMES:
+        assert bucket.cat_file(f"photos/out/{name}") == (tmp_path / "out" / name).read_bytes()
+
+
+def test_a_second_run_does_what_changed(bucket, weights):
+    run(weights, "s3://photos/in", "s3://photos/out")
+    assert set(statuses(run(weights, "s3://photos/in", "s3://photos/out")).values()) == {"skipped"}
+    bucket.pipe_file("photos/in/a.png", png(9))
+    bucket.rm_file("photos/out/b.png")
+    report = run(weights, "s3://photos/in", "s3://photos/out")
+    assert statuses(report) == {"a.png": "source", "b.png": "done", "c.png": "skipped"}
+
+
+def test_a_killed_run_is_continued(bucket, weights):
+    """The process is killed in earnest, once it has written some results."""
+    for seed in range(60):
+        bucket.pipe_file(f"photos/many/{seed}.png", png(seed, (24, 24)))
+    line = [sys.executable, "-m", "gankit", "upscale", "s3://photos/many", "-o", "s3://photos/out", "-q"]
+    line += ["-m", str(weights), "--backend", "eager", "--precision", "fp32", "--threads", "1"]
+    process = subprocess.Popen(line)
+    while process.poll() is None and not [path for path in bucket.find("photos/out") if path.endswith(".png")]:
+        pass
+    process.kill()
+    process.wait()
+    made = {path for path in bucket.find("photos/out") if path.endswith(".png")}
+    times = {path: bucket.info(path)["LastModified"] for path in made}
+    assert made
+    assert subprocess.run(line, check=False).returncode == 0
+    assert len([path for path in bucket.find("photos/out") if path.endswith(".png")]) == 60
+    assert {path: bucket.info(path)["LastModified"] for path in made} == times
+
+
+def test_a_bucket_that_is_not_there(bucket, weights):
+    from gankit.errors import UsageError
+
+    with pytest.raises(UsageError, match="s3://nowhere/in: no such"):
+        run(weights, "s3://nowhere/in", "s3://photos/out")
