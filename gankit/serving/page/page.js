@@ -6,7 +6,7 @@ const state = { models: [], files: [], limits: null, token: sessionStorage.getIt
 
 const task = () => document.querySelector("input[name=task]:checked").value;
 const model = () => state.models.find((each) => each.name === $("model").value);
-const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(bytes < 2 ** 20 ? 1 : 0)} MiB`;
+const fileSize = (bytes) => bytes < 2 ** 20 ? `${Math.ceil(bytes / 1024)} KiB` : `${(bytes / 2 ** 20).toFixed(bytes < 10 * 2 ** 20 ? 1 : 0)} MiB`;
 
 function say(text) { $("status").textContent = text; }
 
@@ -39,7 +39,7 @@ async function loadModels() {
   state.models = body.models;
   state.limits = body;
   $("token-field").hidden = true;
-  $("limits").textContent = `up to ${megabytes(body.max_bytes)} and ${body.max_pixels / 1e6} megapixels each`;
+  $("limits").textContent = `up to ${fileSize(body.max_bytes)} and ${body.max_pixels / 1e6} megapixels each`;
   for (const input of document.querySelectorAll("input[name=task]")) {
     input.disabled = !state.models.some((each) => each.task === input.value);
   }
@@ -89,7 +89,7 @@ function addFiles(files) {
   showError("");
   for (const file of files) {
     if (state.limits && file.size > state.limits.max_bytes) {
-      showError(`${file.name} has ${megabytes(file.size)}; the service takes ${megabytes(state.limits.max_bytes)}.`);
+      showError(`${file.name} has ${fileSize(file.size)}; the service takes ${fileSize(state.limits.max_bytes)}.`);
     } else {
       state.files.push({ file, url: URL.createObjectURL(file) });
     }
@@ -103,9 +103,10 @@ function showFiles() {
     const image = document.createElement("img");
     image.src = item.url;
     image.alt = "";
+    image.addEventListener("error", () => image.removeAttribute("src"));  // no image, or one that the browser cannot show
     const name = document.createElement("span");
     name.textContent = item.file.name;
-    name.title = `${item.file.name}, ${megabytes(item.file.size)}`;
+    name.title = `${item.file.name}, ${fileSize(item.file.size)}`;
     const remove = document.createElement("button");
     remove.type = "button";
     remove.textContent = "×";
@@ -244,7 +245,7 @@ function showResult(item, { blob, request, seconds }) {
   result.querySelector("h2").textContent = name;
   const size = (request.getResponseHeader("X-Gankit-Size") || "").replace("x", "×");
   const engine = request.getResponseHeader("X-Gankit-Engine");
-  result.querySelector(".facts").textContent = `${size} · ${megabytes(blob.size)} · ${seconds.toFixed(1)} s · ${engine}`;
+  result.querySelector(".facts").textContent = `${size} · ${fileSize(blob.size)} · ${seconds.toFixed(1)} s · ${engine}`;
   const notes = decodeURIComponent(request.getResponseHeader("X-Gankit-Notes") || "");
   result.querySelector(".notes").textContent = notes && `${notes}.`;
   result.querySelector(".notes").hidden = !notes;
