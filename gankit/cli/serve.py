@@ -131,10 +131,10 @@ def serve(
         batch_wait=batch_wait / 1000,
         open_models=open_models,
     )
-    if settings.hosts is None and token is None:
-        click.echo(f"warning: everybody who reaches {host} can use this service; set GANKIT_TOKEN", err=True)
 
     def ready(url: str) -> None:
+        if settings.hosts is None and token is None:
+            click.echo(f"warning: everybody who reaches {host} can use this service; set GANKIT_TOKEN", err=True)
         click.echo(f"gankit serves at {url} (Ctrl-C stops it)")
         sys.stdout.flush()
 

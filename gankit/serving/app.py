@@ -18,7 +18,7 @@ from gankit.serving.admission import Admission
 from gankit.serving.catalogue import Catalogue
 from gankit.serving.engine_room import EngineRoom
 from gankit.serving.formats import IMAGE_RESPONSE
-from gankit.serving.guard import Guard
+from gankit.serving.guard import Guard, bug_of
 from gankit.serving.log import RequestLog
 from gankit.serving.metrics import Metrics
 from gankit.serving.page import routes
@@ -80,6 +80,7 @@ def application(
     app.add_exception_handler(HTTPException, answer_http)
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_exception_handler(ClientGone, _closed)
+    app.add_exception_handler(Exception, _bug)  # Starlette raises it again, and the guard logs it
     _add_operations(app, service, protected=settings.token is not None)
     app.router.routes.extend(routes())
     return Application(Guard(app, settings, admission, metrics, log), admission, log)
@@ -133,3 +134,8 @@ def _describe_token(app: FastAPI) -> None:
 async def _closed(request: Request, error: Exception) -> Response:
     """Answer a client that has gone, for the log only."""
     return Response(status_code=499)
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    """Answer to an exception that no one expected."""
+    return bug_of(request.scope).response()

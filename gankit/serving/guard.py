@@ -104,8 +104,7 @@ class Guard:
         except Exception as error:
             self._log.bug(passage.id, error)
             if not passage.status:
-                text = f"gankit has a bug; its log has the traceback under the request id {passage.id}"
-                await Problem(500, text).response()(scope, receive, observed)
+                await bug_of(scope).response()(scope, receive, observed)
         finally:
             seconds = perf_counter() - passage.began
             self._metrics.request(scope["path"], passage.status or _CLOSED_REQUEST, seconds)
@@ -155,6 +154,12 @@ class Guard:
             what = "is wrong" if token else "is missing"
             detail = f"the token {what}; send it as 'Authorization: Bearer TOKEN'"
             raise Problem(401, detail, {"WWW-Authenticate": "Bearer"})
+
+
+def bug_of(scope: Scope) -> Problem:
+    """Return the problem of an exception that no one expected."""
+    id = passage_of(scope).id
+    return Problem(500, f"gankit has a bug; its log has the traceback under the request id {id}")
 
 
 def too_many_bytes(most: int) -> Problem:
