@@ -89,7 +89,7 @@ def application(
 def _add_operations(app: FastAPI, service: Service, protected: bool) -> None:
     """Add the operations with their errors, and with the token if there is one."""
     token: tuple[int, ...] = (401,) if protected else ()
-    security = {"security": [{"token": []}]} if protected else {}
+    security: dict[str, Any] = {"security": [{"token": []}]} if protected else {}
 
     def add(path: str, work: Callable[..., Any], method: str, statuses: tuple[int, ...], **more: Any) -> None:
         described = {**responses(*statuses), **more.pop("responses", {})}

@@ -3,10 +3,14 @@
 import asyncio
 import threading
 
-import httpx
-import numpy as np
 import pytest
-from serving_making import noise, pixels, png, running
+
+for package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpx"):
+    pytest.importorskip(package, reason=f"needs {package}: pip install 'gankit[serve]' httpx")
+
+import httpx  # noqa: E402
+import numpy as np  # noqa: E402
+from serving_making import noise, pixels, png, running  # noqa: E402
 
 CLIENTS = 64
 

@@ -8,13 +8,18 @@ import threading
 import time
 from pathlib import Path
 
-import httpx
-import numpy as np
 import pytest
-from serving_making import noise, pixels, png, upscaler
 
-from gankit.cli import main
-from gankit.serving.server import allowed_hosts, is_loopback, listen, url_of
+for package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpx"):
+    pytest.importorskip(package, reason=f"needs {package}: pip install 'gankit[serve]' httpx")
+
+import httpx  # noqa: E402
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
+from serving_making import noise, pixels, png, upscaler  # noqa: E402
+
+from gankit.cli import main  # noqa: E402
+from gankit.serving.server import allowed_hosts, is_loopback, listen, url_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -125,6 +130,7 @@ def test_loopback():
     assert allowed_hosts("127.0.0.1") == {"localhost", "127.0.0.1", "::1"}
 
 
+@pytest.mark.slow
 def test_a_strength_between_the_two_models_that_ship(tmp_path, capsys):
     """The pixels are those of `gankit upscale --strength`, and strengths are rounded to twentieths."""
     process, url = start("-m", "srgan", "-m", "srresnet")
@@ -138,9 +144,5 @@ def test_a_strength_between_the_two_models_that_ship(tmp_path, capsys):
     (tmp_path / "a.png").write_bytes(data)
     arguments = ["upscale", str(tmp_path / "a.png"), "-m", "srgan", "--strength", "0.25", "-b", "eager", "-q"]
     assert main([*arguments, "--precision", "fp32", "-o", str(tmp_path / "out")]) == 0
-    import io
-
-    from PIL import Image
-
-    own = np.asarray(Image.open(io.BytesIO((tmp_path / "out" / "a.png").read_bytes())))
+    own = np.asarray(Image.open(tmp_path / "out" / "a.png"))
     assert (pixels(served) == own).all()

@@ -2,12 +2,16 @@
 
 import io
 
-import numpy as np
 import pytest
-from PIL import Image
-from serving_making import noise, pixels, png
 
-from gankit.cli import main
+for package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpx"):
+    pytest.importorskip(package, reason=f"needs {package}: pip install 'gankit[serve]' httpx")
+
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
+from serving_making import noise, pixels, png  # noqa: E402
+
+from gankit.cli import main  # noqa: E402
 
 
 def cli(command, source, folder, model, *more):

@@ -4,10 +4,14 @@ import threading
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
-import httpx
-import numpy as np
 import pytest
-from serving_making import noise, png, running
+
+for package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpx"):
+    pytest.importorskip(package, reason=f"needs {package}: pip install 'gankit[serve]' httpx")
+
+import httpx  # noqa: E402
+import numpy as np  # noqa: E402
+from serving_making import noise, png, running  # noqa: E402
 
 GOOD = png()
 
@@ -162,7 +166,7 @@ def test_a_client_that_goes_away_gives_up_its_place(files, monkeypatch):
     def images(engines, given, original=None):
         ran.append(len(given))
         gate.wait(30)
-        return [image for image in given]
+        return list(given)
 
     monkeypatch.setattr("gankit.serving.engine_room.run_each", images)
     with running(files) as made, httpx.Client(base_url=made.url, timeout=30) as client:
