@@ -44,7 +44,9 @@ from gankit.serving.uploads import declared_size, decoded, shown_name
 from gankit.version import __version__
 
 T = TypeVar("T")
-Upload = Annotated[UploadFile, File(description="The image, in any format that gankit reads.")]
+Upload = Annotated[
+    UploadFile, File(description="The image, in any format that gankit reads.", json_schema_extra={"format": "binary"})
+]
 _CODECS = 4  # images that are decoded or encoded at a time
 
 

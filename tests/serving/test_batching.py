@@ -32,6 +32,7 @@ async def ask(url, data, limit=1, **query):
         return await asyncio.gather(*(one(item) for item in data))
 
 
+@pytest.mark.slow
 def test_a_crowd_of_clients_gets_what_each_would_get_alone(files):
     given = images(8)
     with running(files, queue=CLIENTS) as made:

@@ -39,6 +39,7 @@ def start(*arguments, **environment):
     return process, line.split()[3]
 
 
+@pytest.mark.slow
 def test_sigterm_finishes_what_was_accepted_and_refuses_what_is_new(tmp_path):
     """The image takes a while, so that the signal arrives while it runs and another waits."""
     slow = upscaler(tmp_path, "slow", channels=32, blocks=8)

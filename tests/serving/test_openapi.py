@@ -6,8 +6,9 @@ for package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "
     pytest.importorskip(package, reason=f"needs {package}: pip install 'gankit[serve]' httpx schemathesis")
 
 import schemathesis  # noqa: E402
-from hypothesis import HealthCheck, settings  # noqa: E402
+from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from schemathesis import GenerationMode  # noqa: E402
 from serving_making import noise, png, running  # noqa: E402
 
 # Images and what only looks like them. Text in their place is what the schema rules out.
@@ -26,14 +27,34 @@ def described(files):
         yield schema
 
 
-schema = schemathesis.pytest.from_fixture("described")
+OPERATIONS = [
+    ("/upscale", "POST"),
+    ("/translate", "POST"),
+    ("/generate", "POST"),
+    ("/models", "GET"),
+    ("/healthz", "GET"),
+    ("/metrics", "GET"),
+]
 
 
 @pytest.mark.slow
-@schema.parametrize()
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_answer_is_described(case):
-    case.call_and_validate(headers={"Authorization": "Bearer t"})
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_every_answer_is_described(described, path, method, mode):
+    """Requests that fit the schema, and requests that do not."""
+    operation = described[path][method]
+    if mode == GenerationMode.NEGATIVE and method == "GET":
+        pytest.skip("it has no arguments that could be wrong")
+    asked = []
+
+    @given(case=operation.as_strategy(generation_mode=mode))
+    @settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    def check(case):
+        asked.append(case.call_and_validate(headers={"Authorization": "Bearer t"}).status_code)
+
+    check()
+    assert method == "GET" or len(asked) > 50
+    assert mode == GenerationMode.NEGATIVE or 200 in asked
 
 
 def test_the_document(service, client):
