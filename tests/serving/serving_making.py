@@ -67,6 +67,16 @@ class Lines(io.StringIO):
                 return found
             time.sleep(0.01)
 
+    def line(self, id):
+        """The line of the request with this id, when it is there."""
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            found = [line for line in self.requests(0) if line["id"] == id]
+            if found:
+                return found[0]
+            time.sleep(0.01)
+        raise AssertionError(f"no request {id} in the log")
+
 
 class Running:
     """A server that runs, with its URL, its application and its log."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -88,14 +89,14 @@ def test_waiting_images_of_one_size_share_a_call(files, held):
 
         def open_the_gate():
             while httpx.get(f"{made.url}/healthz").json()["waiting"] < len(given) - 1:
-                pass
+                time.sleep(0.01)
             held.set()
 
         opener = threading.Thread(target=open_the_gate)
         first = threading.Thread(target=asyncio.run, args=(ask(made.url, given[:1]),))
         first.start()
         while not held.calls:
-            pass
+            time.sleep(0.01)
         opener.start()
         answers = asyncio.run(ask(made.url, given[1:], limit=16))
         first.join()
@@ -129,11 +130,11 @@ def test_an_image_that_fails_leaves_the_others_of_its_batch(files, held, monkeyp
         first = threading.Thread(target=asyncio.run, args=(ask(made.url, given[:1]),))
         first.start()
         while not held.calls:
-            pass
+            time.sleep(0.01)
 
         def open_the_gate():
             while httpx.get(f"{made.url}/healthz").json()["waiting"] < 3:
-                pass
+                time.sleep(0.01)
             held.set()
 
         opener = threading.Thread(target=open_the_gate)

@@ -117,7 +117,7 @@ def test_the_log_has_a_line_for_each_request(client, service):
     headers = {"X-Request-Id": "mine-1"}
     answer = client.post("/upscale", files={"image": ("secret.png", png())}, params={"model": "tiny"}, headers=headers)
     assert answer.headers["x-request-id"] == "mine-1"
-    line = next(line for line in reversed(service.log.requests()) if line["id"] == "mine-1")
+    line = service.log.line("mine-1")
     assert (line["status"], line["model"], line["batch"], line["level"]) == (200, "tiny", 1, "info")
     assert line["sent"] == len(answer.content)
     assert "secret" not in service.log.getvalue()
