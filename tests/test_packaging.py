@@ -22,7 +22,7 @@ LINES = [
     "pip install -c constraints.txt '.[cpu]' && gankit upscale examples/ --output upscaled/",
     "pip install -c constraints.txt -e '.[cpu,test]' && pytest",
 ]
-HIGH = {"pipeline", "storage", "cluster", "video", "training", "evaluation", "cli"}
+HIGH = {"pipeline", "storage", "cluster", "video", "serving", "training", "evaluation", "cli"}
 ROOMS = {"images", "datasets", "models", "checkpoints", "backends"} | HIGH
 
 
@@ -60,12 +60,13 @@ def test_export_and_kernels_know_nothing_of_gankit(package):
         ("models", {"datasets", "checkpoints", "backends"} | HIGH),
         ("checkpoints", {"datasets", "backends"} | HIGH),
         ("backends", {"datasets"} | HIGH),
-        ("pipeline", {"storage", "cluster", "video", "training", "cli"}),
-        ("storage", {"models", "checkpoints", "backends", "cluster", "training", "evaluation", "cli"}),
-        ("cluster", {"models", "checkpoints", "backends", "training", "evaluation", "cli"}),
-        ("video", {"models", "checkpoints", "backends", "training", "evaluation", "cli"}),
-        ("training", {"cli"}),
-        ("evaluation", {"training", "cli"}),
+        ("pipeline", {"storage", "cluster", "video", "serving", "training", "cli"}),
+        ("storage", {"models", "checkpoints", "backends", "cluster", "serving", "training", "evaluation", "cli"}),
+        ("cluster", {"models", "checkpoints", "backends", "serving", "training", "evaluation", "cli"}),
+        ("video", {"models", "checkpoints", "backends", "serving", "training", "evaluation", "cli"}),
+        ("serving", {"video", "datasets", "backends", "cluster", "training", "evaluation", "cli"}),
+        ("training", {"serving", "cli"}),
+        ("evaluation", {"serving", "training", "cli"}),
     ],
 )
 def test_the_arrows_run_one_way(room, unknown):
@@ -267,3 +268,7 @@ def test_the_wheel_holds_the_weights(wheel):
     assert {"gankit/weights/parity.png", "gankit/py.typed"} <= set(wheel)
     for name in ("srgan", "srresnet"):
         assert {f"gankit/weights/{name}.safetensors", f"gankit/weights/{name}.json"} <= set(wheel)
+
+
+def test_the_wheel_holds_the_page(wheel):
+    assert {f"gankit/serving/page/page.{suffix}" for suffix in ("html", "css", "js")} <= set(wheel)

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "upscale": Entry("upscale:upscale", "Upscale images and folders of images."),
         "translate": Entry("translate:translate", "Translate images with an image-to-image generator."),
         "generate": Entry("generate:generate", "Generate images from noise."),
+        "serve": Entry("serve:serve", "Serve upscaling, translation and generation over HTTP."),
         "export": Entry("export:export", "Export a model to ONNX or TensorRT and check its parity with fp32."),
         "convert": Entry("convert:convert", "Convert a weights file to safetensors."),
         "cache": Entry("cache:cache", "List, verify and remove the files that gankit keeps between runs."),

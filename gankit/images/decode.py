@@ -35,7 +35,23 @@ def decode(path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int | None = 
         ImageError: missing, unreadable, empty, truncated, damaged, too large, or not an image of a known format.
     """
     path = Path(path)
-    data = read_whole(path)
+    return decode_bytes(read_whole(path), path, max_pixels=max_pixels, max_bytes=max_bytes)
+
+
+def decode_bytes(
+    data: bytes, path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int | None = None
+) -> DecodedImage:
+    """Read an image from the content of its file, as :func:`decode` does.
+
+    Args:
+        data: the whole file, not empty.
+        path: named in errors.
+        max_pixels: see :func:`decode`.
+        max_bytes: see :func:`decode`.
+
+    Raises:
+        ImageError: truncated, damaged, too large, or not an image of a known format.
+    """
     try:
         format = _format(data)
         header = format.header(data)
