@@ -1,14 +1,15 @@
 """Images per second of each worker of a local Ray, beside those of the plain run: ``python -m bench.cluster``.
 
-Both run the same images with the same engine and as many threads for each engine. The plain run has as many threads as
-one worker. The times are those of the reports, without the start of Ray, and each run makes its engine warm first on
-other images, because a worker's engine starts within its run.
+Both run the same images with the same engine and as many threads for each engine. Each rate is that from the first
+quarter of the images to the last one, so that the start of Ray and of the engines is left out. Take enough images:
+workers report 16 at a time.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import logging
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from PIL import Image
 
 import gankit
 from gankit.cluster import run_on_cluster
+from gankit.pipeline.items import Progress
 
 
 def main() -> None:
@@ -35,23 +37,33 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        images(root / "warm", 4 * given.workers, given.side)
         images(root / "in", given.images, given.side)
+        plain: list[Progress] = []
+        spread: list[Progress] = []
         with make() as upscaler:
-            upscaler.run(root / "warm", root / "warm-plain")
-            plain = upscaler.run(root / "in", root / "plain").totals
-        ray.init("local", num_cpus=given.workers * given.threads, include_dashboard=False, log_to_driver=False)
+            upscaler.run(root / "in", root / "plain", progress=plain.append)
+        ray.init(
+            "local",
+            num_cpus=given.workers * given.threads,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
         with make() as upscaler:
-            run = functools.partial(run_on_cluster, upscaler, address="local", worker=make)
-            # The workers of a run end with it. Two lengths of run take their start out of the difference.
-            short = run([root / "warm"], root / "warm-cluster").totals
-            long = run([root / "in"], root / "cluster").totals
+            places = ([root / "in"], root / "cluster")
+            run_on_cluster(upscaler, *places, address="local", worker=make, progress=spread.append)
         ray.shutdown()
-    each = plain.done / plain.seconds
-    worker = (long.done - short.done) / (long.seconds - short.seconds) / given.workers
+    each, worker = rate(plain), rate(spread) / given.workers
     print(f"plain run: {each:.2f} images/s with {given.threads} threads")
-    print(f"cluster: {worker:.2f} images/s for each of {given.workers} workers, the start of Ray's workers left out")
+    print(f"cluster: {worker:.2f} images/s for each of {given.workers} workers")
     print(f"ratio: {worker / each:.2f}")
+
+
+def rate(states: list[Progress]) -> float:
+    """Images per second after the first quarter."""
+    last = states[-1]
+    first = next(state for state in states if state.done >= last.done / 4)
+    return (last.done - first.done) / (last.seconds - first.seconds)
 
 
 def images(folder: Path, count: int, side: int) -> None:

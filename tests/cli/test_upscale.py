@@ -357,7 +357,7 @@ def test_output_in_a_read_only_folder(engine, folder, tmp_path, capsys):
 def one_encoder(monkeypatch):
     """Images are written in order on any machine: several encoders may have others in hand when the disk is full."""
     hands = {"decoders": 1, "encoders": 1, "max_bytes": 1 << 28}
-    monkeypatch.setattr("gankit.pipeline.images.thread_counts", lambda limit=None: hands)
+    monkeypatch.setattr("gankit.pipeline.job_run.thread_counts", lambda limit=None: hands)
 
 
 def test_a_disk_that_fills_up(engine, one_encoder, folder, tmp_path, capsys, monkeypatch):

@@ -82,7 +82,7 @@ def test_images_of_one_size_share_a_call(weights, tmp_path, monkeypatch, backend
 
     monkeypatch.setattr(runner, "filled_call", wait)
     # one decoder, whatever the machine
-    monkeypatch.setattr("gankit.pipeline.images.thread_counts", lambda limit=None: {})
+    monkeypatch.setattr("gankit.pipeline.job_run.thread_counts", lambda limit=None: {})
     monkeypatch.setattr(
         TranslationProcessor, "images", lambda self, items: counts.append(len(items)) or many(self, items)
     )
