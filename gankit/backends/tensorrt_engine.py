@@ -212,7 +212,7 @@ class TensorRTEngine(SessionEngine):
         def make() -> tuple[bytes, EngineFacts]:
             plan = self._built(profiles)
             session = Session(plan, self._gpu)
-            layers = proven_layers(session, self.precision)
+            layers = proven_layers(session, self._spec.precision)
             psnr = self._proven(session).psnr
             made.append(session)
             return plan, EngineFacts(self.artefact, self._machine, tuple(profiles), self._settings, layers, psnr)

@@ -155,13 +155,25 @@ def _crops(pixels: np.ndarray) -> list[np.ndarray]:
     return found[:_SHIPPED_CROPS]
 
 
-def _folder(folder: Path) -> tuple[list[Path], list[np.ndarray]]:
-    from gankit.datasets.folders import image_files, read_image
+def calibration_files(folder: Path) -> list[Path]:
+    """List the images of a folder that calibrate a model: 64, spread over it.
+
+    Raises:
+        UsageError: If there is no such folder.
+        ImageError: If it has no images.
+    """
+    from gankit.datasets.folders import image_files
 
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; give a folder of images to --calibration")
     files = image_files(folder)
-    chosen = [files[int(index)] for index in np.linspace(0, len(files) - 1, min(MOST_IMAGES, len(files)))]
+    return [files[int(index)] for index in np.linspace(0, len(files) - 1, min(MOST_IMAGES, len(files)))]
+
+
+def _folder(folder: Path) -> tuple[list[Path], list[np.ndarray]]:
+    from gankit.datasets.folders import read_image
+
+    chosen = calibration_files(folder)
     return chosen, [read_image(path).pixels for path in chosen]
 
 
