@@ -19,8 +19,8 @@ class EngineOptions:
     Attributes:
         backend: name of a backend (``gankit doctor`` lists them). ``"auto"`` picks the fastest one that passes the
             parity check.
-        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"`` or ``"auto"``. ``"auto"`` picks the fastest precision for
-            8-bit images, and fp32 for 16-bit images and tensors, because the narrower types do not keep their levels.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"`` or ``"auto"``. ``"auto"`` picks the fastest for 8-bit
+            images, and fp32 for 16-bit images and tensors, because the narrower types do not keep their levels.
             Models that generate from noise run in fp32. ``"int8"`` is lossy and runs on the CPU. The first run with it
             builds a file, which takes minutes; ``"auto"`` never builds one.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, … or ``"auto"``, which picks a GPU if there is one.

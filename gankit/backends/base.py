@@ -75,8 +75,8 @@ class EngineSpec:
             ``None`` sets no limit.
         notify: called with each line to report to the user while the engine loads, such as a damaged file in the cache.
         artefact: sha256 of the file that an earlier run exported, if known: if it is cached, no generator is needed.
-        quantised: sha256 of the int8 file in the cache that runs in the generator's place; empty for none. ``precision``
-            is then that of the layers which are not in int8.
+        quantised: sha256 of the int8 file in the cache that runs in the generator's place; empty for none.
+            ``precision`` is then that of the layers which are not in int8.
     """
 
     module: nn.Module | Deferred[nn.Module]

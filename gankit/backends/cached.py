@@ -38,10 +38,10 @@ class CachedFile:
 
     Attributes:
         path: the file.
-        kind: ``"onnx"`` for an exported model, ``"int8"`` for one in int8, ``"tensorrt"`` for an engine, ``"aoti"`` and ``"ncnn"`` for models that
-            those backends built, ``"timings"`` for what TensorRT measured while it built engines, ``"choice"`` for a
-            choice of ``--backend auto``, ``"model"`` for the record of what a weights file is,
-            ``"mixed"`` for weights between two models (``--strength``).
+        kind: ``"onnx"`` for an exported model, ``"int8"`` for one in int8, ``"tensorrt"`` for an engine, ``"aoti"`` and
+            ``"ncnn"`` for models that those backends built, ``"timings"`` for what TensorRT measured while it built
+            engines, ``"choice"`` for a choice of ``--backend auto``, ``"model"`` for the record of what a weights file
+            is, ``"mixed"`` for weights between two models (``--strength``).
         size: bytes, with the files that belong to it.
         used: time of the last use in seconds since 1970.
     """

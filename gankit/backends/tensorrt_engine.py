@@ -27,7 +27,7 @@ from gankit.backends.base import Engine, EngineSpec
 from gankit.backends.choice.parity import GATE_DB, Parity, compare, reference
 from gankit.backends.choice.probe import real_tile
 from gankit.backends.cuda.precision import exact_fp32
-from gankit.backends.pixels import check, enter, from_values, leave
+from gankit.backends.pixels import check, enter, enter_pixels, from_values, leave, leave_pixels
 from gankit.errors import BackendError, NotFiniteError
 from gankit.models.facts import Facts
 from gankit.paths import cache_folder
@@ -101,7 +101,9 @@ class SessionEngine(Engine):
         session = self._session(tensors)
         with torch.inference_mode(), self._gpu.scope():
             given = tuple(item.to(self._gpu.device) for item in tensors)
-            values = tuple(item.contiguous() for item in enter(given, self._facts))
+            pixels_in = torch.uint8 in session.inputs.values()
+            convert = enter_pixels if pixels_in else enter
+            values = tuple(item.contiguous() for item in convert(given, self._facts))
             chunks = zip(*(item.split(session.largest_batch) for item in values), strict=True)
             try:
                 result = torch.cat([_run_filled(session, chunk) for chunk in chunks])
@@ -110,7 +112,7 @@ class SessionEngine(Engine):
             integers = not latents and tensors[0].dtype != torch.float32
             if self.precision == "fp16" and integers and not bool(result.isfinite().all()):
                 raise NotFiniteError("values beyond the range of fp16; use --precision bf16 or fp32")
-            pixels = leave(result, given, self._facts)
+            pixels = (leave_pixels if result.dtype == torch.uint8 else leave)(result, given, self._facts)
             return pixels.cpu() if latents else pixels.contiguous(memory_format=torch.channels_last).cpu()
 
 
@@ -134,7 +136,8 @@ class FileEngine(SessionEngine):
             self._loaded = Session(plan, gpu)
         except TensorRTError as error:
             raise BackendError(str(error)) from error
-        sides = [profile.inputs[INPUT].most[2:] for profile in self._loaded.profiles]
+        axes = slice(1, 3) if torch.uint8 in self._loaded.inputs.values() else slice(2, 4)
+        sides = [profile.inputs[INPUT].most[axes] for profile in self._loaded.profiles if INPUT in profile.inputs]
         self.tile = max(min(pair) for pair in sides) if self._facts.tileable else None
 
     def _session(self, tensors: Sequence[Tensor]) -> Session:

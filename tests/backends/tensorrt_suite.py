@@ -238,9 +238,10 @@ def test_upscale_cuts_large_images_into_its_tiles(weights, tmp_path, capsys, con
         assert "4x3x64x64; this takes minutes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("io", ["float32", "uint8"])
 @pytest.mark.parametrize("shapes", ["2x64x64", "1x8x8,1x64x64,4x64x80"])
-def test_upscale_with_an_engine_file(shapes, weights, tmp_path, capsys):
-    arguments = ["export", "--model", str(weights), "--format", "tensorrt", "--fp16", "--shapes", shapes]
+def test_upscale_with_an_engine_file(shapes, io, weights, tmp_path, capsys):
+    arguments = ["export", "--model", str(weights), "--format", "tensorrt", "--fp16", "--shapes", shapes, "--io", io]
     assert main([*arguments, "--output", "mine.engine"]) == 0, capsys.readouterr().err
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
     Image.fromarray(pixels).resize((150, 100), Image.Resampling.BICUBIC).save(tmp_path / "a.png")
