@@ -95,7 +95,7 @@ def enter_pixels(tensors: Sequence[Tensor], facts: Facts) -> tuple[Tensor, ...]:
     """Convert images to the uint8 pixels that a file made with ``--io uint8`` takes.
 
     Args:
-        tensors: the arguments of :meth:`gankit.backends.base.Engine.run`: one tensor (N, C, H, W). It is checked. Values
+        tensors: the arguments of :meth:`gankit.backends.base.Engine.run`: one tensor, which is checked. Values
             between two levels are rounded half to even.
         facts: facts of the file, whose value range is that of pixels, 0 to 255.
 

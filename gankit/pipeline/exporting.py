@@ -191,9 +191,8 @@ def _check_format(
     if serving is not None and kind != "tritonserver":
         raise UsageError("serving applies to --format tritonserver only")
     if in_out not in facts.in_out:
-        raise UsageError(
-            f"--io {in_out} is not available: {facts.title} takes and gives float32 only; use --format {formats_of(in_out)}"
-        )
+        why = f"{facts.title} takes and gives float32 only"
+        raise UsageError(f"--io {in_out} is not available: {why}; use --format {formats_of(in_out)}")
     if isinstance(precision, str) and precision in PRECISIONS and precision not in facts.precisions and not engine:
         raise UsageError(f"{facts.title} cannot be {precision}; use --precision {' or '.join(facts.precisions)}")
 

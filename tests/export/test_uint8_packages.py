@@ -36,16 +36,16 @@ def test_values_between_two_levels_are_rounded_and_those_outside_clamped():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shapes", [(), ("--shapes", "2x16x16")])
+@pytest.mark.parametrize("shapes", [(), ("--shapes", "2x64x64")])
 def test_a_package_of_pixels_upscales(tmp_path, shapes, capsys):
     weights = small_weights(tmp_path)
     package = exported(weights, tmp_path / "m.pt2", "--format", "aoti", "--io", "uint8", *shapes)
     content = json.loads((tmp_path / "m.pt2.json").read_text())
     assert content["input"] == {"name": "input", "dtype": "uint8", "layout": "NHWC"}
-    sides = ["batch", "height", "width"] if not shapes else [2, 16, 16]
+    sides = ["batch", "height", "width"] if not shapes else [2, 64, 64]
     assert content["dims"]["input"] == [*sides, 3]
-    assert content["dims"]["output"] == (["batch", "2*height", "2*width", 3] if not shapes else [2, 32, 32, 3])
-    image = small_image(tmp_path)
+    assert content["dims"]["output"] == (["batch", "2*height", "2*width", 3] if not shapes else [2, 128, 128, 3])
+    image = small_image(tmp_path, (80, 100))
     wanted = result("upscale", weights, tmp_path / "w", image, *EXACT)
     found = result("upscale", package, tmp_path / "f", image)
     assert found.shape == wanted.shape

@@ -94,8 +94,8 @@ def select(
         job_pixels: number of input pixels of the whole job, if known.
         notify: called with each line to report to the user.
         quantised: sha256 of an int8 file of the generator in the cache; empty for none. The precision ``"int8"`` runs
-            it if it reaches 38 dB. ``"auto"`` measures it beside the others on a CPU without bf16, where it must pass the
-            same parity check as they do, and be :data:`~gankit.backends.choice.benchmark.INT8_MARGIN` times as fast.
+            it if it reaches 38 dB. ``"auto"`` measures it after the others on a CPU without bf16, where it must pass
+            the same parity check as they do, and be 1.25 times as fast.
 
     Raises:
         UsageError: If the backend or the device is unknown.
