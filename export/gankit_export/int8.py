@@ -23,6 +23,7 @@ import onnx
 
 from gankit_export import manifest as manifests
 from gankit_export.files import atomic_path
+from gankit_export.int8_signed import signed
 from gankit_export.manifest import Manifest
 from gankit_export.onnx import CONVOLUTIONS, describe
 from gankit_export.parity import Batch, Inputs, ShapeParity, compare, open_file
@@ -259,7 +260,7 @@ def _best(attempts: Sequence[Attempt]) -> list[Estimator]:
 def _quantised(
     library: Any, model: onnx.ModelProto, images: Sequence[Batch], kept: Sequence[Kept], estimator: Estimator
 ) -> onnx.ModelProto:
-    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Ranges
 
     convolutions = [node.name for node in model.graph.node if node.op_type in CONVOLUTIONS]
@@ -273,11 +274,9 @@ def _quantised(
     ignored = list(dict.fromkeys(name for what in kept for name in names[what]))
     presets = library.QuantizationPreset
     ranges = {"extreme": Ranges.MINMAX, "mean": Ranges.MEAN_MINMAX}[estimator.ranges]
-    signed = QuantizationParameters(signedness_to_force=True) if estimator.signed else None
     advanced = AdvancedQuantizationParameters(
         activations_range_estimator_params=ranges,
         disable_bias_correction=not estimator.corrected,
-        activations_quantization_params=signed,
     )
     entrance = model.graph.input[0].name
     with contextlib.redirect_stdout(io.StringIO()):  # progress bars
@@ -289,7 +288,7 @@ def _quantised(
             ignored_scope=library.IgnoredScope(names=ignored) if ignored else None,
             advanced_parameters=advanced,
         )
-    return result
+    return signed(result) if estimator.signed else result
 
 
 def parity_of(result: Batch, truth: Batch, batch: Inputs, value_range: tuple[float, float]) -> ShapeParity:

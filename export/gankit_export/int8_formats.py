@@ -1,6 +1,6 @@
 """An int8 ONNX file -> the same network as OpenVINO IR or as TensorRT engine, each measured again on the real file.
 
-TensorRT reads Q/DQ nodes with signed values and zero points of 0 only, which :data:`gankit_export.int8.SIGNED` makes.
+TensorRT reads Q/DQ nodes with signed values and zero points of 0 only, which :mod:`gankit_export.int8_signed` makes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import onnx
 
 from gankit_export import manifest as manifests
 from gankit_export.int8 import LARGEST_LOSS, Int8RefusedError, Material, Run, parity_of
+from gankit_export.int8_signed import unreadable_by_tensorrt
 from gankit_export.manifest import Manifest
 from gankit_export.parity import Batch, ShapeParity, open_file
 from gankit_export.publishing import drafts, publish
@@ -150,30 +151,6 @@ def make_int8_engine(
         draft.write_bytes(plan)
         publish(draft, [], manifest, path)
     return manifest
-
-
-def unreadable_by_tensorrt(model: onnx.ModelProto) -> str | None:
-    """Return why TensorRT does not read the Q/DQ nodes of a file, with the name of the node; ``None`` if it does.
-
-    It takes signed 8-bit values with a zero point of 0: symmetric ranges.
-    """
-    values = {item.name: item for item in model.graph.initializer}
-    values |= {
-        node.output[0]: node.attribute[0].t
-        for node in model.graph.node
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value"
-    }
-    for node in model.graph.node:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-            continue
-        zero = values.get(node.input[2]) if len(node.input) > 2 else None
-        if zero is None:
-            return f"'{node.name}' has no constant zero point"
-        if zero.data_type != onnx.TensorProto.INT8:
-            return f"'{node.name}' has {onnx.TensorProto.DataType.Name(zero.data_type)} values, not INT8"
-        if np.any(onnx.numpy_helper.to_array(zero)):
-            return f"'{node.name}' has a zero point that is not 0"
-    return None
 
 
 def _measured(

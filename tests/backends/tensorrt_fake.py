@@ -320,6 +320,7 @@ class CudaEngine(Simulation):
         self.names = [*self.tensors]
         self.outputs = {item.name for item in model.graph.output}
         self.num_io_tensors = len(self.names)
+        self.int8 = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
         path = Path(importlib.import_module("tempfile").mkdtemp()) / "model.onnx"
         onnx.save(model, path)
         types = {item.data_type for item in model.graph.initializer}
@@ -361,6 +362,8 @@ class Inspector(Simulation):
         word = "Half" if self.engine.half and self.contract.fail != "fp32" else "Float"
         if self.execution_context is None:
             word = "N/A due to dynamic shapes"
+        if self.engine.int8:
+            word = "Int8"
         new = self.contract.major >= 11
         tensor = {"Format": "Row major linear", "DataType": word} if new else {"Format/Datatype": f"{word} format"}
         edge = {"Format": "N", "Datatype": "Float"} if new else {"Format/Datatype": "Row major linear FP32 format"}

@@ -9,7 +9,8 @@ import onnx
 import pytest
 from gankit_export import int8, manifest
 from gankit_export.int8 import SIGNED, Attempt, Estimator, Int8RefusedError, Material
-from gankit_export.int8_formats import QuantisationError, int8_layers, make_int8_ir, unreadable_by_tensorrt
+from gankit_export.int8_formats import QuantisationError, int8_layers, make_int8_ir
+from gankit_export.int8_signed import unreadable_by_tensorrt
 from gankit_export.parity import open_file
 from gankit_export.tensorrt.inspector import int8_layers as engine_layers
 from onnx import TensorProto, helper, numpy_helper
@@ -92,6 +93,13 @@ def test_signed_estimators_make_what_tensorrt_reads(exact):
     for estimator in SIGNED[:1]:
         made = int8._quantised(library, model, MATERIAL.calibration, (), estimator)
         assert unreadable_by_tensorrt(made) is None
+        onnx.checker.check_model(made, full_check=True)
+        onnx.save(made, exact.with_name("signed.onnx"))
+        count, _ = int8.int8_convolutions(exact.with_name("signed.onnx"))
+        assert count >= 7
+        run, truth = (open_file(exact.with_name(name), "onnxruntime") for name in ("signed.onnx", "exact.onnx"))
+        batch = MATERIAL.test[0]
+        assert int8.parity_of(run(batch), truth(batch), batch, (0, 1)).psnr > 34
     usual = int8._quantised(library, model, MATERIAL.calibration, (), Estimator())
     assert "not INT8" in unreadable_by_tensorrt(usual) or "is not 0" in unreadable_by_tensorrt(usual)
 
