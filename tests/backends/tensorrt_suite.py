@@ -295,6 +295,7 @@ def test_export_writes_an_engine_and_its_manifest(weights, tmp_path, capsys):
 @pytest.mark.skipif(find_spec("nncf") is None, reason="the extra 'int8' is not installed")
 def test_export_in_int8(weights, tmp_path, capsys, contract, monkeypatch):
     monkeypatch.delenv("GANKIT_DATA", raising=False)
+    monkeypatch.setattr("gankit.pipeline.quantising._SHIPPED_CROPS", 3)
     export = ["export", "--model", str(weights), "--format", "tensorrt", "--int8", "--shapes", "1x64x64"]
     assert main(export) == 0, capsys.readouterr().err
     assert "layers of the engine read int8" in capsys.readouterr().out

@@ -75,6 +75,6 @@ def test_wrong_use_is_one_line(weights, tmp_path, capsys):
     upscale = ["upscale", image, "--model", weights, "-o", tmp_path / "o"]
     assert "use it with the precision int8" in refusal(capsys, *upscale, "--calibration", tmp_path)
     assert "does not run int8" in refusal(capsys, *upscale, "--int8", "--backend", "eager")
-    assert "contradict each other" in refusal(capsys, *upscale, "--int8", "--fp16")
+    assert "contradict each other" in refusal(capsys, *upscale, "--int8", "--precision", "fp32")
     generate = ["generate", "--model", latent_weights(tmp_path, "cgan"), "-o", tmp_path / "g"]
     assert "generates from noise; int8 is for models" in refusal(capsys, *generate, "--precision", "int8")
