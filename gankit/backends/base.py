@@ -10,14 +10,14 @@ torch inside their functions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from gankit_export.precisions import EnginePrecision, Precision
 
 from gankit.backends.cuda.switches import kernels_wanted
+from gankit.backends.exhausted import EngineMemoryError, memory_errors
 from gankit.errors import BackendError
 from gankit.models.deferred import Deferred
 from gankit.models.facts import Facts, Task
@@ -100,28 +100,6 @@ class EngineSpec:
     def device_type(self) -> str:
         """The device without its number, ``"cpu"`` or ``"cuda"``."""
         return self.device.partition(":")[0]
-
-
-class EngineMemoryError(BackendError, MemoryError):
-    """The engine ran out of memory for a batch. A smaller batch may fit."""
-
-
-@contextmanager
-def memory_errors(*words: str) -> Iterator[None]:
-    """Convert a runtime's own exception for exhausted memory to :class:`EngineMemoryError`.
-
-    Args:
-        words: parts of the runtime's message. (The pipeline recognises torch's exceptions by itself.)
-
-    Raises:
-        EngineMemoryError: In place of a :class:`MemoryError`, or of an exception whose message has one of the words.
-    """
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, MemoryError) or any(word in str(error) for word in words):
-            raise EngineMemoryError("the engine is out of memory") from error
-        raise
 
 
 class Pending(ABC):
@@ -275,7 +253,7 @@ class Backend(ABC):
         slow_start: whether loading takes minutes (compilation). ``auto`` then uses the backend only for long jobs.
         own_kernels: whether it can run gankit's own kernels on a GPU in place of torch's.
         automatic: whether ``auto`` considers it.
-        runs_int8: whether it runs the int8 files of :mod:`gankit.backends.quantised`, on the CPU.
+        runs_int8: whether it runs the int8 files of :mod:`gankit.backends.choice.quantised`, on the CPU.
     """
 
     name: ClassVar[str]

@@ -16,9 +16,9 @@ from gankit_export.precisions import Precision
 
 from gankit.backends.artefacts import open_onnx, sha256_in_name
 from gankit.backends.base import ArrayEngine, Backend, Engine, EngineSpec, memory_errors
+from gankit.backends.choice.quantised import quantised_file
 from gankit.backends.cpu.threads import default_threads
 from gankit.backends.pixels import enter_arrays, leave_arrays
-from gankit.backends.quantised import quantised_file
 
 
 class OnnxRuntimeBackend(Backend):

@@ -17,11 +17,11 @@ from gankit_export.precisions import Precision
 
 from gankit.backends.artefacts import is_intact, open_onnx, sha256_in_name
 from gankit.backends.base import ArrayEngine, Backend, Engine, EngineMemoryError, EngineSpec, memory_errors
+from gankit.backends.choice.quantised import quantised_file
 from gankit.backends.cpu.instructions import lacks_bf16
 from gankit.backends.cpu.threads import default_threads
 from gankit.backends.open_vino_graph import bytes_per_pixel, with_pixel_edges
 from gankit.backends.pixels import check, leave_arrays
-from gankit.backends.quantised import quantised_file
 from gankit.errors import BackendError
 
 _CACHED_LAYERS = 128  # compiled for one size of image; 5000 by default, which is a leak if all images differ

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gankit.backends import quantised
-from gankit.backends.artefacts import sha256_in_name
+from gankit.backends.choice import quantised
 from gankit.backends.choice.machine import machine
 from gankit.errors import BackendError, ParityError, UsageError
 from gankit.options import EngineOptions
@@ -105,7 +104,7 @@ def _built(loaded: Loaded, calibration: str | None, notify: Notify | None) -> st
     except OSError as error:
         why = f"cannot be written ({error.strerror or error}); set GANKIT_CACHE to a folder with free space"
         raise BackendError(f"{home}: the int8 file {why}") from error
-    return sha256_in_name(path)
+    return made.manifest.sha256
 
 
 def _contents(calibration: str | None) -> list[bytes]:

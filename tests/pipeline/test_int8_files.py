@@ -7,7 +7,7 @@ import pytest
 from gankit_export.int8 import Attempt, Estimator, Int8RefusedError
 from gankit_export.parity import ShapeParity
 
-from gankit.backends import quantised
+from gankit.backends.choice import quantised
 from gankit.cli import main
 from gankit.pipeline import quantising
 from tests.export.formats import EXACT, refusal, result, small_image, small_weights

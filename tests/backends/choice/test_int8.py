@@ -5,9 +5,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from gankit.backends import quantised
 from gankit.backends.base import EngineSpec
-from gankit.backends.choice import benchmark, candidates, select
+from gankit.backends.choice import benchmark, candidates, quantised, select
 from gankit.backends.choice.machine import machine
 from gankit.errors import BackendError, ParityError, UsageError
 from gankit.options import EngineOptions
