@@ -77,4 +77,4 @@ def test_wrong_use_is_one_line(weights, tmp_path, capsys):
     assert "does not run int8" in refusal(capsys, *upscale, "--int8", "--backend", "eager")
     assert "contradict each other" in refusal(capsys, *upscale, "--int8", "--precision", "fp32")
     generate = ["generate", "--model", latent_weights(tmp_path, "cgan"), "-o", tmp_path / "g"]
-    assert "generates from noise; int8 is for models" in refusal(capsys, *generate, "--precision", "int8")
+    assert "int8 is for models that take images" in refusal(capsys, *generate, "--precision", "int8")

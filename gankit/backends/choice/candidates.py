@@ -175,6 +175,8 @@ def first_precision(backend: Backend, spec: EngineSpec, precision: str) -> Engin
         The spec, or the reason why the backend does not support it.
     """
     if precision == "int8":  # what stays out of int8 runs in fp32
+        if spec.facts.task == "generate" or not spec.quantised:
+            return "int8 is for models that take images, and this one generates from noise; use --precision fp32"
         return backend.supports(spec) or spec
     if precision != "auto":
         asked = next(item for item in _FASTEST_FIRST if item == precision)
