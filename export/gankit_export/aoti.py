@@ -21,7 +21,7 @@ from gankit_export.messages import first_line
 
 Axis = tuple[int, int, int]
 """Smallest size, largest size and multiple of an axis."""
-DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "int64": torch.int64}
+DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "int64": torch.int64, "uint8": torch.uint8}
 # What Inductor's names of instruction sets need, in the words of torch.cpu. AVX-512 code also has AVX2 in it.
 _INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {
     "AVX2": ("_is_avx2_supported",),
@@ -42,7 +42,7 @@ class Input:
 
     Attributes:
         name: of the input.
-        dtype: ``"float32"`` or ``"int64"``.
+        dtype: ``"float32"``, ``"int64"`` for classes, or ``"uint8"`` for pixels, whose axes are (N, H, W, C).
         axes: of each axis the smallest size, the largest size and the multiple.
     """
 

@@ -14,7 +14,7 @@ from torch.export import Dim
 from gankit_export import manifest as manifests
 from gankit_export.aoti import Axis, Input, Needs, Package, PackageError, capability, package_metadata, plain_version
 from gankit_export.artefact import Source, judged
-from gankit_export.formats import INPUT, OUTPUT
+from gankit_export.formats import INPUT, OUTPUT, InOut
 from gankit_export.latent import CLASSES, LATENTS
 from gankit_export.manifest import Manifest
 from gankit_export.messages import first_line
@@ -28,6 +28,7 @@ from gankit_export.tracing import ONE_AT_A_TIME
 _LARGEST_BATCH, _LARGEST_SIDE, _MOST_SAMPLES = 1024, 16384, 1 << 20
 _LAYERS = (nn.Conv2d, nn.ConvTranspose2d)
 _HALF = (torch.float16, torch.bfloat16)
+_NAMES = ("batch", "channels", "height", "width")
 
 
 def make_package(
@@ -41,6 +42,7 @@ def make_package(
     images: Sequence[str] = (),
     shape: tuple[int, int, int] | None = None,
     device: str = "cpu",
+    in_out: InOut = "float32",
 ) -> Manifest:
     """Write an AOTInductor package and its manifest; both are there and proven, or what was there before is untouched.
 
@@ -49,11 +51,12 @@ def make_package(
         source: its facts.
         path: the ``.pt2`` file; replaced if there.
         batches: real images, as in :func:`gankit_export.artefact.make_onnx`, of the static shape if there is one.
-        precision: of everything but normalisations. The package takes and gives float32 in all of them.
+        precision: of everything but normalisations.
         threshold: PSNR in dB that each shape has to reach; ``None`` for ``THRESHOLDS``.
         images: names of the images that the batches were cut from, for the manifest.
         shape: batch, height and width of a static package; ``None`` for a dynamic one.
         device: for which it is compiled, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        in_out: what the package takes and gives: float32 in every precision, or uint8 pixels.
 
     Raises:
         ParityFailedError: it does not reach the threshold.
@@ -62,8 +65,8 @@ def make_package(
         OSError: the files cannot be written.
     """
     path = Path(path)
-    prepared = prepare(generator, source, batches, precision)
-    inputs = package_inputs(source.channels, source.multiple, source.latent, source.classes, shape)
+    prepared = prepare(generator, source, batches, precision, in_out=in_out)
+    inputs = package_inputs(source.channels, source.multiple, source.latent, source.classes, shape, in_out)
     with drafts(path.parent) as folder:
         draft = folder / path.name
         needs = compile_package(prepared.module.to(device), draft, inputs, source.classes)
@@ -97,7 +100,12 @@ def make_package(
 
 
 def package_inputs(
-    channels: int, multiple: int, latent: int = 0, classes: int = 0, shape: tuple[int, int, int] | None = None
+    channels: int,
+    multiple: int,
+    latent: int = 0,
+    classes: int = 0,
+    shape: tuple[int, int, int] | None = None,
+    in_out: InOut = "float32",
 ) -> tuple[Input, ...]:
     """Describe what the package of a generator takes: latents if ``latent`` is not 0, else images.
 
@@ -107,8 +115,9 @@ def package_inputs(
         latent: numbers in one latent.
         classes: that it takes beside the latent.
         shape: batch, height and width of a static package; ``None`` for any.
+        in_out: what the images are.
     """
-    return latent_inputs(latent, classes) if latent else (image_input(channels, multiple, shape),)
+    return latent_inputs(latent, classes) if latent else (image_input(channels, multiple, shape, in_out),)
 
 
 def half_layers(module: nn.Module, *, latents: bool = False) -> tuple[int, int]:
@@ -123,26 +132,32 @@ def on_arrays(package: Package) -> Callable[..., Batch]:
     def run(*given: NDArray[Any]) -> Batch:
         with torch.inference_mode():
             made = package(*(torch.from_numpy(item).to(package.device).contiguous() for item in given))
-            array: Batch = made.float().cpu().numpy()
+            array: Batch = (made if made.dtype == torch.uint8 else made.float()).cpu().numpy()
         return array
 
     return run
 
 
-def image_input(channels: int, multiple: int, shape: tuple[int, int, int] | None = None) -> Input:
+def image_input(
+    channels: int, multiple: int, shape: tuple[int, int, int] | None = None, in_out: InOut = "float32"
+) -> Input:
     """Describe a batch of images.
 
     Args:
         channels: of the images.
         multiple: sides must be a multiple of this.
         shape: batch, height and width of a static package; ``None`` for any.
+        in_out: what they are.
     """
     if shape is not None:
         batch, height, width = ((size, size, 1) for size in shape)
     else:
         batch = (1, _LARGEST_BATCH, 1)
         height = width = (multiple, _LARGEST_SIDE // multiple * multiple, multiple)
-    return Input(INPUT, "float32", (batch, (channels, channels, 1), height, width))
+    colours = (channels, channels, 1)
+    if in_out == "uint8":
+        return Input(INPUT, in_out, (batch, height, width, colours))
+    return Input(INPUT, in_out, (batch, colours, height, width))
 
 
 def latent_inputs(latent: int, classes: int) -> tuple[Input, ...]:
@@ -176,7 +191,7 @@ def compile_package(module: nn.Module, path: Path, inputs: Sequence[Input], clas
         with torch.no_grad(), quiet():
             tensors = tuple(item.to(device) for item in given)
             with ONE_AT_A_TIME:
-                program = torch.export.export(module, tensors, dynamic_shapes=_shared(free), strict=False)
+                program = torch.export.export(module, tensors, dynamic_shapes=_shared(inputs, free), strict=False)
             torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
     except Exception as error:
         if interrupted(error):
@@ -199,7 +214,7 @@ def _examples(inputs: Sequence[Input], classes: int) -> tuple[Tensor, ...]:
 
 def _dims(inputs: Sequence[Input], made: Tensor, scale: int) -> dict[str, list[int | str]]:
     """Shapes of the inputs and the output; a dynamic axis is its name, as in an ONNX file."""
-    names = ("batch", "channels", "height", "width")
+    names = _names(inputs[0])
     found: dict[str, list[int | str]] = {}
     for item in inputs:
         found[item.name] = [
@@ -208,16 +223,10 @@ def _dims(inputs: Sequence[Input], made: Tensor, scale: int) -> dict[str, list[i
         ]
     free = [least != most for least, most, _ in inputs[0].axes]
     images = inputs[0].name == INPUT
-    found[OUTPUT] = [
-        "batch"
-        if axis == 0 and free[0]
-        else f"{scale}*{names[axis]}"
-        if axis > 1 and images and free[axis] and scale > 1
-        else names[axis]
-        if axis > 1 and images and free[axis]
-        else size
-        for axis, size in enumerate(made.shape)
-    ]
+    found[OUTPUT] = [int(size) for size in made.shape]
+    for axis, name in enumerate(names if images else names[:1]):
+        if free[axis]:
+            found[OUTPUT][axis] = f"{scale}*{name}" if axis and scale > 1 else name
     return found
 
 
@@ -225,21 +234,29 @@ def _example(wanted: Input, classes: int) -> tuple[Tensor, dict[str, Axis]]:
     """Return an example of an input, and its free axes by number."""
     free = {str(axis): sizes for axis, sizes in enumerate(wanted.axes) if sizes[0] != sizes[1]}
     if wanted.name == INPUT and free:
-        _, (channels, _, _), (_, _, multiple), _ = wanted.axes
+        (channels, *_), multiple = wanted.axes[_names(wanted).index("channels")], max(axis[2] for axis in wanted.axes)
         unit = -(-16 // multiple) * multiple
-        return example_images((3 * unit, 4 * unit), channels, multiple)[0], free
+        in_out: InOut = "uint8" if wanted.dtype == "uint8" else "float32"
+        return example_images((3 * unit, 4 * unit), channels, multiple, in_out=in_out)[0], free
     shape = [sizes[0] if sizes[0] == sizes[1] else 3 for sizes in wanted.axes]
     if wanted.dtype == "int64":
         return torch.arange(shape[0]) % max(1, classes), free
+    if wanted.dtype == "uint8":
+        return torch.randint(0, 256, shape, dtype=torch.uint8), free
     return torch.randn(shape), free
 
 
-def _shared(free: Sequence[dict[str, Axis]]) -> tuple[dict[int, Any], ...]:
+def _names(wanted: Input) -> tuple[str, ...]:
+    """Name the axes of an input."""
+    return ("batch", "height", "width", "channels") if wanted.dtype == "uint8" else _NAMES
+
+
+def _shared(inputs: Sequence[Input], free: Sequence[dict[str, Axis]]) -> tuple[dict[int, Any], ...]:
     """Name the free axes for torch.export. The batch is one axis of all inputs."""
-    names = ("batch", "channels", "height", "width")
     made: dict[Any, Any] = {}
     result = []
-    for axes in free:
+    for wanted, axes in zip(inputs, free, strict=True):
+        names = _names(wanted)
         own = {}
         for axis, (least, most, multiple) in axes.items():
             name = names[int(axis)]

@@ -44,9 +44,9 @@ class FormatFacts:
 FORMATS: Mapping[Format, FormatFacts] = MappingProxyType(
     {
         "onnx": FormatFacts("an ONNX file", ".onnx", in_out=IN_OUT, opset=True),
-        "tensorrt": FormatFacts("a TensorRT engine", ".engine", shapes=True, device=True),
+        "tensorrt": FormatFacts("a TensorRT engine", ".engine", in_out=IN_OUT, shapes=True, device=True),
         "openvino": FormatFacts("an OpenVINO IR", ".xml", in_out=IN_OUT),
-        "aoti": FormatFacts("an AOTInductor package", ".pt2", shapes=True, device=True),
+        "aoti": FormatFacts("an AOTInductor package", ".pt2", in_out=IN_OUT, shapes=True, device=True),
         "ncnn": FormatFacts("an ncnn model", ".param", precisions=("fp32", "fp16")),
         "tritonserver": FormatFacts(
             "a Triton model repository", "", ("fp32", "fp16"), in_out=IN_OUT, opset=True, device=True
@@ -58,3 +58,9 @@ FORMATS: Mapping[Format, FormatFacts] = MappingProxyType(
 def formats_with(fact: Literal["opset", "shapes", "device"]) -> str:
     """Name the formats that have an option, as in ``"onnx or tritonserver"``."""
     return " or ".join(name for name, facts in FORMATS.items() if getattr(facts, fact))
+
+
+def formats_of(in_out: InOut) -> str:
+    """Name the formats that can take and give something, as in ``"onnx, openvino or aoti"``."""
+    *others, last = (name for name, facts in FORMATS.items() if in_out in facts.in_out)
+    return f"{', '.join(others)} or {last}"

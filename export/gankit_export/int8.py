@@ -23,6 +23,7 @@ import onnx
 
 from gankit_export import manifest as manifests
 from gankit_export.files import atomic_path
+from gankit_export.int8_signed import signed
 from gankit_export.manifest import Manifest
 from gankit_export.onnx import CONVOLUTIONS, describe
 from gankit_export.parity import Batch, Inputs, ShapeParity, compare, open_file
@@ -49,18 +50,26 @@ class Estimator:
         ranges: ``"extreme"`` spans all values that were seen, ``"mean"`` the means of the images' extremes.
         symmetric: whether the ranges of activations are symmetric around 0 also where the values are not.
         corrected: whether biases are corrected by the mean error of the convolutions.
+        signed: whether activations are signed also where no value is below 0, which costs them a bit. TensorRT reads
+            nothing else.
     """
 
     ranges: Literal["extreme", "mean"] = "extreme"
     symmetric: bool = False
     corrected: bool = False
+    signed: bool = False
 
     def __str__(self) -> str:
-        parts = [f"{self.ranges} ranges", "symmetric" * self.symmetric, "corrected biases" * self.corrected]
+        parts = [f"{self.ranges} ranges", "symmetric" * self.symmetric, "signed" * self.signed]
+        parts.append("corrected biases" * self.corrected)
         return ", ".join(filter(None, parts))
 
 
 ESTIMATORS = (Estimator(), Estimator("mean"), Estimator(symmetric=True), Estimator(corrected=True))
+SIGNED = tuple(
+    Estimator(ranges, True, corrected, True) for corrected in (False, True) for ranges in ("extreme", "mean")
+)
+"""Estimators whose files TensorRT reads."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,7 @@ def make_int8(
     material: Material,
     *,
     threshold: float = GATE_DB,
+    estimators: Sequence[Estimator] = ESTIMATORS,
     progress: Callable[[str], None] | None = None,
 ) -> Manifest:
     """Write an int8 file with its manifest; both are there and measured, or what was there before is untouched.
@@ -140,6 +150,7 @@ def make_int8(
         path: the ``.onnx`` file to write; replaced if it exists.
         material: the images.
         threshold: PSNR against fp32 in dB that the worst image must reach.
+        estimators: those to try with all layers in int8; the best one is then tried with layers in fp32.
         progress: called with a line for each attempt.
 
     Returns:
@@ -162,11 +173,11 @@ def make_int8(
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path, suffix=path.suffix) as draft:
         for level, kept in enumerate(LEVELS):
-            for estimator in ESTIMATORS if not level else _best(attempts):
+            for estimator in estimators if not level else _best(attempts):
                 onnx.save(_quantised(library, model, material.calibration, kept, estimator), str(draft))
                 run = open_file(draft, "openvino")
                 parity = tuple(
-                    _parity(run(batch), truth, batch, given.value_range)
+                    parity_of(run(batch), truth, batch, given.value_range)
                     for batch, truth in zip(material.test, truths, strict=True)
                 )
                 attempt = Attempt(kept, estimator, parity)
@@ -264,7 +275,8 @@ def _quantised(
     presets = library.QuantizationPreset
     ranges = {"extreme": Ranges.MINMAX, "mean": Ranges.MEAN_MINMAX}[estimator.ranges]
     advanced = AdvancedQuantizationParameters(
-        activations_range_estimator_params=ranges, disable_bias_correction=not estimator.corrected
+        activations_range_estimator_params=ranges,
+        disable_bias_correction=not estimator.corrected,
     )
     entrance = model.graph.input[0].name
     with contextlib.redirect_stdout(io.StringIO()):  # progress bars
@@ -276,10 +288,11 @@ def _quantised(
             ignored_scope=library.IgnoredScope(names=ignored) if ignored else None,
             advanced_parameters=advanced,
         )
-    return result
+    return signed(result) if estimator.signed else result
 
 
-def _parity(result: Batch, truth: Batch, batch: Inputs, value_range: tuple[float, float]) -> ShapeParity:
+def parity_of(result: Batch, truth: Batch, batch: Inputs, value_range: tuple[float, float]) -> ShapeParity:
+    """Compare an image of an int8 file with that of the fp32 file."""
     psnr, largest = compare(result, truth, value_range)
     shape = batch[0].shape if isinstance(batch, tuple) else batch.shape
     return ShapeParity(tuple(shape), psnr, largest, psnr)

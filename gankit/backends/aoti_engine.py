@@ -18,7 +18,7 @@ from gankit.backends.base import Engine, EngineSpec
 from gankit.backends.built_files import open_built
 from gankit.backends.cpu.threads import default_threads, limited_threads
 from gankit.backends.modules import not_finite, typed_module
-from gankit.backends.pixels import enter, leave
+from gankit.backends.pixels import enter, enter_pixels, leave, leave_pixels
 from gankit.errors import BackendError
 
 _NAME = "aoti"
@@ -77,6 +77,7 @@ class PackageEngine(Engine):
         self._threads = spec.threads or default_threads()
         self._package = Package(path, needs, spec.device)
         self._path, self._static = path, _static(needs)
+        self._takes_pixels = needs.inputs[0].dtype == "uint8"
         if self._static is not None:
             self.tile = min(self._static[1:])
 
@@ -85,7 +86,8 @@ class PackageEngine(Engine):
         latents = self._facts.task == "generate"
         with torch.inference_mode(), limited_threads(self._threads):
             given = tuple(item.to(self.device) for item in tensors)
-            values = tuple(item.contiguous() for item in enter(given, self._facts))
+            convert = enter_pixels if self._takes_pixels else enter
+            values = tuple(item.contiguous() for item in convert(given, self._facts))
             count = values[0].shape[0]
             size = self._static[0] if self._static is not None else count
             try:
@@ -99,7 +101,7 @@ class PackageEngine(Engine):
             integers = not latents and tensors[0].dtype != torch.float32
             if self.precision == "fp16" and integers and not bool(made.isfinite().all()):
                 raise not_finite()
-            pixels = leave(made, given, self._facts)
+            pixels = (leave_pixels if made.dtype == torch.uint8 else leave)(made, given, self._facts)
             return pixels.cpu() if latents else pixels.contiguous(memory_format=torch.channels_last).cpu()
 
 
@@ -115,7 +117,8 @@ def _static(needs: Needs) -> tuple[int, int, int] | None:
     axes = needs.inputs[0].axes
     if len(axes) != 4 or any(least != most for least, most, _ in axes):
         return None
-    (batch, *_), _, (height, *_), (width, *_) = axes
+    batch, *others = (least for least, _, _ in axes)
+    height, width = others[:2] if needs.inputs[0].dtype == "uint8" else others[1:]
     return batch, height, width
 
 

@@ -10,14 +10,14 @@ torch inside their functions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from gankit_export.precisions import Precision
+from gankit_export.precisions import EnginePrecision, Precision
 
 from gankit.backends.cuda.switches import kernels_wanted
+from gankit.backends.exhausted import EngineMemoryError, memory_errors
 from gankit.errors import BackendError
 from gankit.models.deferred import Deferred
 from gankit.models.facts import Facts, Task
@@ -75,6 +75,8 @@ class EngineSpec:
             ``None`` sets no limit.
         notify: called with each line to report to the user while the engine loads, such as a damaged file in the cache.
         artefact: sha256 of the file that an earlier run exported, if known: if it is cached, no generator is needed.
+        quantised: sha256 of the int8 file in the cache that runs in the generator's place; empty for none.
+            ``precision`` is then that of the layers which are not in int8.
     """
 
     module: nn.Module | Deferred[nn.Module]
@@ -87,6 +89,7 @@ class EngineSpec:
     layer_bytes: int | None = None
     notify: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
     artefact: str = ""
+    quantised: str = ""
 
     @property
     def generator(self) -> nn.Module:
@@ -97,28 +100,6 @@ class EngineSpec:
     def device_type(self) -> str:
         """The device without its number, ``"cpu"`` or ``"cuda"``."""
         return self.device.partition(":")[0]
-
-
-class EngineMemoryError(BackendError, MemoryError):
-    """The engine ran out of memory for a batch. A smaller batch may fit."""
-
-
-@contextmanager
-def memory_errors(*words: str) -> Iterator[None]:
-    """Convert a runtime's own exception for exhausted memory to :class:`EngineMemoryError`.
-
-    Args:
-        words: parts of the runtime's message. (The pipeline recognises torch's exceptions by itself.)
-
-    Raises:
-        EngineMemoryError: In place of a :class:`MemoryError`, or of an exception whose message has one of the words.
-    """
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, MemoryError) or any(word in str(error) for word in words):
-            raise EngineMemoryError("the engine is out of memory") from error
-        raise
 
 
 class Pending(ABC):
@@ -148,7 +129,7 @@ class Engine(ABC):
 
     Attributes:
         backend: name of its backend.
-        precision: precision in which it runs.
+        precision: precision in which it runs; ``"int8"`` if its convolutions run in int8.
         device: device on which it runs.
         wants: ``"tiles"`` for batches of equal tiles that fit into memory; ``"images"`` for whole images of any size,
             for which the engine bounds its memory itself.
@@ -160,7 +141,7 @@ class Engine(ABC):
     """
 
     backend: str
-    precision: Precision
+    precision: EnginePrecision
     device: str
     wants: Wants = "tiles"
     artefact: str = ""
@@ -170,7 +151,8 @@ class Engine(ABC):
     pixel_bytes: int | None = None
 
     def __init__(self, backend: str, spec: EngineSpec) -> None:
-        self.backend, self.precision, self.device = backend, spec.precision, spec.device
+        self.backend, self.device = backend, spec.device
+        self.precision = "int8" if spec.quantised else spec.precision
 
     @abstractmethod
     def run(self, *tensors: Tensor) -> Tensor:
@@ -271,6 +253,7 @@ class Backend(ABC):
         slow_start: whether loading takes minutes (compilation). ``auto`` then uses the backend only for long jobs.
         own_kernels: whether it can run gankit's own kernels on a GPU in place of torch's.
         automatic: whether ``auto`` considers it.
+        runs_int8: whether it runs the int8 files of :mod:`gankit.backends.choice.quantised`, on the CPU.
     """
 
     name: ClassVar[str]
@@ -281,6 +264,7 @@ class Backend(ABC):
     slow_start: ClassVar[bool] = False
     own_kernels: ClassVar[bool] = False
     automatic: ClassVar[bool] = True
+    runs_int8: ClassVar[bool] = False
 
     def supports(self, spec: EngineSpec) -> str | None:
         """Return ``None`` if this backend can run a spec on this machine, or else the reason and the next step.
@@ -293,6 +277,10 @@ class Backend(ABC):
             return f"does not run on {spec.device}; use another --backend or --device"
         if why := self.missing(spec):
             return why
+        if spec.quantised and not self.runs_int8:
+            return "does not run int8; use --backend openvino or onnxruntime"
+        if spec.quantised and spec.device_type != "cpu":
+            return "runs int8 on the CPU only; use --device cpu, or export an int8 engine for TensorRT"
         if spec.precision not in offered:
             return f"does not run {spec.precision} on {spec.device}; it offers {', '.join(offered)}"
         if spec.facts.task not in self.tasks:

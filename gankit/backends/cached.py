@@ -16,9 +16,12 @@ from typing import Literal
 from gankit.errors import OutputError, UsageError, hint
 from gankit.paths import cache_folder
 
-Kind = Literal["onnx", "tensorrt", "onnxruntime-tensorrt", "aoti", "ncnn", "timings", "choice", "model", "mixed"]
+Kind = Literal[
+    "onnx", "int8", "tensorrt", "onnxruntime-tensorrt", "aoti", "ncnn", "timings", "choice", "model", "mixed"
+]
 _PATTERNS: dict[Kind, str] = {
     "onnx": "onnx/*.onnx",
+    "int8": "int8/*.onnx",
     "tensorrt": "tensorrt/*.engine",
     "onnxruntime-tensorrt": "onnxruntime-tensorrt/*.engine",
     "aoti": "aoti/*.pt2",
@@ -38,11 +41,11 @@ class CachedFile:
 
     Attributes:
         path: the file.
-        kind: ``"onnx"`` for an exported model, ``"tensorrt"`` for an engine, ``"onnxruntime-tensorrt"`` for one that
-            ONNX Runtime's TensorRT provider built, ``"aoti"`` and ``"ncnn"`` for models that those backends built,
-            ``"timings"`` for what TensorRT measured while it built engines, ``"choice"`` for a choice of ``--backend
-            auto``, ``"model"`` for the record of what a weights file is, ``"mixed"`` for weights between two models
-            (``--strength``).
+        kind: ``"onnx"`` for an exported model, ``"int8"`` for one in int8, ``"tensorrt"`` for an engine,
+            ``"onnxruntime-tensorrt"`` for one that ONNX Runtime's TensorRT provider built, ``"aoti"`` and ``"ncnn"`` for
+            models that those backends built, ``"timings"`` for what TensorRT measured while it built engines,
+            ``"choice"`` for a choice of ``--backend auto``, ``"model"`` for the record of what a weights file is,
+            ``"mixed"`` for weights between two models (``--strength``).
         size: bytes, with the files that belong to it.
         used: time of the last use in seconds since 1970.
     """
@@ -57,14 +60,14 @@ class CachedFile:
         """Name of the model; empty if the file belongs to none."""
         if self.kind == "mixed":
             return self.path.stem
-        if self.kind not in ("onnx", "tensorrt", *_BUILT):
+        if self.kind not in ("onnx", "int8", "tensorrt", *_BUILT):
             return ""
-        digests = 1 if self.kind == "tensorrt" else 2
+        digests = {"tensorrt": 1, "int8": 3}.get(self.kind, 2)
         return self.path.stem.rsplit("-", digests)[0]
 
     def problem(self) -> str | None:
         """Return what is wrong with the content; ``None`` if it is the one that gankit wrote."""
-        if self.kind == "onnx":
+        if self.kind in ("onnx", "int8"):
             from gankit.backends.artefacts import is_intact
 
             return None if is_intact(self.path) else "has changed since gankit wrote it"

@@ -71,7 +71,7 @@ class ModuleEngine(Engine):
     def __init__(self, backend: str, spec: EngineSpec, module: Callable[..., Tensor]) -> None:
         super().__init__(backend, spec)
         self._module, self._facts, self._threads = module, spec.facts, spec.threads or default_threads()
-        self._dtype = DTYPES[spec.precision]
+        self._precision, self._dtype = spec.precision, DTYPES[spec.precision]
         self._kernels = spec.kernels and spec.device_type == "cuda"
 
     def run(self, *tensors: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class ModuleEngine(Engine):
     @contextmanager
     def _settings(self) -> Iterator[None]:
         """Set what torch needs to run the module: no gradients, the number of threads, true float32."""
-        exact = exact_fp32(self.device, self.precision)
+        exact = exact_fp32(self.device, self._precision)
         with torch.inference_mode(), limited_threads(self._threads), exact:
             yield
 

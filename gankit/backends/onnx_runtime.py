@@ -16,6 +16,7 @@ from gankit_export.precisions import Precision
 
 from gankit.backends.artefacts import open_onnx, sha256_in_name
 from gankit.backends.base import ArrayEngine, Backend, Engine, EngineSpec, memory_errors
+from gankit.backends.choice.quantised import quantised_file
 from gankit.backends.cpu.threads import default_threads
 from gankit.backends.pixels import enter_arrays, leave_arrays
 
@@ -31,6 +32,7 @@ class OnnxRuntimeBackend(Backend):
     precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32",), "cuda": ("fp32", "fp16")}
     packages: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu")
     rank: ClassVar[int] = 2
+    runs_int8: ClassVar[bool] = True
 
     def missing(self, spec: EngineSpec) -> str | None:
         """The package, the GPU or the CUDA provider may be missing."""
@@ -53,6 +55,8 @@ class OnnxRuntimeBackend(Backend):
 
             gpu = Gpu(spec.device)
             return open_onnx(spec, lambda path: OnnxRuntimeCudaEngine(spec, path, gpu), spec.precision)
+        if spec.quantised:
+            return OnnxRuntimeEngine(spec, quantised_file(spec))
         return open_onnx(spec, lambda path: OnnxRuntimeEngine(spec, path))
 
 

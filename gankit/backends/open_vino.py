@@ -17,6 +17,7 @@ from gankit_export.precisions import Precision
 
 from gankit.backends.artefacts import is_intact, open_onnx, sha256_in_name
 from gankit.backends.base import ArrayEngine, Backend, Engine, EngineMemoryError, EngineSpec, memory_errors
+from gankit.backends.choice.quantised import quantised_file
 from gankit.backends.cpu.instructions import lacks_bf16
 from gankit.backends.cpu.threads import default_threads
 from gankit.backends.open_vino_graph import bytes_per_pixel, with_pixel_edges
@@ -34,6 +35,7 @@ class OpenVinoBackend(Backend):
     precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32", "bf16")}
     packages: ClassVar[tuple[str, ...]] = ("openvino",)
     rank: ClassVar[int] = 1
+    runs_int8: ClassVar[bool] = True
 
     def missing(self, spec: EngineSpec) -> str | None:
         """The package may be missing."""
@@ -46,6 +48,9 @@ class OpenVinoBackend(Backend):
     def open(self, spec: EngineSpec) -> Engine:
         """Export the generator once. A graph for each dtype of pixels is compiled when it is first needed."""
         kind = OpenVinoLatentEngine if spec.facts.task == "generate" else OpenVinoEngine
+        if spec.quantised:
+            file = quantised_file(spec)
+            return kind(spec, partial(_cached_model, file), spec.quantised)
         module: Any = spec.module
         if hasattr(module, "openvino_model"):  # an OpenVINO IR that is the model itself, which is never deferred
             return kind(spec, module.openvino_model, module.sha256)

@@ -91,6 +91,39 @@ def leave(values: Tensor, tensors: Sequence[Tensor], facts: Facts) -> Tensor:
     return from_values(values, facts, torch.float32 if facts.task == "generate" else tensors[0].dtype)
 
 
+def enter_pixels(tensors: Sequence[Tensor], facts: Facts) -> tuple[Tensor, ...]:
+    """Convert images to the uint8 pixels that a file made with ``--io uint8`` takes.
+
+    Args:
+        tensors: the arguments of :meth:`gankit.backends.base.Engine.run`: one tensor, which is checked. Values
+            between two levels are rounded half to even.
+        facts: facts of the file, whose value range is that of pixels, 0 to 255.
+
+    Returns:
+        (N, H, W, C) uint8, contiguous.
+
+    Raises:
+        ValueError: See :func:`check`.
+    """
+    import torch
+
+    (values,) = enter(tensors, facts)
+    if tensors[0].dtype != torch.uint8:
+        values = values.round().clamp(0, 255)
+    return (values.permute(0, 2, 3, 1).to(torch.uint8).contiguous(),)
+
+
+def leave_pixels(pixels: Tensor, tensors: Sequence[Tensor], facts: Facts) -> Tensor:
+    """Convert the uint8 pixels of such a file to the output of :meth:`gankit.backends.base.Engine.run`.
+
+    Args:
+        pixels: (N, H, W, C) uint8.
+        tensors: the inputs of the engine. Images determine the dtype of the result.
+        facts: facts of the file, whose value range is that of pixels, 0 to 255.
+    """
+    return leave(pixels.permute(0, 3, 1, 2), tensors, facts)
+
+
 def to_values(batch: Tensor, facts: Facts, dtype: torch.dtype | None = None) -> Tensor:
     """Convert integers of full scale, or float32 in [0, 1], to the generator's value range.
 

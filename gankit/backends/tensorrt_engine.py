@@ -23,7 +23,7 @@ from torch import Tensor
 
 from gankit.backends.artefacts import open_onnx, sha256_in_name
 from gankit.backends.base import Engine, EngineSpec
-from gankit.backends.pixels import check, enter, leave
+from gankit.backends.pixels import check, enter, enter_pixels, leave, leave_pixels
 from gankit.backends.proof import prove
 from gankit.errors import BackendError, NotFiniteError
 from gankit.models.facts import Facts
@@ -98,7 +98,9 @@ class SessionEngine(Engine):
         session = self._session(tensors)
         with torch.inference_mode(), self._gpu.scope():
             given = tuple(item.to(self._gpu.device) for item in tensors)
-            values = tuple(item.contiguous() for item in enter(given, self._facts))
+            pixels_in = torch.uint8 in session.inputs.values()
+            convert = enter_pixels if pixels_in else enter
+            values = tuple(item.contiguous() for item in convert(given, self._facts))
             chunks = zip(*(item.split(session.largest_batch) for item in values), strict=True)
             try:
                 result = torch.cat([_run_filled(session, chunk) for chunk in chunks])
@@ -107,7 +109,7 @@ class SessionEngine(Engine):
             integers = not latents and tensors[0].dtype != torch.float32
             if self.precision == "fp16" and integers and not bool(result.isfinite().all()):
                 raise NotFiniteError("values beyond the range of fp16; use --precision bf16 or fp32")
-            pixels = leave(result, given, self._facts)
+            pixels = (leave_pixels if result.dtype == torch.uint8 else leave)(result, given, self._facts)
             return pixels.cpu() if latents else pixels.contiguous(memory_format=torch.channels_last).cpu()
 
 
@@ -131,7 +133,8 @@ class FileEngine(SessionEngine):
             self._loaded = Session(plan, gpu)
         except TensorRTError as error:
             raise BackendError(str(error)) from error
-        sides = [profile.inputs[INPUT].most[2:] for profile in self._loaded.profiles]
+        axes = slice(1, 3) if torch.uint8 in self._loaded.inputs.values() else slice(2, 4)
+        sides = [profile.inputs[INPUT].most[axes] for profile in self._loaded.profiles if INPUT in profile.inputs]
         self.tile = max(min(pair) for pair in sides) if self._facts.tileable else None
 
     def _session(self, tensors: Sequence[Tensor]) -> Session:
@@ -209,7 +212,7 @@ class TensorRTEngine(SessionEngine):
         def make() -> tuple[bytes, EngineFacts]:
             plan = self._built(profiles)
             session = Session(plan, self._gpu)
-            layers = proven_layers(session, self.precision)
+            layers = proven_layers(session, self._spec.precision)
             best = [{name: item.best for name, item in profile.inputs.items()} for profile in session.profiles]
             psnr = prove(self._spec, self._gpu, best, session.run, "TensorRT engine").psnr
             made.append(session)

@@ -19,10 +19,19 @@ _PRECISION = click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
     default=None,
-    help="Arithmetic precision of the engine.  [default: auto]",
+    help="Arithmetic precision of the engine. int8 is lossy, and its first run builds a file, which takes minutes.  "
+    "[default: auto]",
 )
 _FP16 = click.option("--fp16", "shorthand", flag_value="fp16", default=None, help="Same as --precision fp16.")
 _BF16 = click.option("--bf16", "shorthand", flag_value="bf16", help="Same as --precision bf16.")
+_INT8 = click.option("--int8", "shorthand", flag_value="int8", help="Same as --precision int8.")
+_CALIBRATION = click.option(
+    "--calibration",
+    metavar="DIR",
+    default=None,
+    help="Folder of images like those that an int8 model will get; with --precision int8.  [default: an image that "
+    "ships with gankit]",
+)
 _DEVICE = click.option(
     "--device",
     metavar="DEVICE",
@@ -69,6 +78,7 @@ def engine_options(*, tiles: bool, batch: str) -> Callable[[Command], Command]:
     """
     auto = "picks the fastest one that passes the parity check" if tiles else "is eager, which suits small networks"
     given = [_backend(auto), _PRECISION, _FP16, _BF16, _DEVICE, *([_TILE] if tiles else []), _batch(batch), _THREADS]
+    given += [_INT8, _CALIBRATION] if tiles else []
     given += [max_memory_option]
 
     def decorate(command: Command) -> Command:
@@ -76,7 +86,7 @@ def engine_options(*, tiles: bool, batch: str) -> Callable[[Command], Command]:
         def wrapped(*args: Any, precision: str | None, shorthand: str | None, **options: Any) -> Any:
             if precision and shorthand and precision != shorthand:
                 raise UsageError(f"--precision {precision} and --{shorthand} contradict each other; use one of them")
-            names = ["backend", "device", "batch", "threads", "max_memory", *(["tile"] if tiles else [])]
+            names = ["backend", "device", "batch", "threads", "max_memory", *(["tile", "calibration"] if tiles else [])]
             chosen = {name: options.pop(name) for name in names}
             engine = EngineOptions(precision=precision or shorthand or "auto", **chosen)
             return command(*args, engine=engine, **options)

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 @click.option(
     "--int8",
     is_flag=True,
-    help="Quantise the convolutions to int8 by NNCF, as Q/DQ nodes of an ONNX file. The layers that stay in fp32 are "
-    "found by measurement. Needs the extra `int8`.",
+    help="Quantise the convolutions to int8 by NNCF, for --format onnx (Q/DQ nodes), openvino or tensorrt. The layers "
+    "that stay in fp32 are found by measurement. Needs the extra `int8`.",
 )
 @click.option(
     "--calibration",
@@ -160,10 +160,11 @@ def export(
     """
     model = str(at_strength(model, strength, faithful))
     if int8:
-        if precision or shorthands or kind != "onnx" or shapes or parity_images:
-            raise UsageError("--int8 writes an ONNX file: use it without other precisions, --format, --shapes and "
-                             "--parity-images")  # fmt: skip
-        export_int8(model, output, calibration, threshold, opset, overwrite, direction, norm, model_options)
+        if precision or shorthands or parity_images or in_out != "float32":
+            raise UsageError("--int8 is a precision of its own, and measures on its own images: omit the other "
+                             "precisions, --parity-images and --io")  # fmt: skip
+        own = direction, norm, model_options, kind, shapes, device
+        export_int8(model, output, calibration, threshold, opset, overwrite, *own)
         return
     if calibration:
         raise UsageError("--calibration sets the ranges of int8; add --int8")

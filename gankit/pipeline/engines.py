@@ -234,19 +234,20 @@ class Engines:
         if processor.facts.tileable or engine.wants == "images" or engine.device != "cpu":
             return processor
         limit = available_memory(self.options.max_memory) // 2
-        if self._open().fits(image.pixels.shape[0], image.pixels.shape[1], engine.precision, limit):
+        precision = "fp32" if engine.precision == "int8" else engine.precision  # int8 does not run layerwise
+        if self._open().fits(image.pixels.shape[0], image.pixels.shape[1], precision, limit):
             return processor
-        if engine.precision not in self._low_memory:
+        if precision not in self._low_memory:
             from gankit.backends.choice.low_memory import layerwise
 
             began = perf_counter()
-            selection = layerwise(self.loaded(), engine.precision, self.options.threads, limit)
+            selection = layerwise(self.loaded(), precision, self.options.threads, limit)
             own = type(processor)(selection.engine, processor.facts, 0, max_memory=self.options.max_memory)
             ready = Ready(selection, own, perf_counter() - began)
-            self._low_memory[engine.precision] = ready
+            self._low_memory[precision] = ready
             if self.notify is not None:
                 self.notify(f"images that need more than {limit / 1e9:.1f} GB of memory run on {selection.summary}")
-        return self._low_memory[engine.precision].processor
+        return self._low_memory[precision].processor
 
     def close(self) -> None:
         """Release the engines. It is safe to call this twice. In a fork, the parent's engines are left alone."""

@@ -129,7 +129,9 @@ def _write_package(job: Job) -> Manifest:
             )
             for _, pixels in job.images
         ]
-    return make_package(job.loaded.generator, job.source, job.path, batches, shape=shape, device=device, **job.common)
+    return make_package(
+        job.loaded.generator, job.source, job.path, batches, shape=shape, device=device, in_out=job.in_out, **job.common
+    )
 
 
 def _write_ncnn(job: Job) -> Manifest:
@@ -160,6 +162,7 @@ def _engine(job: Job, path: Path) -> Manifest:
             pixels=[pixels for _, pixels in job.images],
             names=[name for name, _ in job.images],
             precision=job.precision,
+            in_out=job.in_out,
             threshold=job.threshold,
             progress=job.progress,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from gankit_export.formats import FORMATS, IN_OUT, Format, InOut, formats_with
+from gankit_export.formats import FORMATS, IN_OUT, Format, InOut, formats_of, formats_with
 from gankit_export.precisions import PRECISIONS, Precision
 
 from gankit.errors import BackendError, OutputError, ParityError, UsageError
@@ -190,9 +190,9 @@ def _check_format(
         raise UsageError(f"{facts.title} is not made for a device; use --device with {formats_with('device')} only")
     if serving is not None and kind != "tritonserver":
         raise UsageError("serving applies to --format tritonserver only")
-    if in_out not in facts.in_out or (engine and in_out != "float32"):
-        what = "with TensorRT" if engine else facts.title
-        raise UsageError(f"{what}: --io {in_out} is not available; use --format onnx, openvino or tritonserver")
+    if in_out not in facts.in_out:
+        why = f"{facts.title} takes and gives float32 only"
+        raise UsageError(f"--io {in_out} is not available: {why}; use --format {formats_of(in_out)}")
     if isinstance(precision, str) and precision in PRECISIONS and precision not in facts.precisions and not engine:
         raise UsageError(f"{facts.title} cannot be {precision}; use --precision {' or '.join(facts.precisions)}")
 

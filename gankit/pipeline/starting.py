@@ -47,12 +47,18 @@ def start(
         BackendError, CheckpointError, ParityError: If no engine can run the model.
     """
     from gankit.backends.choice.select import select
+    from gankit.pipeline.int8_files import int8_file, lossy
     from gankit.pipeline.processor import Processor
     from gankit.pipeline.translation import TranslationProcessor
 
     loaded, facts = opened.loaded, opened.loaded.facts
     options = affordable(options, facts, notify)
-    selection = _engine_file(loaded, options) or select(loaded, options, job_pixels=job_pixels, notify=notify)
+    selection = _engine_file(loaded, options)
+    if selection is None:
+        int8 = int8_file(loaded, options, notify)
+        selection = select(loaded, options, job_pixels=job_pixels, notify=notify, quantised=int8)
+    if selection.engine.precision == "int8" and notify is not None:
+        notify(lossy(selection, loaded))
     opened.describe()
     kind = TranslationProcessor if facts.task == "translate" else Processor
     tile = options.tile
@@ -76,6 +82,10 @@ def check_backend(loaded: Loaded, options: EngineOptions) -> None:
 
         if spec_of_file(loaded, options) is not None:
             return
+    if options.precision == "int8":
+        from gankit.pipeline.int8_files import check_int8
+
+        check_int8(loaded, options)
     check(loaded, options)
 
 
@@ -107,7 +117,9 @@ def affordable(options: EngineOptions, facts: Facts, notify: Notify | None) -> E
     advice = "free some memory" if options.max_memory is None else "use a larger --max-memory"
     require(start_bytes(facts), f"an engine for '{facts.name}'", advice, options.max_memory)
     room, needed = available_memory(options.max_memory), start_bytes(facts, export=True)
-    if options.backend != "auto" or options.device.startswith("cuda") or room >= needed:
+    if (options.backend, options.precision == "int8") != ("auto", False) or options.device.startswith("cuda"):
+        return options
+    if room >= needed:
         return options
     if notify is not None and facts.task != "generate":
         why = f"{size(room)} of memory are available, and comparing backends takes about {size(needed)}"

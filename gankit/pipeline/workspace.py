@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from gankit_export.precisions import Precision
+from gankit_export.precisions import EnginePrecision
 
 from gankit.backends.base import Engine
 from gankit.backends.memory import free_memory
@@ -16,7 +16,7 @@ from gankit.memory import available_memory
 from gankit.models.facts import Facts
 
 LEAST_PIXELS = 64 * 64
-_VALUE_BYTES: Mapping[Precision, int] = MappingProxyType({"fp32": 4, "bf16": 2, "fp16": 2})
+_VALUE_BYTES: Mapping[EnginePrecision, int] = MappingProxyType({"fp32": 4, "bf16": 2, "fp16": 2, "int8": 4})
 _MOST_BYTES = 3 << 30
 _CHANNELS = 64  # of the body of most generators
 _LEAST_ROWS = 16  # of a strip

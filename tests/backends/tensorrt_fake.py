@@ -320,11 +320,17 @@ class CudaEngine(Simulation):
         self.names = [*self.tensors]
         self.outputs = {item.name for item in model.graph.output}
         self.num_io_tensors = len(self.names)
+        self.int8 = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
         path = Path(importlib.import_module("tempfile").mkdtemp()) / "model.onnx"
         onnx.save(model, path)
         types = {item.data_type for item in model.graph.initializer}
         self.half = bool(types & {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
         self.compute = open_file(path, "openvino" if onnx.TensorProto.BFLOAT16 in types else "onnxruntime", threads=1)
+
+    def dtype(self, name: str) -> type:
+        """Of the values in the memory of a tensor."""
+        kind = self.tensors[name].elem_type
+        return {onnx.TensorProto.INT64: np.int64, onnx.TensorProto.UINT8: np.uint8}.get(kind, np.float32)
 
     def get_tensor_name(self, index: int) -> str:
         return self.names[index]
@@ -334,7 +340,7 @@ class CudaEngine(Simulation):
         return mode.OUTPUT if name in self.outputs else mode.INPUT
 
     def get_tensor_dtype(self, name: str) -> Any:
-        kinds = {onnx.TensorProto.FLOAT: "FLOAT", onnx.TensorProto.INT64: "INT64"}
+        kinds = {onnx.TensorProto.FLOAT: "FLOAT", onnx.TensorProto.INT64: "INT64", onnx.TensorProto.UINT8: "UINT8"}
         return getattr(self.contract.trt.DataType, kinds[self.tensors[name].elem_type])
 
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
@@ -356,6 +362,8 @@ class Inspector(Simulation):
         word = "Half" if self.engine.half and self.contract.fail != "fp32" else "Float"
         if self.execution_context is None:
             word = "N/A due to dynamic shapes"
+        if self.engine.int8:
+            word = "Int8"
         new = self.contract.major >= 11
         tensor = {"Format": "Row major linear", "DataType": word} if new else {"Format/Datatype": f"{word} format"}
         edge = {"Format": "N", "Datatype": "Float"} if new else {"Format/Datatype": "Row major linear FP32 format"}
@@ -395,7 +403,7 @@ class ExecutionContext(Simulation):
         if name not in self.engine.outputs:
             return self.shapes[name]
         zeros = [
-            np.zeros(self.shapes[item], np.int64 if self.engine.tensors[item].elem_type == 7 else np.float32)
+            np.zeros(self.shapes[item], self.engine.dtype(item))
             for item in self.engine.names
             if item not in self.engine.outputs
         ]
@@ -421,12 +429,12 @@ class ExecutionContext(Simulation):
         given = []
         for name in self.engine.names:
             if name not in self.engine.outputs:
-                kind = np.int64 if self.engine.tensors[name].elem_type == 7 else np.float32
-                given.append(np.ctypeslib.as_array(self._memory(name, kind), self.shapes[name]).copy())
-        result = np.ascontiguousarray(self.engine.compute(*given), dtype=np.float32)
-        if self.contract.fail == "far":
-            result = result + 0.1
+                memory = self._memory(name, self.engine.dtype(name))
+                given.append(np.ctypeslib.as_array(memory, self.shapes[name]).copy())
         (output,) = self.engine.outputs
+        result = np.ascontiguousarray(self.engine.compute(*given), dtype=self.engine.dtype(output))
+        if self.contract.fail == "far":
+            result = result + result.dtype.type(26 if result.dtype == np.uint8 else 0.1)
         ctypes.memmove(self.addresses[output], result.ctypes.data, result.nbytes)
         return True
 

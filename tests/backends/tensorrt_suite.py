@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -238,9 +239,10 @@ def test_upscale_cuts_large_images_into_its_tiles(weights, tmp_path, capsys, con
         assert "4x3x64x64; this takes minutes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("io", ["float32", "uint8"])
 @pytest.mark.parametrize("shapes", ["2x64x64", "1x8x8,1x64x64,4x64x80"])
-def test_upscale_with_an_engine_file(shapes, weights, tmp_path, capsys):
-    arguments = ["export", "--model", str(weights), "--format", "tensorrt", "--fp16", "--shapes", shapes]
+def test_upscale_with_an_engine_file(shapes, io, weights, tmp_path, capsys):
+    arguments = ["export", "--model", str(weights), "--format", "tensorrt", "--fp16", "--shapes", shapes, "--io", io]
     assert main([*arguments, "--output", "mine.engine"]) == 0, capsys.readouterr().err
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
     Image.fromarray(pixels).resize((150, 100), Image.Resampling.BICUBIC).save(tmp_path / "a.png")
@@ -288,6 +290,29 @@ def test_export_writes_an_engine_and_its_manifest(weights, tmp_path, capsys):
     assert [item["shape"] for item in content["parity"]] == [[2, 3, 32, 48]]
     assert content["engine"]["profiles"] == [{"input": [[2, 3, 32, 48]] * 3}]
     assert "layers in half precision" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.skipif(find_spec("nncf") is None, reason="the extra 'int8' is not installed")
+def test_export_in_int8(weights, tmp_path, capsys, contract, monkeypatch):
+    monkeypatch.delenv("GANKIT_DATA", raising=False)
+    monkeypatch.setattr("gankit.pipeline.quantising._SHIPPED_CROPS", 3)
+    export = ["export", "--model", str(weights), "--format", "tensorrt", "--int8", "--shapes", "1x64x64"]
+    assert main(export) == 0, capsys.readouterr().err
+    assert "layers of the engine read int8" in capsys.readouterr().out
+    engine = tmp_path / "here" / "mine_x2_int8.engine"
+    content = json.loads(engine.with_name(f"{engine.name}.json").read_text())
+    assert (content["precision"], content["kind"], content["runtime"]) == ("int8", "tensorrt", "tensorrt")
+    assert {tuple(item["shape"]) for item in content["parity"]} == {(1, 3, 64, 64)}
+    assert min(item["psnr"] for item in content["parity"]) >= 38
+    assert "signed" in content["quantised"]["estimator"]
+    Image.new("RGB", (70, 70), (90, 120, 30)).save(tmp_path / "a.png")
+    upscale = ["upscale", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--model", str(engine)]
+    assert main(upscale) == 0
+    assert "on tensorrt int8" in capsys.readouterr().out
+    if contract is not None:
+        contract.fail = "far"
+        assert main([*export, "--overwrite"]) == 1
+        assert "38 dB at the worst image" in capsys.readouterr().err
 
 
 def test_export_of_a_range_of_shapes(weights, tmp_path):

@@ -70,7 +70,7 @@ def attempts(monkeypatch, tmp_path, exact, results, **material):
 
     monkeypatch.setattr(int8, "nncf", lambda: None)
     monkeypatch.setattr(int8, "_quantised", quantised)
-    monkeypatch.setattr(int8, "_parity", parity)
+    monkeypatch.setattr(int8, "parity_of", parity)
     small = image(8)
     return made, lambda: int8.make_int8(exact, tmp_path / "out.onnx", Material([small], [small], ["a.png"], **material))
 
@@ -144,8 +144,10 @@ def test_the_images(tmp_path):
 def test_wrong_use(tmp_path, capsys, weights):
     export = ["export", "--model", str(weights), "--int8"]
     for extra, words in (
-        (["--fp16"], "without other precisions"),
-        (["--format", "tensorrt"], "writes an ONNX file"),
+        (["--fp16"], "omit the other precisions"),
+        (["--io", "uint8"], "omit the other precisions"),
+        (["--format", "ncnn"], "an ncnn model cannot be int8; use --int8 with --format onnx or openvino or tensorrt"),
+        (["--format", "openvino", "--shapes", "1x8x8"], "omit --shapes and --device"),
         (["--output", str(tmp_path / "a.txt")], "must end in .onnx"),
     ):
         assert main([*export, *extra]) == 2

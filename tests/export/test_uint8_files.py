@@ -125,7 +125,6 @@ def test_a_manifest_of_other_weights_is_refused(made, tmp_path, capsys):
     ("options", "words"),
     [
         (["--format", "ncnn", "--io", "uint8"], "--io uint8 is not available"),
-        (["--format", "aoti", "--io", "uint8"], "--io uint8 is not available"),
         (["--format", "ncnn", "--bf16"], "cannot be bf16; use --precision fp32 or fp16"),
         (["--format", "openvino", "--opset", "18"], "has no opset"),
         (["--format", "openvino", "--shapes", "1x8x8"], "takes every shape"),

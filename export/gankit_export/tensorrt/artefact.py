@@ -6,7 +6,6 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +15,25 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gankit_export import manifest as manifests
-from gankit_export.artefact import THRESHOLDS, ParityFailedError, Source
+from gankit_export.artefact import Source, judged
 from gankit_export.files import atomic_path
+from gankit_export.formats import InOut
 from gankit_export.gpu import Gpu
-from gankit_export.latent import export_latent_onnx, typed_latent
 from gankit_export.manifest import Manifest
 from gankit_export.onnx import (
     CONVOLUTIONS,
     PRODUCTS,
     default_opset,
     dims,
-    export_onnx,
     half_convolutions,
 )
-from gankit_export.parity import Batch, Inputs, cut, measure
-from gankit_export.precision import RangeError, typed
+from gankit_export.parity import Batch, Inputs, cut
 from gankit_export.precisions import Precision
-from gankit_export.rewrites import for_inference
+from gankit_export.preparing import prepare
 from gankit_export.tensorrt.build import BuildSettings, Progress, build
 from gankit_export.tensorrt.library import TensorRTError, library
 from gankit_export.tensorrt.machine import Machine, this_machine
-from gankit_export.tensorrt.profiles import Profile, Shape
+from gankit_export.tensorrt.profiles import Profile, Shape, nhwc
 from gankit_export.tensorrt.runtime import Session
 from gankit_export.tensorrt.store import SUFFIX, EngineFacts
 
@@ -54,6 +51,7 @@ def make_engine(
     settings: BuildSettings | None = None,
     threshold: float | None = None,
     progress: Progress | None = None,
+    in_out: InOut = "float32",
 ) -> Manifest:
     """Write an engine and its manifest; both are there and proven, or what was there before is untouched.
 
@@ -61,15 +59,16 @@ def make_engine(
         generator: fp32, eval mode, on the CPU.
         source: its facts.
         path: the ``.engine`` file; replaced if it exists.
-        profiles: shapes that the engine takes.
+        profiles: shapes that the engine takes; of images (N, C, H, W), whatever their layout in the engine.
         gpu: the GPU for which it is built.
         pixels: images for the parity check, (H, W, 3) RGB, uint8 or uint16; at least one, unless the generator starts
             from latents.
         names: names of the images, for the manifest.
-        precision: of everything but normalisations. The engine takes and gives float32 in all of them.
+        precision: of everything but normalisations.
         settings: how to build it; ``None`` uses the defaults.
         threshold: PSNR in dB that each shape has to reach; ``None`` for ``THRESHOLDS``.
         progress: called while the engine is built.
+        in_out: what the engine takes and gives: float32 in every precision, or uint8 pixels, (N, H, W, C).
 
     Raises:
         ParityFailedError: The engine does not reach the threshold. It is not written.
@@ -79,35 +78,39 @@ def make_engine(
         OSError: The files cannot be written.
     """
     trt, path, settings = library(), Path(path), settings or BuildSettings()
-    threshold = THRESHOLDS[precision] if threshold is None else threshold
-    module, opset = _typed(generator, source, precision), default_opset(precision)
+    given, opset = _batches(profiles, source, pixels), default_opset(precision)
+    prepared = prepare(generator, source, [] if source.latent else given, precision, in_out=in_out)  # type: ignore[arg-type]
+    if source.latent:
+        prepared = replace(prepared, batches=given)
+    if in_out == "uint8" and not source.latent:
+        profiles = [nhwc(profile) for profile in profiles]
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".gankit-", dir=path.parent) as folder:
         draft = Path(folder) / "model.onnx"
-        _export(module, source, draft, opset)
+        prepared.write_onnx(draft, opset)
         model = draft.read_bytes()
         shapes, typed_layers = dims(draft), half_convolutions(draft, CONVOLUTIONS + (PRODUCTS if source.latent else ()))
         plan = build(model, profiles, settings, path=draft, progress=progress).plan
     session = Session(plan, gpu)
     try:
         layers = proven_layers(session, precision)
-        batches = _batches(profiles, source, pixels)
-        figures = measure(on_arrays(session, gpu), generator, module, batches, value_range=source.value_range)
+        figures = prepared.measured(on_arrays(session, gpu))
     finally:
         session.close()
     digest = hashlib.sha256(plan).hexdigest()
     facts = EngineFacts(
         hashlib.sha256(model).hexdigest(), this_machine(trt, gpu.device), tuple(profiles), settings, layers
     )
-    manifest = source.manifest(
+    manifest = judged(
+        prepared,
+        figures,
         precision,
+        threshold,
         opset=opset,
         dims=shapes,
         sha256=digest,
         half_convolutions=typed_layers,
-        threshold=threshold,
         runtime="tensorrt",
-        parity=figures,
         versions={
             **source.versions,
             **manifests.versions("torch", "onnx", "onnxscript"),
@@ -117,8 +120,6 @@ def make_engine(
         kind="tensorrt",
         engine=replace(facts, sha256=digest).to_json(),
     )
-    if not all(item.worst >= threshold for item in figures):
-        raise ParityFailedError(manifest)
     with atomic_path(path, suffix=SUFFIX) as temporary:
         temporary.write_bytes(plan)
         manifests.write(manifest, path)  # first: an engine without its manifest is unproven
@@ -173,25 +174,6 @@ def on_arrays(session: Session, gpu: Gpu) -> Callable[..., Batch]:
         return array
 
     return run
-
-
-def _typed(generator: nn.Module, source: Source, precision: Precision) -> nn.Module:
-    convert: Callable[[nn.Module], nn.Module] = partial(typed, precision=precision)
-    if source.latent:
-        convert = partial(typed_latent, precision=precision, conditional=source.classes > 0)
-    try:
-        return convert(for_inference(generator))
-    except RangeError:
-        raise
-    except ValueError:  # no graph by symbolic tracing: the exporter, which traces with sizes, may find one
-        return convert(generator)
-
-
-def _export(module: nn.Module, source: Source, path: Path, opset: int) -> None:
-    if source.latent:
-        export_latent_onnx(module, path, latent=source.latent, classes=source.classes, opset=opset)
-    else:
-        export_onnx(module, path, channels=source.channels, multiple=source.multiple, opset=opset)
 
 
 def _batches(

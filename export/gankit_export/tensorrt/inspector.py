@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
+_INT8 = re.compile(r"\bint8\b", re.IGNORECASE)
 _HALF = re.compile(r"\b(half|fp16|float16|bf16|bfloat16)\b", re.IGNORECASE)
 _FLOAT = re.compile(r"\b(float|fp32|float32|tf32)\b", re.IGNORECASE)
 
@@ -30,10 +32,7 @@ def half_layers(text: str) -> tuple[int, int]:
     Raises:
         ValueError: If the text is not such JSON.
     """
-    try:
-        layers = json.loads(text)["Layers"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"TensorRT described the engine in an unknown form: {text[:60]!r}") from error
+    layers = _layers(text)
     half = every = 0
     for layer in layers:
         kinds = _kinds(layer)
@@ -43,13 +42,38 @@ def half_layers(text: str) -> tuple[int, int]:
     return half, every
 
 
-def _kinds(layer: Any) -> set[str]:
+def int8_layers(text: str) -> tuple[int, int]:
+    """Count the layers that read int8 tensors, and all that have tensors with a type.
+
+    Args:
+        text: as for :func:`half_layers`.
+
+    Raises:
+        ValueError: If the text is not such JSON.
+    """
+    found = [words for layer in _layers(text) if any(words := _types(layer, ("Inputs",)))]
+    return sum(any(map(_INT8.search, words)) for words in found), len(found)
+
+
+def _layers(text: str) -> list[Any]:
+    try:
+        layers: list[Any] = json.loads(text)["Layers"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"TensorRT described the engine in an unknown form: {text[:60]!r}") from error
+    return layers
+
+
+def _types(layer: Any, sides: Sequence[str]) -> list[str]:
+    """Return the words that describe the types of the tensors of a layer."""
     if not isinstance(layer, dict):
-        return set()  # a name only
-    tensors = [item for side in ("Inputs", "Outputs") for item in layer.get(side) or () if isinstance(item, dict)]
+        return []  # a name only
+    tensors = [item for side in sides for item in layer.get(side) or () if isinstance(item, dict)]
+    return [" ".join(str(value) for key, value in item.items() if "type" in key.lower()) for item in tensors]
+
+
+def _kinds(layer: Any) -> set[str]:
     kinds = set()
-    for tensor in tensors:
-        words = " ".join(str(value) for key, value in tensor.items() if "type" in key.lower())
+    for words in _types(layer, ("Inputs", "Outputs")):
         if _HALF.search(words):
             kinds.add("half")
         elif _FLOAT.search(words):

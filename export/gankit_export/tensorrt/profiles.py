@@ -108,6 +108,18 @@ def image_profile(name: str, text: str, channels: int, multiple: int = 1) -> Pro
     return Profile({name: Range(*(shapes * 3 if len(shapes) == 1 else shapes))})
 
 
+def nhwc(profile: Profile) -> Profile:
+    """Return a profile of images (N, C, H, W) for the same images in the layout (N, H, W, C)."""
+
+    def turned(shape: Shape) -> Shape:
+        batch, channels, height, width = shape
+        return (batch, height, width, channels)
+
+    return Profile(
+        {name: Range(*map(turned, (item.least, item.best, item.most))) for name, item in profile.inputs.items()}
+    )
+
+
 def batch_profile(shapes: Mapping[str, Shape], most: int, best: int | None = None) -> Profile:
     """Return a profile in which the first axis of every input is the batch, from 1 to ``most``.
 

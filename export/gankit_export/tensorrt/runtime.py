@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gankit_export.gpu import Gpu
-from gankit_export.tensorrt.inspector import half_layers
+from gankit_export.tensorrt.inspector import half_layers, int8_layers
 from gankit_export.tensorrt.library import TensorRTError, collecting_logger, library
 from gankit_export.tensorrt.profiles import Profile, Range, Shape
 
@@ -117,11 +117,20 @@ class Session:
 
     def half_layers(self) -> tuple[int, int]:
         """Count the half-precision layers and all that compute in floating point; see :mod:`.inspector`."""
+        return half_layers(self._described())
+
+    def int8_layers(self) -> tuple[int, int]:
+        """Count the layers that read int8, and all; see :mod:`.inspector`."""
+        return int8_layers(self._described())
+
+    def _described(self) -> str:
+        """Return what the inspector says of the layers, in JSON."""
         inspector = self._engine.create_engine_inspector()
         best = {name: shapes.best for name, shapes in self.profiles[0].inputs.items()}
         context = self._context(0, [best[name] for name in self.inputs])
         inspector.execution_context = context  # without it, layers with dynamic shapes have no data types
-        return half_layers(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
+        text: str = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
+        return text
 
     def close(self) -> None:
         """Release the contexts, the graphs and the engine."""

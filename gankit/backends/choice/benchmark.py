@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gankit_export.precisions import Precision
+from gankit_export.precisions import EnginePrecision
 from torch import Tensor
 
 from gankit.backends.base import Engine, EngineSpec
@@ -21,6 +21,8 @@ from gankit.errors import first_line
 _MOST_RUNS, _ENOUGH_SECONDS = 10, 0.3  # limits for one engine; at least three runs are timed
 _WARM_UPS = 4  # on a GPU: kernels compile, cuDNN searches, and the shape comes often enough to be recorded as a graph
 _LONG_SECONDS = 2.0  # at least two, if they take so long
+INT8_MARGIN = 1.25
+"""How many times as fast as an exact engine an int8 one must be, because it costs quality."""
 FAR_BEHIND = 4  # an engine whose first timed run takes over so many times as long as the best one's is out
 
 
@@ -42,7 +44,7 @@ class Measured:
     """
 
     backend: str
-    precision: Precision
+    precision: EnginePrecision
     device: str
     megapixels_per_second: float
     parity: Parity | None
@@ -64,6 +66,7 @@ class Benchmark:
 
     Args:
         spec: generator, facts and first device of the candidates.
+        gate: least parity in dB.
 
     Attributes:
         best: engine and measurement of the fastest candidate so far, or ``None``.
@@ -72,13 +75,14 @@ class Benchmark:
         title: description of the input.
     """
 
-    def __init__(self, spec: EngineSpec) -> None:
+    def __init__(self, spec: EngineSpec, gate: float = GATE_DB) -> None:
         self.best: tuple[Engine, Measured] | None = None
         self.measured: list[Measured] = []
         self.remarks: list[str] = []
         self._threads = spec.threads or default_threads()
         self._began, self._began_work = time.perf_counter(), time.process_time()
-        self._probe = Probe.of(spec)
+        self._gate = gate
+        self._probe = replace(Probe.of(spec), gate=gate)
         if spec.device_type == "cuda":  # the first use of a GPU takes seconds, which say nothing of the candidates
             self._began, self._began_work = time.perf_counter(), time.process_time()
         self.title = self._probe.title
@@ -124,7 +128,8 @@ class Benchmark:
         return min(time.perf_counter() - self._began, (time.process_time() - self._began_work) / self._threads)
 
     def _keep(self, engine: Engine, result: Measured) -> None:
-        if self.best is not None and result.megapixels_per_second <= self.best[1].megapixels_per_second:
+        margin = INT8_MARGIN if result.precision == "int8" and self.best and self.best[1].precision != "int8" else 1.0
+        if self.best is not None and result.megapixels_per_second <= margin * self.best[1].megapixels_per_second:
             engine.close()
             return
         if self.best is not None:
@@ -134,7 +139,7 @@ class Benchmark:
     def _measure(self, candidate: Candidate) -> tuple[Measured, Engine | None]:
         """Load, check and time a candidate. The engine is ``None`` if the candidate is rejected for any reason."""
         spec = candidate.spec
-        what = candidate.backend.name, spec.precision, spec.device
+        what = candidate.backend.name, candidate.precision, spec.device
         engine, parity = None, None
         try:
             engine = candidate.backend.load(spec)
@@ -143,10 +148,10 @@ class Benchmark:
         except Exception as error:  # compilers, runtimes and drivers raise anything; go on with the others
             remark = first_line(error)
         else:
-            if parity.passes():
+            if parity.passes(self._gate):
                 speed = self._probe.megapixels / seconds
                 return Measured(*what, speed, parity, "", spec.kernels, candidate.label, verdict.contrast), engine
-            remark = f"{parity_message(parity)}, below {GATE_DB:.0f} dB"
+            remark = f"{parity_message(parity)}, below {self._gate:.0f} dB"
         if engine is not None:
             engine.close()
         return Measured(*what, 0.0, parity, remark, spec.kernels, candidate.label), None
@@ -154,7 +159,7 @@ class Benchmark:
     def _check(self, engine: Engine) -> tuple[Verdict, float]:
         """Return which images the engine may run and the seconds per run."""
         parity = self._probe.parity_on_timed(engine)
-        if not parity.passes():
+        if not parity.passes(self._gate):
             return Verdict(parity), math.inf
         inputs = self._probe.timed_inputs
         if not engine.device.startswith("cpu"):
@@ -162,14 +167,14 @@ class Benchmark:
                 engine.run(*inputs)
         result, seconds = _timed(engine, inputs)
         check_result(engine, inputs, result, self._probe.timed.wanted.shape)
-        if not (through_bytes := self._probe.parity_of(result)).passes():
+        if not (through_bytes := self._probe.parity_of(result)).passes(self._gate):
             return Verdict(through_bytes), math.inf  # images are bytes, whose conversion must be right as well
         to_beat = self.best[1].megapixels_per_second if self.best else 0.0
         spent, runs, pixels = seconds, 1, self._probe.megapixels
         if pixels / seconds < to_beat / FAR_BEHIND:
             return Verdict(parity), seconds
         verdict = self._probe.verdict(engine, parity)
-        if not verdict.parity.passes():
+        if not verdict.parity.passes(self._gate):
             return verdict, math.inf
         while runs < 2 or (  # a single disturbed run must not decide
             pixels / seconds > to_beat / 2  # otherwise it cannot become the best

@@ -36,6 +36,7 @@ class Choice:
         kernels: whether to use gankit's own kernels on a GPU, rather than torch's.
         artefact: sha256 of the exported file that the measured engine ran; empty if it ran none.
         contrast: least contrast of the images that the engine may run; 0 if it may run all.
+        quantised: whether the exported file is an int8 one.
     """
 
     backend: str
@@ -48,9 +49,11 @@ class Choice:
     kernels: bool = True
     artefact: str = ""
     contrast: float = 0.0
+    quantised: bool = False
 
 
-_KINDS = {"psnr": float, "max_abs": float, "megapixels_per_second": float, "kernels": bool, "contrast": float}
+_FLOATS, _FLAGS = ("psnr", "max_abs", "megapixels_per_second", "contrast"), ("kernels", "quantised")
+_KINDS = dict.fromkeys(_FLOATS, float) | dict.fromkeys(_FLAGS, bool)
 
 
 def look_up(question: Sequence[Any], notify: Callable[[str], None] | None = None) -> Choice | None:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from gankit_export.precisions import Precision
+from gankit_export.precisions import EnginePrecision, Precision
 
 from gankit.backends import BACKENDS, get
 from gankit.backends.base import Backend, EngineSpec
@@ -34,12 +34,17 @@ class Candidate:
 
     def __str__(self) -> str:
         where = "" if self.spec.device == "cpu" else f" on {self.spec.device}"
-        return f"{self.backend.name} {self.spec.precision}{where}{self._note}"
+        return f"{self.backend.name} {self.precision}{where}{self._note}"
 
     @property
     def label(self) -> str:
         """Name for the user if the device is known."""
-        return f"{self.backend.name} {self.spec.precision}{self._note}"
+        return f"{self.backend.name} {self.precision}{self._note}"
+
+    @property
+    def precision(self) -> EnginePrecision:
+        """The precision of its engine."""
+        return "int8" if self.spec.quantised else self.spec.precision
 
     @property
     def _note(self) -> str:
@@ -57,7 +62,12 @@ class Candidate:
 
     @property
     def safer(self) -> Candidate | None:
-        """The same candidate in the next safer precision that the backend supports; ``None`` if there is none."""
+        """The same candidate in the next safer precision that the backend supports; ``None`` if there is none.
+
+        int8 has none: the exact precisions are candidates of their own, and who asked for int8 gets it or an error.
+        """
+        if self.spec.quantised:
+            return None
         narrower = _FASTEST_FIRST.index(self.spec.precision)
         for precision in _FASTEST_FIRST[narrower + 1 :]:
             spec = replace(self.spec, precision=precision)
@@ -97,7 +107,8 @@ def candidates(spec: EngineSpec, options: EngineOptions) -> list[list[Candidate]
     """List the candidates to measure, by device.
 
     Args:
-        spec: generator, facts, shapes and threads, which all candidates share.
+        spec: generator, facts, shapes and threads, which all candidates share. If it names an int8 file, the precision
+            ``"int8"`` runs that alone, and ``"auto"`` measures it last, on a CPU without bf16.
         options: backend, precision and device; the device as :func:`parse_device` returns it.
 
     Returns:
@@ -111,16 +122,22 @@ def candidates(spec: EngineSpec, options: EngineOptions) -> list[list[Candidate]
     reasons: dict[str, str] = {}
     device = options.device
     found = _backends(spec, options.backend)
-    for where in devices() if device == "auto" else (device,):
+    int8 = options.precision == "int8"
+    exact = spec if int8 else replace(spec, quantised="")
+    every = ("cpu",) if int8 else devices()
+    for where in every if device == "auto" else (device,):
         group: list[Candidate] = []
         for backend in found:
-            chosen = first_precision(backend, replace(spec, device=where), options.precision)
+            chosen = first_precision(backend, replace(exact, device=where), options.precision)
             if isinstance(chosen, str):
                 reasons[backend.name] = f"backend '{backend.name}': {chosen}"
                 continue
             candidate = Candidate(backend, chosen)
             plain = None if backend.slow_start else candidate.without_kernels  # either may be faster
             group += [candidate, *([plain] if plain else [])]
+        if spec.quantised and options.precision == "auto" and where == "cpu" and not machine().fast_bf16:
+            lossy = [Candidate(backend, spec) for backend in found if backend.supports(spec) is None]
+            group += lossy  # last, because it must be faster than the others by a margin
         if group:
             groups.append(group)
     if groups:
@@ -157,6 +174,10 @@ def first_precision(backend: Backend, spec: EngineSpec, precision: str) -> Engin
     Returns:
         The spec, or the reason why the backend does not support it.
     """
+    if precision == "int8":  # what stays out of int8 runs in fp32
+        if spec.facts.task == "generate" or not spec.quantised:
+            return "int8 is for models that take images, and this one generates from noise; use --precision fp32"
+        return backend.supports(spec) or spec
     if precision != "auto":
         asked = next(item for item in _FASTEST_FIRST if item == precision)
         spec = replace(spec, precision=asked)

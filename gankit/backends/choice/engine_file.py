@@ -70,6 +70,8 @@ def select_file(loaded: Loaded, options: EngineOptions) -> Selection | None:
     worst = min(manifest.parity, key=lambda item: item.worst)
     parity = Parity(worst.psnr, worst.max_abs, worst.title)
     engine = _opened(loaded, spec)
+    if manifest.precision == "int8":
+        engine.precision = "int8"
     summary = f"{manifest.kind} {manifest.precision}, {parity_message(parity)}, by the manifest of the file"
     return Selection(engine, parity, summary)
 

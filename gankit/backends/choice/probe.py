@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gankit.backends.base import Engine, EngineSpec
 from gankit.backends.calls import checked_run
-from gankit.backends.choice.parity import Parity, Verdict, compare, reference
+from gankit.backends.choice.parity import GATE_DB, Parity, Verdict, compare, reference
 from gankit.backends.choice.synthetic import CONTRASTS, contrast, faint_images, synthetic_images
 from gankit.backends.cuda.precision import exact_fp32
 from gankit.backends.memory import free_memory
@@ -59,6 +59,7 @@ class Probe:
         synthetic: the synthetic images; none for a model that generates.
         megapixels: megapixels of the timed images, or of the generated samples.
         title: description of the inputs.
+        gate: least parity in dB.
     """
 
     spec: EngineSpec
@@ -66,6 +67,7 @@ class Probe:
     synthetic: tuple[Case, ...]
     megapixels: float
     title: str
+    gate: float = GATE_DB
 
     @classmethod
     def of(cls, spec: EngineSpec, sides: tuple[int, int] | None = None) -> Probe:
@@ -131,10 +133,14 @@ class Probe:
             known: the parity on the real image or the samples, from :meth:`parity_on_timed`.
         """
         found = self._on_all(engine, known)
-        if engine.precision != "fp32" and not self.spec.facts.tileable and known.passes():
+        if engine.precision != "fp32" and not self.spec.facts.tileable and known.passes(self.gate):
             for least in CONTRASTS:
-                if all(parity.passes() or contrast < least for parity, contrast in found):
-                    kept = [(parity, contrast) for parity, contrast in found if parity.passes() or contrast >= least]
+                if all(parity.passes(self.gate) or contrast < least for parity, contrast in found):
+                    kept = [
+                        (parity, contrast)
+                        for parity, contrast in found
+                        if parity.passes(self.gate) or contrast >= least
+                    ]
                     return Verdict(self._worst(kept), least if len(kept) < len(found) else 0.0)
         return Verdict(self._worst(found))
 
@@ -149,7 +155,7 @@ class Probe:
         found = [(known, math.inf)]
         for case in self.synthetic:
             parity = _parity(engine, case)
-            if parity.passes() or engine.precision != "fp32" or case.name not in self._undetermined:
+            if parity.passes(self.gate) or engine.precision != "fp32" or case.name not in self._undetermined:
                 found.append((parity, case.contrast))
         return found
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from gankit_export.precisions import Precision
+
 from gankit.backends import get
 from gankit.backends.base import DYNAMIC, Engine, EngineSpec, Shapes
 from gankit.backends.choice.cache import Choice, drop, look_up, store
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from gankit.checkpoints import Loaded
 
 BUDGET_SECONDS = 15.0  # no candidate starts after this; it covers an export, which several candidates share
+INT8_GATE_DB = 38.0  # for who asked for int8; `auto` holds int8 against the gate of all others
 LONG_JOB_SECONDS = 600.0  # jobs longer than this can repay a compilation of a minute or two
 
 
@@ -50,6 +53,7 @@ class _Question:
     spec: EngineSpec
     job_pixels: int | None
     key: tuple[Any, ...]
+    gate: float = GATE_DB
 
     @property
     def long_job_key(self) -> tuple[Any, ...]:
@@ -68,6 +72,7 @@ def select(
     shapes: Shapes = DYNAMIC,
     job_pixels: int | None = None,
     notify: Callable[[str], None] | None = None,
+    quantised: str = "",
 ) -> Selection:
     """Choose and load an engine.
 
@@ -88,6 +93,9 @@ def select(
         shapes: shapes for which the engine is made.
         job_pixels: number of input pixels of the whole job, if known.
         notify: called with each line to report to the user.
+        quantised: sha256 of an int8 file of the generator in the cache; empty for none. The precision ``"int8"`` runs
+            it if it reaches 38 dB. ``"auto"`` measures it after the others on a CPU without bf16, where it must pass
+            the same parity check as they do, and be 1.25 times as fast.
 
     Raises:
         UsageError: If the backend or the device is unknown.
@@ -98,10 +106,12 @@ def select(
     options = replace(options, device=parse_device(options.device))
     notify = notify or (lambda line: None)
     spec = EngineSpec(loaded.module, loaded.facts, shapes=shapes, threads=options.threads, notify=notify)
+    spec = replace(spec, quantised=quantised)
     groups = candidates(spec, options)
     asked = options.backend, options.precision, options.device, options.threads, shapes.batch, shapes.tile
-    key = (loaded.sha256, *asked, sorted(loaded.facts.options.items()))
-    question = _Question(spec, job_pixels, key)
+    key = (loaded.sha256, *asked, sorted(loaded.facts.options.items()), quantised)
+    gate = INT8_GATE_DB if options.precision == "int8" else GATE_DB
+    question = _Question(spec, job_pixels, key, gate)
     known = look_up(key, notify)
     final = known
     if known is not None and _has_slow_alternatives(question, known, groups):
@@ -114,7 +124,7 @@ def select(
         known = None
     from gankit.backends.choice.benchmark import Benchmark
 
-    benchmark = Benchmark(groups[0][0].spec)
+    benchmark = Benchmark(groups[0][0].spec, gate)
     omitted: list[str] = []
     for group in sorted(groups, key=lambda group: known is not None and group[0].spec.device != known.device):
         omitted = _measure(benchmark, question, group, known)
@@ -122,7 +132,7 @@ def select(
             break
     # A model that generates has only one candidate under "auto", so there is no choice to report.
     chose = options.backend == "auto" and loaded.facts.task != "generate"
-    return _conclude(benchmark, notify, omitted, report_choice=chose)
+    return _conclude(benchmark, notify, omitted, gate, report_choice=chose)
 
 
 def check(loaded: Loaded, options: EngineOptions) -> None:
@@ -131,7 +141,8 @@ def check(loaded: Loaded, options: EngineOptions) -> None:
     Raises:
         UsageError, BackendError: See :func:`select`.
     """
-    spec = EngineSpec(loaded.module, loaded.facts, threads=options.threads)
+    quantised = "still to be made" if options.precision == "int8" else ""
+    spec = EngineSpec(loaded.module, loaded.facts, threads=options.threads, quantised=quantised)
     candidates(spec, replace(options, device=parse_device(options.device)))
 
 
@@ -143,12 +154,14 @@ def _reopen(question: _Question, choice: Choice) -> Selection | None:
         device=choice.device,
         kernels=choice.kernels,
         artefact=choice.artefact,
+        quantised=choice.artefact if choice.quantised else "",
     )
-    name = f"the cached choice, {choice.backend} {choice.precision},"
+    label = f"{choice.backend} {'int8' if choice.quantised else choice.precision}"
+    name = f"the cached choice, {label},"
     parity = Parity(choice.psnr, choice.max_abs, choice.image)
     engine: Engine | None = None
-    why = f"is below {GATE_DB:.0f} dB"
-    if parity.passes():
+    why = f"is below {question.gate:.0f} dB"
+    if parity.passes(question.gate):
         try:
             engine = get(choice.backend).load(spec)
         except Exception as error:  # a missing package, a driver, a full memory
@@ -160,7 +173,7 @@ def _reopen(question: _Question, choice: Choice) -> Selection | None:
         if spec.notify is not None:
             spec.notify(f"{name} {why}; measuring again")
         return None
-    line = f"{choice.backend} {choice.precision}, {parity_message(parity)}{_flat_message(choice.contrast)}"
+    line = f"{label}, {parity_message(parity)}{_flat_message(choice.contrast)}"
     summary = f"{line}, from the cache of an earlier measurement"
     return Selection(engine, parity, summary, contrast=choice.contrast)
 
@@ -209,13 +222,18 @@ def _out_of_time(left: Sequence[Candidate]) -> str:
 
 def _candidate(question: _Question, known: Choice) -> Candidate:
     spec = replace(question.spec, device=known.device, precision=known.precision, kernels=known.kernels)
+    spec = replace(spec, quantised=spec.quantised if known.quantised else "")
     return Candidate(get(known.backend), spec)
 
 
 def _choice(engine: Engine, best: Measured) -> Choice:
     assert best.parity is not None
+    int8 = best.precision == "int8"
+    precision: Precision = "fp32" if best.precision == "int8" else best.precision
     figures = best.parity.psnr, best.parity.max_abs, best.parity.image, best.megapixels_per_second
-    return Choice(best.backend, best.precision, best.device, *figures, best.kernels, engine.artefact, best.contrast)
+    return Choice(
+        best.backend, precision, best.device, *figures, best.kernels, engine.artefact, best.contrast, quantised=int8
+    )
 
 
 def _has_slow_alternatives(question: _Question, known: Choice, groups: Sequence[Sequence[Candidate]]) -> bool:
@@ -226,7 +244,7 @@ def _has_slow_alternatives(question: _Question, known: Choice, groups: Sequence[
 
 
 def _conclude(
-    benchmark: Benchmark, notify: Callable[[str], None], omitted: Sequence[str], *, report_choice: bool
+    benchmark: Benchmark, notify: Callable[[str], None], omitted: Sequence[str], gate: float, *, report_choice: bool
 ) -> Selection:
     """Make a selection from the benchmark, and report it with what was compared and what was not.
 
@@ -235,7 +253,7 @@ def _conclude(
         BackendError: If no engine ran.
     """
     if benchmark.best is None:
-        _refuse(benchmark, any(item.parity is not None for item in benchmark.measured))
+        _refuse(benchmark, gate, any(item.parity is not None for item in benchmark.measured))
     for line in benchmark.remarks:
         notify(line)
     engine, best = benchmark.best
@@ -262,8 +280,8 @@ def _speed(item: Measured) -> str:
     return f"{speed:.{decimals}f}"
 
 
-def _refuse(benchmark: Benchmark, ran: bool) -> NoReturn:
+def _refuse(benchmark: Benchmark, gate: float, ran: bool) -> NoReturn:
     out = "; ".join(benchmark.remarks)
     if ran:
-        raise ParityError(f"no engine reaches {GATE_DB:.0f} dB against fp32 on {benchmark.title}: {out}")
+        raise ParityError(f"no engine reaches {gate:.0f} dB against fp32 on {benchmark.title}: {out}")
     raise BackendError(f"no backend can run this model: {out}")
