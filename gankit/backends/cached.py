@@ -42,7 +42,7 @@ class CachedFile:
     Attributes:
         path: the file.
         kind: ``"onnx"`` for an exported model, ``"int8"`` for one in int8, ``"tensorrt"`` for an engine,
-            ``"onnxruntime-tensorrt"`` for one that ONNX Runtime's TensorRT provider built, ``"aoti"`` and ``"ncnn"`` for
+            ``"onnxruntime-tensorrt"`` for one of ONNX Runtime's TensorRT provider, ``"aoti"`` and ``"ncnn"`` for
             models that those backends built, ``"timings"`` for what TensorRT measured while it built engines,
             ``"choice"`` for a choice of ``--backend auto``, ``"model"`` for the record of what a weights file is,
             ``"mixed"`` for weights between two models (``--strength``).
