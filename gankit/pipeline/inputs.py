@@ -239,7 +239,7 @@ def _other_format(job: Job) -> bool:
 
 def unread_message(kind: str, paths: Sequence[Path]) -> str:
     """Return one line that names images of a format that gankit does not read, and what to do."""
-    article = "an" if kind in ("OpenEXR", "SVG") else "a"
+    article = "an" if kind == "SVG" else "a"
     what = f"is {article} {kind} image"
     if len(paths) > 1:
         what = f"and {len(paths) - 1} more are {kind} images"
