@@ -290,6 +290,7 @@ class ImagePipeline:
         return Report(
             images=records.images(),
             ignored=found.ignored,
+            ignored_files=found.ignored_files,
             unread=tuple(path for paths in found.unread.values() for path in paths),
             seconds=seconds,
             engine=self._engines.report(),

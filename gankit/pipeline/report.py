@@ -174,6 +174,7 @@ class Report:
         versions: versions of gankit, Python and the packages that produce the images.
         machine: facts of the machine; empty if nothing had to run.
         unread: images of formats that gankit does not read, which are not among ``images`` and ``ignored``.
+        ignored_files: the files that ``ignored`` counts.
     """
 
     images: tuple[ImageReport, ...]
@@ -185,6 +186,7 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
     unread: tuple[Path, ...] = ()
+    ignored_files: tuple[Path, ...] = ()
 
     @property
     def totals(self) -> Totals:
@@ -227,6 +229,7 @@ class Report:
             "versions": dict(self.versions),
             "machine": dict(self.machine),
             "unread": list(self.unread),
+            "ignored_files": list(self.ignored_files),
             "images": [asdict(item) for item in self.images],
         }
         plain: dict[str, Any] = _plain(content)

@@ -134,8 +134,10 @@ def _joined(images: Report, clips: Report | None, in_folders: int) -> Report:
     ignored = max(0, images.ignored - in_folders)
     if clips is None:
         return replace(images, ignored=ignored)
+    sources = {clip.source for clip in clips.images}
+    named = tuple(path for path in images.ignored_files if path not in sources)
     return replace(
-        clips, images=(*images.images, *clips.images), ignored=ignored, unread=images.unread,
+        clips, images=(*images.images, *clips.images), ignored=ignored, ignored_files=named, unread=images.unread,
         seconds=images.seconds + clips.seconds, machine=clips.machine or images.machine,
         versions={**images.versions, **clips.versions},
     )  # fmt: skip
@@ -321,6 +323,7 @@ class _Clips:
         return Report(
             images=records.images(),
             ignored=self.found.ignored,
+            ignored_files=self.found.ignored_files,
             seconds=seconds,
             engine=engines.report(),
             fp32_engine=engines.exact_report(),

@@ -77,3 +77,16 @@ def test_a_photograph_in_linear_light_gives_the_result_of_its_png(openexr, tmp_p
     wanted = np.asarray(Image.open(tmp_path / "out" / "a.png"), np.float64)
     assert wanted.std() > 5
     assert np.abs(shown - wanted).max() < 0.52  # the PNG is rounded
+
+
+def test_the_report_names_ignored_files(tmp_path, monkeypatch):
+    install(monkeypatch.setattr)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "a.png")
+    (folder / "notes.txt").write_text("x")
+    report = tmp_path / "r.json"
+    assert main(["upscale", str(folder), "-o", str(tmp_path / "out"), "-q", "--report", str(report)]) == 0
+    found = json.loads(report.read_text())
+    assert found["ignored_files"] == [str(folder / "notes.txt")]
+    assert found["totals"]["ignored"] == 1
