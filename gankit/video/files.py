@@ -137,8 +137,8 @@ def _joined(images: Report, clips: Report | None, in_folders: int) -> Report:
     if clips is None:
         return images
     return replace(
-        clips, images=(*images.images, *clips.images), ignored=images.ignored, ignored_files=named, unread=images.unread,
-        seconds=images.seconds + clips.seconds, machine=clips.machine or images.machine,
+        clips, images=(*images.images, *clips.images), ignored=images.ignored, ignored_files=named,
+        unread=images.unread, seconds=images.seconds + clips.seconds, machine=clips.machine or images.machine,
         versions={**images.versions, **clips.versions},
     )  # fmt: skip
 
