@@ -156,3 +156,14 @@ def unmultiply(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     part = alpha[..., None].astype(np.uint32)
     straight = (colour * np.uint32(top) + part // 2) // np.maximum(part, 1)
     return np.where(part == 0, 0, np.minimum(straight, top)).astype(colour.dtype)
+
+
+def unmultiply_linear(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Straight colours of linear light that is stored multiplied by its alpha; 0 where alpha is 0 or less.
+
+    Args:
+        colour: (H, W, C) float32.
+        alpha: (H, W) float32.
+    """
+    part = alpha[..., None]
+    return np.where(part > 0, colour / np.where(part > 0, part, 1), 0).astype(np.float32)

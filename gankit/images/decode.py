@@ -16,7 +16,9 @@ from gankit.images.unread import unread_kind
 MAX_PIXELS = 250_000_000
 
 
-def decode(path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int | None = None) -> DecodedImage:
+def decode(
+    path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int | None = None, hdr: bool = False
+) -> DecodedImage:
     """Read an image whole and upright, or say why that is not possible.
 
     The format is found by content; the suffix does not matter. Of several frames or pages the first is taken, and
@@ -27,6 +29,8 @@ def decode(path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int | None = 
         max_pixels: refuse larger images by the size that they declare, before any pixel is decoded.
         max_bytes: likewise refuse images that need more memory than this to decode, by the estimate of their
             format; ``None`` for no limit.
+        hdr: keep the linear light of OpenEXR and floating-point TIFF (see :mod:`gankit.images.hdr`); else it is cut to
+            0 to 1 and encoded as sRGB in 16 bits.
 
     Returns:
         The image.
@@ -35,11 +39,11 @@ def decode(path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int | None = 
         ImageError: missing, unreadable, empty, truncated, damaged, too large, or not an image of a known format.
     """
     path = Path(path)
-    return decode_bytes(read_whole(path), path, max_pixels=max_pixels, max_bytes=max_bytes)
+    return decode_bytes(read_whole(path), path, max_pixels=max_pixels, max_bytes=max_bytes, hdr=hdr)
 
 
 def decode_bytes(
-    data: bytes, path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int | None = None
+    data: bytes, path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int | None = None, hdr: bool = False
 ) -> DecodedImage:
     """Read an image from the content of its file, as :func:`decode` does.
 
@@ -48,6 +52,7 @@ def decode_bytes(
         path: named in errors.
         max_pixels: see :func:`decode`.
         max_bytes: see :func:`decode`.
+        hdr: see :func:`decode`.
 
     Raises:
         ImageError: truncated, damaged, too large, or not an image of a known format.
@@ -56,7 +61,8 @@ def decode_bytes(
         format = _format(data)
         header = format.header(data)
         check_size(header, max_pixels, max_bytes)
-        return replace(format.decode(data), format=format.name.upper())
+        image = replace(format.decode(data), format=format.name.upper())
+        return image if hdr else image.to_display()
     except MemoryError:
         raise ImageError(path, "there is not enough memory to decode it") from None
     except Exception as error:

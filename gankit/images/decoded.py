@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from gankit.errors import UsageError
+from gankit.images.hdr import Hdr, range_note, to_display, to_pixels
 from gankit.images.strips import by_strips
 
 Chunks = tuple[tuple[bytes, bytes], ...]
@@ -17,8 +19,8 @@ class DecodedImage:
     r"""One image in memory, upright, with the metadata that goes with it.
 
     Args:
-        pixels: (H, W, 3) RGB, uint8 or uint16, C-contiguous; EXIF orientation is already applied. An image that was
-            made of a floating-point array is float32 from 0 to 1; no file is read as such, or written from it.
+        pixels: (H, W, 3) RGB, uint8 or uint16, C-contiguous; EXIF orientation is already applied. An image with a high
+            dynamic range, or made of a floating-point array, is float32 from 0 to 1.
         alpha: (H, W) of the same dtype, straight (not multiplied into the colours); None where the file has none.
         gray: the file is gray: ``pixels`` has three equal channels and is saved as one.
         icc_profile: the colour profile; its space is that of the pixels (RGB, or gray for a gray image).
@@ -32,6 +34,8 @@ class DecodedImage:
         png_text: the tEXt, zTXt and iTXt chunks of a PNG, as (name, body); only a PNG can hold them.
         notes: a sentence for each part of the file that the image no longer has, such as "only the first of 4 frames
             is used"; for people, not for programs.
+        hdr: what the float32 pixels of an image with a high dynamic range stand for in linear light; ``None`` for any
+            other image.
     """
 
     pixels: np.ndarray
@@ -47,6 +51,7 @@ class DecodedImage:
     comment: bytes | None = None
     png_text: Chunks = ()
     notes: tuple[str, ...] = ()
+    hdr: Hdr | None = None
 
     @property
     def samples(self) -> int:
@@ -64,7 +69,22 @@ class DecodedImage:
 
     def to_8bit(self) -> DecodedImage:
         """The same image in uint8, each value rounded to the nearest (65535 is 255 exactly)."""
+        if self.hdr is not None:
+            return self.to_display().to_8bit()
         return replace(self, pixels=to_uint8(self.pixels), alpha=None if self.alpha is None else to_uint8(self.alpha))
+
+    def to_display(self) -> DecodedImage:
+        """The same image without its high dynamic range: cut to 0 to 1, encoded as sRGB, uint16, without a profile."""
+        if self.hdr is None:
+            return self
+        alpha = None if self.alpha is None else np.rint(np.clip(self.alpha, 0, 1) * 65535).astype(np.uint16)
+        pixels = to_display(self.pixels, self.hdr)
+        return replace(self, pixels=pixels, alpha=alpha, icc_profile=None, hdr=None)
+
+
+def full_scale(dtype: np.dtype[Any]) -> int:
+    """The value of white, and of full opacity: 255, 65535, or 1 for floating point."""
+    return 1 if dtype.kind == "f" else int(np.iinfo(dtype).max)
 
 
 def to_uint8(samples: np.ndarray) -> np.ndarray:
@@ -108,6 +128,35 @@ def from_channels(samples: np.ndarray, icc_profile: bytes | None = None) -> Deco
     pixels = np.repeat(samples[..., :1], 3, axis=2) if gray else np.ascontiguousarray(samples[..., :3])
     alpha = np.ascontiguousarray(samples[..., -1]) if count in (2, 4) else None
     return DecodedImage(pixels, alpha, gray, fitting_profile(icc_profile, gray))
+
+
+def from_linear(samples: np.ndarray, hdr: Hdr, icc_profile: bytes | None = None) -> DecodedImage:
+    """Make a DecodedImage of linear light.
+
+    Args:
+        samples: as for :func:`from_channels`, of any floating-point type and any range; transparency from 0 to 1.
+        hdr: what is known of the file; the range of the pixels is found here.
+        icc_profile: dropped where its colour space is not that of the pixels.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+    """
+    samples = samples.astype(np.float32, copy=False)
+    count = samples.shape[2] if samples.ndim == 3 else 1
+    values = from_channels(samples)
+    colours = values.pixels[..., :1] if values.gray else values.pixels
+    pixels, low, high = to_pixels(colours)
+    alpha = values.alpha
+    if alpha is not None:
+        alpha = np.clip(np.nan_to_num(alpha), 0, 1)
+    return replace(
+        values,
+        pixels=np.repeat(pixels, 3, axis=2) if count <= 2 else pixels,
+        alpha=alpha,
+        icc_profile=fitting_profile(icc_profile, values.gray),
+        notes=(range_note(colours),),
+        hdr=replace(hdr, low=low, high=high),
+    )
 
 
 def fitting_profile(icc_profile: bytes | None, gray: bool) -> bytes | None:

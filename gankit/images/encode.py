@@ -113,8 +113,14 @@ def fitting(image: DecodedImage, format: Format) -> tuple[DecodedImage, tuple[st
     """Reduce an image to what a format holds; return it, and a sentence on what that takes away."""
     lost = []
     image = replace(image, icc_profile=fitting_profile(image.icc_profile, image.gray))
-    if not format.sixteen_bit and image.pixels.itemsize > 1:
+    if image.hdr is not None and not format.hdr:
+        lost.append("linear values beyond 0 to 1")
+        lost += ["the colour profile"] if image.icc_profile else []
+        image = image.to_display()
+    elif not format.sixteen_bit and image.pixels.itemsize > 1:
         lost.append("16 bits")
+        image = image.to_8bit()
+    if not format.sixteen_bit:
         image = image.to_8bit()
     if not format.alpha and image.alpha is not None:
         lost.append("transparency")

@@ -55,7 +55,9 @@ def _resized(samples: np.ndarray, size: tuple[int, int], box: Box, method: str) 
 
 
 def _deep(plane: np.ndarray, size: tuple[int, int], box: Box, method: str) -> np.ndarray:
-    """Resize (H, W) uint16 in float32, which holds its values exactly."""
+    """Resize (H, W) uint16 in float32, which holds its values exactly; or float32, which may reach beyond its range."""
     values = np.asarray(Image.fromarray(plane.astype(np.float32)).resize(size, _FILTERS[method], box))
+    if plane.dtype.kind == "f":
+        return values.copy()
     rounded: np.ndarray = np.rint(values).clip(0, 65535).astype(np.uint16)
     return rounded

@@ -1,4 +1,4 @@
-"""Read and write TIFF: 1 to 16 bits in, 8 and 16 bits out, with profile, EXIF, XMP, IPTC and resolution."""
+"""Read TIFF: 1 to 16 bits and floating point, with profile, EXIF, XMP, IPTC and resolution."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 import tifffile
 from PIL import TiffImagePlugin
 
-from gankit.images.alpha import unmultiply
-from gankit.images.decoded import DecodedImage, from_channels
+from gankit.images.alpha import unmultiply, unmultiply_linear
+from gankit.images.decoded import DecodedImage, from_channels, from_linear
 from gankit.images.formats.base import Header
+from gankit.images.hdr import Hdr
 from gankit.images.iptc import read_iptc
 from gankit.images.metadata import (
     parse_exif,
@@ -27,6 +28,7 @@ from gankit.images.xmp import MANIFEST, read_xmp, xmp_orientation
 _SIMPLE = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
 _JPEG = (tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG)
 XMP_TAG, IPTC_TAG, _PHOTOSHOP_TAG, ICC_TAG, _C2PA_TAG = 700, 33723, 34377, 34675, 52545
+_FLOAT = 3  # of SampleFormat
 _NO_IMAGE = 1 | 4  # of NewSubfileType: a reduced image (a thumbnail), a transparency mask
 
 
@@ -40,6 +42,8 @@ def page_header(page: tifffile.TiffPage) -> Header:
     """Return the size of a page, and the memory that decoding it takes."""
     bits = int(np.max(page.bitspersample))
     samples = min(page.samplesperpixel, 5)
+    if is_float(page):  # the samples, linear light in float32, encoded light and what its computation takes
+        return Header(page.imagewidth, page.imagelength, samples * bits // 8 + 8 * samples + 40)
     if not is_plain(page, bits):
         return Header(page.imagewidth, page.imagelength, 14)
     # The samples, then colours and alpha or a copy in another layout; values of 32 bits where they are scaled.
@@ -76,9 +80,11 @@ def decode_page(file: tifffile.TiffFile, data: bytes, number: int = 0) -> Decode
     page = file.pages[number].aspage()
     if page.imagedepth > 1:
         raise ValueError("a volume, not an image")
-    bits = checked_bits(page)
+    bits = checked_bits(page, floats=True)
     check_complete(page, data)
     icc_profile = page.tags.valueof(ICC_TAG)
+    if is_float(page):
+        return _linear(file, page, None if file.is_bigtiff or number else data)
     if is_plain(page, bits):
         samples = _plain_samples(page, bits)
         orientation = stated_orientation(page)
@@ -95,15 +101,42 @@ def decode_page(file: tifffile.TiffFile, data: bytes, number: int = 0) -> Decode
     return replace(decoded, exif=exif, **metadata(page))
 
 
-def checked_bits(page: tifffile.TiffPage) -> int:
+def is_float(page: tifffile.TiffPage) -> bool:
+    """Whether a page holds floating-point samples."""
+    return int(np.max(page.sampleformat)) == _FLOAT
+
+
+def _linear(file: tifffile.TiffFile, page: tifffile.TiffPage, exif_data: bytes | None) -> DecodedImage:
+    """Decode a page of floating-point samples, which are linear light."""
+    bits = int(np.max(page.bitspersample))
+    check_photometric(page, bits)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        raise ValueError("floating-point pixels whose 0 is white; convert it to 16 bits")
+    samples = straight_samples(page, bits, _stored(page))
+    _, exif = read_exif(parse_exif(exif_data))
+    icc_profile = page.tags.valueof(ICC_TAG)
+    decoded = from_linear(
+        upright(samples, stated_orientation(page)), Hdr(half=bits == 16), bytes(icc_profile) if icc_profile else None
+    )
+    fields = metadata(page)
+    return replace(decoded, exif=exif, **{**fields, "notes": (*decoded.notes, *fields["notes"])})
+
+
+def checked_bits(page: tifffile.TiffPage, *, floats: bool = False) -> int:
     """Return the bits of a sample.
+
+    Args:
+        page: the page.
+        floats: whether floating point of 16 to 64 bits is allowed.
 
     Raises:
         ValueError: pixels that have no 8- or 16-bit meaning.
     """
     bits, kind = int(np.max(page.bitspersample)), int(np.max(page.sampleformat))
-    if kind == 3:
-        raise ValueError("floating-point pixels have no fixed range; convert it to 8 or 16 bits")
+    if kind == _FLOAT:
+        if not floats or bits not in (16, 32, 64):
+            raise ValueError(f"{bits}-bit floating-point pixels; convert it to 8 or 16 bits")
+        return bits
     if kind == 2 or bits > 16:
         raise ValueError(f"{bits}-bit {'signed ' if kind == 2 else ''}integer pixels; convert it to 8 or 16 bits")
     return bits
@@ -149,6 +182,11 @@ def page_numbers(file: tifffile.TiffFile) -> list[int]:
 def _plain_samples(page: tifffile.TiffPage, bits: int) -> np.ndarray:
     """Gray or RGB samples as (H, W, 1 to 4), uint8, or of 9 to 16 bits as uint16 over the full range."""
     check_photometric(page, bits)
+    return straight_samples(page, bits, _stored(page))
+
+
+def _stored(page: tifffile.TiffPage) -> np.ndarray:
+    """The samples of a page as they are stored, (H, W, C)."""
     samples = np.asarray(page.asarray(maxworkers=1))
     samples = samples.reshape(
         (page.samplesperpixel, page.imagelength, page.imagewidth)
@@ -157,7 +195,7 @@ def _plain_samples(page: tifffile.TiffPage, bits: int) -> np.ndarray:
     )
     if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
         samples = np.moveaxis(samples, 0, -1)
-    return straight_samples(page, bits, samples)
+    return samples
 
 
 def check_photometric(page: tifffile.TiffPage, bits: int) -> None:
@@ -180,12 +218,16 @@ def straight_samples(page: tifffile.TiffPage, bits: int, samples: np.ndarray) ->
         samples: (H, W, C) as stored.
 
     Returns:
-        (H, W, 1 to 4): gray or RGB, with straight alpha if there is any; uint8, or uint16 over the full range.
+        (H, W, 1 to 4): gray or RGB, with straight alpha if there is any; uint8, or uint16 over the full range; float32
+        for floating point.
     """
-    if 8 < bits < 16:
+    if is_float(page):
+        samples = samples.astype(np.float32)
+    elif 8 < bits < 16:
         top = (1 << bits) - 1
         samples = ((samples.astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
-    samples = samples.astype(np.uint8 if bits == 8 else np.uint16, copy=False)
+    if not is_float(page):
+        samples = samples.astype(np.uint8 if bits == 8 else np.uint16, copy=False)
     colours = 3 if page.photometric == tifffile.PHOTOMETRIC.RGB else 1
     colour = samples[..., :colours]
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
@@ -195,7 +237,7 @@ def straight_samples(page: tifffile.TiffPage, bits: int, samples: np.ndarray) ->
         return colour  # an extra channel that does not say it is alpha is not
     alpha = samples[..., colours]
     if extra == tifffile.EXTRASAMPLE.ASSOCALPHA:
-        colour = unmultiply(colour, alpha)
+        colour = unmultiply_linear(colour, alpha) if is_float(page) else unmultiply(colour, alpha)
     return np.concatenate([colour, alpha[..., None]], axis=-1)
 
 

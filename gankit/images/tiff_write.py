@@ -6,12 +6,14 @@ import io
 import math
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import IO, Any, BinaryIO
 
 import numpy as np
 import tifffile
 
 from gankit.images.decoded import DecodedImage
+from gankit.images.hdr import to_linear
 from gankit.images.metadata import SUB_DIRECTORIES, pack_directory, parse_exif, sub_directories
 from gankit.images.tiff_file import IPTC_TAG, XMP_TAG
 
@@ -24,17 +26,25 @@ def encode_tiff(image: DecodedImage) -> bytes:
     """Encode as deflated strips with the horizontal predictor, level 1: all readers know it.
 
     Args:
-        image: uint8 or uint16, gray or RGB, with or without alpha.
+        image: uint8, uint16 or linear light, gray or RGB, with or without alpha.
 
     Returns:
         The file.
     """
-    samples = image.channels()
+    samples = stored_samples(image)
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, samples, byteorder="<", **page_options(image))
     if samples.nbytes < CLASSIC_LIMIT:
         add_directories(buffer, image)
     return buffer.getvalue()
+
+
+def stored_samples(image: DecodedImage) -> np.ndarray:
+    """The samples of an image as a TIFF holds them; linear light in float16 or float32 where it has that."""
+    if image.hdr is None:
+        return image.channels()
+    light = replace(image, pixels=to_linear(image.pixels, image.hdr)).channels()
+    return light.astype(np.float16) if image.hdr.half else light
 
 
 def write_tiff_rows(image: DecodedImage, size: tuple[int, int], rows: Iterable[np.ndarray], file: BinaryIO) -> None:

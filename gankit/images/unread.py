@@ -7,7 +7,6 @@ from types import MappingProxyType
 
 _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("JPEG 2000", (".jp2", ".j2k", ".jpx")),
-    ("OpenEXR", (".exr",)),
     ("Radiance HDR", (".hdr",)),
     ("Photoshop", (".psd", ".psb")),
     ("SVG", (".svg", ".svgz")),
@@ -21,7 +20,6 @@ UNREAD: Mapping[str, str] = MappingProxyType({suffix: kind for kind, suffixes in
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (0, b"\x76\x2f\x31\x01", "OpenEXR"),
     (0, b"#?RADIANCE", "Radiance HDR"),
     (0, b"8BPS", "Photoshop"),
     (4, b"ftypcrx ", "camera raw"),

@@ -67,12 +67,12 @@ class ImageFiles:
         from gankit import images
 
         self._resume.before_reading(source)
-        limits: dict[str, int] = {
+        limits: dict[str, Any] = {
             "max_pixels": self.options.max_pixels,
             "max_bytes": available_memory(self.max_memory),
         }
         if self._facts.input_kind == "image":
-            image = images.decode(source, **limits)
+            image = images.decode(source, hdr=True, **limits)
         else:
             from gankit.pipeline.label_maps import decode_indices
 

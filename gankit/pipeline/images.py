@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
@@ -213,11 +214,13 @@ class ImagePipeline:
             for folder in {*made, *folders}:
                 remove_stale(folder)
             self._engines.fast(job_pixels(todo))  # the time of the run does not count its start
-            began = perf_counter()
+            began, waits = perf_counter(), None
             try:
-                process(self._engines, todo, chosen, resume, record=records.add, progress=progress, notify=self.notify)
+                waits = process(
+                    self._engines, todo, chosen, resume, record=records.add, progress=progress, notify=self.notify
+                )
             finally:
-                self.report = self.report_of(records, found, perf_counter() - began)
+                self.report = replace(self.report_of(records, found, perf_counter() - began), waits=waits)
         return self.report
 
     def plan(
@@ -276,6 +279,7 @@ class ImagePipeline:
         return Report(
             images=records.images(),
             ignored=found.ignored,
+            ignored_files=found.ignored_files,
             unread=tuple(path for paths in found.unread.values() for path in paths),
             seconds=seconds,
             engine=self._engines.report(),

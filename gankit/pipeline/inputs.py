@@ -42,6 +42,7 @@ class Inputs:
         other: jobs whose result has another format than the source, though the user asked for the same.
         renamed: jobs whose result gets another name than usual, because on a disk that ignores case or Unicode
             normalisation it would replace another result.
+        ignored_files: the files that ``ignored`` counts.
     """
 
     jobs: tuple[Job, ...]
@@ -52,6 +53,7 @@ class Inputs:
     unread: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     renamed: tuple[Job, ...] = ()
     other: tuple[Job, ...] = ()
+    ignored_files: tuple[Path, ...] = ()
 
 
 class _Finder:
@@ -60,7 +62,7 @@ class _Finder:
     def __init__(self, output: str | Path | None, readable: frozenset[str]) -> None:
         self.output = None if output is None else os.path.realpath(output)
         self.readable = readable
-        self.ignored: set[str] = set()
+        self.ignored: dict[str, Path] = {}
         self.unread: dict[str, Path] = {}
         self.unreadable: dict[str, ImageError] = {}
 
@@ -76,7 +78,7 @@ class _Finder:
         if path.suffix.lower() in UNREAD and not _hidden(path.name):
             self.unread.setdefault(place(path), path)
         else:
-            self.ignored.add(place(path))
+            self.ignored.setdefault(place(path), path)
 
     def unread_by_kind(self) -> dict[str, tuple[Path, ...]]:
         """Return the images of formats that gankit does not read, by the name of the format."""
@@ -226,7 +228,8 @@ def collect(
     shown = dict.fromkeys(place_of(beside[job.source], job.target) for job in every if job.source in beside)
     kept = tuple(job for job in renamed if job in sources)
     other = tuple(job for job in jobs if same and _other_format(job))
-    return Inputs(tuple(jobs), len(finder.ignored), unreadable, results, tuple(shown), unread, kept, other)
+    ignored = tuple(finder.ignored.values())
+    return Inputs(tuple(jobs), len(ignored), unreadable, results, tuple(shown), unread, kept, other, ignored)
 
 
 def _other_format(job: Job) -> bool:
@@ -239,7 +242,7 @@ def _other_format(job: Job) -> bool:
 
 def unread_message(kind: str, paths: Sequence[Path]) -> str:
     """Return one line that names images of a format that gankit does not read, and what to do."""
-    article = "an" if kind in ("OpenEXR", "SVG") else "a"
+    article = "an" if kind == "SVG" else "a"
     what = f"is {article} {kind} image"
     if len(paths) > 1:
         what = f"and {len(paths) - 1} more are {kind} images"

@@ -9,7 +9,7 @@ from gankit.pipeline.frame_runs import run_jobs
 from gankit.pipeline.image_files import ImageFiles
 from gankit.pipeline.items import Progress
 from gankit.pipeline.large import LargeImages
-from gankit.pipeline.report import ImageReport
+from gankit.pipeline.report import ImageReport, Waits
 from gankit.pipeline.run_options import RunOptions
 from gankit.pipeline.runner import Runner
 from gankit.pipeline.targets import Job
@@ -29,7 +29,7 @@ def process(
     record: Callable[[ImageReport], None],
     progress: Callable[[Progress], None] | None = None,
     notify: Callable[[str], None] | None = None,
-) -> None:
+) -> Waits | None:
     """Run jobs through an engine, and write their results. One thread at a time may use the engines.
 
     Args:
@@ -41,6 +41,9 @@ def process(
         progress: called with the state of the run, from any thread, one call at a time.
         notify: called with each line to report to the user.
 
+    Returns:
+        How long the engine waited; ``None`` if there were animations, in which that is not measured.
+
     Raises:
         OutputError: If a folder cannot be written. Files written before are complete.
         BackendError, CheckpointError, ParityError: If no engine can run the model.
@@ -49,7 +52,11 @@ def process(
     max_memory = engines.options.max_memory
     files = ImageFiles(jobs, options, resume, facts, engines.made_by, max_memory)
 
+    animated = False
+
     def known(report: ImageReport) -> None:
+        nonlocal animated
+        animated = animated or report.frames > 1
         files.forget(report)
         record(report)
 
@@ -68,3 +75,4 @@ def process(
     )
     run_jobs(runner, large.others(), files, notify)
     large.run()
+    return None if animated else large.waits

@@ -43,7 +43,9 @@ def decode_indices(
     """
     from gankit.datasets.indices import indices, stored_values
 
-    image = decode(path, max_pixels=max_pixels, max_bytes=max_bytes)
+    image = decode(path, max_pixels=max_pixels, max_bytes=max_bytes, hdr=True)
+    if image.hdr is not None:
+        raise ImageError(path, "masks and label maps are whole numbers, not floating point; convert it to 8 or 16 bits")
     try:
         made = from_indices(indices(stored_values(path, image), path), facts, path, mask_from)
     except UsageError as error:

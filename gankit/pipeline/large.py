@@ -18,7 +18,7 @@ from gankit.pipeline.image_files import ImageFiles
 from gankit.pipeline.items import Progress, error_message
 from gankit.pipeline.paths import is_file
 from gankit.pipeline.ready import made_by
-from gankit.pipeline.report import ImageReport
+from gankit.pipeline.report import ImageReport, Waits
 from gankit.pipeline.run_options import RunOptions
 from gankit.pipeline.shared_calls import IMAGE_ERRORS
 from gankit.pipeline.targets import Job
@@ -87,6 +87,11 @@ class LargeImages:
         self._state = replace(state, total=len(self.jobs))
         if self.listener is not None:
             self.listener(self._state)
+
+    @property
+    def waits(self) -> Waits:
+        """How long the engine waited, in all that was reported so far."""
+        return Waits(self._state.waited_to_decode, self._state.waited_to_encode)
 
     def run(self) -> None:
         """Run the images.

@@ -195,6 +195,7 @@ class Report:
         machine: facts of the machine; empty if nothing had to run.
         waits: how long the engine waited; ``None`` if it was not measured.
         unread: images of formats that gankit does not read, which are not among ``images`` and ``ignored``.
+        ignored_files: the files that ``ignored`` counts.
     """
 
     images: tuple[ImageReport, ...]
@@ -206,6 +207,7 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
     unread: tuple[Path, ...] = ()
+    ignored_files: tuple[Path, ...] = ()
     waits: Waits | None = None
 
     @property
@@ -261,6 +263,7 @@ class Report:
             "versions": dict(self.versions),
             "machine": dict(self.machine),
             "unread": list(self.unread),
+            "ignored_files": list(self.ignored_files),
             "images": [asdict(item) for item in self.images],
         }
         plain: dict[str, Any] = _plain(content)

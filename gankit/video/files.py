@@ -131,12 +131,14 @@ def _found(
 
 def _joined(images: Report, clips: Report | None, in_folders: int) -> Report:
     """Return one report of the images and the clips, of which those in folders are no ignored files."""
-    ignored = max(0, images.ignored - in_folders)
+    sources = {clip.source for clip in clips.images} if clips else set()
+    named = tuple(path for path in images.ignored_files if path not in sources)
+    images = replace(images, ignored=max(0, images.ignored - in_folders), ignored_files=named)
     if clips is None:
-        return replace(images, ignored=ignored)
+        return images
     return replace(
-        clips, images=(*images.images, *clips.images), ignored=ignored, unread=images.unread,
-        seconds=images.seconds + clips.seconds, machine=clips.machine or images.machine,
+        clips, images=(*images.images, *clips.images), ignored=images.ignored, ignored_files=named,
+        unread=images.unread, seconds=images.seconds + clips.seconds, machine=clips.machine or images.machine,
         versions={**images.versions, **clips.versions},
     )  # fmt: skip
 
@@ -154,8 +156,8 @@ class _Clips:
     def __init__(self, pipeline: ImagePipeline, clips: Clips, options: RunOptions, video: VideoOptions) -> None:
         assert clips.found is not None
         self.pipeline, self.found, self.options, self.video = pipeline, clips.found, options, video
-        own = pipeline.engines.options_of_results()
-        self.resume = Resume(pipeline.engines.weights_sha256, lambda target: {**own, **self._of_result(target)})
+        own, weights = pipeline.engines.options_of_results(), pipeline.engines.weights_sha256
+        self.resume = Resume(weights, lambda target: {**own, **self._of_result(target)})
         self.alone, self._starting = not clips.others, 0.0
         self.report: Report | None = None
 
@@ -173,8 +175,7 @@ class _Clips:
         library()
         for target in {job.target.suffix.lower(): job.target for job in self.found.jobs}.values():
             check_container(target, self.video)
-        facts = self.pipeline.facts
-        if facts.input_kind != "image":
+        if (facts := self.pipeline.facts).input_kind != "image":
             kind = "masks" if facts.input_kind == "mask" else "label maps"
             raise UsageError(f"{self.found.jobs[0].source}: '{facts.name}' takes {kind}, and clips hold none")
 
@@ -306,23 +307,22 @@ class _Clips:
 
     def _made_by(self) -> dict[str, Any]:
         """Return what made the frames, for the journal; nothing if an earlier run had made all of them."""
-        engine = self.pipeline.engines.report()
-        if engine is None:
+        if (engine := self.pipeline.engines.report()) is None:
             return {}
         return {name: getattr(engine, name) for name in ("backend", "precision", "device", "tile")}
 
     def _unsupported(self) -> tuple[str, ...]:
         """Return a sentence for each option that clips do not have."""
-        given = [name for name in ("mark_ai", "compare") if getattr(self.options, name)]
-        return tuple(f"--{name.replace('_', '-')} has no effect on clips" for name in given)
+        names = (name for name in ("mark_ai", "compare") if getattr(self.options, name))
+        return tuple(f"--{name.replace('_', '-')} has no effect on clips" for name in names)
 
     def _report(self, records: Records, seconds: float) -> Report:
-        engines = self.pipeline.engines
         return Report(
             images=records.images(),
             ignored=self.found.ignored,
+            ignored_files=self.found.ignored_files,
             seconds=seconds,
-            engine=engines.report(),
+            engine=(engines := self.pipeline.engines).report(),
             fp32_engine=engines.exact_report(),
             model=engines.model_report(),
             versions=versions((*engines.packages(), "av")),

@@ -99,9 +99,8 @@ def test_random_damage_never_escapes(tmp_path):
     ("content", "reason"),
     [
         (b"", r"the file is empty \(0 bytes\)"),
-        (b"just some words\n", "not a PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG XL or HEIC image"),
+        (b"just some words\n", "not a PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG XL, HEIC or OpenEXR image"),
         (b"8BPS" + bytes(50), "a Photoshop image, which gankit does not read"),
-        (b"\x76\x2f\x31\x01" + bytes(50), "an OpenEXR image, which gankit does not read"),
         (b"\x89PNG\r\n\x1a\n", "damaged|header"),
         (b"\x00" * 1000, "not a PNG"),
         (b"\xff\xd8\xff", "truncated|damaged"),
@@ -235,7 +234,7 @@ def test_empty_size(tmp_path):
 
 @pytest.mark.parametrize(
     ("dtype", "reason"),
-    [(np.float32, "floating-point"), (np.uint32, "32-bit integer"), (np.int16, "16-bit signed integer")],
+    [(np.uint32, "32-bit integer"), (np.int16, "16-bit signed integer")],
 )
 def test_tiff_of_other_numbers(tmp_path, dtype, reason):
     tifffile.imwrite(tmp_path / "a.tif", np.ones((8, 8, 3), dtype), photometric="rgb")

@@ -40,14 +40,15 @@ def test_named_by_the_shell(tmp_path):
 
 
 def test_images_that_are_not_read_are_named(tmp_path):
-    root = tree(tmp_path / "in", "a.png", "b.PSD", "c.psb", "s/d.exr", "notes.txt", ".e.psd")
+    root = tree(tmp_path / "in", "a.png", "b.PSD", "c.psb", "s/d.hdr", "notes.txt", ".e.psd")
     found = collect([root], tmp_path / "out")
     assert found.ignored == 2
     lines = list(notices(found, []))
     assert lines == [
         f"{root / 'b.PSD'} and 1 more are Photoshop images, which gankit does not read; "
         "convert to PNG, TIFF or JPEG first",
-        f"{root / 's' / 'd.exr'} is an OpenEXR image, which gankit does not read; convert to PNG, TIFF or JPEG first",
+        f"{root / 's' / 'd.hdr'} is a Radiance HDR image, which gankit does not read; "
+        "convert to PNG, TIFF or JPEG first",
     ]
 
 

@@ -23,6 +23,7 @@ _MODULES = (
     "avif",
     "jxl",
     "heic",
+    "exr",
 )
 
 REGISTRY: tuple[Format, ...] = tuple(import_module(f"{__name__}.{module}").FORMAT for module in _MODULES)

@@ -45,6 +45,7 @@ class Format:
             ``None`` for formats that are only read.
         read_only: more suffixes of files that are read; their results take the first of ``suffixes``.
         aliases: further names for ``--format``; each writes files with that name as the suffix.
+        hdr: linear light of any range is kept; else it is cut to 0 to 1 and encoded as sRGB.
         sixteen_bit: uint16 is kept; else it is rounded to uint8.
         alpha: transparency is kept; else the image is laid on white.
         gray: a gray image is stored in one channel; else as three equal ones.
@@ -72,6 +73,7 @@ class Format:
     encode: Callable[[DecodedImage, int], bytes] | None = None
     read_only: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    hdr: bool = False
     sixteen_bit: bool = False
     alpha: bool = False
     gray: bool = True

@@ -1,4 +1,4 @@
-"""TIFF: every depth from 1 to 16 bits in, 8 and 16 bits out, with profile, EXIF, XMP, IPTC and resolution.
+"""TIFF: 1 to 16 bits and floating point, with profile, EXIF, XMP, IPTC and resolution.
 
 ``gankit.images.tiff_file`` reads it and ``tiff_write`` writes it. They are imported with the first TIFF, because they
 import tifffile and imagecodecs, and the command line needs the names of the formats alone.
@@ -43,6 +43,7 @@ FORMAT = Format(
     header=_header,
     decode=_decode,
     encode=_encode,
+    hdr=True,
     sixteen_bit=True,
     alpha=True,
     icc=True,

@@ -15,7 +15,7 @@ from PIL import GifImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from gankit.errors import ImageError
 from gankit.images.decode import check_size, read_whole, reason_of
-from gankit.images.decoded import DecodedImage
+from gankit.images.decoded import DecodedImage, full_scale
 from gankit.images.formats.base import Header
 from gankit.images.frames.facts import FrameFacts, Kind
 from gankit.images.gif_file import is_complete
@@ -85,7 +85,7 @@ def _uniform(image: DecodedImage, facts: FrameFacts) -> DecodedImage:
     """Give a frame the channels that all frames of its animation have."""
     alpha = image.alpha
     if facts.alpha and alpha is None:
-        alpha = np.full(image.pixels.shape[:2], np.iinfo(image.pixels.dtype).max, image.pixels.dtype)
+        alpha = np.full(image.pixels.shape[:2], full_scale(image.pixels.dtype), image.pixels.dtype)
     return DecodedImage(image.pixels, alpha, gray=facts.gray)
 
 
@@ -101,7 +101,7 @@ def _frames(path: Path, data: bytes, kind: Kind, max_pixels: int, max_bytes: int
         total, known = next(source), True
         for done in range(total or _MANY):  # noqa: B007 - the error names it
             image, duration = next(source)
-            if image.alpha is not None and image.alpha.min() == np.iinfo(image.alpha.dtype).max:
+            if image.alpha is not None and image.alpha.min() == full_scale(image.alpha.dtype):
                 image = replace(image, alpha=None)
             yield image, duration
         done = total
@@ -197,7 +197,8 @@ def _notes(data: bytes, kind: Kind) -> tuple[str, ...]:
 
 def _equal(first: DecodedImage, second: DecodedImage) -> bool:
     """Whether two frames or pages have the same pixels. The texts of equal pages are those of the first one."""
-    if (first.gray, first.icc_profile, first.dpi) != (second.gray, second.icc_profile, second.dpi):
+    facts = [(image.gray, image.icc_profile, image.dpi, image.hdr) for image in (first, second)]
+    if facts[0] != facts[1]:
         return False
     for one, other in ((first.pixels, second.pixels), (first.alpha, second.alpha)):
         if one is None or other is None:

@@ -9,7 +9,7 @@ import tifffile
 
 from gankit.images.decoded import DecodedImage
 from gankit.images.frames.facts import FrameFacts
-from gankit.images.tiff_write import CLASSIC_LIMIT, add_directories, page_options
+from gankit.images.tiff_write import CLASSIC_LIMIT, add_directories, page_options, stored_samples
 
 
 class Writer:
@@ -23,7 +23,7 @@ class Writer:
 
     def add(self, image: DecodedImage, seconds: Fraction) -> None:
         """Write a page."""
-        samples = image.channels()
+        samples = stored_samples(image)
         if self._writer is None:
             self._big = samples.nbytes * self._facts.count > CLASSIC_LIMIT
             self._writer = tifffile.TiffWriter(self._file, bigtiff=self._big, byteorder="<")
