@@ -68,17 +68,19 @@ def decoded(
         ImageError: If it cannot be decoded, or is not what the model takes.
         UsageError: If the options do not apply to the model.
     """
-    limits: dict[str, int] = {"max_pixels": max_pixels, "max_bytes": available_memory(max_memory)}
+    max_bytes = available_memory(max_memory)
     if query.mask_from is not None and facts.input_kind != "mask":
         raise UsageError(f"mask_from: '{facts.name}' takes no masks of two values; omit it")
     if facts.input_kind == "image":
-        image = decode_bytes(data, Path(name), **limits)
+        image = decode_bytes(data, Path(name), max_pixels=max_pixels, max_bytes=max_bytes)
     else:
         with tempfile.TemporaryDirectory(prefix="gankit-") as folder:  # other libraries read the indices from a file
             path = Path(folder) / "upload"
             path.write_bytes(data)
             try:
-                image = decode_indices(path, facts, mask_from=query.mask_from, **limits)
+                image = decode_indices(
+                    path, facts, mask_from=query.mask_from, max_pixels=max_pixels, max_bytes=max_bytes
+                )
             except ImageError as error:
                 raise ImageError(name, error.reason) from error
             except UsageError as error:
