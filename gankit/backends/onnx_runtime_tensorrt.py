@@ -11,8 +11,8 @@ from typing import ClassVar
 from gankit_export.precisions import Precision
 
 from gankit.backends.base import Backend, Engine, EngineSpec
+from gankit.backends.cuda.driver import cuda_available
 
-PROVIDER = "TensorrtExecutionProvider"
 NEEDED_MAJOR = 10  # of TensorRT, to which the provider in the wheels of onnxruntime-gpu is linked
 
 
@@ -27,6 +27,8 @@ class OnnxRuntimeTensorRTBackend(Backend):
 
     def missing(self, spec: EngineSpec) -> str | None:
         """The GPU, TensorRT 10 or the provider may be missing."""
+        if not cuda_available():
+            return "this torch finds no CUDA GPU; use --device cpu with another backend"
         from gankit_export.tensorrt.library import TensorRTError, library, numbers
 
         from gankit.backends.onnx_runtime_cuda import missing, why_not

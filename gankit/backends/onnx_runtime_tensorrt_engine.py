@@ -17,10 +17,11 @@ from torch import Tensor
 from gankit.backends.base import EngineSpec
 from gankit.backends.onnx_runtime_cuda import PROVIDER as CUDA_PROVIDER
 from gankit.backends.onnx_runtime_cuda import OnnxRuntimeCudaEngine, Provider, is_static, provider_options
-from gankit.backends.onnx_runtime_tensorrt import PROVIDER, OnnxRuntimeTensorRTBackend
 from gankit.backends.onnx_runtime_tensorrt_cache import folder, verified
 from gankit.backends.proof import prove
 from gankit.backends.tensorrt_engine import SAMPLES, image_profiles, latent_profile, tile_side, up
+
+PROVIDER = "TensorrtExecutionProvider"
 
 
 def tensorrt_options(spec: EngineSpec, gpu: Gpu, profile: Profile, sha256: str) -> dict[str, str]:
@@ -73,7 +74,7 @@ class OnnxRuntimeTensorRTEngine(OnnxRuntimeCudaEngine):
             known = facts.halo is not None or not facts.tileable
             self._side = tile_side(facts, (facts.halo or 0) if known else halo(spec.generator))
         self._profile = _profile(spec, self._side)
-        super().__init__(spec, path, gpu, OnnxRuntimeTensorRTBackend.name)
+        super().__init__(spec, path, gpu, "onnxruntime-tensorrt")
         if facts.tileable and facts.task != "generate":
             self.tile = self._side
 

@@ -13,7 +13,8 @@ from gankit.backends import onnx_runtime_cuda
 from gankit.backends.base import EngineSpec, Shapes
 from gankit.backends.cached import cached_files
 from gankit.backends.choice.parity import reference
-from gankit.backends.onnx_runtime_tensorrt import PROVIDER, OnnxRuntimeTensorRTBackend
+from gankit.backends.onnx_runtime_tensorrt import OnnxRuntimeTensorRTBackend
+from gankit.backends.onnx_runtime_tensorrt_engine import PROVIDER
 from gankit.errors import BackendError
 from gankit.models import build, facts
 from tests.backends import test_onnx_runtime_cuda as cuda
@@ -206,6 +207,7 @@ def test_another_provider_is_refused(spec, monkeypatch):
 def test_tensorrt_10_is_needed(version, said, monkeypatch):
     trt = types.SimpleNamespace(__version__=version, Builder=object)
     monkeypatch.setattr("gankit_export.tensorrt.library.library", lambda: trt)
+    monkeypatch.setattr("gankit.backends.onnx_runtime_tensorrt.cuda_available", lambda: True)
     monkeypatch.setattr(onnx_runtime_cuda, "missing", lambda: None)
     monkeypatch.setattr(onnx_runtime_cuda, "why_not", lambda provider: None)
     found = OnnxRuntimeTensorRTBackend().missing(None)

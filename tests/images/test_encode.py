@@ -170,8 +170,10 @@ def test_png_is_not_much_larger_than_pillows(data):
 def test_formats_all_write(tmp_path):
     for name, suffix in FORMATS.items():
         encode(full(), tmp_path / f"{name}{suffix}")
-        with Image.open(tmp_path / f"{name}{suffix}") as image:
-            assert image.size == (53, 37)
+        assert decode(tmp_path / f"{name}{suffix}").pixels.shape[:2] == (37, 53)
+        if name != "exr":  # which Pillow does not read
+            with Image.open(tmp_path / f"{name}{suffix}") as image:
+                assert image.size == (53, 37)
 
 
 def test_formats_that_cannot_hold_it(tmp_path):

@@ -95,4 +95,4 @@ def test_one_precision():
     from gankit import options
 
     assert tuple(precision.DTYPES) == precisions.PRECISIONS
-    assert ("auto", *precisions.PRECISIONS) == options.PRECISIONS
+    assert ("auto", *precisions.PRECISIONS, "int8") == options.PRECISIONS

@@ -269,7 +269,7 @@ def test_wrong_arguments(make, name, call, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"precision": "int8"}, "unknown precision"),
+        ({"precision": "int4"}, "unknown precision"),
         ({"batch": 0}, "batch must be a whole number above 0, not 0"),
         ({"backend": "eagre"}, "did you mean 'eager'"),
     ],

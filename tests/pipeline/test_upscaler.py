@@ -278,6 +278,8 @@ def test_run_mirrors_and_reports(engine, folder, tmp_path):
         np.testing.assert_array_equal(result, grown(source))
     assert report.totals.done == 3
     assert report.totals.output_mp == pytest.approx(16 * report.totals.input_mp)
+    assert 0 <= report.totals.engine_share <= 1
+    assert report.totals.bottleneck in ("engine", "decoder", "encoder")
     assert states[-1].done == 3
 
     report.write(tmp_path / "report.json")
