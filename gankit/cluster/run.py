@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 from gankit.cluster.worker import RESULT, TASK, Worker
 from gankit.errors import BackendError, UsageError, first_line
 from gankit.pipeline.items import Progress
+from gankit.pipeline.remaining import Pixels
 from gankit.pipeline.report import ImageReport, Report
 from gankit.pipeline.run_options import RunKeywords, RunOptions
+from gankit.pipeline.targets import Job
 from gankit.storage.run import run_remote
+from gankit.storage.urls import shown
 from gankit.storage.work import Result, Task
 
 if TYPE_CHECKING:
@@ -117,6 +120,7 @@ def _execute(
     progress: Callable[[Progress], None] | None,
 ) -> None:
     state, began = Progress(len(tasks)), perf_counter()
+    pixels = Pixels([Job(shown(task.source), shown(task.target)) for task in tasks])
     with _connected(address) as ray:
         pool = pool_of(ray.nodes(), engine.threads, engine.device)
         if pool.gpus == 0:
@@ -140,8 +144,9 @@ def _execute(
                 seconds=perf_counter() - began,
                 current=report.source,
             )
+            pixels.add(report)
             if progress is not None:
-                progress(state)
+                progress(pixels.of(state))
 
 
 def pool_of(nodes: Sequence[Any], threads: int | None, device: str = "auto") -> Pool:
