@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,6 +27,7 @@ from gankit.video.progress import ClipProgress
 
 if TYPE_CHECKING:
     from gankit.pipeline.items import Progress
+    from gankit.pipeline.report import ImageReport
 
 
 class _TimeLeft(ProgressColumn):
@@ -108,6 +110,19 @@ class Bar:
             click.echo(one_line(line), err=True)
         else:
             self._bars.console.out(one_line(line), highlight=False)
+
+    def image(self, report: ImageReport) -> None:
+        """Print the error of an image that failed."""
+        if report.status == "failed":
+            self.print(f"error: {report.error}")
+
+    def file(self, source: Path | None, target: Path, status: str, error: str | None = None) -> None:
+        """Print the error of a file that failed."""
+        if status == "failed":
+            self.print(f"error: {error}")
+
+    def done(self, totals: Mapping[str, Any]) -> None:
+        """Print nothing: the summary on stdout has the totals."""
 
     def __enter__(self) -> Self:
         return self

@@ -58,6 +58,7 @@ def run_on_cluster(
     worker: Callable[..., ImagePipeline],
     progress: Callable[[Progress], None] | None = None,
     failed: Callable[[ImageReport], None] | None = None,
+    each: Callable[[ImageReport], None] | None = None,
     **options: Unpack[RunKeywords],
 ) -> Report:
     """Run files, folders, patterns and URLs on a Ray cluster.
@@ -71,6 +72,7 @@ def run_on_cluster(
         worker: makes the pipeline of a worker from ``engine``. It is pickled.
         progress: called with the state of the run.
         failed: called with the report of each image that fails.
+        each: called with the report of each image.
         options: the fields of :class:`gankit.pipeline.run_options.RunOptions`.
 
     Returns:
@@ -88,7 +90,7 @@ def run_on_cluster(
     seen: list[Any] = []
     execute = partial(_execute, address, worker, pipeline.engine, seen)
     try:
-        run_remote(pipeline, inputs, output, progress=progress, failed=failed, execute=execute, **options)
+        run_remote(pipeline, inputs, output, progress=progress, failed=failed, each=each, execute=execute, **options)
     finally:
         if pipeline.report is not None and seen:
             engine, exact, model = seen[0]
