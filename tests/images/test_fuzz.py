@@ -1,0 +1,82 @@
+"""Damaged files are read or refused; ``python -m tests.fuzz_images`` looks at more of them."""
+
+import os
+import random
+import time
+
+import pytest
+
+from gankit.images import decode
+from gankit.images.formats import REGISTRY
+from tests import fuzz_images
+from tests.fuzz_files import damaged, whole_files
+from tests.fuzz_images import Case, cases, main, run, summary
+
+
+def test_the_whole_files_of_every_format_are_read(tmp_path):
+    files = whole_files()
+    assert set(files) == {format.name for format in REGISTRY}
+    for name, found in files.items():
+        for number, data in enumerate(found):
+            path = tmp_path / f"{number}.{name}"
+            path.write_bytes(data)
+            assert decode(path).format == name.upper()
+            assert fuzz_images.look(path) == "read"
+
+
+def test_the_same_seed_does_the_same_damage():
+    first, again, other = (list(cases(24, seed)) for seed in (1, 1, 2))
+    assert first == again
+    assert [case.data for case in first] != [case.data for case in other]
+    data = whole_files()["png"][0]
+    assert any(damaged(data, data, random.Random(n))[1] != data for n in range(3))
+
+
+def test_sixty_files(capsys):
+    assert main(["--count", "60", "--seed", "1", "--workers", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "60 files, 0 failures"
+
+
+@pytest.mark.slow
+def test_a_thousand_files(capsys):
+    assert main(["--count", "1000", "--seed", "2", "--workers", "2"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1000 files, 0 failures"
+
+
+def misbehave(path):
+    """Stands in for :func:`tests.fuzz_images.look`."""
+    action = path.read_bytes().decode()
+    if action == "crash":
+        os.abort()
+    if action == "hang":
+        while True:
+            time.process_time()
+    if action == "memory":
+        return str(bytearray(os.urandom(1 << 20) * 40)[:0] or "read")
+    if action == "exception":
+        raise KeyError("no such tag")
+    return action
+
+
+def work(connection, folder):
+    """The body of a worker with smaller limits, which is imported by name in its process."""
+    fuzz_images.look, fuzz_images.CPU_SECONDS = misbehave, 1
+    fuzz_images.MEMORY_BYTES = fuzz_images._peak() + (20 << 20)
+    _REAL_WORK(connection, folder)
+
+
+_REAL_WORK = fuzz_images._work
+
+
+@pytest.mark.slow
+def test_each_failure_is_found_and_the_others_go_on(monkeypatch):
+    monkeypatch.setattr(fuzz_images, "_work", work)
+    actions = ["read", "crash", "refused", "hang", "memory", "exception", "read"]
+    given = iter([Case(n, "png", "none", action.encode()) for n, action in enumerate(actions)])
+    outcomes = sorted(run(given, workers=2), key=lambda outcome: outcome.case.number)
+    assert [outcome.kind for outcome in outcomes] == actions
+    assert [outcome.failed for outcome in outcomes] == [action not in ("read", "refused") for action in actions]
+    lines = summary(outcomes)
+    assert "crash: file 1 (png, none): SIGABRT" in lines
+    assert "exception: file 5 (png, none): KeyError: 'no such tag'" in lines
+    assert lines[-1] == "7 files, 4 failures"
