@@ -105,6 +105,6 @@ def declared_pixels(path: Path, *, frames: bool = False) -> int | None:
         if frames:
             with Image.open(path) as image:
                 count = getattr(image, "n_frames", 1)
+        return header.width * header.height * count
     except Exception:  # decoders raise all kinds of exceptions for damaged bytes
         return None
-    return header.width * header.height * count

@@ -2,12 +2,19 @@
 
 import os
 import random
+import struct
 import time
 
 import pytest
+import tifffile
 
+from gankit.errors import ImageError
 from gankit.images import decode
 from gankit.images.formats import REGISTRY
+from gankit.images.frames import kind_of
+from gankit.images.rows import header_of
+from gankit.images.tiff_file import page_numbers
+from gankit.pipeline.remaining import declared_pixels
 from tests import fuzz_images
 from tests.fuzz_files import damaged, whole_files
 from tests.fuzz_images import Case, cases, main, run, summary
@@ -41,6 +48,42 @@ def test_sixty_files(capsys):
 def test_a_thousand_files(capsys):
     assert main(["--count", "1000", "--seed", "2", "--workers", "2"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "1000 files, 0 failures"
+
+
+def tiff_with(tag, type, count, value):
+    """A TIFF of one strip in which a field has another type, count and value."""
+    data = bytearray(whole_files()["tiff"][3])
+    (directory,) = struct.unpack_from("<I", data, 4)
+    (fields,) = struct.unpack_from("<H", data, directory)
+    places = {struct.unpack_from("<H", data, at)[0]: at for at in range(directory + 2, directory + 2 + 12 * fields, 12)}
+    struct.pack_into("<HHI", data, places[tag], tag, type, count)
+    data[places[tag] + 8 : places[tag] + 12] = value
+    return data, directory + 2 + 12 * fields
+
+
+@pytest.mark.parametrize(
+    "field",
+    [(256, 3, 2, struct.pack("<HH", 37, 29)), (257, 11, 1, struct.pack("<f", 29.0))],
+    ids=["several", "float"],
+)
+def test_a_size_that_is_not_one_whole_number(tmp_path, field):
+    path = tmp_path / "a.tiff"
+    path.write_bytes(tiff_with(*field)[0])
+    assert header_of(path) is None
+    assert declared_pixels(path) is None
+    with pytest.raises(ImageError, match=r"the file is damaged \(its size is "):
+        decode(path)
+
+
+def test_pages_that_never_end(tmp_path):
+    data, place = tiff_with(256, 3, 1, struct.pack("<HH", 37, 0))
+    data[place : place + 4] = data[4:8]  # the first page is also the next one
+    path = tmp_path / "a.tiff"
+    path.write_bytes(data)
+    with tifffile.TiffFile(path) as file, pytest.raises(ValueError, match="page 2 is an earlier page"):
+        page_numbers(file)
+    assert kind_of(path) is None
+    assert decode(path).pixels.shape == (29, 37, 3)
 
 
 def misbehave(path):
