@@ -5,6 +5,7 @@ import random
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
@@ -37,6 +38,7 @@ def _tiff(pixels: np.ndarray, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+@cache
 def whole_files() -> dict[str, list[bytes]]:
     """Return undamaged files by the name of their format. Formats whose library is missing have none."""
     rgb, rgba, gray = (Image.fromarray(_pixels(channels)) for channels in (3, 4, 1))
