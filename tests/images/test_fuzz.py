@@ -86,6 +86,18 @@ def test_pages_that_never_end(tmp_path):
     assert decode(path).pixels.shape == (29, 37, 3)
 
 
+def test_a_run_length_coded_bmp_of_too_many_pixels(tmp_path):
+    """It took minutes to fill them."""
+    data = bytearray(whole_files()["bmp"][-1])
+    path = tmp_path / "a.bmp"
+    path.write_bytes(data)
+    assert decode(path).pixels.shape[:2] == (29, 37)
+    data[20] = 32  # the third byte of the width
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match="cannot hold 60818481 pixels"):
+        decode(path)
+
+
 def misbehave(path):
     """Stands in for :func:`tests.fuzz_images.look`."""
     action = path.read_bytes().decode()
