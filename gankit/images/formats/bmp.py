@@ -10,7 +10,6 @@ from gankit.images.decoded import DecodedImage
 from gankit.images.formats.base import Format, Header
 from gankit.images.pillow import from_pil
 
-
 _RUN_LENGTHS = (1, 2)  # values of biCompression
 _FEW_PIXELS = 1_000_000
 
