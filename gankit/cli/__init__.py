@@ -14,6 +14,7 @@ from types import MappingProxyType
 import click
 
 from gankit.cli.group import Entry, LazyGroup
+from gankit.cli.log import JsonLog, json_lines
 from gankit.cli.process import any_terminal, ended_as_by_ctrl_c, one_line, quiet_libraries
 from gankit.errors import GankitError
 from gankit.version import __version__
@@ -64,26 +65,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status, which is 0 if everything succeeded, 1 if some images failed, 2 for a usage error, 130 after
         Ctrl-C, 143 after SIGTERM and 129 after SIGHUP.
     """
-    with ended_as_by_ctrl_c() as signals, quiet_libraries(), any_terminal():
+    with ended_as_by_ctrl_c() as signals, quiet_libraries(), any_terminal(), json_lines(arguments) as log:
         try:
-            status = _main(arguments)
-        except (KeyboardInterrupt, OSError):  # after SIGHUP there is no terminal to print an error on
-            if not signals:
-                raise
+            status = _main(arguments, log)
+        except (KeyboardInterrupt, Exception) as error:
+            # After SIGHUP there is no terminal to print an error on.
+            if not (signals and isinstance(error, KeyboardInterrupt | OSError)):
+                if log is None or isinstance(error, KeyboardInterrupt):
+                    raise
+                log.bug(error)
+                return 1
         return 128 + signals[0] if signals else status
 
 
-def _main(arguments: Sequence[str] | None) -> int:
+def _main(arguments: Sequence[str] | None, log: JsonLog | None) -> int:
     try:
-        status = gankit.main(args=arguments, standalone_mode=False)
+        status = gankit.main(args=arguments, standalone_mode=False, obj=log)
     except GankitError as error:
-        _print_error(str(error))
+        _print_error(str(error), log, getattr(error, "path", None))
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        if log is None:
+            error.show()
+        else:
+            log.write("error", error.format_message(), level="error")
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _print_error("interrupted; finished results are kept, run the command again to continue")
+        _print_error("interrupted; finished results are kept, run the command again to continue", log)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of the pipe has closed it (gankit models | head). Keep Python from complaining at exit.
@@ -92,10 +100,13 @@ def _main(arguments: Sequence[str] | None) -> int:
     except OSError as error:
         if error.filename is None or error.errno not in _OF_THE_FILES:
             raise
-        _print_error(f"{error.filename}: {error.strerror}")
+        _print_error(f"{error.filename}: {error.strerror}", log, error.filename)
         return 2
     return status if isinstance(status, int) else 0
 
 
-def _print_error(message: str) -> None:
+def _print_error(message: str, log: JsonLog | None, file: object = None) -> None:
+    if log is not None:
+        log.write("error", message, level="error", file=file)
+        return
     click.echo(f"error: {one_line(message)}", err=True)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gankit.cli.engine_options import engine_options
+from gankit.cli.log import log_format_option
 from gankit.cli.model_options import model_option
 from gankit.cli.param_types import format_names
-from gankit.errors import UsageError
+from gankit.errors import ImageError, UsageError
 from gankit.options import EngineOptions
 from gankit.pipeline.generated_files import Destination, Outcome
 from gankit.pipeline.generation import SampleRequest, write_samples
 from gankit.pipeline.reconstruction import write_reconstructions
 from gankit.pipeline.sampler import Sampler
+
+if TYPE_CHECKING:
+    from gankit.pipeline.items import Progress
 
 _SAMPLES = 64
 
@@ -72,6 +76,7 @@ _SAMPLES = 64
 @engine_options(tiles=False, batch="samples")
 @model_option
 @click.option("--overwrite", is_flag=True, help="Replace existing results.")
+@log_format_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def generate(
     model: str,
@@ -102,18 +107,35 @@ def generate(
     given = {"-n": number, "--class": class_, "--seed": seed, "--truncation": truncation, "--interpolate": steps}
     if reconstruct is not None and (extra := [name for name, value in given.items() if value is not None]):
         raise UsageError(f"--reconstruct does not sample; omit {' and '.join(extra)}")
-    from gankit.cli.progress import Bar
+    from gankit.cli.progress_json import listener
 
-    bar = Bar(shown=not quiet)
+    bar = listener(quiet=quiet)
     sampler = Sampler(model, engine=engine, notify=None if quiet else bar.print, options=model_options or None)
     destination = Destination(Path(output), format_, overwrite, None if grid is None else Path(grid))
     with sampler, bar:
-        progress, failed = bar.update, lambda error: bar.print(f"error: {error}")
+
+        def progress(state: Progress) -> None:
+            """Report an image that was written; each call is about one."""
+            if state.current is not None:
+                bar.file(None, state.current, "done")
+            bar.update(state)
+
+        def failed(error: ImageError) -> None:
+            bar.file(None, error.path, "failed", str(error))
+
         if reconstruct is not None:
             outcome = write_reconstructions(sampler, Path(reconstruct), destination, progress, failed)
         else:
             request = SampleRequest(_SAMPLES if number is None else number, seed or 0, class_, truncation, steps)
             outcome = write_samples(sampler, request, destination, progress, failed)
+        bar.done(
+            {
+                "done": outcome.done,
+                "skipped": outcome.skipped,
+                "failed": outcome.failed,
+                "seconds": round(outcome.seconds, 6),
+            }
+        )
         if not quiet:
             click.echo(_summary(sampler, outcome))
     return 1 if outcome.failed else 0

@@ -15,6 +15,7 @@ import click
 
 from gankit.cli.cluster_options import cluster_option, runs_of
 from gankit.cli.engine_options import engine_options
+from gankit.cli.log import log_format_option
 from gankit.cli.model_options import model_option
 from gankit.cli.param_types import Pixels, format_names
 from gankit.cli.process import one_line
@@ -88,6 +89,7 @@ _AFTER = (
         help="Write a report of the run to FILE: JSON, or a page with the images before and after if FILE ends with "
         ".html.",
     ),
+    log_format_option,
     click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
 )
 
@@ -146,14 +148,14 @@ def run(
         raise UsageError("--dry-run writes nothing; omit --report")
     if report is not None:
         _check_report(report, output)
-    from gankit.cli.progress import Bar
+    from gankit.cli.progress_json import listener
     from gankit.video import VideoOptions
 
     worker = partial(make, engine=engine, options=model_options)
     run_files, plan_files = runs_of(cluster, [*paths, output], worker)
 
     video = VideoOptions(codec=codec, crf=crf, preset=preset, fps=fps)
-    bar = Bar(shown=not quiet)
+    bar = listener(quiet=quiet)
     pipeline = make(engine=engine, notify=None if quiet else bar.print, options=model_options)
     if dry_run:
         with pipeline:
@@ -168,7 +170,7 @@ def run(
                 output,
                 video=video,
                 progress=bar.update,
-                failed=lambda image: bar.print(f"error: {image.error}"),
+                each=bar.image,
                 **options,
             )
         except BaseException:
@@ -178,6 +180,7 @@ def run(
             raise
     if report is not None:
         _write_report(done, report)
+    bar.done(done.to_dict()["totals"])
     if not quiet:
         click.echo(_summary(done))
     return 1 if done.failures else 0

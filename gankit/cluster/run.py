@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 from gankit.cluster.worker import RESULT, TASK, Worker
 from gankit.errors import BackendError, UsageError, first_line
 from gankit.pipeline.items import Progress
+from gankit.pipeline.remaining import Pixels
 from gankit.pipeline.report import ImageReport, Report
 from gankit.pipeline.run_options import RunKeywords, RunOptions
+from gankit.pipeline.targets import Job
 from gankit.storage.run import run_remote
+from gankit.storage.urls import shown
 from gankit.storage.work import Result, Task
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ def run_on_cluster(
     worker: Callable[..., ImagePipeline],
     progress: Callable[[Progress], None] | None = None,
     failed: Callable[[ImageReport], None] | None = None,
+    each: Callable[[ImageReport], None] | None = None,
     **options: Unpack[RunKeywords],
 ) -> Report:
     """Run files, folders, patterns and URLs on a Ray cluster.
@@ -68,6 +72,7 @@ def run_on_cluster(
         worker: makes the pipeline of a worker from ``engine``. It is pickled.
         progress: called with the state of the run.
         failed: called with the report of each image that fails.
+        each: called with the report of each image.
         options: the fields of :class:`gankit.pipeline.run_options.RunOptions`.
 
     Returns:
@@ -85,7 +90,7 @@ def run_on_cluster(
     seen: list[Any] = []
     execute = partial(_execute, address, worker, pipeline.engine, seen)
     try:
-        run_remote(pipeline, inputs, output, progress=progress, failed=failed, execute=execute, **options)
+        run_remote(pipeline, inputs, output, progress=progress, failed=failed, each=each, execute=execute, **options)
     finally:
         if pipeline.report is not None and seen:
             engine, exact, model = seen[0]
@@ -117,6 +122,7 @@ def _execute(
     progress: Callable[[Progress], None] | None,
 ) -> None:
     state, began = Progress(len(tasks)), perf_counter()
+    pixels = Pixels([Job(shown(task.source), shown(task.target)) for task in tasks])
     with _connected(address) as ray:
         pool = pool_of(ray.nodes(), engine.threads, engine.device)
         if pool.gpus == 0:
@@ -140,8 +146,9 @@ def _execute(
                 seconds=perf_counter() - began,
                 current=report.source,
             )
+            pixels.add(report)
             if progress is not None:
-                progress(state)
+                progress(pixels.of(state))
 
 
 def pool_of(nodes: Sequence[Any], threads: int | None, device: str = "auto") -> Pool:

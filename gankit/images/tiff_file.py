@@ -39,7 +39,13 @@ def tiff_header(data: bytes) -> Header:
 
 
 def page_header(page: tifffile.TiffPage) -> Header:
-    """Return the size of a page, and the memory that decoding it takes."""
+    """Return the size of a page, and the memory that decoding it takes.
+
+    Raises:
+        ValueError: its width or height is not one whole number.
+    """
+    if not isinstance(page.imagewidth, int) or not isinstance(page.imagelength, int):
+        raise ValueError(f"the file is damaged (its size is {page.imagewidth}×{page.imagelength})")
     bits = int(np.max(page.bitspersample))
     samples = min(page.samplesperpixel, 5)
     if is_float(page):  # the samples, linear light in float32, encoded light and what its computation takes
@@ -174,9 +180,19 @@ def page_notes(file: tifffile.TiffFile) -> tuple[str, ...]:
 
 
 def page_numbers(file: tifffile.TiffFile) -> list[int]:
-    """Return the numbers of the pages, from 0, without thumbnails and masks."""
-    kinds = [int(page.aspage().tags.valueof("NewSubfileType", default=0)) for page in file.pages]
-    return [number for number, kind in enumerate(kinds) if not kind & _NO_IMAGE]
+    """Return the numbers of the pages, from 0, without thumbnails and masks.
+
+    Raises:
+        ValueError: a page is followed by an earlier one, so that the pages never end.
+    """
+    numbers, places = [], set()
+    for number, page in enumerate(file.pages):
+        if page.offset in places:
+            raise ValueError(f"the file is damaged (page {number + 1} is an earlier page)")
+        places.add(page.offset)
+        if not int(page.aspage().tags.valueof("NewSubfileType", default=0)) & _NO_IMAGE:
+            numbers.append(number)
+    return numbers
 
 
 def _plain_samples(page: tifffile.TiffPage, bits: int) -> np.ndarray:

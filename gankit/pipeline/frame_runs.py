@@ -122,10 +122,10 @@ class _FrameRun:
             seconds=self.state.seconds + perf_counter() - self._began,
             fraction=0.0,
         )
-        if self.progress is not None:
-            self.progress(state)
         if self.runner.record is not None:
             self.runner.record(report)
+        if self.progress is not None:
+            self.progress(state)
         return state
 
     def _made(self) -> ImageReport:

@@ -158,6 +158,7 @@ class ImagePipeline:
         *,
         progress: Callable[[Progress], None] | None = None,
         failed: Callable[[ImageReport], None] | None = None,
+        each: Callable[[ImageReport], None] | None = None,
         **options: Unpack[RunKeywords],
     ) -> Report:
         """Run files and folders, and write the results to a folder.
@@ -175,6 +176,7 @@ class ImagePipeline:
                 for a translator).
             progress: called with the state of the run, from any thread, one call at a time.
             failed: called with the report of each image as soon as it fails, from any thread, one call at a time.
+            each: called likewise with the report of every image that is done, failed, skipped or kept.
             options: the fields of :class:`gankit.pipeline.run_options.RunOptions`.
 
         Returns:
@@ -190,12 +192,12 @@ class ImagePipeline:
         self.report = None
         found, decisions, resume = self._collect(inputs, output, chosen)
         resume.confirm(decisions)
-        again = {each.job.source: each.change for each in decisions if each.change is not None}
-        records = Records(found, Path(output or "."), failed, self.notify, again)
-        for each in decisions:
-            if not each.run:
-                records.add(ImageReport(each.job.source, each.job.target, "skipped" if each.up_to_date else "kept"))
-        todo = [each.job for each in decisions if each.run]
+        again = {one.job.source: one.change for one in decisions if one.change is not None}
+        records = Records(found, Path(output or "."), failed, self.notify, again, each)
+        for one in decisions:
+            if not one.run:
+                records.add(ImageReport(one.job.source, one.job.target, "skipped" if one.up_to_date else "kept"))
+        todo = [one.job for one in decisions if one.run]
         if not todo:
             self.report = self.report_of(records, found, 0.0)
             return self.report

@@ -53,6 +53,8 @@ class Progress:
         fraction: fraction of that image that is done, 0 to 1.
         waited_to_decode: seconds in which the engine had nothing to do because no image was decoded.
         waited_to_encode: seconds in which it could not go on, or had ended, because images were still encoded.
+        done_mp: megapixels of the sources that are done, with the part of the image in the engine.
+        total_mp: megapixels of all sources, as far as they are known; 0 if nobody counts them.
     """
 
     total: int
@@ -64,6 +66,21 @@ class Progress:
     fraction: float = 0.0
     waited_to_decode: float = 0.0
     waited_to_encode: float = 0.0
+    done_mp: float = 0.0
+    total_mp: float = 0.0
+
+    @property
+    def part(self) -> float:
+        """The part of the run that is done, 0 to 1, by megapixels if they are counted, or else by images."""
+        if self.total_mp:
+            return min(1.0, self.done_mp / self.total_mp)
+        # Slightly less than 1, because an image counts as done only once it is written.
+        return min(1.0, (self.done + self.failed + 0.99 * self.fraction) / self.total) if self.total else 1.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate of the seconds that the run still takes, at its speed so far; ``None`` before anything is done."""
+        return self.seconds * (1 - self.part) / self.part if self.part and self.seconds else None
 
 
 @dataclass

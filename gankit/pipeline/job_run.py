@@ -9,6 +9,7 @@ from gankit.pipeline.frame_runs import run_jobs
 from gankit.pipeline.image_files import ImageFiles
 from gankit.pipeline.items import Progress
 from gankit.pipeline.large import LargeImages
+from gankit.pipeline.remaining import Pixels
 from gankit.pipeline.report import ImageReport, Waits
 from gankit.pipeline.run_options import RunOptions
 from gankit.pipeline.runner import Runner
@@ -52,15 +53,22 @@ def process(
     max_memory = engines.options.max_memory
     files = ImageFiles(jobs, options, resume, facts, engines.made_by, max_memory)
 
+    pixels = None if progress is None else Pixels(jobs, lambda job: files.frames_of(job) is not None)
     animated = False
+
+    def listen(state: Progress) -> None:
+        if pixels is not None and progress is not None:
+            progress(pixels.of(state))
 
     def known(report: ImageReport) -> None:
         nonlocal animated
         animated = animated or report.frames > 1
         files.forget(report)
+        if pixels is not None:
+            pixels.add(report)
         record(report)
 
-    large = LargeImages(jobs, files, engines, options, progress, known)
+    large = LargeImages(jobs, files, engines, options, None if progress is None else listen, known)
     runner = Runner(
         decode=files.decode,
         check=files.check,

@@ -115,6 +115,7 @@ class LargeImages:
                     input_size=(opened.header.width, opened.header.height),
                     engine_seconds=perf_counter() - began,
                 )
+            self.record(report)
             failed, pixels = report.status == "failed", report.output_size or (0, 0)
             self._report_state(
                 done=self._state.done + (not failed),
@@ -123,7 +124,6 @@ class LargeImages:
                 waited_to_decode=self._state.waited_to_decode + report.decode_seconds,
                 waited_to_encode=self._state.waited_to_encode + report.encode_seconds,
             )
-            self.record(report)
 
     def _one(self, job: Job, opened: Opened) -> ImageReport:
         from gankit.pipeline.strips import look

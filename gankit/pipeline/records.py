@@ -21,6 +21,7 @@ class Records:
         failed: called with the report of each failure, one call at a time.
         notify: called with a line for each note of an image, one call at a time.
         again: what changed since the earlier result, by source, for the images that are done again.
+        each: called with every report, one call at a time.
     """
 
     def __init__(
@@ -30,9 +31,10 @@ class Records:
         failed: Callable[[ImageReport], None] | None,
         notify: Callable[[str], None] | None = None,
         again: Mapping[Path, str] = MappingProxyType({}),
+        each: Callable[[ImageReport], None] | None = None,
     ) -> None:
         self._found = found
-        self._failed, self._notify, self._again = failed, notify, again
+        self._failed, self._notify, self._again, self._each = failed, notify, again, each
         self._known: dict[Path, ImageReport] = {}
         self._lock = threading.Lock()
         for error in found.unreadable:
@@ -47,6 +49,8 @@ class Records:
             if self._notify:
                 for note in report.notes:
                     self._notify(f"{report.source}: {note}")
+            if self._each:
+                self._each(report)
             if self._failed and report.status == "failed":
                 self._failed(report)
 

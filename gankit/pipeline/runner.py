@@ -312,9 +312,9 @@ class Runner:
                 self._state = replace(
                     self._state, done=self._state.done + 1, output_mp=self._state.output_mp + pixels / 1e6
                 )
-        self._report_progress()
         if self.record is not None:
             self.record(report)
+        self._report_progress()
 
     def _report_progress(self, **changes: Any) -> None:
         """Update the state and report it, one call at a time."""

@@ -44,6 +44,7 @@ def run_remote(
     *,
     progress: Callable[[Progress], None] | None = None,
     failed: Callable[[ImageReport], None] | None = None,
+    each: Callable[[ImageReport], None] | None = None,
     execute: Execute | None = None,
     **options: Unpack[RunKeywords],
 ) -> Report:
@@ -59,6 +60,7 @@ def run_remote(
         output: folder for the results, a path or a URL; ``None`` writes the results of local inputs beside them.
         progress: called with the state of the run, from any thread, one call at a time.
         failed: called with the report of each image that fails.
+        each: called with the report of each image.
         execute: does the tasks; ``None`` does them in this process.
         options: the fields of :class:`gankit.pipeline.run_options.RunOptions`.
 
@@ -76,18 +78,23 @@ def run_remote(
     with tempfile.TemporaryDirectory(prefix="gankit-") as folder:
         plan = make_plan(pipeline, inputs, output, chosen, Path(folder))
         places, ledger, jobs = plan.places, plan.ledger, plan.jobs
-        again = {each.job.source: each.change for each in plan.decisions if each.change is not None}
-        notify, told = pipeline.notify, failed
+        again = {one.job.source: one.change for one in plan.decisions if one.change is not None}
+        notify = pipeline.notify
+
+        def named(listener: Callable[[ImageReport], None] | None) -> Callable[[ImageReport], None] | None:
+            return None if listener is None else lambda report: listener(places.report(report))
+
         records = Records(
             plan.found,
             Path(output or "."),
-            None if told is None else lambda report: told(places.report(report)),
+            named(failed),
             None if notify is None else lambda line: notify(places.text(line)),
             again,
+            named(each),
         )
-        for each in plan.decisions:
-            if not each.run:
-                records.add(ImageReport(each.job.source, each.job.target, "skipped" if each.up_to_date else "kept"))
+        for one in plan.decisions:
+            if not one.run:
+                records.add(ImageReport(one.job.source, one.job.target, "skipped" if one.up_to_date else "kept"))
         began, lock = perf_counter(), threading.Lock()
 
         def record(result: Result) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from gankit.errors import GankitError, first_line
 from gankit.pipeline.items import Progress
 from gankit.pipeline.journal import Entry, sha256_of, state_of
+from gankit.pipeline.remaining import weight_of
 from gankit.pipeline.report import ImageReport
 from gankit.pipeline.resume import Resume
 from gankit.pipeline.run_options import RunOptions
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _GROUP = 16
 _GROUP_BYTES = 128 << 20
+_SUMS = ("done", "failed", "output_mp", "done_mp")
 _TRANSFERS = 8
 
 
@@ -181,10 +183,14 @@ def run_tasks(
         BackendError, CheckpointError, ParityError: If no engine can run the model.
     """
     began, finished = perf_counter(), Progress(len(tasks))
+    all_bytes, reached = sum(task.size for task in tasks), 0
 
     def total(state: Progress) -> None:
         if progress is not None:
-            sums = {name: getattr(finished, name) + getattr(state, name) for name in ("done", "failed", "output_mp")}
+            sums = {name: getattr(finished, name) + getattr(state, name) for name in _SUMS}
+            mp = finished.total_mp + state.total_mp
+            # The sizes of the sources that are not here yet are known in bytes only.
+            sums["total_mp"] = mp * max(1.0, all_bytes / reached) if reached else mp
             progress(replace(state, total=len(tasks), seconds=perf_counter() - began, **sums))
 
     with tempfile.TemporaryDirectory(prefix="gankit-") as temporary, ThreadPoolExecutor(_TRANSFERS) as pool:
@@ -203,8 +209,10 @@ def run_tasks(
                     future.result()
                 if index + 1 < len(groups):
                     fetch(groups[index + 1])
+                reached += sum(task.size for task in group.tasks)
                 reports, collected = _processed(pipeline, group, options, total, notify)
                 finished = _added(finished, reports.values())
+                finished = replace(finished, total_mp=finished.done_mp)
                 for future in putting:
                     future.result()
                 putting = [
@@ -268,7 +276,8 @@ def _added(state: Progress, reports: Any) -> Progress:
         width, height = report.output_size or (0, 0)
         done = report.status == "done"
         state = replace(state, done=state.done + done, failed=state.failed + (not done),
-                        output_mp=state.output_mp + done * width * height / 1e6)  # fmt: skip
+                        output_mp=state.output_mp + done * width * height / 1e6,
+                        done_mp=state.done_mp + weight_of(report))  # fmt: skip
     return state
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from gankit.pipeline.images import ImagePipeline
 
+_Listener = Callable[[ImageReport], None] | None
+
 
 def run_files(
     pipeline: ImagePipeline,
@@ -40,6 +42,7 @@ def run_files(
     video: VideoOptions | None = None,
     progress: Callable[[Progress], None] | None = None,
     failed: Callable[[ImageReport], None] | None = None,
+    each: Callable[[ImageReport], None] | None = None,
     **options: Unpack[RunKeywords],
 ) -> Report:
     """Run files and folders of images and clips: first the images, then the clips.
@@ -53,6 +56,7 @@ def run_files(
         progress: called with the state of the run, from any thread, one call at a time. While a clip is processed, it
             is a :class:`gankit.video.progress.ClipProgress`, which counts frames.
         failed: called with the report of each image or clip that fails.
+        each: called with the report of each image or clip.
         options: the fields of :class:`gankit.pipeline.run_options.RunOptions`. Some concern images only.
 
     Returns:
@@ -65,17 +69,17 @@ def run_files(
     """
     clips = _found(pipeline, inputs, output, chosen := RunOptions(**options))
     if clips.found is None:
-        return pipeline.run(inputs, output, progress=progress, failed=failed, **options)
+        return pipeline.run(inputs, output, progress=progress, failed=failed, each=each, **options)
     run = _Clips(pipeline, clips, chosen, video or VideoOptions())
     run.check()
     images: Report | None = None
     if clips.others:
         with suppress(NoInputError):  # the folders hold only clips
-            images = pipeline.run(clips.others, output, progress=progress, failed=failed, **options)
+            images = pipeline.run(clips.others, output, progress=progress, failed=failed, each=each, **options)
     if images is not None:
         run.found = replace(run.found, unreadable=())  # the images have reported these folders
     try:
-        run.run(output, progress, failed)
+        run.run(output, progress, failed, each)
     finally:
         pipeline.report = run.report if images is None else _joined(images, run.report, clips.in_folders)
     assert pipeline.report is not None
@@ -189,21 +193,17 @@ class _Clips:
         return decisions
 
     def run(
-        self,
-        output: str | Path | None,
-        progress: Callable[[Progress], None] | None,
-        failed: Callable[[ImageReport], None] | None,
+        self, output: str | Path | None, progress: Callable[[Progress], None] | None, failed: _Listener, each: _Listener
     ) -> None:
         """Run the clips one after the other. :attr:`report` holds what was done, also if an error ends the run."""
         decisions = self.decisions()
         self.resume.confirm(decisions)
-        again = {each.job.source: each.change for each in decisions if each.change is not None}
-        records = Records(self.found, Path(output or "."), failed, self.pipeline.notify, again)
-        for each in decisions:
-            if not each.run:
-                status = "skipped" if each.up_to_date else "kept"
-                records.add(ImageReport(each.job.source, each.job.target, status))  # type: ignore[arg-type]
-        todo = [each.job for each in decisions if each.run]
+        again = {one.job.source: one.change for one in decisions if one.change is not None}
+        records = Records(self.found, Path(output or "."), failed, self.pipeline.notify, again, each)
+        for one in decisions:
+            if not one.run:
+                records.add(ImageReport(one.job.source, one.job.target, "skipped" if one.up_to_date else "kept"))
+        todo = [one.job for one in decisions if one.run]
         began = perf_counter()
         folders = sorted({job.target.parent for job in todo})
         try:

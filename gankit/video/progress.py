@@ -16,3 +16,8 @@ class ClipProgress(Progress):
     """
 
     frames_per_second: float = 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate of the seconds that this clip still takes. Frames of an earlier run do not count for its speed."""
+        return (self.total - self.done) / self.frames_per_second if self.frames_per_second else None

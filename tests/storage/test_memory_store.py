@@ -168,6 +168,12 @@ def test_more_images_than_a_group_are_all_done(memory, weights):
     assert len(results(memory)) == 40
     assert states[-1].total == 40
     assert max(state.done for state in states) == 40
+    assert states[-1].part == 1.0
+    true = states[-1].total_mp
+    assert all(abs(state.total_mp - true) < 0.2 * true for state in states)  # the sizes of later groups are estimated
+    seen = []
+    run(weights, "memory://bucket/many", "memory://bucket/again", each=lambda report: seen.append(str(report.source)))
+    assert sorted(seen) == sorted(f"memory://bucket/many/{seed}.png" for seed in range(40))
 
 
 def test_patterns_single_objects_and_an_output_inside_the_input(memory, weights):
