@@ -140,6 +140,7 @@ def test_an_engine_is_built_once_and_verified(spec):
     assert item.problem() is None
 
 
+@pytest.mark.slow
 def test_other_weights_get_an_engine_of_their_own(spec):
     other = small_srgan(**OPTIONS)
     with torch.no_grad():
@@ -150,6 +151,7 @@ def test_other_weights_get_an_engine_of_their_own(spec):
     assert [session.built for session in cuda.Session.made] == [True, True]
 
 
+@pytest.mark.slow
 def test_a_whole_image_beyond_the_profile_gets_a_larger_one(spec):
     whole = replace(spec, facts=replace(spec.facts, tileable=False))
     with load(whole) as engine:
