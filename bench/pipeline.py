@@ -30,6 +30,7 @@ from gankit.images import decode, encode
 from gankit.pipeline.workload import thread_counts
 
 SMALL = 64  # pixels
+WIDTH = 140  # characters of the table
 MODES = (("PNG", "RGB"), ("JPEG", "RGB"), ("WEBP", "RGB"), ("TIFF", "RGB"), ("PNG", "L"), ("PNG", "RGBA"))
 
 
@@ -84,7 +85,7 @@ def works(count: int, small: int, megapixels: float) -> list[Work]:
     Args:
         count: images of the test set.
         small: number of small images.
-        megapixels: of the large image.
+        megapixels: of the result of the large image, at ×4.
     """
     chosen = images()[1][:count]
 
@@ -109,7 +110,7 @@ def works(count: int, small: int, megapixels: float) -> list[Work]:
 
     def large(folder: Path) -> None:
         image = Image.open(chosen[0]).convert("RGB")
-        factor = (megapixels * 1e6 / (image.width * image.height)) ** 0.5
+        factor = (megapixels / 16 * 1e6 / (image.width * image.height)) ** 0.5
         image.resize((round(image.width * factor), round(image.height * factor))).save(folder / "large.png")
 
     return [
@@ -117,7 +118,7 @@ def works(count: int, small: int, megapixels: float) -> list[Work]:
         Work(f"{count} whole images -> PNG", whole),
         Work(f"{count} whole images -> JPEG", whole, "jpg"),
         Work(f"{count} images, mixed formats and sizes", mixed, None),
-        Work(f"one image of {megapixels:g} MP -> PNG", large),
+        Work(f"one image -> PNG of {megapixels:g} MP", large),
     ]
 
 
@@ -164,7 +165,7 @@ def clock() -> Iterator[list[float]]:
 def table(rows: Sequence[Measured]) -> Table:
     """Return the rows as a table."""
     found = Table(box=box.SIMPLE)
-    found.add_column("work")
+    found.add_column("work", no_wrap=True)
     for title in (
         "results MP",
         "run s",
@@ -189,13 +190,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--backend", default="auto", help="backend  [auto]")
     parser.add_argument("--images", type=int, default=24, help="images of the test set  [24]")
     parser.add_argument("--small", type=int, default=200, help="number of small images  [200]")
-    parser.add_argument("--megapixels", type=float, default=100.0, help="of the large image  [100]")
+    parser.add_argument("--megapixels", type=float, default=100.0, help="of the result of the large image  [100]")
     parser.add_argument("--only", nargs="*", default=[], help="parts of the names of rows")
     given = parser.parse_args(arguments)
-    console, rows = Console(), []
+    console, rows = Console(width=WIDTH), []
     console.print(", ".join(f"{name} {value}" for name, value in machine_facts().items()))
     with Upscaler(given.model, backend=given.backend) as upscaler:
         upscaler(np.zeros((SMALL, SMALL, 3), np.uint8))  # chooses and loads the engine
+        engine = upscaler.engines.fast().engine
+        console.print(f"{given.model} on {engine.backend} {engine.precision}")
         for work in works(given.images, given.small, given.megapixels):
             if given.only and not any(part in work.name for part in given.only):
                 continue

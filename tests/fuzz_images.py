@@ -86,7 +86,7 @@ def look(path: Path) -> str:
     from gankit.images import decode
     from gankit.images.frames import distinct_frames, kind_of, probe
     from gankit.images.rows import check_rows, header_of, open_rows
-    from gankit.pipeline.remaining import declared_pixels
+    from gankit.pipeline.workload import declared_pixels
 
     limits = {"max_pixels": _MAX_PIXELS, "max_bytes": _MAX_BYTES}
     result = "refused"

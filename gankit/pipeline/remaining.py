@@ -9,12 +9,11 @@ from math import prod
 from pathlib import Path
 
 from gankit.pipeline.items import Progress
-from gankit.pipeline.paths import is_file
 from gankit.pipeline.report import ImageReport
 from gankit.pipeline.targets import Job
+from gankit.pipeline.workload import declared_pixels
 
 _HEADERS = 1000  # files whose headers are read before the run; at most a few milliseconds each
-_HEAD_BYTES = 1 << 16
 _FILE_MP = 0.01  # opening and writing a file takes the time of about so many megapixels, however small the image is
 
 
@@ -71,40 +70,3 @@ def weight_of(report: ImageReport) -> float:
     """Return the megapixels as which an image counts that is done or failed."""
     size = report.input_size if report.status == "done" and report.input_size else (0,)
     return report.frames * prod(size) / 1e6 + _FILE_MP
-
-
-def declared_pixels(path: Path, *, frames: bool = False) -> int | None:
-    """Return the number of pixels that the header of a file declares, without decoding it.
-
-    Args:
-        path: the file. Its first 64 KiB are read, and of PNG, JPEG and TIFF what their headers need.
-        frames: whether to count the pixels of all frames.
-
-    Returns:
-        ``None`` for a file that is missing or damaged, or whose size lies deeper in it.
-    """
-    from PIL import Image
-
-    from gankit.images.formats import format_of
-    from gankit.images.rows import header_of
-
-    if not is_file(path):  # opening a pipe would wait for its writer
-        return None
-    try:
-        opened = header_of(path)
-        if opened is not None:
-            header = opened.header
-        else:
-            with path.open("rb") as file:
-                head = file.read(_HEAD_BYTES)
-            format = format_of(head)
-            if format is None:
-                return None
-            header = format.header(head)
-        count = 1
-        if frames:
-            with Image.open(path) as image:
-                count = getattr(image, "n_frames", 1)
-        return header.width * header.height * count
-    except Exception:  # decoders raise all kinds of exceptions for damaged bytes
-        return None

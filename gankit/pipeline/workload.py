@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gankit.memory import available_memory
@@ -13,6 +13,7 @@ from gankit.pipeline.targets import Job
 if TYPE_CHECKING:
     from gankit.images import DecodedImage
 
+_HEAD_BYTES = 1 << 16
 _SAMPLED_HEADERS = 32
 
 
@@ -41,16 +42,43 @@ def thread_counts(max_memory: int | None = None) -> dict[str, int]:
 
 def job_pixels(jobs: Sequence[Job]) -> int | None:
     """Estimate the input pixels of the jobs from the headers of some of them; ``None`` if none can be read."""
+    step = max(1, len(jobs) // _SAMPLED_HEADERS)
+    sizes = [size for job in jobs[::step] if (size := declared_pixels(job.source)) is not None]
+    return sum(sizes) * len(jobs) // len(sizes) if sizes else None
+
+
+def declared_pixels(path: Path, *, frames: bool = False) -> int | None:
+    """Return the number of pixels that the header of a file declares, without decoding it.
+
+    Args:
+        path: the file. Its first 64 KiB are read, and of PNG, JPEG and TIFF what their headers need.
+        frames: whether to count the pixels of all frames.
+
+    Returns:
+        ``None`` for a file that is missing or damaged, or whose size lies deeper in it.
+    """
     from PIL import Image
 
-    step = max(1, len(jobs) // _SAMPLED_HEADERS)
-    sizes: list[int] = []
-    for job in jobs[::step]:
-        if not is_file(job.source):  # opening a pipe would wait for its writer
-            continue
-        try:
-            with Image.open(job.source) as header:
-                sizes.append(math.prod(header.size))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            continue  # reported when it is decoded
-    return sum(sizes) * len(jobs) // len(sizes) if sizes else None
+    from gankit.images.formats import format_of
+    from gankit.images.rows import header_of
+
+    if not is_file(path):  # opening a pipe would wait for its writer
+        return None
+    try:
+        opened = header_of(path)
+        if opened is not None:
+            header = opened.header
+        else:
+            with path.open("rb") as file:
+                head = file.read(_HEAD_BYTES)
+            format = format_of(head)
+            if format is None:
+                return None
+            header = format.header(head)
+        count = 1
+        if frames:
+            with Image.open(path) as image:
+                count = getattr(image, "n_frames", 1)
+        return header.width * header.height * count
+    except Exception:  # decoders raise all kinds of exceptions for damaged bytes
+        return None

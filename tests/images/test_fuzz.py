@@ -14,7 +14,7 @@ from gankit.images.formats import REGISTRY
 from gankit.images.frames import kind_of
 from gankit.images.rows import header_of
 from gankit.images.tiff_file import page_numbers
-from gankit.pipeline.remaining import declared_pixels
+from gankit.pipeline.workload import declared_pixels
 from tests import fuzz_images
 from tests.fuzz_files import damaged, whole_files
 from tests.fuzz_images import Case, cases, main, run, summary

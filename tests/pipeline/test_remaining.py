@@ -10,13 +10,14 @@ from PIL import Image
 from rich.console import Console
 
 from gankit.cli.progress import Bar
-from gankit.images import DecodedImage
+from gankit.images import DecodedImage, encode, from_array
 from gankit.pipeline import runner as runner_module
 from gankit.pipeline.items import Progress
-from gankit.pipeline.remaining import Pixels, declared_pixels
+from gankit.pipeline.remaining import Pixels
 from gankit.pipeline.report import ImageReport
 from gankit.pipeline.runner import Runner
 from gankit.pipeline.targets import Job
+from gankit.pipeline.workload import declared_pixels, job_pixels
 from gankit.video.progress import ClipProgress
 
 SECONDS_PER_MP = 4.0
@@ -127,3 +128,16 @@ def test_the_bar_shows_the_time_left_and_counts_it_down():
 def shown_time(bar):
     (task,) = bar._bars.tasks
     return bar._bars.columns[-1].render(task).plain
+
+
+def test_the_size_of_a_job_is_that_of_its_headers(tmp_path):
+    """Also beyond the size at which Pillow warns of decompression bombs, and of formats that Pillow does not read."""
+    wide, float_exr, broken = tmp_path / "wide.png", tmp_path / "light.exr", tmp_path / "broken.png"
+    Image.new("1", (10_000, 10_000)).save(wide)
+    encode(from_array(np.zeros((30, 40, 3), np.uint8)), float_exr)
+    broken.write_bytes(b"no image")
+    jobs = [Job(path, tmp_path / "out" / path.name) for path in (wide, float_exr, broken)]
+    assert job_pixels(jobs[:1]) == 100_000_000
+    assert job_pixels(jobs[1:2]) == 1200
+    assert job_pixels(jobs[2:]) is None
+    assert job_pixels(jobs[1:]) == 2400  # the broken one counts as the others
