@@ -115,7 +115,7 @@ def serve(
     """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise UsageError(f"serve needs {' and '.join(missing)}; install them with: pip install 'gankit[serve]'")
+        raise UsageError(f"serve needs packages that are missing ({', '.join(missing)}): pip install 'gankit[serve]'")
     if token is not None and not (token.isascii() and token.isprintable() and token.strip() == token and token):
         raise UsageError("--token: use printable ASCII characters, without spaces at the ends")
     from gankit.serving.server import allowed_hosts
