@@ -3,8 +3,8 @@
 Each row runs a folder through `gankit upscale`'s pipeline, and then the engine and the encoder alone, in one process:
 decoded images through the engine, and the results through the encoder on as many threads as the run has. Decoding,
 engine and encoding overlap in a run, so that it should take little more than the longer of the two; the last column is
-that quotient. The engine alone takes one image at a time, whereas a run shares calls among images of equal size, so that
-it may take less. Run it on a quiet machine. ``--only`` picks rows by parts of their names.
+that quotient. The engine alone takes one image at a time, whereas a run shares calls among images of equal size, so
+that it may take less. Run it on a quiet machine. ``--only`` picks rows by parts of their names.
 """
 
 from __future__ import annotations

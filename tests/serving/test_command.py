@@ -83,7 +83,10 @@ def test_without_the_extra_one_line_says_how_to_get_it(monkeypatch, capsys):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else found(name))
     assert main(["serve"]) == 2
-    assert capsys.readouterr().err == "error: serve needs uvicorn; install them with: pip install 'gankit[serve]'\n"
+    assert (
+        capsys.readouterr().err
+        == "error: serve needs packages that are missing (uvicorn): pip install 'gankit[serve]'\n"
+    )
 
 
 def test_its_help_imports_none_of_it():
