@@ -17,11 +17,12 @@ from gankit.errors import OutputError, UsageError, hint
 from gankit.paths import cache_folder
 
 Kind = Literal[
-    "onnx", "int8", "tensorrt", "onnxruntime-tensorrt", "aoti", "ncnn", "timings", "choice", "model", "mixed"
+    "onnx", "int8", "refusal", "tensorrt", "onnxruntime-tensorrt", "aoti", "ncnn", "timings", "choice", "model", "mixed"
 ]
 _PATTERNS: dict[Kind, str] = {
     "onnx": "onnx/*.onnx",
     "int8": "int8/*.onnx",
+    "refusal": "int8/*[0-9a-f].json",
     "tensorrt": "tensorrt/*.engine",
     "onnxruntime-tensorrt": "onnxruntime-tensorrt/*.engine",
     "aoti": "aoti/*.pt2",
@@ -41,7 +42,8 @@ class CachedFile:
 
     Attributes:
         path: the file.
-        kind: ``"onnx"`` for an exported model, ``"int8"`` for one in int8, ``"tensorrt"`` for an engine,
+        kind: ``"onnx"`` for an exported model, ``"int8"`` for one in int8, ``"refusal"`` for the figures of
+            one that int8 would spoil, ``"tensorrt"`` for an engine,
             ``"onnxruntime-tensorrt"`` for one of ONNX Runtime's TensorRT provider, ``"aoti"`` and ``"ncnn"`` for
             models that those backends built, ``"timings"`` for what TensorRT measured while it built engines,
             ``"choice"`` for a choice of ``--backend auto``, ``"model"`` for the record of what a weights file is,
@@ -60,7 +62,7 @@ class CachedFile:
         """Name of the model; empty if the file belongs to none."""
         if self.kind == "mixed":
             return self.path.stem
-        if self.kind not in ("onnx", "int8", "tensorrt", *_BUILT):
+        if self.kind not in ("onnx", "int8", "refusal", "tensorrt", *_BUILT):
             return ""
         digests = {"tensorrt": 1, "int8": 3}.get(self.kind, 2)
         return self.path.stem.rsplit("-", digests)[0]
@@ -91,7 +93,7 @@ class CachedFile:
             from gankit.checkpoints.strength import is_intact as is_mixture
 
             return None if is_mixture(self.path) else "has changed since gankit wrote it"
-        if self.kind == "choice":
+        if self.kind in ("choice", "refusal"):
             try:
                 json.loads(self.path.read_bytes())
             except (OSError, ValueError, RecursionError):

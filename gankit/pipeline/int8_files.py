@@ -84,7 +84,14 @@ def _built(loaded: Loaded, calibration: str | None, notify: Notify | None) -> st
     stem = quantised.stem(loaded)
     if found := quantised.look_up(stem, digest, notify):
         return found
-    from gankit.pipeline.quantising import export_int8
+    if reason := quantised.refusal(stem, digest):
+        raise ParityError(
+            f"'{loaded.facts.name}': {reason} (found by an earlier run; "
+            f"`gankit cache remove '{stem}-*'` has it searched again); use --precision fp32"
+        )
+    from gankit.pipeline.quantising import check_packages, export_int8
+
+    check_packages()
 
     if notify is not None:
         notify(f"building {loaded.facts.name} in int8 by NNCF; this takes minutes once, and the file is cached")
@@ -97,6 +104,7 @@ def _built(loaded: Loaded, calibration: str | None, notify: Notify | None) -> st
                 made = export_int8(loaded, draft, calibration=calibration, notify=notify)
             except ParityError as error:
                 said = str(error).removeprefix(f"{draft}: not written: ").partition("; use ")[0]
+                quantised.store_refusal(stem, digest, said)
                 raise ParityError(f"'{loaded.facts.name}': {said}; use --precision fp32") from error
             path = home / f"{stem}-{digest}-{made.manifest.sha256}.onnx"
             draft.with_name(draft.name + ".json").replace(path.with_name(path.name + ".json"))

@@ -80,7 +80,7 @@ def export_int8(
         BackendError: If the model cannot be exported, or NNCF or OpenVINO is not installed.
         CheckpointError, OutputError, ImageError: If a file cannot be read or written.
     """
-    from gankit_export.int8 import GATE_DB, Int8RefusedError, make_int8, nncf
+    from gankit_export.int8 import GATE_DB, Int8RefusedError, make_int8
     from gankit_export.int8_formats import QuantisationError
 
     if threshold is not None and threshold < GATE_DB:
@@ -99,8 +99,8 @@ def export_int8(
     path = _output_path(None if output is None else str(output), default + suffix, suffix)
     if path.exists() and not overwrite:
         raise UsageError(f"{path}: already exists; use --overwrite to replace it")
+    check_packages()  # before minutes of work
     try:
-        nncf()  # before minutes of work
         target = _Target(kind, facts, shapes, device or "cuda", progress)
         target.check()
         images = material(facts, calibration)
@@ -118,11 +118,28 @@ def export_int8(
     except Int8RefusedError as error:
         raise ParityError(f"{path}: not written: {error}; use --bf16, --fp16 or --fp32") from error
     except ImportError as error:
-        package = error.name or "nncf"
-        raise BackendError(f"{package} is required but not installed: pip install 'gankit[int8]'") from error
+        raise _not_installed(error) from error
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     return Exported(path, manifest)
+
+
+def check_packages() -> None:
+    """Check that the packages are installed that quantise a model.
+
+    Raises:
+        BackendError: If one is missing. The message has the command that installs it.
+    """
+    from gankit_export.int8 import nncf
+
+    try:
+        nncf()
+    except ImportError as error:
+        raise _not_installed(error) from error
+
+
+def _not_installed(error: ImportError) -> BackendError:
+    return BackendError(f"{error.name or 'nncf'} is required but not installed: pip install 'gankit[int8]'")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """int8 on request, on a real network: built once, verified, run from the cache, and refused with the figures."""
 
+import sys
 from importlib.util import find_spec
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from gankit_export.int8 import Attempt, Estimator, Int8RefusedError
 from gankit_export.parity import ShapeParity
 
+from gankit.backends.cached import cached_files
 from gankit.backends.choice import quantised
 from gankit.cli import main
 from gankit.pipeline import quantising
@@ -56,7 +58,10 @@ def test_a_file_is_built_once_and_runs(weights, tmp_path, capsys):
 
 
 def test_below_the_gate_int8_is_refused_with_the_figures(weights, tmp_path, capsys, monkeypatch):
+    searches = []
+
     def refused(*rest, **options):
+        searches.append(rest)
         raise Int8RefusedError([Attempt((), Estimator(), (ShapeParity((1, 3, 8, 8), 31.2, 0.1, 31.2),))], 38)
 
     monkeypatch.setattr("gankit_export.int8.nncf", lambda: None)
@@ -67,7 +72,24 @@ def test_below_the_gate_int8_is_refused_with_the_figures(weights, tmp_path, caps
     err = capsys.readouterr().err
     assert "int8 reaches 31.2 dB with all layers in int8" in err
     assert "use --precision fp32" in err
+    assert main(arguments) != 0
+    err = capsys.readouterr().err
+    assert "int8 reaches 31.2 dB" in err
+    assert "found by an earlier run" in err
+    assert len(searches) == 1
+    (cached,) = (item for item in cached_files() if item.kind == "refusal")
+    assert (cached.model, cached.problem()) == ("srgan", None)
+    assert main(["cache", "remove", err.split("remove '")[1].split("'")[0]]) == 0
     assert not list(quantised.folder().iterdir())
+    assert main(arguments) != 0
+    assert len(searches) == 2
+
+
+def test_a_missing_package_is_reported_before_the_work(weights, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    err = refusal(capsys, "upscale", small_image(tmp_path), "--model", weights, "-o", tmp_path / "o", "--int8")
+    assert "pip install 'gankit[int8]'" in err
+    assert "building" not in err
 
 
 def test_wrong_use_is_one_line(weights, tmp_path, capsys):

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gankit_export.files import atomic_path
+
 from gankit.backends.artefacts import is_intact, sha256_in_name
 from gankit.backends.cpu.instructions import processor
 from gankit.errors import BackendError
@@ -75,6 +77,39 @@ def quantised_file(spec: EngineSpec) -> Path:
     if path is None:
         raise BackendError(f"the int8 file of '{spec.facts.name}' is not in the cache; run with --precision int8 again")
     return path
+
+
+def refusal(name: str, calibration: str) -> str | None:
+    """Return why an earlier run found that a model cannot be quantised; ``None`` if none did.
+
+    Args:
+        name: result of :func:`stem`.
+        calibration: digest of the calibration images.
+    """
+    path = _refusal_path(name, calibration)
+    try:
+        said = json.loads(path.read_bytes())["refused"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    with suppress(OSError):
+        os.utime(path)
+    return said if isinstance(said, str) else None
+
+
+def store_refusal(name: str, calibration: str, reason: str) -> None:
+    """Keep why a model cannot be quantised, so that the next run does not search for minutes again.
+
+    Args:
+        name: result of :func:`stem`.
+        calibration: digest of the calibration images.
+        reason: the figures.
+    """
+    with suppress(OSError), atomic_path(_refusal_path(name, calibration)) as draft:  # the search can be repeated
+        draft.write_text(json.dumps({"refused": reason}))
+
+
+def _refusal_path(name: str, calibration: str) -> Path:
+    return folder() / f"{name}-{calibration}.json"
 
 
 def digest_of(images: list[bytes]) -> str:
