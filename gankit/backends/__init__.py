@@ -21,6 +21,7 @@ __all__ = ["BACKENDS", "get"]
 BACKENDS: Mapping[str, str] = MappingProxyType(
     {
         "eager": "gankit.backends.eager:EagerBackend",
+        "winograd": "gankit.backends.winograd:WinogradBackend",
         "compile": "gankit.backends.compiled:CompileBackend",
         "aoti": "gankit.backends.aoti:AotiBackend",
         "onnxruntime": "gankit.backends.onnx_runtime:OnnxRuntimeBackend",

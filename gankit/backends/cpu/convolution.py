@@ -9,12 +9,15 @@ from torch import Tensor
 
 from gankit.backends.cpu.fused import FusedConv
 from gankit.backends.cpu.stage import Stage, stacked
+from gankit.backends.cpu.winograd import WinogradConv
+
+Convolution = FusedConv | WinogradConv
 
 
 class ConvStage(Stage):
     """A zero-padded, stride-1 convolution with the activation behind it."""
 
-    def __init__(self, conv: FusedConv, strip_bytes: int) -> None:
+    def __init__(self, conv: Convolution, strip_bytes: int) -> None:
         super().__init__()
         self._conv, self._bytes = conv, strip_bytes
         self._reach = conv.kernel[0] // 2
@@ -66,7 +69,7 @@ class ResidualChain(Stage):
     Rows of zeros above and below the image are part of the window, so that no convolution pads rows itself.
     """
 
-    def __init__(self, blocks: list[tuple[FusedConv, FusedConv]]) -> None:
+    def __init__(self, blocks: list[tuple[Convolution, Convolution]]) -> None:
         super().__init__()
         self._blocks = blocks
         self._lags = [first.kernel[0] // 2 + second.kernel[0] // 2 for first, second in blocks]

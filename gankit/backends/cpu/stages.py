@@ -11,7 +11,8 @@ from gankit_export.rewrites.graph import is_add
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from gankit.backends.cpu.convolution import ConvStage, ResidualChain
+from gankit.backends.cpu import winograd
+from gankit.backends.cpu.convolution import Convolution, ConvStage, ResidualChain
 from gankit.backends.cpu.fused import FusedConv, fused_activation
 from gankit.backends.cpu.resampling import BilinearStage, UnshuffleStage
 from gankit.backends.cpu.row_sums import RowSumStage, by_rows, row_convolution
@@ -20,11 +21,11 @@ from gankit.backends.cpu.stage import JoinStage, NotStreamableError, PointwiseSt
 _ROWWISE = (Kind.POINTWISE, Kind.AFFINE, Kind.ENLARGE)
 
 
-Convolutions = dict[nn.Conv2d, FusedConv]
+Convolutions = dict[nn.Conv2d, Convolution]
 
 
 def build_stages(
-    module: fx.GraphModule, strip_bytes: int, convolutions: Convolutions | None = None
+    module: fx.GraphModule, strip_bytes: int, convolutions: Convolutions | None = None, fast: bool = False
 ) -> tuple[Stage, Sink, list[Stage]]:
     """The source, the sink and all stages, consumers connected.
 
@@ -32,11 +33,12 @@ def build_stages(
         module: traced generator.
         strip_bytes: bound of a layer's output in one strip.
         convolutions: those that an earlier call for the same module made, to share their weights; new ones are added.
+        fast: whether convolutions run by Winograd's algorithm where they can.
 
     Raises:
         NotStreamableError: a layer needs the whole image, or is not known.
     """
-    builder = _Builder(module, strip_bytes, {} if convolutions is None else convolutions)
+    builder = _Builder(module, strip_bytes, {} if convolutions is None else convolutions, fast)
     for node in module.graph.nodes:
         builder.add(node)
     if builder.sink is None or builder.source is None:
@@ -45,8 +47,8 @@ def build_stages(
 
 
 class _Builder:
-    def __init__(self, module: fx.GraphModule, strip_bytes: int, convolutions: Convolutions) -> None:
-        self._convolutions = convolutions
+    def __init__(self, module: fx.GraphModule, strip_bytes: int, convolutions: Convolutions, fast: bool) -> None:
+        self._convolutions, self._fast = convolutions, fast
         self._modules = dict(module.named_modules())
         self._calls = calls(module)
         self._bytes = strip_bytes
@@ -111,21 +113,31 @@ class _Builder:
         if by_rows(conv):
             if conv not in self._convolutions:
                 self._convolutions[conv] = row_convolution(conv)
-            self._made[node] = self._connect(RowSumStage(conv, self._convolutions[conv]), node.args[:1])
+            wide = self._convolutions[conv]
+            assert isinstance(wide, FusedConv)
+            self._made[node] = self._connect(RowSumStage(conv, wide), node.args[:1])
             return
         activation, result, user = None, node, next(iter(node.users), None)
         if len(node.users) == 1 and user is not None and user.op == "call_module":
             follower = self._modules[str(user.target)]
-            if fused_activation(follower) is not None:
+            if fused_activation(follower) is not None or (self._suits(conv) and winograd.can_fuse(follower)):
                 self._skipped.add(user)
                 activation, result = follower, user
         stage = self._connect(ConvStage(self._fused(conv, activation), self._bytes), node.args[:1])
         self._made[node] = self._made[result] = stage
 
-    def _fused(self, conv: nn.Conv2d, activation: nn.Module | None = None) -> FusedConv:
+    def _suits(self, conv: nn.Conv2d) -> bool:
+        """Whether a convolution runs by Winograd's algorithm."""
+        return self._fast and winograd.suits(conv)
+
+    def _fused(self, conv: nn.Conv2d, activation: nn.Module | None = None) -> Convolution:
         """The convolution with the activation behind it; tracing gave every call a module of its own."""
         if conv not in self._convolutions:
-            self._convolutions[conv] = FusedConv(conv, fused_activation(activation) if activation is not None else None)
+            if self._suits(conv):
+                made: Convolution = winograd.WinogradConv(conv, activation)
+            else:
+                made = FusedConv(conv, None if activation is None else fused_activation(activation))
+            self._convolutions[conv] = made
         return self._convolutions[conv]
 
     def _connect(self, stage: Stage, inputs: Sequence[object]) -> Stage:

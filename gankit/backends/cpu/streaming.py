@@ -29,6 +29,7 @@ class Stream:
         module: a traced generator (:func:`gankit_export.rewrites.for_inference`) in the precision to run in.
         strip_bytes: how large one layer's output of one strip may be.
         convolutions: those of another stream of the same module, to share their weights.
+        winograd: whether convolutions run by Winograd's algorithm where they can, which needs llvmlite.
 
     Attributes:
         module: the traced generator.
@@ -39,18 +40,22 @@ class Stream:
     """
 
     def __init__(
-        self, module: fx.GraphModule, strip_bytes: int = STRIP_BYTES, convolutions: Convolutions | None = None
+        self,
+        module: fx.GraphModule,
+        strip_bytes: int = STRIP_BYTES,
+        convolutions: Convolutions | None = None,
+        winograd: bool = False,
     ) -> None:
-        self.module, self._bytes = module, strip_bytes
+        self.module, self._bytes, self._winograd = module, strip_bytes, winograd
         self._convolutions: Convolutions = {} if convolutions is None else convolutions
-        self._source, self._sink, self._stages = build_stages(module, strip_bytes, self._convolutions)
+        self._source, self._sink, self._stages = build_stages(module, strip_bytes, self._convolutions, winograd)
         # How large a strip is goes by the first layer's output.
         first = next((item for item in module.modules() if isinstance(item, nn.Conv2d)), None)
         self.pixel_bytes = 16 if first is None else first.out_channels * first.weight.element_size()
 
     def copy(self, strip_bytes: int) -> Stream:
         """Return another stream that shares the weights, for strips of another size."""
-        return Stream(self.module, strip_bytes, self._convolutions)
+        return Stream(self.module, strip_bytes, self._convolutions, self._winograd)
 
     def run(
         self,

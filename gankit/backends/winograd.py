@@ -1,0 +1,58 @@
+"""Streams like eager's on the CPU, whose 3×3 convolutions run by Winograd's algorithm in kernels of gankit's own.
+
+Importing this module imports no torch.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import ClassVar
+
+from gankit_export.precisions import Precision
+
+from gankit.backends.base import Backend, Engine, EngineSpec
+from gankit.errors import BackendError
+from gankit.models.facts import Task
+
+
+class WinogradBackend(Backend):
+    """torch and oneDNN, with Winograd's algorithm for 3×3 convolutions in fp32 (:mod:`gankit_kernels.winograd`)."""
+
+    name: ClassVar[str] = "winograd"
+    precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32",)}
+    tasks: ClassVar[tuple[Task, ...]] = ("upscale", "translate")
+    packages: ClassVar[tuple[str, ...]] = ("llvmlite",)
+    rank: ClassVar[int] = 5  # it exports nothing, and compiles for a second
+
+    def missing(self, spec: EngineSpec) -> str | None:
+        """The package may be missing."""
+        return None if find_spec("llvmlite") else "llvmlite is not installed: pip install 'gankit[cpu]'"
+
+    def lacks(self, spec: EngineSpec) -> str | None:
+        """It lacks layerwise runs."""
+        return "does not run layerwise; use --backend eager" if spec.layer_bytes is not None else None
+
+    def open(self, spec: EngineSpec) -> Engine:
+        """Open a streaming engine if the network allows it, or else one for tiles.
+
+        Raises:
+            BackendError: If the network has no 3×3 convolutions that gain.
+        """
+        from torch import fx
+
+        from gankit.backends.cpu.engines import StreamingEngine
+        from gankit.backends.cpu.instance_norm import keep_channels_last
+        from gankit.backends.cpu.streaming import NotStreamableError, Stream
+        from gankit.backends.cpu.winograd import convolutions, with_winograd
+        from gankit.backends.modules import ModuleEngine, ready, typed_module
+
+        module = typed_module(spec)
+        if not convolutions(module):
+            raise BackendError(f"'{spec.facts.name}' has no 3×3 convolutions that gain; use --backend eager")
+        if isinstance(module, fx.GraphModule):
+            try:
+                return StreamingEngine(self.name, spec, Stream(module, winograd=True))
+            except NotStreamableError:
+                pass  # some layers need the whole image, so run tiles
+        keep_channels_last(module)
+        return ModuleEngine(self.name, spec, with_winograd(ready(spec, module)))
