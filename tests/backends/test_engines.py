@@ -14,7 +14,7 @@ from gankit.models import facts
 from tests.conftest import ROOT
 from tests.networks import small_srgan
 
-NAMES = ["eager", "onnxruntime", "openvino", pytest.param("compile", marks=pytest.mark.slow)]
+NAMES = ["eager", "winograd", "onnxruntime", "openvino", pytest.param("compile", marks=pytest.mark.slow)]
 OPTIONS = {"scale": 4, "channels": 16, "blocks": 2}
 
 
