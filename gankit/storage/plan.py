@@ -196,12 +196,7 @@ class ObjectLedger:
         """Return the states of all results by name; ``None`` for a local folder, which is asked for each."""
         if not isinstance(self._store, Remote):
             return None
-        try:
-            return {item.name: item.state for item in self._store.objects()}
-        except UsageError as error:
-            if "no such" in str(error):  # the first result makes the folder
-                return {}
-            raise
+        return {item.name: item.state for item in self._store.present()}  # the first result makes the folder
 
     def _name(self, job: Job) -> str:
         return job.target.relative_to(self._output).as_posix()

@@ -47,6 +47,10 @@ class Object:
         return f"{self.size}:{self.version}"
 
 
+class NoFolderError(UsageError):
+    """There is no such folder, nor such a bucket."""
+
+
 class Store(Protocol):
     """A folder, local or remote, whose files appear whole or not at all. May be used from several threads."""
 
@@ -167,6 +171,17 @@ class Remote:
             result.append(Object(name, int(info.get("size") or 0), _version(info)))
         return result
 
+    def present(self) -> list[Object]:
+        """Return what :meth:`objects` does, and nothing if there is no such folder.
+
+        Raises:
+            UsageError: If it cannot be listed.
+        """
+        try:
+            return self.objects()
+        except NoFolderError:
+            return []
+
     def state(self, name: str) -> str | None:
         """Return size and version of an object; ``None`` if there is none."""
         try:
@@ -241,7 +256,7 @@ def _listing(url: str) -> Iterator[None]:
         with _as_os_error():
             yield
     except FileNotFoundError:
-        raise UsageError(f"{url}: no such bucket or folder") from None
+        raise NoFolderError(f"{url}: no such bucket or folder") from None
     except OSError as error:
         raise UsageError(f"{url}: cannot be listed: {first_line(error)}") from None
 
