@@ -85,7 +85,7 @@ def pool_of(nodes: Sequence[Any], threads: int | None, device: str = "auto") -> 
 
 def divided(tasks: Sequence[Any], workers: int) -> list[list[Any]]:
     """Divide tasks into blocks: some tasks each, and fewer if there are few."""
-    size = max(1, min(_BLOCK, len(tasks) // (4 * min(workers, len(tasks)))))
+    size = max(1, min(_BLOCK, len(tasks) // (4 * workers)))
     return [list(tasks[start : start + size]) for start in range(0, len(tasks), size)]
 
 

@@ -17,9 +17,10 @@ from gankit.pipeline.remaining import Pixels
 from gankit.pipeline.report import ImageReport, Report
 from gankit.pipeline.run_options import RunKeywords, RunOptions
 from gankit.pipeline.targets import Job
+from gankit.storage.group import Result, Task
 from gankit.storage.run import run_remote
 from gankit.storage.urls import shown
-from gankit.storage.work import Result, Task
+from gankit.video.options import VideoOptions
 
 if TYPE_CHECKING:
     from gankit.pipeline.images import ImagePipeline
@@ -32,12 +33,13 @@ def run_on_cluster(
     *,
     address: str,
     worker: Callable[..., ImagePipeline],
+    video: VideoOptions | None = None,
     progress: Callable[[Progress], None] | None = None,
     failed: Callable[[ImageReport], None] | None = None,
     each: Callable[[ImageReport], None] | None = None,
     **options: Unpack[RunKeywords],
 ) -> Report:
-    """Run files, folders, patterns and URLs on a Ray cluster.
+    """Run files, folders, patterns and URLs of images and clips on a Ray cluster.
 
     Args:
         pipeline: the pipeline of this process, which decides what to do and runs no image.
@@ -46,6 +48,7 @@ def run_on_cluster(
         address: ``HOST:PORT``, ``ray://HOST:PORT``, ``"local"`` to start a cluster on this machine, or ``"auto"`` for
             the one that Ray finds (``RAY_ADDRESS``), else a local one.
         worker: makes the pipeline of a worker from ``engine``. It is pickled.
+        video: the options of clips. A worker makes one clip at a time.
         progress: called with the state of the run.
         failed: called with the report of each image that fails.
         each: called with the report of each image.
@@ -64,7 +67,10 @@ def run_on_cluster(
     seen: list[Any] = []
     execute = partial(_execute, address, worker, pipeline.engine, seen)
     try:
-        run_remote(pipeline, inputs, output, progress=progress, failed=failed, each=each, execute=execute, **options)
+        run_remote(
+            pipeline, inputs, output, video=video, progress=progress, failed=failed, each=each, execute=execute,
+            **options,
+        )  # fmt: skip
     finally:
         if pipeline.report is not None and seen:
             engine, exact, model = seen[0]
@@ -90,7 +96,9 @@ def _execute(
         if pool.gpus == 0:
             engine = replace(engine, threads=pool.cpus)
         given = (partial(make, engine=engine, notify=None), options, str(Path.cwd()))
-        for row in rows(ray, pool, Worker, given, divided(tasks, pool.workers)):
+        images, clips = [task for task in tasks if task.video is None], [task for task in tasks if task.video]
+        blocks = [*([clip] for clip in clips), *divided(images, pool.workers)]  # a clip takes longest
+        for row in rows(ray, pool, Worker, given, blocks):
             found = pickle.loads(row)
             if isinstance(found, Exception):
                 raise found
@@ -104,7 +112,7 @@ def _execute(
                 state,
                 done=state.done + (report.status == "done"),
                 failed=state.failed + (report.status == "failed"),
-                output_mp=state.output_mp + width * height / 1e6,
+                output_mp=state.output_mp + report.frames * width * height / 1e6,
                 seconds=perf_counter() - began,
                 current=report.source,
             )

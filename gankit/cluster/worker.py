@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from gankit.cluster.ray_data import RESULT, TASK, in_working_folder, plain_error
 from gankit.pipeline.run_options import RunOptions
-from gankit.storage.work import Result, Task, run_tasks
+from gankit.storage.group import Result, Task
+from gankit.storage.work import run_tasks
 
 if TYPE_CHECKING:
     from gankit.pipeline.images import ImagePipeline

@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gankit.errors import GankitError, OutputError, UsageError
-from gankit.pipeline.inputs import Inputs, collect
+from gankit.pipeline.inputs import Inputs, NoInputError, collect
 from gankit.pipeline.journal import Journal, state_of
 from gankit.pipeline.notices import notices
 from gankit.pipeline.output import prepare
+from gankit.pipeline.paths import is_folder
 from gankit.pipeline.resume import Decision, Resume
 from gankit.pipeline.run_options import RunOptions
 from gankit.pipeline.targets import Job
+from gankit.storage.group import Result, Task
 from gankit.storage.journal import Line, ObjectJournal
 from gankit.storage.places import Places, stand_ins
 from gankit.storage.stores import Local, Remote, Store
 from gankit.storage.urls import any_url, as_path, is_url
-from gankit.storage.work import Result, Task
+from gankit.video.inputs import Clips, find_processed, is_clip, joined
+from gankit.video.making import check_clips, clip_options, is_clip_target
+from gankit.video.options import VIDEO_SUFFIXES, VideoOptions
 
 if TYPE_CHECKING:
     from gankit.pipeline.images import ImagePipeline
@@ -54,12 +58,14 @@ class Plan:
         decisions: what to do with each image.
         places: the stand-ins of remote files.
         ledger: keeps the journal.
+        video: the options of clips.
     """
 
     found: Inputs
     decisions: Sequence[Decision]
     places: Places
     ledger: Ledger
+    video: VideoOptions
 
     @property
     def jobs(self) -> list[Job]:
@@ -73,15 +79,18 @@ def make_plan(
     output: str | Path | None,
     options: RunOptions,
     folder: Path,
+    video: VideoOptions,
 ) -> Plan:
-    """Find the images and decide what to do with each. Nothing is decoded or written.
+    """Find the images and clips and decide what to do with each. Nothing is decoded or written.
 
     Args:
         pipeline: the pipeline.
         inputs: files, folders and patterns, each a path or a URL.
-        output: folder for the results, a path or a URL; ``None`` writes beside local inputs.
+        output: folder for the results, or the result of a single clip, a path or a URL; ``None`` writes beside local
+            inputs.
         options: the options of the run.
         folder: a temporary folder for stand-ins, which lives as long as the run.
+        video: the options of clips.
 
     Raises:
         UsageError: If the inputs or the options are wrong.
@@ -96,32 +105,74 @@ def make_plan(
         raise UsageError("object stores keep no times; omit --keep-time")
     if options.compare:
         raise UsageError("--compare needs local inputs and no cluster; omit it")
+
+    def notify(line: str) -> None:
+        if pipeline.notify:
+            pipeline.notify(places.text(line))
+
     try:
         local = stand_ins(given, places)
-        target = places.output(output) if isinstance(output, str) and is_url(output) else output
-        mark = "" if output is not None else pipeline.mark(options)
-        found = collect(
-            local, target, suffix=options.suffix, format=options.format, overwrite=options.overwrite, mark=mark
-        )
+        one = output is not None and Path(output).suffix.lower() in VIDEO_SUFFIXES and any(map(is_clip, local))
+        target = places.output(output, file=one) if isinstance(output, str) and is_url(output) else output
+        found, clips = _collect(pipeline, local, target, options, notify)
+        if clips:
+            check_clips(pipeline, clips, video)
+        _keep_sources(found, places)
     except GankitError as error:
         if places.text(str(error)) == str(error):
             raise
         raise UsageError(places.text(str(error))) from None
     found = replace(found, unreadable=(*found.unreadable, *places.unreadable))
-    ledger: Ledger = LocalLedger(pipeline, options)
+    chosen = _options(pipeline, options, video)
+    ledger: Ledger = LocalLedger(pipeline, chosen)
     if remote:
         assert target is not None
-        ledger = ObjectLedger(pipeline, options, places, Path(target))
+        file = one and not is_folder(target)
+        ledger = ObjectLedger(pipeline, chosen, places, Path(target).parent if file else Path(target), listed=not file)
     decisions = ledger.decide(found.jobs, overwrite=options.overwrite)
-    if pipeline.notify:
-        for line in notices(found, decisions):
-            pipeline.notify(places.text(line))
-    return Plan(found, decisions, places, ledger)
+    for line in notices(found, decisions):
+        notify(line)
+    return Plan(found, decisions, places, ledger, video)
 
 
-def _options(pipeline: ImagePipeline, options: RunOptions) -> Callable[[Path], Mapping[str, Any]]:
+def _collect(
+    pipeline: ImagePipeline,
+    inputs: Sequence[str | Path],
+    output: str | Path | None,
+    options: RunOptions,
+    notify: Callable[[str], None],
+) -> tuple[Inputs, Sequence[Job]]:
+    """Find the images and the clips; return all of them, and the jobs of the clips."""
+    mark = "" if output is not None else pipeline.mark(options)
+    clips: Clips = find_processed(inputs, output, options, mark, notify)
+    images: Inputs | None = None
+    if clips.others or clips.found is None:
+        try:
+            images = collect(
+                clips.others, output, suffix=options.suffix, format=options.format, overwrite=options.overwrite,
+                mark=mark,
+            )  # fmt: skip
+        except NoInputError:
+            if clips.found is None:
+                raise
+    return joined(images, clips), () if clips.found is None else clips.found.jobs
+
+
+def _keep_sources(found: Inputs, places: Places) -> None:
+    """Check that no result replaces an object that is a source. For local files, the search has checked it."""
+    sources = {places.place(path) for path in (job.source for job in found.jobs) if path in places.objects}
+    for job in found.jobs:
+        if (place := places.place(job.target)) in sources:
+            raise UsageError(f"{place}: the result of {job.source} would replace it; use another --output or --suffix")
+
+
+def _options(pipeline: ImagePipeline, options: RunOptions, video: VideoOptions) -> Callable[[Path], Mapping[str, Any]]:
+    """Return what returns the options that determine a result."""
     own = pipeline.engines.options_of_results()
-    return lambda target: {**own, **options.of_result(target)}
+    return lambda target: {
+        **own,
+        **(clip_options(options, video, target) if is_clip_target(target) else options.of_result(target)),
+    }
 
 
 class LocalLedger:
@@ -129,11 +180,11 @@ class LocalLedger:
 
     Args:
         pipeline: the pipeline.
-        options: the options of the run.
+        options: returns the options that determine a result.
     """
 
-    def __init__(self, pipeline: ImagePipeline, options: RunOptions) -> None:
-        self._resume = Resume(pipeline.engines.weights_sha256, _options(pipeline, options))
+    def __init__(self, pipeline: ImagePipeline, options: Callable[[Path], Mapping[str, Any]]) -> None:
+        self._resume = Resume(pipeline.engines.weights_sha256, options)
         self._journals: dict[Path, Journal] = {}
 
     def decide(self, jobs: Sequence[Job], *, overwrite: bool) -> list[Decision]:
@@ -176,19 +227,28 @@ class ObjectLedger:
 
     Args:
         pipeline: the pipeline.
-        options: the options of the run.
+        options: returns the options that determine a result.
         places: the stand-ins.
         output: folder of the results, or its stand-in.
+        listed: whether to list what the folder holds, in place of asking for each result.
     """
 
-    def __init__(self, pipeline: ImagePipeline, options: RunOptions, places: Places, output: Path) -> None:
-        self._model, self._options = pipeline.engines.weights_sha256, _options(pipeline, options)
+    def __init__(
+        self,
+        pipeline: ImagePipeline,
+        options: Callable[[Path], Mapping[str, Any]],
+        places: Places,
+        output: Path,
+        *,
+        listed: bool = True,
+    ) -> None:
+        self._model, self._options = pipeline.engines.weights_sha256, options
         self._places, self._output = places, output
         place = places.place(output)
         self._store: Store = Remote(place) if is_url(place) else Local(place)
         try:
             self._journal = ObjectJournal(self._store, places.folder)
-            self._states = self._listed()
+            self._states = self._listed() if listed else None
         except OSError as error:
             raise OutputError(f"{place}: cannot be read: {error}") from error
 
@@ -242,4 +302,6 @@ class ObjectLedger:
 
 def tasks_of(plan: Plan) -> Iterable[Task]:
     """Return the tasks of the jobs to run, numbered in their order."""
-    return (plan.ledger.task(number, job) for number, job in enumerate(plan.jobs))
+    for number, job in enumerate(plan.jobs):
+        task = plan.ledger.task(number, job)
+        yield replace(task, video=plan.video) if is_clip_target(job.target) else task

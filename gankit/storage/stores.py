@@ -199,6 +199,11 @@ class Remote:
         except FileNotFoundError:
             return None
 
+    def head(self, name: str, size: int) -> bytes:
+        """Return the first bytes of an object. Raises ``OSError`` if it cannot be read."""
+        with _as_os_error():
+            return bytes(self._fs.cat_file(self._path(name), start=0, end=size))
+
     def fetch(self, name: str, path: Path) -> None:
         """Copy an object to a local path."""
         with _as_os_error():
