@@ -66,7 +66,7 @@ def write_reconstructions(
     found = collect([folder], output, format=destination.format)
     sampler.encoding()
     options = {**sampler.engine.of_results(), "model": plain_json(sampler.facts.options)}
-    resume = Resume(lambda: sampler.loaded.sha256, lambda target: options)
+    resume = Resume(lambda: sampler.loaded.sha256, lambda target: options, [output])
     decisions = resume.decide(found.jobs, overwrite=destination.overwrite)
     resume.confirm(decisions)
     for line in notices(found, decisions) if sampler.notify else ():

@@ -12,7 +12,7 @@ from gankit.errors import GankitError, OutputError, UsageError
 from gankit.pipeline.inputs import Inputs, NoInputError, collect
 from gankit.pipeline.journal import Journal, state_of
 from gankit.pipeline.notices import notices
-from gankit.pipeline.output import prepare
+from gankit.pipeline.output import check_inside, prepare, roots_of
 from gankit.pipeline.paths import is_folder
 from gankit.pipeline.resume import Decision, Resume
 from gankit.pipeline.run_options import RunOptions
@@ -124,7 +124,7 @@ def make_plan(
         raise UsageError(places.text(str(error))) from None
     found = replace(found, unreadable=(*found.unreadable, *places.unreadable))
     chosen = _options(pipeline, options, video)
-    ledger: Ledger = LocalLedger(pipeline, chosen)
+    ledger: Ledger = LocalLedger(pipeline, chosen, roots_of(target, found.places))
     if remote:
         assert target is not None
         file = one and not is_folder(target)
@@ -181,10 +181,13 @@ class LocalLedger:
     Args:
         pipeline: the pipeline.
         options: returns the options that determine a result.
+        roots: the output folders, out of which no link is followed.
     """
 
-    def __init__(self, pipeline: ImagePipeline, options: Callable[[Path], Mapping[str, Any]]) -> None:
-        self._resume = Resume(pipeline.engines.weights_sha256, options)
+    def __init__(
+        self, pipeline: ImagePipeline, options: Callable[[Path], Mapping[str, Any]], roots: Sequence[Path]
+    ) -> None:
+        self._resume = Resume(pipeline.engines.weights_sha256, options, roots)
         self._journals: dict[Path, Journal] = {}
 
     def decide(self, jobs: Sequence[Job], *, overwrite: bool) -> list[Decision]:
@@ -287,8 +290,15 @@ class ObjectLedger:
         return Task(number, self._places.place(source), self._places.place(target), size, self._now(job))
 
     def begin(self, jobs: Sequence[Job]) -> None:
-        """Write the journal, which shows whether the output can be written."""
+        """Write the journal, which shows whether the output can be written.
+
+        Raises:
+            OutputError: If it cannot, or a link leads out of the output folder.
+        """
         model = self._model()
+        if isinstance(self._store, Local):
+            for folder in {job.target.parent for job in jobs}:
+                check_inside(folder, [self._output])
         self._journal.begin([self._line(job, model) for job in jobs])
 
     def finish(self, job: Job, result: Result) -> None:

@@ -114,7 +114,7 @@ class Local:
         """Copy a local file into the folder."""
         target = Path(self.place(name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(target) as temporary, path.open("rb") as file, temporary.open("wb") as copy:
+        with atomic_path(target) as temporary, path.open("rb") as file, temporary.open("xb") as copy:
             while block := file.read(1 << 20):
                 copy.write(block)
 

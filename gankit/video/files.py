@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gankit.pipeline.inputs import NoInputError
 from gankit.pipeline.items import Progress
 from gankit.pipeline.notices import notices
-from gankit.pipeline.output import no_empty_folders, prepare, remove_stale
+from gankit.pipeline.output import no_empty_folders, prepare, remove_stale, roots_of
 from gankit.pipeline.records import Records
 from gankit.pipeline.report import ImageReport, Report, versions
 from gankit.pipeline.resume import Decision, Resume
@@ -65,7 +65,7 @@ def run_files(
     clips = _found(pipeline, inputs, output, chosen := RunOptions(**options))
     if clips.found is None:
         return pipeline.run(inputs, output, progress=progress, failed=failed, each=each, **options)
-    run = _Clips(pipeline, clips, chosen, video or VideoOptions())
+    run = _Clips(pipeline, clips, chosen, video or VideoOptions(), output)
     check_clips(pipeline, clips.found.jobs, run.video)
     images: Report | None = None
     if clips.others:
@@ -102,7 +102,7 @@ def plan_files(
     clips = _found(pipeline, inputs, output, chosen)
     if clips.found is None:
         return pipeline.plan(inputs, output, **options)
-    run = _Clips(pipeline, clips, chosen, video)
+    run = _Clips(pipeline, clips, chosen, video, output)
     check_clips(pipeline, clips.found.jobs, run.video)
     images: list[Decision] = []
     if clips.others:
@@ -140,13 +140,22 @@ class _Clips:
         clips: the clips that were found.
         options: the options of the run.
         video: the options of clips.
+        output: as for :func:`run_files`.
     """
 
-    def __init__(self, pipeline: ImagePipeline, clips: Clips, options: RunOptions, video: VideoOptions) -> None:
+    def __init__(
+        self,
+        pipeline: ImagePipeline,
+        clips: Clips,
+        options: RunOptions,
+        video: VideoOptions,
+        output: str | Path | None,
+    ) -> None:
         assert clips.found is not None
         self.pipeline, self.found, self.options, self.video = pipeline, clips.found, options, video
         own, weights = pipeline.engines.options_of_results(), pipeline.engines.weights_sha256
-        self.resume = Resume(weights, lambda target: {**own, **clip_options(options, video, target)})
+        roots = roots_of(output, clips.found.places)
+        self.resume = Resume(weights, lambda target: {**own, **clip_options(options, video, target)}, roots)
         self.maker = ClipMaker(pipeline, options, video, self.resume)
         self.alone = not clips.others
         self.report: Report | None = None
