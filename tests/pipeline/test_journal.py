@@ -1,6 +1,7 @@
 """The journal: what survives a killed run, a damaged file and many runs."""
 
 import json
+import os
 import threading
 
 import pytest
