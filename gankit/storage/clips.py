@@ -31,8 +31,8 @@ def run_clip(
     *,
     progress: Callable[[Progress], None] | None = None,
     check: bool = False,
-) -> Result:
-    """Make the result of one clip.
+) -> Result | None:
+    """Make the result of one clip. Return ``None`` if another run has claimed it.
 
     Args:
         pipeline: the pipeline.
@@ -54,6 +54,8 @@ def run_clip(
             group.fetch(task, check=check)
         if (found := group.results.get(task.number)) is not None:
             return found
+        if group.claimed:
+            return None
         job = group.jobs[task.number]
         if is_url(task.source):
             with suppress(OSError):  # a copy has the time of the copying, by which segments would seem to be of another

@@ -15,6 +15,7 @@ from gankit.pipeline.journal import Entry, sha256_of, state_of
 from gankit.pipeline.report import ImageReport
 from gankit.pipeline.resume import Resume
 from gankit.pipeline.targets import Job
+from gankit.storage.claims import Claim
 from gankit.storage.stores import Store, open_store
 from gankit.storage.urls import is_url, shown
 from gankit.video.options import VideoOptions
@@ -31,6 +32,7 @@ class Task:
         size: bytes of the source.
         before: state of the file in the place of the result when the run began; ``None`` if there was none.
         video: the options of clips if it is one; ``None`` for an image.
+        claim: the claim to make on the result; ``None`` if no other run can be at work on it.
     """
 
     number: int
@@ -39,6 +41,7 @@ class Task:
     size: int = 0
     before: str | None = None
     video: VideoOptions | None = None
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True)
@@ -78,20 +81,26 @@ class Kept(Resume):
 
 @dataclass
 class Group:
-    """Some tasks, with their files in the temporary folder."""
+    """Some tasks, with their files in the temporary folder. ``claimed`` are those that other runs have claimed."""
 
     tasks: Sequence[Task]
     folder: Path
     jobs: dict[int, Job] = field(default_factory=dict)
     results: dict[int, Result] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
+    claimed: list[Task] = field(default_factory=list)
 
     def fetch(self, task: Task, *, check: bool) -> None:
         """Bring a source into the temporary folder, unless it is local."""
         began, target = perf_counter(), Path(task.target)
         try:
-            if check and (now := _state(task.target)) is not None and now != task.before:
-                self.results[task.number] = Result(task.number, _finished(task), written=now)
+            taken = "own" if task.claim is None else task.claim.take()
+            if taken == "other":
+                self.claimed.append(task)
+                return
+            if (check or task.claim is not None) and (now := state_at(task.target)) not in (None, task.before):
+                report = finished(task) if taken == "own" else made_elsewhere(task)
+                self.results[task.number] = Result(task.number, report, written=now)
                 return
             own = self.folder / str(task.number)
             source = Path(task.source)
@@ -111,8 +120,10 @@ class Group:
 
     def fail(self, task: Task, error: str) -> None:
         """Record that a task failed."""
-        self.results[task.number] = Result(task.number, ImageReport(shown(task.source), shown(task.target), "failed",
-                                                                    error=error))  # fmt: skip
+        report = ImageReport(shown(task.source), shown(task.target), "failed", error=error)
+        self.results[task.number] = Result(task.number, report)
+        if task.claim is not None:
+            task.claim.release()
 
     def put(self, task: Task, report: ImageReport, entry: Entry | None) -> Result:
         """Put a result to its place, and remove what is in the temporary folder."""
@@ -123,7 +134,7 @@ class Group:
                 if is_url(task.target):
                     store, name = _parent(task.target)
                     store.put(job.target, name)
-                written = _state(task.target)
+                written = state_at(task.target)
             except (OSError, GankitError) as error:
                 why = f"{task.target}: cannot be written: {_reason(error)}"
                 report = replace(report, status="failed", error=why, output_size=None)
@@ -133,6 +144,8 @@ class Group:
             encode_seconds=report.encode_seconds + perf_counter() - began,
         )
         self.clear(task)
+        if report.status == "failed" and task.claim is not None:
+            task.claim.release()
         made_by = {} if entry is None else entry.made_by
         return Result(task.number, report, made_by, written, entry if report.status == "done" else None)
 
@@ -146,7 +159,8 @@ def _parent(url: str) -> tuple[Store, str]:
     return open_store(folder), name
 
 
-def _state(place: str) -> str | None:
+def state_at(place: str) -> str | None:
+    """Return the state of a file or an object; ``None`` if there is none."""
     if is_url(place):
         store, name = _parent(place)
         return store.state(name)
@@ -154,10 +168,15 @@ def _state(place: str) -> str | None:
     return None if found is None else f"{found.size}:{found.mtime_ns}"
 
 
-def _finished(task: Task) -> ImageReport:
+def finished(task: Task) -> ImageReport:
     """Report a result that an earlier try has written, as far as it can be known."""
     note = "its worker ended before it could report; the result is complete"
     return ImageReport(shown(task.source), shown(task.target), "done", notes=(note,))
+
+
+def made_elsewhere(task: Task) -> ImageReport:
+    """Report a result that another run has made meanwhile."""
+    return ImageReport(shown(task.source), shown(task.target), "skipped")
 
 
 def _named(report: ImageReport, task: Task, job: Job) -> ImageReport:

@@ -13,8 +13,8 @@ from typing import Any
 
 from gankit.errors import ImageError, UsageError
 from gankit.pipeline.report import ImageReport, Report
-from gankit.storage.stores import Object, Remote, folder_and_pattern
-from gankit.storage.urls import as_path, is_url, shown
+from gankit.storage.stores import Object, Remote
+from gankit.storage.urls import as_path, folder_and_pattern, is_url, shown
 
 _NO_NAMES = frozenset({"", ".", ".."})
 _TOLD_BY_CONTENT = (".ts", ".mts")  # clips by their first bytes, or TypeScript

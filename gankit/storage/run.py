@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +17,7 @@ from gankit.pipeline.report import ImageReport, Report, versions
 from gankit.pipeline.resume import Decision
 from gankit.pipeline.run_options import RunKeywords, RunOptions
 from gankit.pipeline.targets import Job
+from gankit.storage.claims import claiming
 from gankit.storage.group import Result, Task
 from gankit.storage.plan import make_plan, tasks_of
 from gankit.storage.urls import shown
@@ -119,13 +121,15 @@ def run_remote(
             if jobs:
                 ledger.begin(jobs)
                 began = perf_counter()
-                try:
+                with ExitStack() as stack:
+                    stack.callback(ledger.close)
+                    if ledger.shared is not None:
+                        claims = stack.enter_context(claiming(ledger.shared, [task.target for task in tasks]))
+                        tasks = [replace(task, claim=claims[task.target]) for task in tasks]
                     if execute is None:
                         run_tasks(pipeline, tasks, chosen, record, progress=progress, notify=notify)
                     else:
                         execute(tasks, chosen, record, progress)
-                finally:
-                    ledger.close()
         finally:
             seconds = perf_counter() - began if jobs else 0.0
             report = pipeline.report_of(records, plan.found, seconds)

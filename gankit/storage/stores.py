@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 from gankit_export.files import atomic_path
@@ -227,6 +227,33 @@ class Remote:
                     self._fs.rm_file(partial)
                 raise
 
+    def create(self, name: str, content: bytes) -> None:
+        """Write a small object if there is none of this name. In stores without such a condition, ask first.
+
+        Raises:
+            FileExistsError: If there is one.
+            OSError: If it cannot be written.
+        """
+        with _as_os_error():
+            self._make_parent(name)
+            self._fs.pipe_file(self._path(name), content, mode="create")
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a small object, or replace it. Raises ``OSError`` if it cannot be written."""
+        with _as_os_error():
+            self._make_parent(name)
+            self._fs.pipe_file(self._path(name), content)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove objects. Raises ``OSError`` if one cannot be removed."""
+        if names:
+            with _as_os_error():
+                self._fs.rm([self._path(name) for name in names])
+
+    def _make_parent(self, name: str) -> None:
+        if not self._whole:
+            self._fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+
     def _send(self, path: Path, key: str) -> None:
         if path.stat().st_size <= _ONE_PUT:
             self._fs.pipe_file(key, path.read_bytes())
@@ -287,19 +314,3 @@ def write_bytes(store: Store, name: str, content: bytes, scratch: Path) -> None:
         ) from error
     finally:
         scratch.unlink(missing_ok=True)
-
-
-def folder_and_pattern(url: str) -> tuple[str, PurePosixPath | None]:
-    """Split a URL before its first part with a wildcard.
-
-    Returns:
-        The URL of the folder, and the pattern below it, ``None`` if there is no wildcard.
-    """
-    import glob
-
-    head, rest = url.split("://", 1)
-    parts = rest.split("/")
-    for index, part in enumerate(parts):
-        if index and glob.has_magic(part):
-            return f"{head}://{'/'.join(parts[:index])}", PurePosixPath(*parts[index:])
-    return url, None

@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any
 
 from gankit.pipeline.items import Progress
 from gankit.pipeline.remaining import weight_of
 from gankit.pipeline.report import ImageReport
 from gankit.pipeline.run_options import RunOptions
+from gankit.storage.claims import Watch
 from gankit.storage.clips import run_clip
-from gankit.storage.group import Group, Kept, Result, Task
+from gankit.storage.group import Group, Kept, Result, Task, made_elsewhere, state_at
 from gankit.storage.urls import is_url
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _GROUP = 16
 _GROUP_BYTES = 128 << 20
 _SUMS = ("done", "failed", "output_mp", "done_mp")
 _TRANSFERS = 8
+_POLL = 1.0  # seconds between two looks at what other runs have claimed
 
 
 def run_tasks(
@@ -57,12 +59,46 @@ def run_tasks(
         OutputError: If a local folder cannot be written.
         BackendError, CheckpointError, ParityError: If no engine can run the model.
     """
-    images, clips = [task for task in tasks if task.video is None], [task for task in tasks if task.video is not None]
-    if images:
-        _run_images(pipeline, images, options, record, progress=progress, notify=notify, check=check)
-    for task in clips:
-        assert task.video is not None
-        record(run_clip(pipeline, task, options, task.video, progress=progress, check=check))
+    waiting = list(tasks)
+    while waiting:
+        images = [task for task in waiting if task.video is None]
+        claimed: list[Task] = []
+        if images:
+            claimed += _run_images(pipeline, images, options, record, progress=progress, notify=notify, check=check)
+        for task in waiting:
+            if task.video is not None:
+                result = run_clip(pipeline, task, options, task.video, progress=progress, check=check)
+                if result is None:
+                    claimed.append(task)
+                else:
+                    record(result)
+        waiting = _after_others(claimed, record, notify) if claimed else []
+
+
+def _after_others(
+    tasks: Sequence[Task], record: Callable[[Result], None], notify: Callable[[str], None] | None
+) -> list[Task]:
+    """Wait for the results that other runs have claimed. Return the tasks that they have left undone."""
+    if notify is not None:
+        results = "a result that another run is" if len(tasks) == 1 else f"{len(tasks)} results that other runs are"
+        notify(f"waiting for {results} making")
+    watches: dict[str, Watch] = {}
+    waiting, free = list(tasks), list[Task]()
+    while waiting and not free:
+        for task in [*waiting]:
+            assert task.claim is not None
+            watch = watches.setdefault(task.claim.root, Watch(task.claim.root))
+            now = state_at(task.target)
+            if now is not None and now != task.before:
+                record(Result(task.number, made_elsewhere(task), written=now))
+            elif watch.is_free(task.claim):
+                free.append(task)
+            else:
+                continue
+            waiting.remove(task)
+        if waiting and not free:
+            sleep(_POLL)
+    return [*free, *waiting]
 
 
 def _run_images(
@@ -74,7 +110,8 @@ def _run_images(
     progress: Callable[[Progress], None] | None,
     notify: Callable[[str], None] | None,
     check: bool,
-) -> None:
+) -> list[Task]:
+    """Run images, and return those whose results other runs have claimed."""
     began, finished = perf_counter(), Progress(len(tasks))
     all_bytes, reached = sum(task.size for task in tasks), 0
 
@@ -116,6 +153,7 @@ def _run_images(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    return [task for group in groups for task in group.claimed]
 
 
 def _put(
