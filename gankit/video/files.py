@@ -14,7 +14,7 @@ from gankit.pipeline.items import Progress
 from gankit.pipeline.notices import notices
 from gankit.pipeline.output import no_empty_folders, prepare, remove_stale, roots_of
 from gankit.pipeline.records import Records
-from gankit.pipeline.report import ImageReport, Report, versions
+from gankit.pipeline.report import ImageReport, Report, Waits, versions
 from gankit.pipeline.resume import Decision, Resume
 from gankit.pipeline.run_options import RunKeywords, RunOptions
 from gankit.video.inputs import Clips, find_processed
@@ -128,8 +128,15 @@ def _joined(images: Report, clips: Report | None, in_folders: int) -> Report:
     return replace(
         clips, images=(*images.images, *clips.images), ignored=images.ignored, ignored_files=named,
         unread=images.unread, seconds=images.seconds + clips.seconds, machine=clips.machine or images.machine,
-        versions={**images.versions, **clips.versions},
+        versions={**images.versions, **clips.versions}, waits=_sum(images, clips),
     )  # fmt: skip
+
+
+def _sum(images: Report, clips: Report) -> Waits | None:
+    """Return how long the engine waited in both; a run that had nothing to do measured nothing."""
+    if images.waits is None or clips.waits is None:
+        return clips.waits if images.seconds == 0 else images.waits if clips.seconds == 0 else None
+    return images.waits + clips.waits
 
 
 class _Clips:
@@ -206,4 +213,5 @@ class _Clips:
             model=engines.model_report(),
             versions=versions((*engines.packages(), "av")),
             machine=engines.machine(),
+            waits=self.maker.waits,
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gankit.errors import ImageError, NotFiniteError, UsageError
 from gankit.pipeline.items import Progress, error_message, failure
 from gankit.pipeline.journal import plain_json, sha256_of, state_of
-from gankit.pipeline.report import ImageReport, VideoReport
+from gankit.pipeline.report import ImageReport, VideoReport, Waits
 from gankit.pipeline.resume import Resume
 from gankit.pipeline.run_options import RunOptions
 from gankit.pipeline.targets import Job
@@ -62,11 +62,12 @@ class ClipMaker:
 
     Attributes:
         starting: seconds in which the engine was loaded, which the report states apart.
+        waits: how long the engine waited in all other seconds.
     """
 
     def __init__(self, pipeline: ImagePipeline, options: RunOptions, video: VideoOptions, resume: Resume) -> None:
         self._pipeline, self._options, self._video, self._resume = pipeline, options, video, resume
-        self.starting = 0.0
+        self.starting, self.waits = 0.0, Waits(0.0, 0.0)
 
     def make(self, job: Job, progress: Callable[[Progress], None] | None = None) -> ImageReport:
         """Make one result.
@@ -82,12 +83,18 @@ class ClipMaker:
             OutputError: If the folder cannot be written.
             BackendError, CheckpointError, ParityError: If no engine can run the model.
         """
+        began, starting = perf_counter(), self.starting
         try:
-            return self._made(job, progress)
+            report, writing = self._made(job, progress)
         except (ImageError, NotFiniteError, MemoryError) as error:
-            return failure(job, error_message(job, error), None)
+            report, writing = failure(job, error_message(job, error), None), 0.0
+        elapsed = perf_counter() - began - (self.starting - starting)
+        reading = max(0.0, elapsed - writing - report.engine_seconds)
+        self.waits += Waits(reading, writing)
+        return report
 
-    def _made(self, job: Job, progress: Callable[[Progress], None] | None) -> ImageReport:
+    def _made(self, job: Job, progress: Callable[[Progress], None] | None) -> tuple[ImageReport, float]:
+        """Make one result. Return its report, and the seconds in which the engine waited for the encoder."""
         from gankit.video.clip import probe
         from gankit.video.encode import check_encoder, plan_for
         from gankit.video.join import join
@@ -120,6 +127,7 @@ class ClipMaker:
             )
             try:
                 done = run.run()
+                ended = perf_counter()
                 self._resume.after_reading(job.source)
                 made_by = self._made_by()
                 self._resume.begin(job, made_by)
@@ -133,8 +141,8 @@ class ClipMaker:
                     os.utime(job.target, ns=(found.st_atime_ns, found.st_mtime_ns))
             self._resume.finish(job, made_by)
             work.clear()
-        seconds = perf_counter() - began
-        return ImageReport(
+        seconds, writing = perf_counter() - began, done.waited_seconds + perf_counter() - ended
+        report = ImageReport(
             job.source,
             job.target,
             "done",
@@ -147,6 +155,7 @@ class ClipMaker:
             frames=done.frames - done.resumed,
             video=VideoReport(done.frames, done.computed, done.resumed, seconds, plan.encoder, plan.pixel_format),
         )
+        return report, writing
 
     def _start(self, pixels: int) -> None:
         began = perf_counter()

@@ -327,3 +327,16 @@ def test_gray_frames_stay_gray(upscaler, tmp_path):
         assert (file.mode, file.n_frames) == ("L", 5)
     again = upscaler.run(target, tmp_path / "out", format="gif").images[0]
     assert max(np.ptp(np.asarray(result).astype(int), axis=2).max() for result, _ in composed(again.target, "RGB")) == 0
+
+
+@pytest.mark.parametrize("stills", [0, 3])
+def test_the_report_states_the_share_of_the_engine(upscaler, tmp_path, stills):
+    (tmp_path / "in").mkdir()
+    animation(tmp_path / "in" / "a.png")
+    for index in range(stills):
+        Image.new("RGB", (40, 30), (index, 0, 0)).save(tmp_path / "in" / f"{index}.png")
+    totals = upscaler.run(tmp_path / "in", tmp_path / "out").totals
+    assert totals.done == stills + 1
+    assert totals.engine_seconds / totals.seconds <= totals.engine_share + 1e-3
+    assert totals.engine_share <= 1
+    assert totals.bottleneck in ("engine", "decoder", "encoder")

@@ -360,3 +360,11 @@ def test_a_translator_keeps_the_size(clip, tmp_path):
     assert report.output_size == (64, 48)
     source, result = (read_frames(path)[3].to_ndarray(format="gray") for path in (clip, report.target))
     assert abs(source.astype(int) + result - 255).mean() < 6
+
+
+def test_the_report_states_the_share_of_the_engine(upscaler, mixed, tmp_path):
+    for source in (mixed / "a.mp4", mixed):
+        totals = run_files(upscaler, source, tmp_path / f"out_{source.name}", video=QUICK).totals
+        assert totals.engine_seconds / totals.seconds <= totals.engine_share <= 1
+        assert totals.bottleneck in ("engine", "decoder", "encoder")
+    assert run_files(upscaler, mixed, tmp_path / "out_in", video=QUICK).totals.engine_share is None  # all are skipped
