@@ -5,8 +5,9 @@ none yet, and the store decides who is first. A run that comes second leaves the
 until it is there. Each run rewrites an object of its own every few seconds. If that object is gone, or stays as it is
 for longer, the run has ended, and its claims count no more.
 
-S3, Google Cloud Storage and Azure check the condition themselves. For other stores fsspec asks first and writes then,
-so two runs may both succeed within some milliseconds. Where no claim can be written, runs work as if they were alone.
+S3 checks the condition itself; for other stores this depends on their package for fsspec. Where it does not, fsspec
+asks first and writes then, so two runs may both succeed within some milliseconds. Where no claim can be written, runs
+work as if they were alone.
 """
 
 from __future__ import annotations

@@ -129,6 +129,32 @@ def test_generated_samples(bucket, tmp_path, capsys):
     assert "0 done, 5 skipped" in capsys.readouterr().out
 
 
+def test_on_a_cluster(bucket, weights, tmp_path, capsys):
+    """Images and samples from a bucket to a bucket, by the workers of a Ray of this machine."""
+    pytest.importorskip("ray.data", reason="Ray Data is not installed")
+    import ray
+
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        line = ["upscale", "s3://photos/in", "-m", str(weights), "--backend", "eager", "--precision", "fp32"]
+        line += ["--threads", "1"]
+        assert cli.main([*line, "-o", "s3://photos/plain", "-q"]) == 0
+        assert cli.main([*line, "-o", "s3://photos/out", "--cluster", "local"]) == 0
+        assert "3 done" in capsys.readouterr().out
+        for name in NAMES:
+            assert bucket.cat_file(f"photos/out/{name}") == bucket.cat_file(f"photos/plain/{name}")
+        assert [path for path in bucket.find("photos/out") if ".gankit-claims" in path] == []
+        assert cli.main([*line, "-o", "s3://photos/out", "--cluster", "local"]) == 0
+        assert "3 skipped" in capsys.readouterr().out
+        line = ["generate", "-m", str(latent_weights(tmp_path, "gan")), "-n", "9", "--batch", "2", "--threads", "1"]
+        assert cli.main([*line, "-o", str(tmp_path / "samples"), "-q"]) == 0
+        assert cli.main([*line, "-o", "s3://photos/samples", "--cluster", "local"]) == 0
+        for path in (tmp_path / "samples").iterdir():
+            assert bucket.cat_file(f"photos/samples/{path.name}") == path.read_bytes()
+    finally:
+        ray.shutdown()
+
+
 def test_a_bucket_that_is_not_there(bucket, weights):
     from gankit.errors import UsageError
 
