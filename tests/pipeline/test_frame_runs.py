@@ -1,6 +1,7 @@
 """Animations and multi-page TIFFs through the pipeline, with an engine that blurs each frame."""
 
 import json
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -340,3 +341,16 @@ def test_the_report_states_the_share_of_the_engine(upscaler, tmp_path, stills):
     assert totals.engine_seconds / totals.seconds <= totals.engine_share + 1e-3
     assert totals.engine_share <= 1
     assert totals.bottleneck in ("engine", "decoder", "encoder")
+
+
+def test_a_slow_decoder_of_an_animation_is_the_bottleneck(upscaler, tmp_path, monkeypatch):
+    from gankit.images import frames
+
+    probe = frames.probe
+
+    def slow(*arguments, **limits):
+        time.sleep(0.5)  # all else takes some milliseconds
+        return probe(*arguments, **limits)
+
+    monkeypatch.setattr(frames, "probe", slow)
+    assert upscaler.run(animation(tmp_path / "a.png"), tmp_path / "out").totals.bottleneck == "decoder"
