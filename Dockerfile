@@ -1,9 +1,10 @@
-# gankit for CPUs, with ONNX Runtime and OpenVINO.
+# gankit for CPUs, with ONNX Runtime, OpenVINO and the service.
 #
 # This file has not been built where it was written: no Docker daemon was at hand. tests/test_docs.py checks its form.
 #
 #   docker build --tag gankit .
 #   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/work" gankit upscale photos/ --output upscaled/
+#   docker run --rm --publish 127.0.0.1:8000:8000 --env GANKIT_TOKEN gankit serve --host 0.0.0.0
 FROM python:3.12-slim
 
 # The runtime library of OpenMP, which torch and OpenVINO use.
@@ -24,7 +25,7 @@ COPY pyproject.toml README.md LICENSE /src/
 COPY gankit /src/gankit
 COPY export /src/export
 COPY kernels /src/kernels
-RUN pip install --constraint /src/constraints.txt '/src[cpu]' \
+RUN pip install --constraint /src/constraints.txt '/src[cpu,serve]' \
     && rm -rf /src
 
 # Any user may run the container (--user) and may write to the cache; without --user it is this one.

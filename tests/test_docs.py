@@ -149,7 +149,11 @@ def test_the_dockerfiles_are_well_formed(name):
     extras = {
         extra for rest in installs for part in re.findall(r"/src\[([a-z,]+)\]", rest) for extra in part.split(",")
     }
-    assert {"cpu"} <= extras <= set(PROJECT["project"]["optional-dependencies"])
+    assert {"cpu", "serve"} <= extras <= set(PROJECT["project"]["optional-dependencies"])
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert re.search(
+        r"^#   docker run .*--publish 127\.0\.0\.1:8000:8000 .* serve --host 0\.0\.0\.0$", text, re.MULTILINE
+    )
     for rest in (rest for word, rest in found if word == "RUN"):
         assert shlex.split(rest), "the shell's quotes are closed"
 

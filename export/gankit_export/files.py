@@ -62,6 +62,29 @@ def atomic_path(path: Path | str, *, sync: bool = False, suffix: str = "") -> It
         raise
 
 
+def append_bytes(path: Path | str, data: bytes) -> None:
+    """Append to a file in one write, and create it if it is missing.
+
+    A link in its place is refused: whoever may write to a folder of results could otherwise make gankit write to any
+    file of the user. A file that is replaced as a whole needs no such check, because the new one takes the place of the
+    link.
+
+    Raises:
+        OSError: the file cannot be written, or is a link (``errno.ELOOP``).
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        number = os.open(path, flags, 0o666)  # the umask decides
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK) and Path(path).is_symlink():
+            raise OSError(errno.ELOOP, "it is a link, and gankit follows none there; remove it", str(path)) from None
+        raise
+    with os.fdopen(number, "ab", buffering=0) as file:
+        while data:  # a disk that is nearly full takes a part
+            data = data[file.write(data) :]
+
+
 def _wait_for_disk(path: Path) -> None:
     with path.open("rb+") as file:
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -73,7 +72,7 @@ def open_built(
             build(draft)
             path = home / f"{stem}-{_digest(draft, suffixes)}{suffixes[0]}"
             for suffix in reversed(suffixes):  # the file itself comes last
-                shutil.move(draft.with_suffix(suffix), path.with_suffix(suffix))
+                draft.with_suffix(suffix).replace(path.with_suffix(suffix))
     except OSError as error:
         why = f"cannot be written ({error.strerror or error}); set GANKIT_CACHE to a folder with free space"
         raise BackendError(f"{home}: the built model {why}") from error

@@ -46,22 +46,19 @@ def runs_of(
         return run_files, plan_files
     from gankit.storage.run import plan_remote, run_remote
 
-    def plan(*args: Any, video: object, **options: Any) -> list[Decision]:
-        return plan_remote(*args, **options)
-
-    def run(*args: Any, video: object, **options: Any) -> Report:
+    def run(*args: Any, **options: Any) -> Report:
         if cluster is None:
             return run_remote(*args, **options)
         from gankit.cluster import run_on_cluster
 
-        with _only_our_lines():
+        with only_our_lines():
             return run_on_cluster(*args, address=cluster, worker=worker, **options)
 
-    return run, plan
+    return run, plan_remote
 
 
 @contextmanager
-def _only_our_lines() -> Iterator[None]:
+def only_our_lines() -> Iterator[None]:
     """Hide what Ray prints: its C++ part on the descriptor of stderr, its threads on stdout.
 
     gankit prints nothing on stdout during a run, and its lines on stderr get there through a copy of the descriptor.

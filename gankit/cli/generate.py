@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from gankit.cli.cluster_options import cluster_option, only_our_lines
 from gankit.cli.engine_options import engine_options
 from gankit.cli.log import log_format_option
 from gankit.cli.model_options import model_option
@@ -17,6 +20,8 @@ from gankit.pipeline.generated_files import Destination, Outcome
 from gankit.pipeline.generation import SampleRequest, write_samples
 from gankit.pipeline.reconstruction import write_reconstructions
 from gankit.pipeline.sampler import Sampler
+from gankit.storage.generated import image_file, image_folder
+from gankit.storage.urls import is_url
 
 if TYPE_CHECKING:
     from gankit.pipeline.items import Progress
@@ -32,7 +37,7 @@ _SAMPLES = 64
     metavar="NAME|FILE",
     help="Name of a model (see `gankit models`), or a weights file.",
 )
-@click.option("-o", "--output", required=True, metavar="DIR", help="Folder for the images.")
+@click.option("-o", "--output", required=True, metavar="DIR|URL", help="Folder for the images.")
 @click.option(
     "-n",
     "number",
@@ -62,9 +67,9 @@ _SAMPLES = 64
     metavar="DIR",
     default=None,
     help="Encode and decode the images in DIR instead of sampling. The model needs an encoder, such as vae, and the "
-    "images must have its size.",
+    "images must have its size. Local folders only.",
 )
-@click.option("--grid", metavar="FILE", default=None, help="Also write all images to FILE as one sample grid.")
+@click.option("--grid", metavar="FILE|URL", default=None, help="Also write all images to FILE as one sample grid.")
 @click.option(
     "--format",
     "format_",
@@ -75,6 +80,7 @@ _SAMPLES = 64
 )
 @engine_options(tiles=False, batch="samples")
 @model_option
+@cluster_option
 @click.option("--overwrite", is_flag=True, help="Replace existing results.")
 @log_format_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -91,6 +97,7 @@ def generate(
     format_: str,
     engine: EngineOptions,
     model_options: dict[str, Any],
+    cluster: str | None,
     overwrite: bool,
     quiet: bool,
 ) -> int:
@@ -107,11 +114,15 @@ def generate(
     given = {"-n": number, "--class": class_, "--seed": seed, "--truncation": truncation, "--interpolate": steps}
     if reconstruct is not None and (extra := [name for name, value in given.items() if value is not None]):
         raise UsageError(f"--reconstruct does not sample; omit {' and '.join(extra)}")
+    if reconstruct is not None and cluster is not None:
+        raise UsageError("--reconstruct runs on this machine; omit --cluster")
+    if reconstruct is not None and is_url(reconstruct):
+        raise UsageError(f"{reconstruct}: --reconstruct reads local folders; copy the images to one")
     from gankit.cli.progress_json import listener
 
     bar = listener(quiet=quiet)
     sampler = Sampler(model, engine=engine, notify=None if quiet else bar.print, options=model_options or None)
-    destination = Destination(Path(output), format_, overwrite, None if grid is None else Path(grid))
+    destination = Destination(image_folder(output), format_, overwrite, None if grid is None else image_file(grid))
     with sampler, bar:
 
         def progress(state: Progress) -> None:
@@ -127,7 +138,17 @@ def generate(
             outcome = write_reconstructions(sampler, Path(reconstruct), destination, progress, failed)
         else:
             request = SampleRequest(_SAMPLES if number is None else number, seed or 0, class_, truncation, steps)
-            outcome = write_samples(sampler, request, destination, progress, failed)
+            write = write_samples
+            if cluster is not None:
+                from gankit.cluster.generate import write_samples_on_cluster
+
+                write = partial(
+                    write_samples_on_cluster,
+                    address=cluster,
+                    worker=partial(Sampler, model, options=model_options or None),
+                )
+            with nullcontext() if cluster is None else only_our_lines():
+                outcome = write(sampler, request, destination, progress, failed)
         bar.done(
             {
                 "done": outcome.done,
@@ -137,17 +158,16 @@ def generate(
             }
         )
         if not quiet:
-            click.echo(_summary(sampler, outcome))
+            click.echo(_summary(sampler.facts.name, outcome))
     return 1 if outcome.failed else 0
 
 
-def _summary(sampler: Sampler, outcome: Outcome) -> str:
+def _summary(model: str, outcome: Outcome) -> str:
     """Summarise the run: the engine, its parity and the number of images."""
     lines, counts = [], [f"{outcome.done} done"]
-    if sampler.parity is not None:
-        engine = sampler.start()
+    if (engine := outcome.engine) is not None:
         on = f"{engine.backend} {engine.precision} ({engine.device})"
-        lines.append(f"{sampler.facts.name} on {on}, parity with fp32 {sampler.parity.psnr:.1f} dB")
+        lines.append(f"{model} on {on}, parity with fp32 {engine.parity_db:.1f} dB")
     counts += [f"{outcome.skipped} skipped (results exist)"] if outcome.skipped else []
     counts += [f"{outcome.failed} failed"] if outcome.failed else []
     speed = f" in {outcome.seconds:.1f} s" if outcome.done else ""

@@ -7,6 +7,7 @@ neither Ray nor torch.
 
 from __future__ import annotations
 
+from gankit.cluster.generate import write_samples_on_cluster
 from gankit.cluster.run import run_on_cluster
 
-__all__ = ["run_on_cluster"]
+__all__ = ["run_on_cluster", "write_samples_on_cluster"]

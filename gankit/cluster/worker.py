@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from gankit.cluster.ray_data import RESULT, TASK, in_working_folder, plain_error
 from gankit.pipeline.run_options import RunOptions
-from gankit.storage.work import Result, Task, run_tasks
+from gankit.storage.group import Result, Task
+from gankit.storage.work import run_tasks
 
 if TYPE_CHECKING:
     from gankit.pipeline.images import ImagePipeline
-
-TASK, RESULT = "task", "result"
 
 
 class Worker:
@@ -30,8 +28,7 @@ class Worker:
     """
 
     def __init__(self, make: Callable[[], ImagePipeline], options: RunOptions, folder: str) -> None:
-        with suppress(OSError):  # another machine need not have it
-            os.chdir(folder)
+        in_working_folder(folder)
         self._make, self._options = make, options
         self._pipeline: ImagePipeline | None = None
 
@@ -51,18 +48,7 @@ class Worker:
                 self._pipeline = self._make()
             run_tasks(self._pipeline, tasks, self._options, results.append, check=True)
         except Exception as error:
-            return {RESULT: [pickle.dumps(_plain(error))]}
+            return {RESULT: [pickle.dumps(plain_error(error))]}
         engine = self._pipeline.engines
         seen = (engine.report(), engine.exact_report(), engine.model_report())
         return {RESULT: [pickle.dumps((result, seen)) for result in results]}
-
-
-def _plain(error: Exception) -> Exception:
-    """Return an error that the driver can read, whatever it holds."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        from gankit.errors import BackendError
-
-        return BackendError(str(error))
-    return error

@@ -102,6 +102,8 @@ class _FrameRun:
     _notes: list[str] = field(default_factory=list, init=False)
     _first: DecodedImage | None = field(default=None, init=False)
     _made_by: Mapping[str, Any] = field(default_factory=dict, init=False)
+    _inner: Progress = field(default=Progress(0), init=False)
+    _framed: float | None = field(default=None, init=False)
 
     def run(self) -> Progress:
         """Make the result and record it, also if it fails. Return the progress of the run after it."""
@@ -113,6 +115,10 @@ class _FrameRun:
             report = failure(self.job, error_message(self.job, error), None, **self._seconds)
         pixels = sum(width * height for width, height in self._sizes)
         self.files.forget(report)
+        ended = perf_counter()
+        framed = ended if self._framed is None else self._framed  # when the frames began, after the first reading
+        reading = framed - self._began + self._inner.waited_to_decode
+        writing = max(0.0, ended - framed - self._inner.seconds) + self._inner.waited_to_encode
         done = report.status == "done"
         state = replace(
             self.state,
@@ -121,6 +127,8 @@ class _FrameRun:
             output_mp=self.state.output_mp + done * pixels / 1e6,
             seconds=self.state.seconds + perf_counter() - self._began,
             fraction=0.0,
+            waited_to_decode=self.state.waited_to_decode + reading,
+            waited_to_encode=self.state.waited_to_encode + writing,
         )
         if self.runner.record is not None:
             self.runner.record(report)
@@ -209,12 +217,14 @@ class _FrameRun:
                 self._seconds[name] = self._seconds.get(name, 0.0) + getattr(report, name)
 
         def progress(inner: Progress) -> None:
+            self._inner = inner
             if self.progress is not None:
                 part = (inner.done + 0.99 * inner.fraction) / inner.total
                 seconds = self.state.seconds + perf_counter() - self._began
                 done = replace(self.state, current=self.job.source, fraction=min(part, 1.0), seconds=seconds)
                 self.progress(replace(done, output_mp=self.state.output_mp + inner.output_mp))
 
+        self._framed = perf_counter()
         replace(
             self.runner,
             decode=decode,

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from gankit.errors import UsageError
+from gankit.errors import ImageError, UsageError
 from gankit.pipeline.generated_files import (
     Destination,
     FailureCallback,
+    ImageFolder,
     ImageWriter,
     Outcome,
     ProgressCallback,
+    UsedEngine,
     extension_of,
     finish_grid,
     new_grid,
     prepare_folders,
+    used_engine,
+    write_images,
 )
-from gankit.pipeline.output import write_whole
-from gankit.pipeline.paths import exists
 from gankit.pipeline.sampler import Sampler
 
 RECORD = "samples.json"
@@ -52,12 +52,50 @@ class SampleRequest:
     steps: int | None = None
 
 
+@dataclass(frozen=True)
+class Part:
+    """Samples that are made in one call of an engine, so that they do not depend on who makes them.
+
+    Attributes:
+        indices: their numbers.
+        written: the numbers of those that are written to files.
+        returned: whether the images are returned, too.
+    """
+
+    indices: Sequence[int]
+    written: frozenset[int]
+    returned: bool = False
+
+
+@dataclass(frozen=True)
+class MadePart:
+    """What became of a part.
+
+    Attributes:
+        part: the part.
+        reasons: why a file could not be written, by the number of the sample.
+        images: the images by number, if they are returned.
+        engine: the engine that made them.
+    """
+
+    part: Part
+    reasons: Mapping[int, str] = field(default_factory=dict)
+    images: Mapping[int, np.ndarray] = field(default_factory=dict)
+    engine: UsedEngine | None = None
+
+
+Execute = Callable[[Sequence[Part], ImageFolder, str], Iterator[MadePart]]
+"""Makes parts, wherever, and writes them to a folder with an extension."""
+
+
 def write_samples(
     sampler: Sampler,
     request: SampleRequest,
     destination: Destination,
     progress: ProgressCallback,
     failed: FailureCallback,
+    *,
+    execute: Execute | None = None,
 ) -> Outcome:
     """Write samples as ``000000.png``, ``000001.png``, …, and describe them in ``samples.json``.
 
@@ -67,9 +105,10 @@ def write_samples(
         destination: where to write them.
         progress: called with the state of the run after each image.
         failed: called with the error of each image that cannot be written.
+        execute: makes the samples; ``None`` makes them in this process.
 
     Returns:
-        The number of images that were written, skipped and failed.
+        The number of images that were written, skipped and failed, and the engine of the first of them.
 
     Raises:
         UsageError: If an argument is wrong, or the folder holds samples of another model, seed, class, truncation or
@@ -79,51 +118,88 @@ def write_samples(
     """
     if request.n < 1:
         raise UsageError(f"the number of samples must be at least 1, not {request.n}")
-    extension = extension_of(destination)
+    extension, output = extension_of(destination), destination.output
     count = request.n * (request.steps or 1)
     if count > _MOST:
         raise UsageError(f"{count:,} images are too many for one folder; the limit is {_MOST:,}")
-    steps = request.steps
-    stream = partial(sampler.stream, seed=request.seed, classes=request.class_, truncation=request.truncation)
-    stream(range(count), steps=steps)  # checks the arguments and makes no image
-    columns = steps or (sampler.facts.classes if request.class_ is None else None) or None
+    stream_of(sampler, request)(range(count))  # checks the arguments and makes no image
+    columns = request.steps or (sampler.facts.classes if request.class_ is None else None) or None
     sample_grid = new_grid(sampler, count, columns) if destination.grid else None
-    names = [f"{index:06d}{extension}" for index in range(count)]
-    _claim(sampler, request, destination, names)
-    there = set() if destination.overwrite else _there(destination.output)
-    todo = {index for index, name in enumerate(names) if name not in there}
+    names = [_name(index, extension) for index in range(count)]
+    present = output.names()
+    _claim(sampler, request, destination, present.difference(names))
+    there = set() if destination.overwrite else present
+    todo = frozenset(index for index, name in enumerate(names) if name not in there)
     wanted = range(count) if destination.grid else sorted(todo)
     if not wanted:
         return Outcome(0, count, 0, 0.0)
-    sampler.start()  # before anything is written; not counted in the time of the run
-    prepare_folders(destination, {destination.output})
-    write_whole(destination.output / RECORD, _record(sampler, request))
-    writer = ImageWriter(len(todo), progress, failed)
-    for batch in _batches(stream(wanted, steps=steps), sampler.batch):
-        writer.write([(destination.output / names[index], image) for index, image in batch if index in todo])
-        for index, image in batch if sample_grid else ():
+    parts = list(_parts(wanted, todo, sampler.batch, returned=sample_grid is not None))
+    if execute is None:
+        sampler.start()  # before anything is written; not counted in the time of the run
+    prepare_folders(destination)
+    output.write_text(RECORD, _record(sampler, request))
+    writer = ImageWriter(output, len(todo), progress, failed)
+    made = _here(sampler, request, writer, parts, extension) if execute is None else execute(parts, output, extension)
+    engine: UsedEngine | None = None
+    for each in made:
+        engine = engine or each.engine
+        if execute is not None:
+            _count(each, writer, output, extension)
+        for index, image in each.images.items() if sample_grid else ():
             sample_grid.place(index, image)  # type: ignore[union-attr]
     finish_grid(sample_grid, destination)
-    return Outcome(writer.done, count - len(todo), writer.failures, writer.seconds)
+    return Outcome(writer.done, count - len(todo), writer.failures, writer.seconds, engine)
 
 
-def _batches(stream: Iterator[tuple[int, np.ndarray]], size: int) -> Iterator[list[tuple[int, np.ndarray]]]:
-    batch: list[tuple[int, np.ndarray]] = []
-    for item in stream:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def stream_of(sampler: Sampler, request: SampleRequest) -> Callable[[Sequence[int]], Iterator[tuple[int, np.ndarray]]]:
+    """Return what makes the samples of some numbers. It raises UsageError if an argument is wrong."""
+    return partial(
+        sampler.stream, seed=request.seed, classes=request.class_, truncation=request.truncation, steps=request.steps
+    )
 
 
-def _there(folder: Path) -> set[str]:
-    """Return the names in a folder, without broken links; none if the folder does not exist."""
-    try:
-        return {entry.name for entry in os.scandir(folder) if exists(entry.path)}
-    except OSError:  # reported when the folder is created
-        return set()
+def make_part(sampler: Sampler, request: SampleRequest, folder: ImageFolder, extension: str, part: Part) -> MadePart:
+    """Make a part, and write its files.
+
+    Raises:
+        OutputError: If the folder cannot be written.
+        BackendError, CheckpointError, ParityError: If no engine can run the model.
+    """
+    images = dict(stream_of(sampler, request)(part.indices))
+    numbers = {_name(index, extension): index for index in part.indices}
+    files = [(name, images[index]) for name, index in numbers.items() if index in part.written]
+    errors = {numbers[name]: error.reason for name, error in write_images(folder, files) if error is not None}
+    return MadePart(part, errors, images if part.returned else {}, used_engine(sampler))
+
+
+def _here(
+    sampler: Sampler, request: SampleRequest, writer: ImageWriter, parts: Sequence[Part], extension: str
+) -> Iterator[MadePart]:
+    """Make parts in this process, and count each file as soon as it is written."""
+    for part in parts:
+        images = dict(stream_of(sampler, request)(part.indices))
+        writer.write([(_name(index, extension), images[index]) for index in part.indices if index in part.written])
+        yield MadePart(part, images=images if part.returned else {}, engine=used_engine(sampler))
+
+
+def _count(made: MadePart, writer: ImageWriter, output: ImageFolder, extension: str) -> None:
+    """Count the files of a part that another process has made."""
+    for index in sorted(made.part.written):
+        name = _name(index, extension)
+        if (reason := made.reasons.get(index)) is None:
+            writer.add(name)
+        else:
+            writer.fail(ImageError(output.place(name), reason))
+
+
+def _name(index: int, extension: str) -> str:
+    return f"{index:06d}{extension}"
+
+
+def _parts(wanted: Sequence[int], todo: frozenset[int], size: int, *, returned: bool) -> Iterator[Part]:
+    for start in range(0, len(wanted), size):
+        indices = tuple(wanted[start : start + size])
+        yield Part(indices, todo.intersection(indices), returned)
 
 
 def _record(sampler: Sampler, request: SampleRequest) -> str:
@@ -134,21 +210,29 @@ def _record(sampler: Sampler, request: SampleRequest) -> str:
     return json.dumps(made_of, indent=2) + "\n"
 
 
-def _claim(sampler: Sampler, request: SampleRequest, destination: Destination, names: list[str]) -> None:
-    """Refuse to mix different samples in one folder, where a later run would take one kind for the other."""
-    path = destination.output / RECORD
-    if not exists(path):
+def _claim(sampler: Sampler, request: SampleRequest, destination: Destination, others: set[str]) -> None:
+    """Refuse to mix different samples in one folder, where a later run would take one kind for the other.
+
+    Args:
+        sampler: the model.
+        request: the samples.
+        destination: where they go.
+        others: names in the folder that this run does not write.
+    """
+    content = destination.output.read(RECORD)
+    if content is None:
         return
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        before = json.loads(content.decode("utf-8"))
+    except ValueError:
         before = None
     now = json.loads(_record(sampler, request))
     if before == now:
         return
-    others = [key for key in now if not isinstance(before, dict) or before.get(key) != now[key]]
-    has = f"{destination.output}: contains samples of another {others[0] if others else 'kind'} (see {RECORD})"
+    differ = [key for key in now if not isinstance(before, dict) or before.get(key) != now[key]]
+    folder = destination.output.place("")
+    has = f"{folder}: contains samples of another {differ[0] if differ else 'kind'} (see {RECORD})"
     if not destination.overwrite:
         raise UsageError(f"{has}; use another --output, or --overwrite")
-    if left := {name for name in _there(destination.output) if _NAME.fullmatch(name)}.difference(names):
+    if left := {name for name in others if _NAME.fullmatch(name)}:
         raise UsageError(f"{has}, and {len(left)} of them would remain; use another --output, or delete them")

@@ -20,7 +20,7 @@ from gankit.pipeline.inputs import Inputs, collect
 from gankit.pipeline.items import Progress
 from gankit.pipeline.job_run import process
 from gankit.pipeline.notices import notices
-from gankit.pipeline.output import no_empty_folders, prepare, remove_stale
+from gankit.pipeline.output import no_empty_folders, prepare, remove_stale, roots_of
 from gankit.pipeline.records import Records
 from gankit.pipeline.report import ImageReport, Report, versions
 from gankit.pipeline.resume import Decision, Resume, with_comparison
@@ -256,8 +256,8 @@ class ImagePipeline:
         found = collect(
             inputs, output, suffix=chosen.suffix, format=chosen.format, overwrite=chosen.overwrite, mark=mark
         )
-        own = self._engines.options_of_results()
-        resume = Resume(self._engines.weights_sha256, lambda target: {**own, **chosen.of_result(target)})
+        own, roots = self._engines.options_of_results(), roots_of(output, found.places)
+        resume = Resume(self._engines.weights_sha256, lambda target: {**own, **chosen.of_result(target)}, roots)
         decisions = resume.decide(found.jobs, overwrite=chosen.overwrite)
         if chosen.compare:
             decisions = [with_comparison(each) for each in decisions]

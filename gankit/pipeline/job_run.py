@@ -30,7 +30,7 @@ def process(
     record: Callable[[ImageReport], None],
     progress: Callable[[Progress], None] | None = None,
     notify: Callable[[str], None] | None = None,
-) -> Waits | None:
+) -> Waits:
     """Run jobs through an engine, and write their results. One thread at a time may use the engines.
 
     Args:
@@ -43,7 +43,7 @@ def process(
         notify: called with each line to report to the user.
 
     Returns:
-        How long the engine waited; ``None`` if there were animations, in which that is not measured.
+        How long the engine waited.
 
     Raises:
         OutputError: If a folder cannot be written. Files written before are complete.
@@ -54,15 +54,12 @@ def process(
     files = ImageFiles(jobs, options, resume, facts, engines.made_by, max_memory)
 
     pixels = None if progress is None else Pixels(jobs, lambda job: files.frames_of(job) is not None)
-    animated = False
 
     def listen(state: Progress) -> None:
         if pixels is not None and progress is not None:
             progress(pixels.of(state))
 
     def known(report: ImageReport) -> None:
-        nonlocal animated
-        animated = animated or report.frames > 1
         files.forget(report)
         if pixels is not None:
             pixels.add(report)
@@ -83,4 +80,4 @@ def process(
     )
     run_jobs(runner, large.others(), files, notify)
     large.run()
-    return None if animated else large.waits
+    return large.waits

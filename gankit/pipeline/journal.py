@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gankit_export.files import atomic_path
+from gankit_export.files import append_bytes, atomic_path
 
 from gankit.errors import OutputError
 
@@ -154,8 +154,7 @@ class Journal:
                 if not self._checked:
                     self._compact()
                 # Opened for each line, because another run may have rewritten the file.
-                with self.path.open("ab", buffering=0) as file:
-                    file.write((b"" if self._complete else b"\n") + _line(entry))
+                append_bytes(self.path, (b"" if self._complete else b"\n") + _line(entry))
             except OSError as error:
                 raise OutputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
             self._complete = True

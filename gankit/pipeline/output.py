@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -33,6 +34,36 @@ def prepare(folder: Path, option: str = "--output") -> None:
     except OSError as error:
         reason = "a file is in its place" if isinstance(error, FileExistsError) else error.strerror
         raise OutputError(f"{folder}: the output folder cannot be written: {reason}; use another {option}") from error
+
+
+def check_inside(folder: Path, roots: Iterable[Path]) -> None:
+    """Check that no link leads from an output folder to a folder of results elsewhere.
+
+    Whoever may write to an output folder could otherwise make gankit write to any folder of the user. The output folder
+    itself may be a link, because the user named it.
+
+    Args:
+        folder: folder of a result. It need not exist.
+        roots: the output folders. A folder below none of them is one that the user named.
+
+    Raises:
+        OutputError: If a link leads out of the output folder.
+    """
+    for root in roots:
+        if folder == root or not folder.is_relative_to(root):
+            continue
+        real = os.path.realpath(root)
+        for part in (*reversed(folder.parents), folder):
+            if part != root and part.is_relative_to(root) and not Path(os.path.realpath(part)).is_relative_to(real):
+                raise OutputError(
+                    f"{part}: is a link that leads out of the output folder {root}, and gankit follows none; "
+                    "remove it or use another --output"
+                )
+
+
+def roots_of(output: str | Path | None, places: Iterable[Path]) -> tuple[Path, ...]:
+    """Return the output folders of a run: the one that the user named, or else the places beside the inputs."""
+    return tuple(places) if output is None else (Path(output),)
 
 
 def missing_folders(folder: Path) -> list[Path]:

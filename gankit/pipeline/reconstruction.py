@@ -10,18 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from gankit.errors import ImageError
+from gankit.errors import ImageError, UsageError
 from gankit.memory import available_memory
 from gankit.pipeline.generated_files import (
     Destination,
     FailureCallback,
     ImageWriter,
+    LocalFolder,
     Outcome,
     ProgressCallback,
     extension_of,
     finish_grid,
     new_grid,
     prepare_folders,
+    used_engine,
 )
 from gankit.pipeline.inputs import collect
 from gankit.pipeline.journal import plain_json
@@ -56,10 +58,15 @@ def write_reconstructions(
         UsageError, OutputError, BackendError, CheckpointError, ParityError: See :func:`write_samples`.
     """
     extension_of(destination)
-    found = collect([folder], destination.output, format=destination.format)
+    if not isinstance(destination.output, LocalFolder):
+        raise UsageError(
+            f"{destination.output.place('')}: --reconstruct writes to local folders only; use another --output"
+        )
+    output = destination.output.path
+    found = collect([folder], output, format=destination.format)
     sampler.encoding()
     options = {**sampler.engine.of_results(), "model": plain_json(sampler.facts.options)}
-    resume = Resume(lambda: sampler.loaded.sha256, lambda target: options)
+    resume = Resume(lambda: sampler.loaded.sha256, lambda target: options, [output])
     decisions = resume.decide(found.jobs, overwrite=destination.overwrite)
     resume.confirm(decisions)
     for line in notices(found, decisions) if sampler.notify else ():
@@ -70,9 +77,14 @@ def write_reconstructions(
     if not todo:
         return Outcome(0, len(found.jobs), 0, 0.0)
     made = made_by(sampler.start(), sampler.engine)
-    prepare_folders(destination, {job.target.parent for job in todo})
-    jobs = {job.target: job for job in todo}
-    writer = ImageWriter(len(found.jobs) - len(skip), progress, failed, partial(_noted, resume, jobs, made))
+    prepare_folders(destination)
+    for each in {job.target.parent for job in todo}:
+        LocalFolder(each).prepare()
+    jobs = {job.target.relative_to(output).as_posix(): job for job in todo}
+    names = {job.target: name for name, job in jobs.items()}
+    writer = ImageWriter(
+        destination.output, len(found.jobs) - len(skip), progress, failed, partial(_noted, resume, jobs, made)
+    )
     for error in found.unreadable:
         writer.fail(error)
     placed = 0
@@ -82,21 +94,21 @@ def write_reconstructions(
             continue
         results = sampler.reconstruct(np.stack([image for _, image in read]))
         pairs = [(job.target, result) for (job, _), result in zip(read, results, strict=True)]
-        writer.write([(target, result) for target, result in pairs if target not in skip])
+        writer.write([(names[target], result) for target, result in pairs if target not in skip])
         for (_, image), result in zip(read, results, strict=True) if sample_grid else ():
             sample_grid.place(placed, image)  # type: ignore[union-attr]
             sample_grid.place(placed + 1, result)  # type: ignore[union-attr]
             placed += 2
     finish_grid(sample_grid, destination)
-    return Outcome(writer.done, len(skip), writer.failures, writer.seconds)
+    return Outcome(writer.done, len(skip), writer.failures, writer.seconds, used_engine(sampler))
 
 
 @contextmanager
-def _noted(resume: Resume, jobs: Mapping[Path, Job], made: Mapping[str, Any], target: Path) -> Iterator[None]:
+def _noted(resume: Resume, jobs: Mapping[str, Job], made: Mapping[str, Any], name: str) -> Iterator[None]:
     """Write to the journal before and after a result is written."""
-    resume.begin(jobs[target], made)
+    resume.begin(jobs[name], made)
     yield
-    resume.finish(jobs[target], made)
+    resume.finish(jobs[name], made)
 
 
 def _read(jobs: list[Job], sampler: Sampler, writer: ImageWriter, resume: Resume) -> Iterator[tuple[Job, np.ndarray]]:

@@ -136,6 +136,9 @@ class Waits:
     decode_seconds: float
     encode_seconds: float
 
+    def __add__(self, other: Waits) -> Waits:
+        return Waits(self.decode_seconds + other.decode_seconds, self.encode_seconds + other.encode_seconds)
+
 
 @dataclass(frozen=True)
 class Totals:
@@ -147,7 +150,7 @@ class Totals:
         left: number of images that were not processed because the run ended early.
         seconds: wall-clock time from the first decode to the last write, without the start of the engine.
         engine_share: the share of these seconds in which the engine did not wait, 0 to 1; ``None`` if it was not
-            measured, as for clips.
+            measured, as on a cluster.
         bottleneck: what took the most of these seconds: ``"engine"``, ``"decoder"`` or ``"encoder"``; ``None`` where
             the share is.
     """

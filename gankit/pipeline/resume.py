@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from gankit.errors import OutputError
 from gankit.pipeline.journal import Entry, Journal, State, sha256_of, state_of
+from gankit.pipeline.output import check_inside
 from gankit.pipeline.paths import exists
 from gankit.pipeline.targets import Job, comparison_of
 from gankit.version import __version__
@@ -70,10 +71,13 @@ class Resume:
     Args:
         model: returns the sha256 of the weights. It is called only if a result exists or is written.
         options: returns the options that determine a result and are not at their defaults.
+        roots: the output folders, out of which no link is followed.
     """
 
-    def __init__(self, model: Callable[[], str], options: Callable[[Path], Mapping[str, Any]]) -> None:
-        self._model, self._options = model, options
+    def __init__(
+        self, model: Callable[[], str], options: Callable[[Path], Mapping[str, Any]], roots: Sequence[Path] = ()
+    ) -> None:
+        self._model, self._options, self._roots = model, options, tuple(roots)
         self._journals: dict[Path, Journal] = {}
         self._read: dict[Path, Entry] = {}
         self._lock = threading.Lock()
@@ -114,7 +118,14 @@ class Resume:
         return Decision(job, "skip", confirmed=same, older=older)
 
     def confirm(self, decisions: Iterable[Decision]) -> None:
-        """Write to the journals which sources are the same, so that the next run need not read them again."""
+        """Write to the journals which sources are the same, so that the next run need not read them again.
+
+        Raises:
+            OutputError: If a link leads from an output folder to that of a result.
+        """
+        decisions = list(decisions)
+        for folder in {each.job.target.parent for each in decisions if each.run or each.confirmed is not None}:
+            check_inside(folder, self._roots)
         for decision in decisions:
             if decision.confirmed is not None:
                 with suppress(OutputError):  # a result that is only read may be in a folder that is only read
@@ -142,8 +153,9 @@ class Resume:
             made_by: the engine that made the result.
 
         Raises:
-            OutputError: If the journal cannot be written.
+            OutputError: If the journal cannot be written, or a link leads out of the output folder.
         """
+        check_inside(job.target.parent, self._roots)
         self._journal(job.target.parent).begin(self._entry(job, made_by))
 
     def finish(self, job: Job, made_by: Mapping[str, Any] = MappingProxyType({})) -> None:

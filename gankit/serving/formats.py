@@ -14,6 +14,19 @@ MEDIA_TYPES: Mapping[FormatName, str] = {name: f"image/{name}" for name in get_a
 IMAGE_RESPONSE: dict[str, Any] = {
     "description": "The image.",
     "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()},
+    "headers": {
+        "X-Gankit-Size": {"description": "Width and height, such as 3072x2048.", "schema": {"type": "string"}},
+        "X-Gankit-Engine": {"description": "The engine, such as openvino bf16 (cpu).", "schema": {"type": "string"}},
+        "X-Gankit-Engine-Share": {
+            "description": "The part of the time in the service, without the upload, that the engine took: 0 to 1.",
+            "schema": {"type": "number"},
+        },
+        "X-Gankit-Notes": {"description": "What the result cannot have of its source.", "schema": {"type": "string"}},
+        "Server-Timing": {
+            "description": "Milliseconds to decode, in the queue, in the engine, and to encode.",
+            "schema": {"type": "string"},
+        },
+    },
 }
 
 

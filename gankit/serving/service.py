@@ -164,12 +164,14 @@ class Service:
         name = shown_name(upload.filename)
         with _problems(name):
             data = await upload.read()
+            began = perf_counter()
             source = await self._in_thread(partial(declared_size, data, name, self._settings.max_pixels))
             facts = await to_thread.run_sync(self._catalogue.facts, served)
             self._reserve(passage, source, size, facts.scale, name)
             decode = partial(decoded, data, name, facts, query, self._settings.max_pixels, self._max_memory)
             image = await self._in_thread(decode)
             del data, decode
+            passage.facts["decode_seconds"] = round(perf_counter() - began, 4)
             height, width = image.pixels.shape[:2]  # upright, which the declared size may not be
             check_target(size.of((width, height), facts.scale), Path(f"{name}.{format}"))
             result = await self._run(request, Task(generator, image=image))
@@ -225,11 +227,20 @@ class Service:
         self._metrics.result(width * height)
         facts = passage.facts
         passage.facts |= {"pixels": width * height, "encode_seconds": round(perf_counter() - began, 4)}
-        times = {"queue": facts["waited"], "engine": facts["engine_seconds"], "encode": facts["encode_seconds"]}
+        seconds = {
+            "decode": "decode_seconds",
+            "queue": "waited",
+            "engine": "engine_seconds",
+            "encode": "encode_seconds",
+        }
+        times = {name: facts.get(key, 0.0) for name, key in seconds.items()}
+        share = times["engine"] / sum(times.values()) if times["engine"] else 0.0
+        facts["engine_share"] = round(share, 3)
         headers = {
             "Content-Disposition": f"inline; filename*=UTF-8''{quote(name, safe='')}.{format}",
             "Server-Timing": ", ".join(f"{key};dur={1000 * seconds:.1f}" for key, seconds in times.items()),
             "X-Gankit-Engine": facts["engine"],
+            "X-Gankit-Engine-Share": f"{share:.3f}",
             "X-Gankit-Size": f"{width}x{height}",
         }
         if lines := [*result.notes, *notes]:

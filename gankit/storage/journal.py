@@ -16,6 +16,7 @@ from typing import Any
 from gankit.pipeline.journal import plain_json
 from gankit.pipeline.resume import Decision
 from gankit.pipeline.targets import Job
+from gankit.storage.claims import locked
 from gankit.storage.stores import Store, write_bytes
 from gankit.version import __version__
 
@@ -117,6 +118,10 @@ class ObjectJournal:
         self._write()
 
     def _write(self) -> None:
+        with locked(self._store):
+            self._merge()
+
+    def _merge(self) -> None:
         done, begun = _read(self._store)  # another run may have added lines
         done |= {name: line for name, line in self._done.items() if name in self._own or name not in done}
         begun |= {name: line for name, line in self._begun.items() if name in self._own or name not in begun}

@@ -13,10 +13,12 @@ from typing import Any
 
 from gankit.errors import ImageError, UsageError
 from gankit.pipeline.report import ImageReport, Report
-from gankit.storage.stores import Object, Remote, folder_and_pattern
-from gankit.storage.urls import as_path, is_url, shown
+from gankit.storage.stores import Object, Remote
+from gankit.storage.urls import as_path, folder_and_pattern, is_url, shown
 
 _NO_NAMES = frozenset({"", ".", ".."})
+_TOLD_BY_CONTENT = (".ts", ".mts")  # clips by their first bytes, or TypeScript
+_HEAD = 8
 
 
 @dataclass
@@ -55,11 +57,11 @@ class Places:
         else:
             local.mkdir(parents=True)
             for item in found:
-                self._touch(local, root, item)
+                self._touch(local, store, item)
         self.roots[local] = root
         return local if pattern is None else local / pattern
 
-    def _touch(self, local: Path, root: str, item: Object) -> None:
+    def _touch(self, local: Path, store: Remote, item: Object) -> None:
         path = local / item.name
         if item.name == "" or item.name.endswith("/"):
             return  # a marker of an empty folder
@@ -67,16 +69,23 @@ class Places:
             if _NO_NAMES & set(item.name.split("/")):
                 raise OSError
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(exist_ok=False)
+            with path.open("xb") as file:
+                if path.suffix.lower() in _TOLD_BY_CONTENT:
+                    file.write(store.head(item.name, _HEAD))
         except (OSError, ValueError):
             reason = "the name of this object cannot be that of a file; copy it to another name"
-            self.unreadable.append(ImageError(shown(f"{root}/{item.name}"), reason))
+            self.unreadable.append(ImageError(shown(store.place(item.name)), reason))
             return
         self.objects[path] = item
 
-    def output(self, url: str) -> Path:
-        """Return the folder that stands for the output. It is inside that of an input if the URL is."""
+    def output(self, url: str, *, file: bool = False) -> Path:
+        """Return the folder, or the file, that stands for the output. It is inside that of an input if the URL is."""
         url = url.rstrip("/")
+        if file:
+            folder, _, name = url.rpartition("/")
+            if folder.endswith(":/"):
+                raise UsageError(f"{url}: names no file in a bucket or folder; use another --output")
+            return self.output(folder) / name
         for local, root in self.roots.items():
             if local.is_dir() and (url == root or url.startswith(f"{root}/")):
                 return local / PurePosixPath(url[len(root) :].lstrip("/"))

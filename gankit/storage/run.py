@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -12,13 +13,16 @@ from typing import TYPE_CHECKING, Protocol, Unpack
 
 from gankit.pipeline.items import Progress
 from gankit.pipeline.records import Records
-from gankit.pipeline.report import ImageReport, Report
+from gankit.pipeline.report import ImageReport, Report, versions
 from gankit.pipeline.resume import Decision
 from gankit.pipeline.run_options import RunKeywords, RunOptions
 from gankit.pipeline.targets import Job
+from gankit.storage.claims import claiming
+from gankit.storage.group import Result, Task
 from gankit.storage.plan import make_plan, tasks_of
 from gankit.storage.urls import shown
-from gankit.storage.work import Result, Task, run_tasks
+from gankit.storage.work import run_tasks
+from gankit.video.options import VideoOptions
 
 if TYPE_CHECKING:
     from gankit.pipeline.images import ImagePipeline
@@ -42,13 +46,14 @@ def run_remote(
     inputs: Sequence[str | Path],
     output: str | Path | None = None,
     *,
+    video: VideoOptions | None = None,
     progress: Callable[[Progress], None] | None = None,
     failed: Callable[[ImageReport], None] | None = None,
     each: Callable[[ImageReport], None] | None = None,
     execute: Execute | None = None,
     **options: Unpack[RunKeywords],
 ) -> Report:
-    """Run files, folders and patterns, of which some are URLs such as ``s3://bucket/photos/``.
+    """Run files, folders and patterns of images and clips, of which some are URLs such as ``s3://bucket/photos/``.
 
     Results have the names and pixels that :meth:`ImagePipeline.run <gankit.pipeline.images.ImagePipeline.run>` would
     give them. Each object appears whole or not at all. A later run with the same output makes only what is missing, or
@@ -57,8 +62,11 @@ def run_remote(
     Args:
         pipeline: an :class:`~gankit.Upscaler` or a :class:`~gankit.Translator`.
         inputs: paths and URLs. URLs need fsspec (``pip install 'gankit[remote]'``) and the package of their store.
-        output: folder for the results, a path or a URL; ``None`` writes the results of local inputs beside them.
-        progress: called with the state of the run, from any thread, one call at a time.
+        output: folder for the results, or the result of a single clip, a path or a URL; ``None`` writes the results of
+            local inputs beside them.
+        video: the options of clips.
+        progress: called with the state of the run, from any thread, one call at a time. While a clip is processed, it
+            is a :class:`gankit.video.progress.ClipProgress`.
         failed: called with the report of each image that fails.
         each: called with the report of each image.
         execute: does the tasks; ``None`` does them in this process.
@@ -76,7 +84,7 @@ def run_remote(
     chosen = RunOptions(**options)
     pipeline.report = None
     with tempfile.TemporaryDirectory(prefix="gankit-") as folder:
-        plan = make_plan(pipeline, inputs, output, chosen, Path(folder))
+        plan = make_plan(pipeline, inputs, output, chosen, Path(folder), video or VideoOptions())
         places, ledger, jobs = plan.places, plan.ledger, plan.jobs
         again = {one.job.source: one.change for one in plan.decisions if one.change is not None}
         notify = pipeline.notify
@@ -113,16 +121,21 @@ def run_remote(
             if jobs:
                 ledger.begin(jobs)
                 began = perf_counter()
-                try:
+                with ExitStack() as stack:
+                    stack.callback(ledger.close)
+                    if ledger.shared is not None:
+                        claims = stack.enter_context(claiming(ledger.shared, [task.target for task in tasks]))
+                        tasks = [replace(task, claim=claims[task.target]) for task in tasks]
                     if execute is None:
                         run_tasks(pipeline, tasks, chosen, record, progress=progress, notify=notify)
                     else:
                         execute(tasks, chosen, record, progress)
-                finally:
-                    ledger.close()
         finally:
             seconds = perf_counter() - began if jobs else 0.0
-            pipeline.report = places.whole_report(pipeline.report_of(records, plan.found, seconds))
+            report = pipeline.report_of(records, plan.found, seconds)
+            if any(task.video is not None for task in tasks):
+                report = replace(report, versions={**report.versions, **versions(("av",))})
+            pipeline.report = places.whole_report(report)
     return pipeline.report
 
 
@@ -130,6 +143,8 @@ def plan_remote(
     pipeline: ImagePipeline,
     inputs: Sequence[str | Path],
     output: str | Path | None = None,
+    *,
+    video: VideoOptions | None = None,
     **options: Unpack[RunKeywords],
 ) -> list[Decision]:
     """Return what :func:`run_remote` would do, without decoding or writing anything.
@@ -138,13 +153,14 @@ def plan_remote(
         pipeline: as for :func:`run_remote`, as are the other arguments.
         inputs: see there.
         output: see there.
+        video: see there.
         options: see there.
 
     Raises:
         UsageError: If they are wrong.
     """
     with tempfile.TemporaryDirectory(prefix="gankit-") as folder:
-        plan = make_plan(pipeline, inputs, output, RunOptions(**options), Path(folder))
+        plan = make_plan(pipeline, inputs, output, RunOptions(**options), Path(folder), video or VideoOptions())
         place = plan.places.place
         jobs = [Job(shown(place(each.job.source)), shown(place(each.job.target))) for each in plan.decisions]
         return [replace(each, job=job) for each, job in zip(plan.decisions, jobs, strict=True)]

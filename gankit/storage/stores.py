@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 from gankit_export.files import atomic_path
@@ -45,6 +45,10 @@ class Object:
     def state(self) -> str:
         """Size and version in one text."""
         return f"{self.size}:{self.version}"
+
+
+class NoFolderError(UsageError):
+    """There is no such folder, nor such a bucket."""
 
 
 class Store(Protocol):
@@ -110,7 +114,7 @@ class Local:
         """Copy a local file into the folder."""
         target = Path(self.place(name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(target) as temporary, path.open("rb") as file, temporary.open("wb") as copy:
+        with atomic_path(target) as temporary, path.open("rb") as file, temporary.open("xb") as copy:
             while block := file.read(1 << 20):
                 copy.write(block)
 
@@ -167,6 +171,17 @@ class Remote:
             result.append(Object(name, int(info.get("size") or 0), _version(info)))
         return result
 
+    def present(self) -> list[Object]:
+        """Return what :meth:`objects` does, and nothing if there is no such folder.
+
+        Raises:
+            UsageError: If it cannot be listed.
+        """
+        try:
+            return self.objects()
+        except NoFolderError:
+            return []
+
     def state(self, name: str) -> str | None:
         """Return size and version of an object; ``None`` if there is none."""
         try:
@@ -183,6 +198,11 @@ class Remote:
                 return bytes(self._fs.cat_file(self._path(name)))
         except FileNotFoundError:
             return None
+
+    def head(self, name: str, size: int) -> bytes:
+        """Return the first bytes of an object. Raises ``OSError`` if it cannot be read."""
+        with _as_os_error():
+            return bytes(self._fs.cat_file(self._path(name), start=0, end=size))
 
     def fetch(self, name: str, path: Path) -> None:
         """Copy an object to a local path."""
@@ -206,6 +226,33 @@ class Remote:
                 with suppress(Exception):
                     self._fs.rm_file(partial)
                 raise
+
+    def create(self, name: str, content: bytes) -> None:
+        """Write a small object if there is none of this name. In stores without such a condition, ask first.
+
+        Raises:
+            FileExistsError: If there is one.
+            OSError: If it cannot be written.
+        """
+        with _as_os_error():
+            self._make_parent(name)
+            self._fs.pipe_file(self._path(name), content, mode="create")
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a small object, or replace it. Raises ``OSError`` if it cannot be written."""
+        with _as_os_error():
+            self._make_parent(name)
+            self._fs.pipe_file(self._path(name), content)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove objects. Raises ``OSError`` if one cannot be removed."""
+        if names:
+            with _as_os_error():
+                self._fs.rm([self._path(name) for name in names])
+
+    def _make_parent(self, name: str) -> None:
+        if not self._whole:
+            self._fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
 
     def _send(self, path: Path, key: str) -> None:
         if path.stat().st_size <= _ONE_PUT:
@@ -241,7 +288,7 @@ def _listing(url: str) -> Iterator[None]:
         with _as_os_error():
             yield
     except FileNotFoundError:
-        raise UsageError(f"{url}: no such bucket or folder") from None
+        raise NoFolderError(f"{url}: no such bucket or folder") from None
     except OSError as error:
         raise UsageError(f"{url}: cannot be listed: {first_line(error)}") from None
 
@@ -267,19 +314,3 @@ def write_bytes(store: Store, name: str, content: bytes, scratch: Path) -> None:
         ) from error
     finally:
         scratch.unlink(missing_ok=True)
-
-
-def folder_and_pattern(url: str) -> tuple[str, PurePosixPath | None]:
-    """Split a URL before its first part with a wildcard.
-
-    Returns:
-        The URL of the folder, and the pattern below it, ``None`` if there is no wildcard.
-    """
-    import glob
-
-    head, rest = url.split("://", 1)
-    parts = rest.split("/")
-    for index, part in enumerate(parts):
-        if index and glob.has_magic(part):
-            return f"{head}://{'/'.join(parts[:index])}", PurePosixPath(*parts[index:])
-    return url, None

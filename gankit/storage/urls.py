@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from gankit.errors import UsageError
@@ -60,3 +61,17 @@ def _restored(text: str) -> str:
 def shown(place: str) -> Path:
     """Return a path or URL as a path for a report."""
     return UrlPath(place) if is_url(place) else Path(place)
+
+
+def folder_and_pattern(url: str) -> tuple[str, PurePosixPath | None]:
+    """Split a URL before its first part with a wildcard.
+
+    Returns:
+        The URL of the folder, and the pattern below it, ``None`` if there is no wildcard.
+    """
+    head, rest = url.split("://", 1)
+    parts = rest.split("/")
+    for index, part in enumerate(parts):
+        if index and glob.has_magic(part):
+            return f"{head}://{'/'.join(parts[:index])}", PurePosixPath(*parts[index:])
+    return url, None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from gankit_export.files import append_bytes
 
 from gankit.errors import OutputError
 from gankit.training.state import whole
@@ -84,8 +87,9 @@ class Log:
     def _append(self, rows: list[tuple[int, str, float]]) -> list[tuple[int, str, float]]:
         if rows:
             try:
-                with self._path.open("a", newline="", encoding="utf-8") as file:
-                    csv.writer(file).writerows((step, name, f"{value:.6g}") for step, name, value in rows)
+                text = io.StringIO(newline="")
+                csv.writer(text).writerows((step, name, f"{value:.6g}") for step, name, value in rows)
+                append_bytes(self._path, text.getvalue().encode("utf-8"))
             except OSError as error:
                 raise OutputError(f"{self._path}: cannot be written: {error.strerror or error}") from error
         return rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from gankit_export.files import atomic_path
 
 from gankit.errors import CheckpointError, OutputError, UsageError
 from gankit.training import ranks
@@ -85,15 +85,12 @@ def whole(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        yield temporary
-        os.replace(temporary, path)  # noqa: PTH105 - whole or not at all
+        with atomic_path(path) as temporary:
+            yield temporary
     except (OSError, RuntimeError) as error:  # torch.save says RuntimeError where the disk is full
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"{path}: cannot be written: {reason}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(

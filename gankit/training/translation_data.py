@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+from gankit_export.files import atomic_path
 
 from gankit.datasets.holdout import Split, split
 from gankit.datasets.options import ImageFolderData, Kind
@@ -77,7 +78,9 @@ def write_held_out(folder: Path, held: Mapping[str, Mapping[str, object]]) -> No
     """
     lines = [f"{start}{stem}" for start, stems in held.items() for stem in stems]
     path = folder / "held_out.txt"
+    text = "".join(f"{line}\n" for line in lines)
     try:
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogateescape")
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gankit.errors import ImageError, NotFiniteError, UsageError
 from gankit.pipeline.inputs import NoInputError
-from gankit.pipeline.items import Progress, error_message, failure
-from gankit.pipeline.journal import plain_json, sha256_of, state_of
+from gankit.pipeline.items import Progress
 from gankit.pipeline.notices import notices
-from gankit.pipeline.output import no_empty_folders, prepare, remove_stale
+from gankit.pipeline.output import no_empty_folders, prepare, remove_stale, roots_of
 from gankit.pipeline.records import Records
-from gankit.pipeline.report import ImageReport, Report, VideoReport, versions
+from gankit.pipeline.report import ImageReport, Report, Waits, versions
 from gankit.pipeline.resume import Decision, Resume
 from gankit.pipeline.run_options import RunKeywords, RunOptions
-from gankit.pipeline.targets import Job
-from gankit.pipeline.workload import thread_counts
-from gankit.video.inputs import Clips, find_clips
-from gankit.video.library import MISSING, is_installed, library
+from gankit.video.inputs import Clips, find_processed
+from gankit.video.making import ClipMaker, check_clips, clip_options
 from gankit.video.options import VideoOptions
 
 if TYPE_CHECKING:
@@ -70,8 +65,8 @@ def run_files(
     clips = _found(pipeline, inputs, output, chosen := RunOptions(**options))
     if clips.found is None:
         return pipeline.run(inputs, output, progress=progress, failed=failed, each=each, **options)
-    run = _Clips(pipeline, clips, chosen, video or VideoOptions())
-    run.check()
+    run = _Clips(pipeline, clips, chosen, video or VideoOptions(), output)
+    check_clips(pipeline, clips.found.jobs, run.video)
     images: Report | None = None
     if clips.others:
         with suppress(NoInputError):  # the folders hold only clips
@@ -107,8 +102,8 @@ def plan_files(
     clips = _found(pipeline, inputs, output, chosen)
     if clips.found is None:
         return pipeline.plan(inputs, output, **options)
-    run = _Clips(pipeline, clips, chosen, video)
-    run.check()
+    run = _Clips(pipeline, clips, chosen, video, output)
+    check_clips(pipeline, clips.found.jobs, run.video)
     images: list[Decision] = []
     if clips.others:
         with suppress(NoInputError):
@@ -119,18 +114,8 @@ def plan_files(
 def _found(
     pipeline: ImagePipeline, inputs: Sequence[str | Path] | str | Path, output: str | Path | None, chosen: RunOptions
 ) -> Clips:
-    """Find the clips. Without PyAV, those in folders are left out, and a line says so."""
     mark = "" if output is not None else pipeline.mark(chosen)
-    clips = find_clips(inputs, output, chosen, mark)
-    if clips.found is None or is_installed():
-        return clips
-    first = clips.found.jobs[0].source
-    if clips.named:
-        raise UsageError(f"{first}: {MISSING}")
-    if pipeline.notify is not None:
-        more = f" and {len(clips.found.jobs) - 1} more clips are" if len(clips.found.jobs) > 1 else " is"
-        pipeline.notify(f"{first}{more} not processed: {MISSING}")
-    return Clips(None, clips.others)
+    return find_processed(inputs, output, chosen, mark, pipeline.notify)
 
 
 def _joined(images: Report, clips: Report | None, in_folders: int) -> Report:
@@ -143,8 +128,15 @@ def _joined(images: Report, clips: Report | None, in_folders: int) -> Report:
     return replace(
         clips, images=(*images.images, *clips.images), ignored=images.ignored, ignored_files=named,
         unread=images.unread, seconds=images.seconds + clips.seconds, machine=clips.machine or images.machine,
-        versions={**images.versions, **clips.versions},
+        versions={**images.versions, **clips.versions}, waits=_sum(images, clips),
     )  # fmt: skip
+
+
+def _sum(images: Report, clips: Report) -> Waits | None:
+    """Return how long the engine waited in both; a run that had nothing to do measured nothing."""
+    if images.waits is None or clips.waits is None:
+        return clips.waits if images.seconds == 0 else images.waits if clips.seconds == 0 else None
+    return images.waits + clips.waits
 
 
 class _Clips:
@@ -155,33 +147,25 @@ class _Clips:
         clips: the clips that were found.
         options: the options of the run.
         video: the options of clips.
+        output: as for :func:`run_files`.
     """
 
-    def __init__(self, pipeline: ImagePipeline, clips: Clips, options: RunOptions, video: VideoOptions) -> None:
+    def __init__(
+        self,
+        pipeline: ImagePipeline,
+        clips: Clips,
+        options: RunOptions,
+        video: VideoOptions,
+        output: str | Path | None,
+    ) -> None:
         assert clips.found is not None
         self.pipeline, self.found, self.options, self.video = pipeline, clips.found, options, video
         own, weights = pipeline.engines.options_of_results(), pipeline.engines.weights_sha256
-        self.resume = Resume(weights, lambda target: {**own, **self._of_result(target)})
-        self.alone, self._starting = not clips.others, 0.0
+        roots = roots_of(output, clips.found.places)
+        self.resume = Resume(weights, lambda target: {**own, **clip_options(options, video, target)}, roots)
+        self.maker = ClipMaker(pipeline, options, video, self.resume)
+        self.alone = not clips.others
         self.report: Report | None = None
-
-    def _of_result(self, target: Path) -> dict[str, Any]:
-        return plain_json({**self.options.of_result(target), **self.video.of_result()})
-
-    def check(self) -> None:
-        """Check what can be checked before any image is processed.
-
-        Raises:
-            UsageError: If the encoder is unknown, a container cannot hold it, or the model takes no colours.
-        """
-        from gankit.video.encode import check_container
-
-        library()
-        for target in {job.target.suffix.lower(): job.target for job in self.found.jobs}.values():
-            check_container(target, self.video)
-        if (facts := self.pipeline.facts).input_kind != "image":
-            kind = "masks" if facts.input_kind == "mask" else "label maps"
-            raise UsageError(f"{self.found.jobs[0].source}: '{facts.name}' takes {kind}, and clips hold none")
 
     def decisions(self) -> list[Decision]:
         """Decide what to do with each clip, and say what the user should know."""
@@ -214,107 +198,9 @@ class _Clips:
                     prepare(folder)
                     remove_stale(folder)
                 for job in todo:
-                    records.add(self._one(job, progress))
+                    records.add(self.maker.make(job, progress))
         finally:
-            self.report = self._report(records, perf_counter() - began - self._starting)
-
-    def _one(self, job: Job, progress: Callable[[Progress], None] | None) -> ImageReport:
-        """Run one clip and return its report, ``"failed"`` if it cannot be processed."""
-        try:
-            return self._made(job, progress)
-        except (ImageError, NotFiniteError, MemoryError) as error:
-            return failure(job, error_message(job, error), None)
-
-    def _made(self, job: Job, progress: Callable[[Progress], None] | None) -> ImageReport:
-        from gankit.video.clip import probe
-        from gankit.video.encode import check_encoder, plan_for
-        from gankit.video.join import join
-        from gankit.video.run import ClipRun
-        from gankit.video.segments import WorkFolder
-
-        self.resume.before_reading(job.source)
-        clip, facts = probe(job.source), self.pipeline.facts
-        if clip.width * clip.height > self.options.max_pixels:
-            raise ImageError(job.source, f"a frame has {clip.width}×{clip.height} pixels; use a larger --max-pixels")
-        size = self.options.size
-        plan = plan_for(clip, job.target, self.video, size.of((clip.width, clip.height), facts.scale))
-        check_encoder(plan)
-        work = WorkFolder(job.target)
-        self._start(clip.width * clip.height * clip.packets)
-        began = perf_counter()
-        with work.locked():
-            work.begin(self._identity(job, plan.identity()))
-            run = ClipRun(
-                clip=clip,
-                plan=plan,
-                work=work,
-                network=self.pipeline,
-                batch=self.pipeline.engines.largest_batch,
-                scale=facts.scale,
-                size=size,
-                segment=self.video.segment,
-                max_bytes=thread_counts(self.pipeline.engine.max_memory)["max_bytes"],
-                progress=progress,
-            )
-            try:
-                done = run.run()
-                self.resume.after_reading(job.source)
-                made_by = self._made_by()
-                self.resume.begin(job, made_by)
-                notes = join(clip, plan, work, metadata=not self.options.strip_metadata)
-            except ImageError:
-                work.clear()
-                raise
-            if self.options.keep_time:
-                with suppress(OSError):  # the source is gone, or the file system stores no times
-                    found = job.source.stat()
-                    os.utime(job.target, ns=(found.st_atime_ns, found.st_mtime_ns))
-            self.resume.finish(job, made_by)
-            work.clear()
-        seconds = perf_counter() - began
-        return ImageReport(
-            job.source,
-            job.target,
-            "done",
-            input_size=(clip.width, clip.height),
-            output_size=(plan.width, plan.height),
-            decode_seconds=done.decode_seconds,
-            engine_seconds=done.engine_seconds,
-            encode_seconds=done.encode_seconds,
-            notes=(*clip.notes, *plan.notes, *self._unsupported(), *notes),
-            frames=done.frames - done.resumed,
-            video=VideoReport(done.frames, done.computed, done.resumed, seconds, plan.encoder, plan.pixel_format),
-        )
-
-    def _start(self, pixels: int) -> None:
-        """Load the engine, whose time the report states apart."""
-        began = perf_counter()
-        self.pipeline.engines.fast(pixels)
-        self._starting += perf_counter() - began
-
-    def _identity(self, job: Job, plan: dict[str, Any]) -> dict[str, Any]:
-        """Return everything that determines the segments of a result."""
-        state = state_of(job.source)
-        return {
-            "source": sha256_of(job.source),
-            "state": None if state is None else asdict(state),
-            "weights": self.pipeline.engines.weights_sha256(),
-            "options": {**self.pipeline.engines.options_of_results(), **self._of_result(job.target)},
-            "segment": self.video.segment,
-            "plan": plan,
-            "library": library().__version__,
-        }
-
-    def _made_by(self) -> dict[str, Any]:
-        """Return what made the frames, for the journal; nothing if an earlier run had made all of them."""
-        if (engine := self.pipeline.engines.report()) is None:
-            return {}
-        return {name: getattr(engine, name) for name in ("backend", "precision", "device", "tile")}
-
-    def _unsupported(self) -> tuple[str, ...]:
-        """Return a sentence for each option that clips do not have."""
-        names = (name for name in ("mark_ai", "compare") if getattr(self.options, name))
-        return tuple(f"--{name.replace('_', '-')} has no effect on clips" for name in names)
+            self.report = self._report(records, perf_counter() - began - self.maker.starting)
 
     def _report(self, records: Records, seconds: float) -> Report:
         return Report(
@@ -327,4 +213,5 @@ class _Clips:
             model=engines.model_report(),
             versions=versions((*engines.packages(), "av")),
             machine=engines.machine(),
+            waits=self.maker.waits,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from gankit.pipeline.inputs import Inputs, NoInputError, collect
 from gankit.pipeline.paths import exists, is_folder
 from gankit.pipeline.run_options import RunOptions
 from gankit.pipeline.targets import Job, refuse_overwriting_sources
+from gankit.video.library import MISSING, is_installed
 from gankit.video.options import VIDEO_SUFFIXES, WRITTEN
 
 _SYNC = b"\x47"  # of each packet of an MPEG transport stream
@@ -76,6 +77,59 @@ def find_clips(
     beside = [*(job.source for job in jobs), *found.results]
     in_folders = sum(source not in named_places for source in beside)
     return Clips(replace(found, jobs=tuple(jobs), unread={}), others, bool(named), in_folders)
+
+
+def find_processed(
+    inputs: Sequence[str | Path] | str | Path,
+    output: str | Path | None,
+    options: RunOptions,
+    mark: str,
+    notify: Callable[[str], None] | None,
+) -> Clips:
+    """Find the clips, and leave out those in folders if PyAV is not installed, which a line says.
+
+    Args:
+        inputs: as for :func:`find_clips`, as are the other arguments.
+        output: see there.
+        options: see there.
+        mark: see there.
+        notify: called with a line to report to the user.
+
+    Raises:
+        UsageError: As for :func:`find_clips`, and if PyAV is not installed and a clip is named.
+    """
+    clips = find_clips(inputs, output, options, mark)
+    if clips.found is None or is_installed():
+        return clips
+    first = clips.found.jobs[0].source
+    if clips.named:
+        raise UsageError(f"{first}: {MISSING}")
+    if notify is not None:
+        more = f" and {len(clips.found.jobs) - 1} more clips are" if len(clips.found.jobs) > 1 else " is"
+        notify(f"{first}{more} not processed: {MISSING}")
+    return Clips(None, clips.others)
+
+
+def joined(images: Inputs | None, clips: Clips) -> Inputs:
+    """Return the images and the clips of a run, of which those in folders are no ignored files.
+
+    Args:
+        images: the images; ``None`` if there are none, and then there are clips.
+        clips: the clips.
+    """
+    found = clips.found
+    if images is None or found is None:
+        return images or found or Inputs((), 0, ())
+    beside = {*(job.source for job in found.jobs), *found.results}
+    return replace(
+        images,
+        jobs=(*images.jobs, *found.jobs),
+        ignored=max(0, images.ignored - clips.in_folders),
+        ignored_files=tuple(path for path in images.ignored_files if path not in beside),
+        results=(*images.results, *found.results),
+        places=(*images.places, *(path for path in found.places if path.suffix)),
+        renamed=(*images.renamed, *found.renamed),
+    )
 
 
 def is_clip(path: str | Path) -> bool:

@@ -37,6 +37,7 @@ class ClipFacts:
         decode_seconds: time in the decoder.
         engine_seconds: time in the engine.
         encode_seconds: time in the encoder.
+        waited_seconds: time in which the engine could not go on, or had ended, because frames were still encoded.
     """
 
     frames: int = 0
@@ -45,6 +46,7 @@ class ClipFacts:
     decode_seconds: float = 0.0
     engine_seconds: float = 0.0
     encode_seconds: float = 0.0
+    waited_seconds: float = 0.0
 
 
 @dataclass
@@ -122,9 +124,11 @@ class ClipRun:
         finally:
             feeding()
             outgoing.close()  # what was computed is still encoded, so that a later run need not compute it again
+            ended = perf_counter()
             for thread in threads:
                 if thread.ident is not None:
                     thread.join()
+            self._add_seconds(waited_seconds=perf_counter() - ended)
         for stop in (writing, feeding):
             if stop.cause is not None:
                 raise stop.cause
@@ -175,13 +179,15 @@ class ClipRun:
                     source = item.pixels
                     new.append(source)
             made = iter(self._results(new))
-            self._add_seconds(engine_seconds=perf_counter() - began)
+            ended = perf_counter()
+            self._add_seconds(engine_seconds=ended - began)
             for item in items:
                 if item.computed:
                     result = next(made)
                 assert result is not None
                 item.pixels = result
                 outgoing.put(item)
+            self._add_seconds(waited_seconds=perf_counter() - ended)
 
     def _results(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         if not frames:

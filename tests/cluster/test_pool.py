@@ -3,7 +3,7 @@
 import pytest
 
 from gankit import cli
-from gankit.cluster.run import Pool, check_address, pool_of
+from gankit.cluster.ray_data import Pool, check_address, pool_of
 from gankit.errors import UsageError
 
 

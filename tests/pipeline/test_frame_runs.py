@@ -1,6 +1,7 @@
 """Animations and multi-page TIFFs through the pipeline, with an engine that blurs each frame."""
 
 import json
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -327,3 +328,29 @@ def test_gray_frames_stay_gray(upscaler, tmp_path):
         assert (file.mode, file.n_frames) == ("L", 5)
     again = upscaler.run(target, tmp_path / "out", format="gif").images[0]
     assert max(np.ptp(np.asarray(result).astype(int), axis=2).max() for result, _ in composed(again.target, "RGB")) == 0
+
+
+@pytest.mark.parametrize("stills", [0, 3])
+def test_the_report_states_the_share_of_the_engine(upscaler, tmp_path, stills):
+    (tmp_path / "in").mkdir()
+    animation(tmp_path / "in" / "a.png")
+    for index in range(stills):
+        Image.new("RGB", (40, 30), (index, 0, 0)).save(tmp_path / "in" / f"{index}.png")
+    totals = upscaler.run(tmp_path / "in", tmp_path / "out").totals
+    assert totals.done == stills + 1
+    assert totals.engine_seconds / totals.seconds <= totals.engine_share + 1e-3
+    assert totals.engine_share <= 1
+    assert totals.bottleneck in ("engine", "decoder", "encoder")
+
+
+def test_a_slow_decoder_of_an_animation_is_the_bottleneck(upscaler, tmp_path, monkeypatch):
+    from gankit.images import frames
+
+    probe = frames.probe
+
+    def slow(*arguments, **limits):
+        time.sleep(0.5)  # all else takes some milliseconds
+        return probe(*arguments, **limits)
+
+    monkeypatch.setattr(frames, "probe", slow)
+    assert upscaler.run(animation(tmp_path / "a.png"), tmp_path / "out").totals.bottleneck == "decoder"

@@ -1,12 +1,12 @@
 """The journal: what survives a killed run, a damaged file and many runs."""
 
 import json
+import os
 import threading
 
 import pytest
 
 from gankit.errors import OutputError
-from gankit.pipeline import journal
 from gankit.pipeline.journal import NAME, Entry, Journal, State, state_of
 
 
@@ -126,8 +126,8 @@ def test_each_line_is_one_write(tmp_path, monkeypatch):
             writes.append(data)
             return self.file.write(data)
 
-    opened = journal.Path.open
-    monkeypatch.setattr(journal.Path, "open", lambda path, *a, **k: Counted(opened(path, *a, **k)))
+    opened = os.fdopen
+    monkeypatch.setattr(os, "fdopen", lambda number, *a, **k: Counted(opened(number, *a, **k)))
     Journal(tmp_path / "none")
     Journal(tmp_path).begin(entry("a.png"))
     assert [data.count(b"\n") for data in writes] == [1]

@@ -135,3 +135,21 @@ def test_the_page_has_a_policy_and_loads_nothing_from_elsewhere(client):
         assert client.get(path).status_code == 200
     texts = [page.text, client.get("/page.css").text, client.get("/page.js").text]
     assert not [text for text in texts if "https://" in text or "innerHTML" in text]
+
+
+def test_headers_say_how_the_time_was_spent(client):
+    answers = [
+        client.post("/upscale", files={"image": ("a.png", png(noise(40, 60)))}),
+        client.post("/generate?n=2"),
+    ]
+    for answer in answers:
+        assert answer.status_code == 200
+        parts = dict(part.split(";dur=") for part in answer.headers["server-timing"].split(", "))
+        times = {name: float(value) for name, value in parts.items()}
+        assert list(times) == ["decode", "queue", "engine", "encode"]
+        share = float(answer.headers["x-gankit-engine-share"])
+        assert 0 < share <= 1
+        assert share == pytest.approx(times["engine"] / sum(times.values()), abs=0.05)
+        assert answer.headers["x-gankit-engine"]
+    described = client.get("/openapi.json").json()["paths"]["/upscale"]["post"]["responses"]["200"]["headers"]
+    assert "X-Gankit-Engine-Share" in described

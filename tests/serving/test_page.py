@@ -1,6 +1,7 @@
 """The page in a real browser: by mouse and by keyboard, with errors, a token, and in both colour schemes."""
 
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def test_an_image_is_upscaled_compared_and_downloaded(page, client):
     page.click("#run")
     result = page.locator(".result")
     expect(result.locator(".facts")).to_contain_text("120×80")
+    expect(result.locator(".facts")).to_have_text(re.compile(r" \d+ % of the time in the engine$"))
     handle = result.get_by_role("slider", name="Before and after of a.png")
     handle.focus()
     for key, value in (("ArrowRight", "52"), ("ArrowLeft", "50"), ("PageUp", "60"), ("Home", "0"), ("End", "100")):

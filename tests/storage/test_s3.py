@@ -1,11 +1,16 @@
 """``s3://`` against an S3 server of the tests' own, on loopback."""
 
 import logging
+import re
 import subprocess
 import sys
 
 import pytest
 from storage_fakes import png, run, save_weights, statuses, upscaler
+
+from gankit import cli
+from gankit.storage import stores
+from tests.latent_networks import weights as latent_weights
 
 s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
 server_module = pytest.importorskip("moto.server", reason="moto is not installed")
@@ -88,6 +93,66 @@ def test_a_killed_run_is_continued(bucket, weights):
     assert subprocess.run(line, check=False).returncode == 0
     assert len([path for path in bucket.find("photos/out") if path.endswith(".png")]) == 60
     assert {path: bucket.info(path)["LastModified"] for path in made} == times
+
+
+def test_two_runs_at_once_share_the_work(bucket, weights):
+    for seed in range(60):
+        bucket.pipe_file(f"photos/many/{seed:02}.png", png(seed, (24, 24)))
+    line = [sys.executable, "-m", "gankit", "upscale", "s3://photos/many", "-o", "s3://photos/out"]
+    line += ["-m", str(weights), "--backend", "eager", "--precision", "fp32", "--threads", "1"]
+    processes = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    done = [int(re.search(r"(\d+) done", text)[1]) for text in printed]
+    assert sum(done) == 60
+    assert len([path for path in bucket.find("photos/out") if path.endswith(".png")]) == 60
+    assert [path for path in bucket.find("photos/out") if ".gankit-claims" in path] == []
+
+
+def test_only_one_is_first(bucket):
+    store = stores.Remote("s3://photos/out")
+    store.create("a", b"first")
+    with pytest.raises(FileExistsError):
+        store.create("a", b"second")
+    assert store.read("a") == b"first"
+    store.remove(["a"])
+    store.create("a", b"third")
+
+
+def test_generated_samples(bucket, tmp_path, capsys):
+    given = ["generate", "-m", str(latent_weights(tmp_path, "gan")), "-n", "5", "--batch", "2", "-o"]
+    assert cli.main([*given, "s3://photos/samples"]) == 0
+    assert cli.main([*given, str(tmp_path / "samples")]) == 0
+    for path in (tmp_path / "samples").iterdir():
+        assert bucket.cat_file(f"photos/samples/{path.name}") == path.read_bytes()
+    assert cli.main([*given, "s3://photos/samples"]) == 0
+    assert "0 done, 5 skipped" in capsys.readouterr().out
+
+
+def test_on_a_cluster(bucket, weights, tmp_path, capsys):
+    """Images and samples from a bucket to a bucket, by the workers of a Ray of this machine."""
+    pytest.importorskip("ray.data", reason="Ray Data is not installed")
+    import ray
+
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        line = ["upscale", "s3://photos/in", "-m", str(weights), "--backend", "eager", "--precision", "fp32"]
+        line += ["--threads", "1"]
+        assert cli.main([*line, "-o", "s3://photos/plain", "-q"]) == 0
+        assert cli.main([*line, "-o", "s3://photos/out", "--cluster", "local"]) == 0
+        assert "3 done" in capsys.readouterr().out
+        for name in NAMES:
+            assert bucket.cat_file(f"photos/out/{name}") == bucket.cat_file(f"photos/plain/{name}")
+        assert [path for path in bucket.find("photos/out") if ".gankit-claims" in path] == []
+        assert cli.main([*line, "-o", "s3://photos/out", "--cluster", "local"]) == 0
+        assert "3 skipped" in capsys.readouterr().out
+        line = ["generate", "-m", str(latent_weights(tmp_path, "gan")), "-n", "9", "--batch", "2", "--threads", "1"]
+        assert cli.main([*line, "-o", str(tmp_path / "samples"), "-q"]) == 0
+        assert cli.main([*line, "-o", "s3://photos/samples", "--cluster", "local"]) == 0
+        for path in (tmp_path / "samples").iterdir():
+            assert bucket.cat_file(f"photos/samples/{path.name}") == path.read_bytes()
+    finally:
+        ray.shutdown()
 
 
 def test_a_bucket_that_is_not_there(bucket, weights):

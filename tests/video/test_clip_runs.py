@@ -168,7 +168,7 @@ def test_a_folder_of_clips_only(upscaler, mixed):
 
 
 def test_without_pyav_one_line_says_what_to_install(upscaler, lines, mixed, tmp_path, monkeypatch):
-    monkeypatch.setattr("gankit.video.files.is_installed", lambda: False)
+    monkeypatch.setattr("gankit.video.inputs.is_installed", lambda: False)
     with pytest.raises(UsageError, match=r"a\.mp4: clips need PyAV: pip install 'gankit\[video\]'"):
         run_files(upscaler, mixed / "a.mp4")
     report = run_files(upscaler, mixed, tmp_path / "out")
@@ -286,7 +286,7 @@ def test_progress_counts_frames(upscaler, clip):
 
 
 def test_one_frame_at_a_time_if_memory_is_short(upscaler, clip, tmp_path, monkeypatch):
-    monkeypatch.setattr("gankit.video.files.thread_counts", lambda limit: {"max_bytes": 1})
+    monkeypatch.setattr("gankit.video.making.thread_counts", lambda limit: {"max_bytes": 1})
     [report] = run_files(upscaler, clip, tmp_path / "b.mp4", video=QUICK).images
     assert report.video.frames == 18
 
@@ -303,7 +303,7 @@ def test_frames_in_flight_are_bounded(upscaler, engine, clip, tmp_path, monkeypa
         ahead.append(len(engine.frames) - len(ahead))
 
     frame = 64 * 48 * 3 * 5
-    monkeypatch.setattr("gankit.video.files.thread_counts", lambda limit: {"max_bytes": 4 * frame})
+    monkeypatch.setattr("gankit.video.making.thread_counts", lambda limit: {"max_bytes": 4 * frame})
     monkeypatch.setattr(SegmentEncoder, "add", slow)
     run_files(upscaler, clip, tmp_path / "b.mp4", video=QUICK)
     assert len(ahead) == 18
@@ -360,3 +360,11 @@ def test_a_translator_keeps_the_size(clip, tmp_path):
     assert report.output_size == (64, 48)
     source, result = (read_frames(path)[3].to_ndarray(format="gray") for path in (clip, report.target))
     assert abs(source.astype(int) + result - 255).mean() < 6
+
+
+def test_the_report_states_the_share_of_the_engine(upscaler, mixed, tmp_path):
+    for source in (mixed / "a.mp4", mixed):
+        totals = run_files(upscaler, source, tmp_path / f"out_{source.name}", video=QUICK).totals
+        assert totals.engine_seconds / totals.seconds <= totals.engine_share <= 1
+        assert totals.bottleneck in ("engine", "decoder", "encoder")
+    assert run_files(upscaler, mixed, tmp_path / "out_in", video=QUICK).totals.engine_share is None  # all are skipped

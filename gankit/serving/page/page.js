@@ -245,7 +245,9 @@ function showResult(item, { blob, request, seconds }) {
   result.querySelector("h2").textContent = name;
   const size = (request.getResponseHeader("X-Gankit-Size") || "").replace("x", "×");
   const engine = request.getResponseHeader("X-Gankit-Engine");
-  result.querySelector(".facts").textContent = `${size} · ${fileSize(blob.size)} · ${seconds.toFixed(1)} s · ${engine}`;
+  const share = Number(request.getResponseHeader("X-Gankit-Engine-Share") || 0);  // of the time in the service
+  const facts = `${size} · ${fileSize(blob.size)} · ${seconds.toFixed(1)} s · ${engine}`;
+  result.querySelector(".facts").textContent = `${facts}, ${Math.round(100 * share)} % of the time in the engine`;
   const notes = decodeURIComponent(request.getResponseHeader("X-Gankit-Notes") || "");
   result.querySelector(".notes").textContent = notes && `${notes}.`;
   result.querySelector(".notes").hidden = !notes;

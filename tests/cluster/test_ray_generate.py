@@ -1,0 +1,91 @@
+"""Samples on a Ray of this machine with two workers: the files of a run without it."""
+
+import threading
+import time
+
+import psutil
+import pytest
+
+from gankit import cli
+from gankit.cluster import write_samples_on_cluster
+from gankit.pipeline.generated_files import Destination, LocalFolder
+from gankit.pipeline.generation import SampleRequest
+from gankit.pipeline.sampler import Sampler
+from tests.latent_networks import weights
+
+ray = pytest.importorskip("ray", reason="Ray is not installed")
+pytest.importorskip("ray.data", reason="Ray Data is not installed")
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def run(*arguments):
+    return cli.main(["generate", *map(str, arguments)])
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("extra", [[], ["--interpolate", 5]])
+def test_the_command_writes_the_files_of_a_run_without_a_cluster(cluster, tmp_path, capsys, extra):
+    given = ["-m", weights(tmp_path, "cgan"), "-n", 30, "--seed", 7, "--batch", 4, "--threads", 1, *extra]
+    assert run(*given, "-o", tmp_path / "plain", "--grid", tmp_path / "plain.png") == 0
+    plain = capsys.readouterr().out
+    assert run(*given, "-o", tmp_path / "out", "--grid", tmp_path / "out.png", "--cluster", "local") == 0
+    there = capsys.readouterr().out
+    assert content(tmp_path / "out") == content(tmp_path / "plain")
+    assert (tmp_path / "out.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+    assert there.splitlines()[0] == plain.splitlines()[0]
+    assert there.splitlines()[1].split(" in ")[0] == plain.splitlines()[1].split(" in ")[0]
+    assert run(*given, "-o", tmp_path / "out", "--cluster", "local") == 0
+    assert capsys.readouterr().out.startswith("0 done, ")
+
+
+def test_a_worker_is_killed(cluster, tmp_path):
+    path, log = str(weights(tmp_path, "gan")), tmp_path / "log"
+
+    def worker(engine):
+        import os
+        import time
+
+        from gankit.pipeline import generation
+        from gankit.pipeline.sampler import Sampler
+
+        make = generation.stream_of
+
+        def slow(sampler, request):
+            time.sleep(0.1)
+            with log.open("ab", buffering=0) as file:
+                file.write(f"{os.getpid()}\n".encode())
+            return make(sampler, request)
+
+        generation.stream_of = slow
+        return Sampler(path, engine=engine)
+
+    def kill():
+        while not log.exists() or len(log.read_text().splitlines()) < 3:
+            time.sleep(0.02)
+        psutil.Process(int(log.read_text().splitlines()[0])).kill()
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    seen = []
+    request, out = SampleRequest(60, seed=2), Destination(LocalFolder(tmp_path / "out"))
+    with Sampler(path, batch=2, threads=1) as sampler:
+        outcome = write_samples_on_cluster(
+            sampler, request, out, lambda state: seen.append(state.current), print, address="local", worker=worker
+        )
+    killer.join()
+    assert (outcome.done, outcome.failed) == (60, 0)
+    assert sorted(seen) == sorted(tmp_path / "out" / f"{index:06d}.png" for index in range(60))
+    assert outcome.engine.backend == "eager"
+    assert run("-m", path, "-n", 60, "--seed", 2, "--batch", 2, "--threads", 1, "-o", tmp_path / "plain", "-q") == 0
+    assert content(tmp_path / "out") == content(tmp_path / "plain")

@@ -1,0 +1,177 @@
+"""Two runs that write to one folder of a store at the same time."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+import fsspec
+import pytest
+from storage_fakes import png, run, save_weights, statuses, upscaler
+
+from gankit.storage import claims
+from gankit.storage.claims import FOLDER, Claim, Watch, claiming, locked
+from gankit.storage.run import run_remote
+from gankit.storage.stores import Remote
+
+OUT = "memory://bucket/out"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return save_weights(tmp_path_factory.mktemp("weights") / "small.safetensors")
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    monkeypatch.setattr("gankit.storage.work._POLL", 0.02)
+    create, lock = Remote.create, threading.Lock()
+
+    def at_once(self, name, content):
+        with lock:  # fsspec's memory asks first and writes then; S3 does both in one step
+            create(self, name, content)
+
+    monkeypatch.setattr(Remote, "create", at_once)
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]
+    return store
+
+
+def sign(run, **content):
+    here = {"host": socket.gethostname(), "process": os.getpid(), **content}
+    Remote(OUT).write(f"{FOLDER}/{run}.run", json.dumps(here).encode())
+
+
+def claims_left(memory):
+    return [path for path in memory.find("/bucket/out") if FOLDER in path]
+
+
+def test_work_is_shared_and_nothing_is_done_twice(memory, weights, monkeypatch):
+    names = [f"{seed:02}.png" for seed in range(60)]
+    for seed, name in enumerate(names):
+        memory.pipe_file(f"/bucket/in/{name}", png(seed))
+    put, send, lines = [], Remote._send, []
+
+    def records(store, path, key):
+        if key.endswith(".png"):
+            put.append((threading.current_thread().name, key))
+        send(store, path, key)
+
+    monkeypatch.setattr(Remote, "_send", records)
+    begin, reports = threading.Barrier(2), []
+
+    def one():
+        with upscaler(weights, lines) as pipeline:
+            begin.wait()
+            reports.append(run_remote(pipeline, ["memory://bucket/in"], OUT))
+
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(key for _, key in put) == [f"/bucket/out/{name}" for name in names]
+    done = [report.totals.done for report in reports]
+    assert sum(done) == 60
+    assert min(done) > 0
+    assert {report.totals.done + report.totals.skipped for report in reports} == {60}
+    assert claims_left(memory) == []
+    assert set(statuses(run(weights, "memory://bucket/in", OUT)).values()) == {"skipped"}
+
+
+def test_what_another_run_leaves_is_done_by_this_one(memory, weights, monkeypatch):
+    """The other run has claimed two images. One it fails to make, and then it ends."""
+    for seed in range(3):
+        memory.pipe_file(f"/bucket/in/{seed}.png", png(seed))
+    lines = []
+    with claiming(OUT, [f"{OUT}/0.png", f"{OUT}/1.png"]) as other:
+        assert [claim.take() for claim in other.values()] == ["new", "new"]
+        reports = []
+
+        def this():
+            reports.append(run(weights, "memory://bucket/in", OUT, lines))
+
+        thread = threading.Thread(target=this)
+        thread.start()
+        while not any("waiting for 2 results that other runs are making" in line for line in lines):
+            assert thread.is_alive()
+            threading.Event().wait(0.01)
+        memory.pipe_file("/bucket/out/0.png", b"made by the other")
+        other[f"{OUT}/1.png"].release()
+        thread.join()
+    assert statuses(reports[0]) == {"0.png": "skipped", "1.png": "done", "2.png": "done"}
+    assert memory.cat_file("/bucket/out/0.png") == b"made by the other"
+
+
+def test_the_claims_of_a_process_that_was_killed_count_no_more(memory, weights):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    memory.pipe_file("/bucket/in/0.png", png(0))
+    assert Claim(OUT, "gone", f"{OUT}/0.png").take() == "new"
+    sign("gone", process=gone.pid)
+    assert statuses(run(weights, "memory://bucket/in", OUT)) == {"0.png": "done"}
+
+
+def test_a_run_elsewhere_that_gives_no_sign_has_ended(memory, monkeypatch):
+    claim, mine = Claim(OUT, "theirs", f"{OUT}/0.png"), Claim(OUT, "mine", f"{OUT}/0.png")
+    assert claim.take() == "new"
+    assert (claim.take(), mine.take()) == ("own", "other")
+    now = [0.0]
+    monkeypatch.setattr(claims, "monotonic", lambda: now[0])
+    watch = Watch(OUT)
+    for count in range(5):
+        sign("theirs", host="elsewhere", count=count)
+        now[0] += 40
+        assert not watch.is_free(mine)
+    now[0] += 40
+    assert not watch.is_free(mine)
+    now[0] += 40
+    assert watch.is_free(mine)
+    assert mine.take() == "new"
+
+
+def test_a_run_gives_signs_and_removes_them(memory, monkeypatch):
+    monkeypatch.setattr(claims, "_BEAT", 0.01)
+    with claiming(OUT, [f"{OUT}/0.png"]) as own:
+        [path] = claims_left(memory)
+        first, deadline = memory.cat_file(path), 1000
+        while memory.cat_file(path) == first:
+            deadline -= 1
+            assert deadline
+            threading.Event().wait(0.01)
+        assert own[f"{OUT}/0.png"].take() == "new"
+    assert claims_left(memory) == []
+
+
+def test_a_store_that_takes_no_claims(memory, weights, monkeypatch):
+    def refuses(store, name, content):
+        raise OSError("501 Not Implemented")
+
+    memory.pipe_file("/bucket/in/0.png", png(0))
+    monkeypatch.setattr(Remote, "create", refuses)
+    assert statuses(run(weights, "memory://bucket/in", OUT)) == {"0.png": "done"}
+
+
+def test_the_journal_is_written_by_one_run_at_a_time(memory, monkeypatch):
+    store, steps = Remote(OUT), []
+    monkeypatch.setattr(claims, "_RETRY", 0.01)
+
+    def other():
+        with locked(store):
+            steps.append("other")
+
+    with locked(store):
+        thread = threading.Thread(target=other)
+        thread.start()
+        threading.Event().wait(0.05)
+        steps.append("this")
+    thread.join()
+    assert steps == ["this", "other"]
+    store.create(f"{FOLDER}/journal.lock", b"")  # left by a run that was killed
+    monkeypatch.setattr(claims, "_LOCK_SECONDS", 0.05)
+    with locked(store):
+        pass
+    assert claims_left(memory) == []
