@@ -22,7 +22,7 @@ FAMILIES = {
     "edsr": {"channels": 16, "blocks": 3, "scale": 4},
     "srgan": {"channels": 16, "blocks": 3, "scale": 2},
     "esrgan": {"channels": 32, "growth": 16, "blocks": 1},
-    "srvgg": {"channels": 16, "convs": 3},
+    "srvgg": {"channels": 40, "convs": 3},
     "cyclegan": {"channels": 16, "blocks": 2},
     "animegan": {},
 }
