@@ -84,6 +84,15 @@ class Setting:
     model: str
 
 
+_WITH_3X3 = ("srgan", "srresnet", "edsr", "cyclegan", "esrgan", "srvgg")
+"""Models whose convolutions the backend ``winograd`` runs."""
+
+
+def _own(setting: Setting, model: str) -> tuple[str, ...]:
+    """The backends of gankit among which its fastest engine is."""
+    return ("eager", "openvino", *(("winograd",) if setting.precision == "fp32" and model in _WITH_3X3 else ()))
+
+
 Measure = Callable[[Setting], Line]
 
 
@@ -98,10 +107,11 @@ def timed(setting: Setting, works: Sequence[dict[str, Any]]) -> list[list[float]
 
 
 def work_of(setting: Setting, model: str, size: tuple[int, int], batch: int = 1, **more: Any) -> dict[str, Any]:
-    """What a worker is asked to do: gankit's eager engine unless ``more`` says otherwise."""
+    """What a worker is asked to do: gankit's own engine of the precision unless ``more`` says otherwise."""
     width, height = size
     shared = {"model": model, "options": {}, "batch": batch, "width": width, "height": height}
-    return shared | {"backend": "eager", "precision": setting.precision, "threads": setting.threads} | more
+    own = "winograd" if setting.precision == "fp32" and model in _WITH_3X3 else "eager"
+    return shared | {"backend": own, "precision": setting.precision, "threads": setting.threads} | more
 
 
 def engine_row(
@@ -110,13 +120,13 @@ def engine_row(
     """Gankit's fastest engine against the fastest peer."""
 
     def measure(setting: Setting) -> Line:
-        own = [work_of(setting, model, size, batch, backend=backend) for backend in ("eager", "openvino")]
+        own = [work_of(setting, model, size, batch, backend=backend) for backend in _own(setting, model)]
         others = [work_of(setting, model, size, batch, peer=peer) for peer in peers]
         found = timed(setting, [*own, *others])
-        mine = min(range(2), key=lambda index: float(np.median(found[index])))
-        theirs = min(range(2, len(found)), key=lambda index: float(np.median(found[index])))
+        mine = min(range(len(own)), key=lambda index: float(np.median(found[index])))
+        theirs = min(range(len(own), len(found)), key=lambda index: float(np.median(found[index])))
         remark = f"{own[mine]['backend']} {setting.precision}"
-        return Line(name, peers[theirs - 2], found[mine], found[theirs], goal, remark)
+        return Line(name, peers[theirs - len(own)], found[mine], found[theirs], goal, remark)
 
     return name, measure
 
