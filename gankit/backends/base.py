@@ -138,6 +138,7 @@ class Engine(ABC):
         depth: number of calls to keep submitted. With 2, the pixels of one call are copied while another is computed.
         at_once: number of images that it runs in the time of one if it gets several in one call.
         pixel_bytes: memory of its layers at their peak, in bytes for each input pixel; ``None`` if it is not known.
+        spread: number of devices among which it spreads its calls.
     """
 
     backend: str
@@ -149,6 +150,7 @@ class Engine(ABC):
     depth: int = 1
     at_once: int = 1
     pixel_bytes: int | None = None
+    spread: int = 1
 
     def __init__(self, backend: str, spec: EngineSpec) -> None:
         self.backend, self.device = backend, spec.device

@@ -155,7 +155,7 @@ def run_tiled(
         tile = (full_height, full_width)
     cut = plan(full_height, full_width, tile, halo, multiple)
     made = out_channels or channels
-    if len(cut.boxes) == 1 and count <= batch:
+    if len(cut.boxes) == 1 and count <= batch and (count == 1 or engine.spread == 1):
         whole = (count, made, full_height * scale, full_width * scale)
         result = _finite(checked_run(engine, image, shape=whole), engine)
         if progress:
@@ -164,6 +164,7 @@ def run_tiled(
     canvas = _channels_last(count, made, full_height * scale, full_width * scale, image.dtype)
     pieces = [(index, box) for index in range(count) for box in cut.boxes]
     tall, wide = cut.tile
+    batch = min(batch, math.ceil(len(pieces) / engine.spread))
     submitted: deque[tuple[list[tuple[int, Box]], Callable[[], np.ndarray]]] = deque()
     pasted = 0
 
