@@ -25,7 +25,7 @@ def run(device: Device, report: Report) -> None:
     for name in ("srgan", "cyclegan"):
         module, facts = generator(name, small=device.rehearsal)
         for kernels in (True, False):
-            network = load_network(module, facts, precision, device.name, kernels=kernels)
+            network = load_network(module, facts, precision, device.name, kernels=kernels, compiled=True)
             for count, height, width in SMALL_SHAPES if device.rehearsal else SHAPES:
                 case = f"{name} {count}×{height}×{width}"
                 pixels = image(count, height, width).to(device.name)

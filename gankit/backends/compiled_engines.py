@@ -24,8 +24,8 @@ def compiled(backend: str, spec: EngineSpec) -> Engine:
         spec: the spec of the engine.
     """
     if spec.facts.task == "generate":
-        return CompiledLatentEngine(backend, spec, torch.compile(ready(spec), dynamic=False))
-    module: Any = torch.compile(ready(spec), dynamic=True, fullgraph=True)
+        return CompiledLatentEngine(backend, spec, torch.compile(ready(spec, compiled=True), dynamic=False))
+    module: Any = torch.compile(ready(spec, compiled=True), dynamic=True, fullgraph=True)
     on_gpu = spec.device_type == "cuda"
     engine: Engine = (CudaEngine if on_gpu else CompiledEngine)(backend, spec, module)
     _warm_up(engine, spec.facts, counts=(1, 2) if on_gpu else (1,))
