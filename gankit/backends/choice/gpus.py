@@ -95,16 +95,14 @@ def has_code(architectures: Sequence[str], major: int, minor: int) -> bool:
         minor: second number.
     """
     for name in architectures:
-        found = re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", name)
+        found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", name)
         if found is None:
             continue
-        generation, revision = int(found[2]), int(found[3])
-        if name[-1].isalpha():  # of one GPU alone
-            if (generation, revision) == (major, minor) and found[1] == "sm":
+        target = int(found[2]), int(found[3])
+        if found[4]:  # machine code for one GPU alone
+            if found[1] == "sm" and target == (major, minor):
                 return True
-        elif (found[1] == "sm" and generation == major and revision <= minor) or (
-            found[1] == "compute" and (generation, revision) <= (major, minor)
-        ):
+        elif target <= (major, minor) and (found[1] == "compute" or target[0] == major):
             return True
     return False
 
