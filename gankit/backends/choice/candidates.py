@@ -171,7 +171,7 @@ def candidates(spec: EngineSpec, options: EngineOptions) -> list[list[Candidate]
                 reasons[backend.name] = f"backend '{backend.name}': {chosen}"
                 continue
             candidate = Candidate(backend, chosen)
-            plain = None if backend.slow_start else candidate.without_kernels  # either may be faster
+            plain = candidate.without_kernels  # either may be faster: a compiler fuses only torch's own operations
             group += [candidate, *([plain] if plain else [])]
         if spec.quantised and options.precision == "auto" and where == "cpu" and not machine().fast_bf16:
             lossy = [Candidate(backend, spec) for backend in found if backend.supports(spec) is None]
