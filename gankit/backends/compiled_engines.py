@@ -32,7 +32,7 @@ def compiled(backend: str, spec: EngineSpec) -> Engine:
     facts, shapes, on_gpu = spec.facts, spec.shapes, spec.device_type == "cuda"
     module: Any = ready(spec, compiled=True)
     if facts.task == "generate":
-        code = torch.compile(module, dynamic=False)
+        code: Any = torch.compile(module, dynamic=False)
         if on_gpu and shapes.batch is not None:
             return FixedEngine(backend, spec, code)
         return CompiledLatentEngine(backend, spec, code)
