@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
+    from gankit.backends.pieces import Pieces
+
 __all__ = [
     "DYNAMIC",
     "ArrayEngine",
@@ -206,6 +208,10 @@ class Engine(ABC):
         """Do what :meth:`submit` does for NumPy arrays; return a function that waits for the result."""
         pending = self.submit(*map(tensor_of, arrays))
         return lambda: pending.result().numpy()
+
+    def stitch(self, image: np.ndarray, cut: Pieces) -> np.ndarray | None:
+        """Run the tiles of an image (1, C, H, W) and stitch them on the device; ``None`` if the caller must do it."""
+        return None
 
     def close(self) -> None:  # noqa: B027 - most engines hold nothing
         """Release the resources of the engine. It is safe to call this twice."""

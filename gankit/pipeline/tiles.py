@@ -18,6 +18,7 @@ import numpy as np
 
 from gankit.backends.base import Engine
 from gankit.backends.calls import checked_run, checked_submit
+from gankit.backends.pieces import Piece, Pieces
 from gankit.errors import ParityError, UsageError
 
 
@@ -161,6 +162,14 @@ def run_tiled(
         if progress:
             progress(1.0)
         return result[:, :, : height * scale, : width * scale]
+    if count == 1 and len(cut.boxes) > 1:
+        pieces_of = tuple(
+            Piece(b.down.start, b.across.start, (b.down.keep, b.down.stop), (b.across.keep, b.across.stop))
+            for b in cut.boxes
+        )
+        whole_image = engine.stitch(image, Pieces(pieces_of, cut.tile, scale, made, batch, progress))
+        if whole_image is not None:
+            return _finite(whole_image, engine)[:, :, : height * scale, : width * scale]
     canvas = _channels_last(count, made, full_height * scale, full_width * scale, image.dtype)
     pieces = [(index, box) for index in range(count) for box in cut.boxes]
     tall, wide = cut.tile
