@@ -18,6 +18,7 @@ from gankit_export.precisions import EnginePrecision, Precision
 
 from gankit.backends.cuda.switches import kernels_wanted
 from gankit.backends.exhausted import EngineMemoryError, memory_errors
+from gankit.backends.pieces import Piece, Pieces
 from gankit.errors import BackendError
 from gankit.models.deferred import Deferred
 from gankit.models.facts import Facts, Task
@@ -25,8 +26,6 @@ from gankit.models.facts import Facts, Task
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
-
-    from gankit.backends.pieces import Pieces
 
 __all__ = [
     "DYNAMIC",
@@ -36,6 +35,8 @@ __all__ = [
     "EngineMemoryError",
     "EngineSpec",
     "Pending",
+    "Piece",
+    "Pieces",
     "Shapes",
     "memory_errors",
 ]

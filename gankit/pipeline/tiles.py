@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from gankit.backends.base import Engine
+from gankit.backends.base import Engine, Piece, Pieces
 from gankit.backends.calls import checked_run, checked_submit
-from gankit.backends.pieces import Piece, Pieces
 from gankit.errors import ParityError, UsageError
 
 
