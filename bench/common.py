@@ -196,12 +196,17 @@ def export_once(generator: nn.Module, facts: Facts) -> None:
     open_onnx(EngineSpec(generator, facts), lambda path: path)
 
 
-def load_network(generator: nn.Module, facts: Facts, precision: Any, device: str, *, kernels: bool = True) -> nn.Module:
-    """What the eager engine runs on a device: values in, values out, both there; arguments as :func:`load_engine`."""
+def load_network(
+    generator: nn.Module, facts: Facts, precision: Any, device: str, *, kernels: bool = True, compiled: bool = False
+) -> nn.Module:
+    """What the eager engine runs on a device: values in, values out, both there; arguments as :func:`load_engine`.
+
+    With ``compiled``, what the backend ``compile`` compiles.
+    """
     from gankit.backends.base import EngineSpec
     from gankit.backends.modules import ready
 
-    return ready(EngineSpec(generator, facts, precision, device, kernels=kernels))
+    return ready(EngineSpec(generator, facts, precision, device, kernels=kernels), compiled=compiled)
 
 
 def load_pipeline(task: str, model: str, backend: str, precision: str, device: str) -> Any:

@@ -1,6 +1,6 @@
 r"""Fifteen minutes on a GPU: ``python -m bench.gpu_day --output FOLDER``.
 
-Eleven steps, each a process with a time limit of its own, in the order of what is most worth knowing:
+Fourteen steps, each a process with a time limit of its own, in the order of what is most worth knowing:
 
 1. ``machine``: nvidia-smi, ``gankit doctor``, versions, copy bandwidth.
 2. ``correctness``: the tests that need a GPU, without those that compile for minutes.
@@ -11,8 +11,11 @@ Eleven steps, each a process with a time limit of its own, in the order of what 
 7. ``sizes``: ten image sizes, first and second time.
 8. ``limits``: little memory, a host program's settings, compute-sanitizer.
 9. ``train``: 200 steps of two recipes.
-10. ``compiled``: torch.compile, dynamic and with CUDA graphs, kernels on and off.
-11. ``profile``: the kernels that take the time of each generator.
+10. ``dense``: ESRGAN with and without the concatenations of its dense blocks.
+11. ``stitching``: a large image whose tiles are stitched on the GPU and on the host.
+12. ``several``: two engines on one GPU, and all GPUs of the machine.
+13. ``compiled``: torch.compile, dynamic and with CUDA graphs, kernels on and off; the engine of one fixed shape.
+14. ``profile``: the kernels that take the time of each generator.
 
 Every step writes ``FOLDER/STEP.json`` after each figure, and ``FOLDER/STEP.log``; one that fails, crashes or runs out
 of time leaves what it had, and the next one runs. At the end ``FOLDER/gpu_day_<gpu>.csv`` has all figures: copy it to
@@ -78,6 +81,9 @@ STEPS = (
     Step("sizes", "bench.gpu.sizes", 40),
     Step("limits", "bench.gpu.limits", 60),
     Step("train", "bench.gpu.train", 60),
+    Step("dense", "bench.gpu.dense", 40),
+    Step("stitching", "bench.gpu.stitching", 40),
+    Step("several", "bench.gpu.several", 60),
     Step("compiled", "bench.gpu.compiled", 150),
     Step("profile", "bench.gpu.profile", 60),
 )

@@ -23,7 +23,8 @@ class EngineOptions:
             images, and fp32 for 16-bit images and tensors, because the narrower types do not keep their levels.
             Models that generate from noise run in fp32. ``"int8"`` is lossy and runs on the CPU. The first run with it
             builds a file, which takes minutes; ``"auto"`` never builds one.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, … or ``"auto"``, which picks a GPU if there is one.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, … or ``"auto"``, which picks a GPU if there is one. Several GPUs
+            share the calls of the engine: ``"cuda:0,cuda:1"``, or ``"all"`` for those of the machine.
         tile: side of a tile in input pixels, including the halo, or ``"auto"``.
         batch: number of tiles, images of equal size or samples in one call of the engine, or ``"auto"``.
         threads: number of CPU threads; ``None`` uses one per physical core that this process may use.

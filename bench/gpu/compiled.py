@@ -1,12 +1,14 @@
 """Step 10: torch.compile beside eager: seconds to compile, and the network's time between two events.
 
-``dynamic`` is what the backend ``compile`` does; ``static, graphs`` is one shape with ``mode="reduce-overhead"``.
+``dynamic`` is what the backend ``compile`` does; ``static, graphs`` is one shape with ``mode="reduce-overhead"``. The
+backend's engine for one fixed shape comes last, from uint8 on the host to uint8 on the host.
 """
 
 from __future__ import annotations
 
 import time
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -25,7 +27,7 @@ def run(device: Device, report: Report) -> None:
     for name in ("srgan", "cyclegan"):
         module, facts = generator(name, small=device.rehearsal)
         for kernels in (True, False):
-            network = load_network(module, facts, precision, device.name, kernels=kernels)
+            network = load_network(module, facts, precision, device.name, kernels=kernels, compiled=True)
             for count, height, width in SMALL_SHAPES if device.rehearsal else SHAPES:
                 case = f"{name} {count}×{height}×{width}"
                 pixels = image(count, height, width).to(device.name)
@@ -48,3 +50,25 @@ def run(device: Device, report: Report) -> None:
                         device.synchronize()
                         report.add(case, variant, "first three calls, s", time.perf_counter() - began)
                         report.add(case, variant, "ms", device.event_ms(partial(ready, values)))
+                if kernels:
+                    with report.attempt(case, "engine of a fixed shape"):
+                        _fixed(device, report, name, (count, height, width), precision)
+
+
+def _fixed(device: Device, report: Report, name: str, size: tuple[int, int, int], precision: Any) -> None:
+    """The engine of the backend ``compile`` for one shape. The rehearsal has the one for all shapes."""
+    from gankit.backends import get
+    from gankit.backends.base import EngineSpec, Shapes
+
+    count, height, width = size
+    module, facts = generator(name, small=device.rehearsal)
+    torch._dynamo.reset()
+    spec = EngineSpec(module, facts, precision, device.name, Shapes(count, (height, width)))
+    began = time.perf_counter()
+    with get("compile").load(spec) as engine:
+        batch = image(count, height, width)
+        for _ in range(4):
+            engine.run(batch)
+        case, variant = f"{name} {count}×{height}×{width}", "engine of a fixed shape"
+        report.add(case, variant, "load and first calls, s", time.perf_counter() - began)
+        report.add(case, variant, "wall, ms", device.wall_ms(partial(engine.run, batch)))

@@ -15,7 +15,7 @@ from bench.gpu.report import Report
 
 KERNELS = """
 import torch
-from gankit_kernels import blend_tiles, from_uint8, group_norm, instance_norm, pixel_shuffle, to_uint8
+from gankit_kernels import blend_tiles, epilogue, from_uint8, group_norm, instance_norm, pixel_shuffle, spread, to_uint8
 for layout in (torch.contiguous_format, torch.channels_last):
     for shape in ((2, 5, 31, 37), (1, 64, 64, 64), (2, 32, 128, 128)):
         x = torch.randn(shape, device="cuda", dtype=torch.float16).contiguous(memory_format=layout)
@@ -24,6 +24,12 @@ for layout in (torch.contiguous_format, torch.channels_last):
     x = torch.randn(1, 64, 30, 44, device="cuda", dtype=torch.float16).contiguous(memory_format=layout)
     for order in ("crd", "dcr"):
         pixel_shuffle(x, 2, activation="leaky_relu", slope=0.2, order=order)
+    bias = torch.randn(64, device="cuda", dtype=torch.float16)
+    epilogue(x, bias, residual=x, activation="leaky_relu", pads=(1, 0, 2, 1))
+    epilogue(x.clone(memory_format=torch.preserve_format), bias, prelu=bias, in_place=True)
+    targets = [torch.empty(1, wide, 30, 44, device="cuda", dtype=torch.float16) for wide in (96, 128, 160, 192, 224)]
+    targets = [target.contiguous(memory_format=layout) for target in targets]
+    spread(x, targets, 32, bias, residual=x, result=x, activation="leaky_relu", slope=0.2)
     pixels = torch.randint(0, 256, (2, 40, 52, 3), dtype=torch.uint8, device="cuda")
     to_uint8(from_uint8(pixels, low=-1.0, dtype=torch.float16, memory_format=layout), low=-1.0)
 blend_tiles(torch.rand(6, 3, 64, 80, device="cuda"), (0, 40), (0, 70, 100), (104, 180), 16)

@@ -17,6 +17,7 @@ from gankit.backends.artefacts import sha256_in_name
 from gankit.backends.base import Engine, EngineSpec
 from gankit.backends.built_files import open_built
 from gankit.backends.cpu.threads import default_threads, limited_threads
+from gankit.backends.inductor_cache import use_inductor_cache
 from gankit.backends.modules import not_finite, typed_module
 from gankit.backends.pixels import enter, enter_pixels, leave, leave_pixels
 from gankit.errors import BackendError
@@ -35,6 +36,7 @@ def open_package(spec: EngineSpec) -> Engine:
     inputs = package_inputs(facts.channels, facts.multiple, facts.latent, facts.classes)
 
     def build(path: Path) -> None:
+        use_inductor_cache()
         try:
             compile_package(_float32_edges(spec).to(spec.device), path, inputs, facts.classes)
         except ExportError as error:

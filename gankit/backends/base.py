@@ -18,6 +18,7 @@ from gankit_export.precisions import EnginePrecision, Precision
 
 from gankit.backends.cuda.switches import kernels_wanted
 from gankit.backends.exhausted import EngineMemoryError, memory_errors
+from gankit.backends.pieces import Piece, Pieces
 from gankit.errors import BackendError
 from gankit.models.deferred import Deferred
 from gankit.models.facts import Facts, Task
@@ -34,6 +35,8 @@ __all__ = [
     "EngineMemoryError",
     "EngineSpec",
     "Pending",
+    "Piece",
+    "Pieces",
     "Shapes",
     "memory_errors",
 ]
@@ -138,6 +141,7 @@ class Engine(ABC):
         depth: number of calls to keep submitted. With 2, the pixels of one call are copied while another is computed.
         at_once: number of images that it runs in the time of one if it gets several in one call.
         pixel_bytes: memory of its layers at their peak, in bytes for each input pixel; ``None`` if it is not known.
+        spread: number of devices among which it spreads its calls.
     """
 
     backend: str
@@ -149,6 +153,7 @@ class Engine(ABC):
     depth: int = 1
     at_once: int = 1
     pixel_bytes: int | None = None
+    spread: int = 1
 
     def __init__(self, backend: str, spec: EngineSpec) -> None:
         self.backend, self.device = backend, spec.device
@@ -204,6 +209,10 @@ class Engine(ABC):
         """Do what :meth:`submit` does for NumPy arrays; return a function that waits for the result."""
         pending = self.submit(*map(tensor_of, arrays))
         return lambda: pending.result().numpy()
+
+    def stitch(self, image: np.ndarray, cut: Pieces) -> np.ndarray | None:
+        """Run the tiles of an image (1, C, H, W) and stitch them on the device; ``None`` if the caller must do it."""
+        return None
 
     def close(self) -> None:  # noqa: B027 - most engines hold nothing
         """Release the resources of the engine. It is safe to call this twice."""

@@ -6,6 +6,8 @@ A file's modification time is the time of its last use, because many file system
 from __future__ import annotations
 
 import json
+import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +19,18 @@ from gankit.errors import OutputError, UsageError, hint
 from gankit.paths import cache_folder
 
 Kind = Literal[
-    "onnx", "int8", "refusal", "tensorrt", "onnxruntime-tensorrt", "aoti", "ncnn", "timings", "choice", "model", "mixed"
+    "onnx",
+    "int8",
+    "refusal",
+    "tensorrt",
+    "onnxruntime-tensorrt",
+    "aoti",
+    "ncnn",
+    "inductor",
+    "timings",
+    "choice",
+    "model",
+    "mixed",
 ]
 _PATTERNS: dict[Kind, str] = {
     "onnx": "onnx/*.onnx",
@@ -27,6 +40,7 @@ _PATTERNS: dict[Kind, str] = {
     "onnxruntime-tensorrt": "onnxruntime-tensorrt/*.engine",
     "aoti": "aoti/*.pt2",
     "ncnn": "ncnn/*.param",
+    "inductor": "inductor/*",
     "timings": "tensorrt/timings-*.bin",
     "choice": "choices/*.json",
     "model": "models/*.json",
@@ -38,14 +52,15 @@ _BUILT: dict[Kind, tuple[str, ...]] = {"aoti": (".pt2",), "ncnn": (".param", ".b
 
 @dataclass(frozen=True)
 class CachedFile:
-    """A file in the cache.
+    """A file in the cache, or a folder of files that belong together.
 
     Attributes:
-        path: the file.
+        path: the file or the folder.
         kind: ``"onnx"`` for an exported model, ``"int8"`` for one in int8, ``"refusal"`` for the figures of
             one that int8 would spoil, ``"tensorrt"`` for an engine,
             ``"onnxruntime-tensorrt"`` for one of ONNX Runtime's TensorRT provider, ``"aoti"`` and ``"ncnn"`` for
-            models that those backends built, ``"timings"`` for what TensorRT measured while it built engines,
+            models that those backends built, ``"inductor"`` for the folder with the code that torch's compiler made in
+            one version of torch, ``"timings"`` for what TensorRT measured while it built engines,
             ``"choice"`` for a choice of ``--backend auto``, ``"model"`` for the record of what a weights file is,
             ``"mixed"`` for weights between two models (``--strength``).
         size: bytes, with the files that belong to it.
@@ -98,7 +113,7 @@ class CachedFile:
                 json.loads(self.path.read_bytes())
             except (OSError, ValueError, RecursionError):
                 return "is damaged"
-        return None  # TensorRT checks its timings itself
+        return None  # TensorRT checks its timings itself, and torch's compiler finds its code by its content
 
     def delete(self) -> None:
         """Delete the file and its manifest.
@@ -107,6 +122,9 @@ class CachedFile:
             OutputError: If they cannot be deleted.
         """
         try:
+            if self.kind == "inductor":
+                shutil.rmtree(self.path)
+                return
             for path in (self.path, *_beside(self.kind, self.path)):
                 path.unlink(missing_ok=True)
             if self.kind == "mixed":
@@ -156,9 +174,22 @@ def _found() -> Iterator[CachedFile]:
     for kind, pattern in _PATTERNS.items():
         for path in folder.glob(pattern):
             with suppress(OSError):  # another process has just deleted it
+                if kind == "inductor":
+                    yield _folder(path)
+                    continue
                 facts = path.stat()
                 size = facts.st_size + sum(item.stat().st_size for item in _beside(kind, path) if item.exists())
                 yield CachedFile(path, kind, size, facts.st_mtime)
+
+
+def _folder(path: Path) -> CachedFile:
+    """Return the folder of torch's compiler, with the size of its files and the time of the newest one."""
+    found = [path.stat()]
+    for item in path.rglob("*"):
+        with suppress(OSError):
+            found.append(item.stat())
+    size = sum(facts.st_size for facts in found if stat.S_ISREG(facts.st_mode))
+    return CachedFile(path, "inductor", size, max(facts.st_mtime for facts in found))
 
 
 def _beside(kind: Kind, path: Path) -> list[Path]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gankit.backends.base import Engine, EngineSpec
+from gankit.backends.base import Engine, EngineSpec, Pending
 from gankit.backends.cuda.engine import CudaEngine
+from gankit.backends.cuda.streams import Cuda
+from gankit.backends.inductor_cache import use_inductor_cache
 from gankit.backends.modules import ModuleEngine, ready
 from gankit.models.facts import Facts
 
@@ -17,18 +19,32 @@ _WARM_UP = (160, 192)
 
 
 def compiled(backend: str, spec: EngineSpec) -> Engine:
-    """Trace and compile the generator, for images of all sizes or for batches of latents of one size.
+    """Trace and compile the generator, for images of all sizes, for those of one shape, or for batches of latents.
+
+    On a GPU, a spec of fixed shapes gets code for them alone, whose calls are replayed as CUDA graphs. This is what
+    ``mode="reduce-overhead"`` does, whose own graphs belong to one thread and overwrite their results.
 
     Args:
         backend: name of the backend.
         spec: the spec of the engine.
     """
-    if spec.facts.task == "generate":
-        return CompiledLatentEngine(backend, spec, torch.compile(ready(spec), dynamic=False))
-    module: Any = torch.compile(ready(spec), dynamic=True, fullgraph=True)
-    on_gpu = spec.device_type == "cuda"
-    engine: Engine = (CudaEngine if on_gpu else CompiledEngine)(backend, spec, module)
-    _warm_up(engine, spec.facts, counts=(1, 2) if on_gpu else (1,))
+    use_inductor_cache()
+    facts, shapes, on_gpu = spec.facts, spec.shapes, spec.device_type == "cuda"
+    module: Any = ready(spec, compiled=True)
+    if facts.task == "generate":
+        code: Any = torch.compile(module, dynamic=False)
+        if on_gpu and shapes.batch is not None:
+            return FixedEngine(backend, spec, code)
+        return CompiledLatentEngine(backend, spec, code)
+    if on_gpu and shapes.batch is not None and shapes.tile is not None:
+        fixed = shapes.batch, facts.channels, *shapes.tile
+        code = torch.compile(module, dynamic=False, fullgraph=True)
+        engine: Engine = FixedEngine(backend, spec, lambda x: code(x) if x.shape == fixed else module(x))
+        engine.run(torch.zeros(fixed, dtype=torch.uint8))
+        return engine
+    code = torch.compile(module, dynamic=True, fullgraph=True)
+    engine = (CudaEngine if on_gpu else CompiledEngine)(backend, spec, code)
+    _warm_up(engine, facts, counts=(1, 2) if on_gpu else (1,))
     return engine
 
 
@@ -73,6 +89,53 @@ class CompiledEngine(ModuleEngine):
             return torch.cat(results).contiguous(memory_format=torch.channels_last)
 
 
+class FixedEngine(CudaEngine):
+    """A module that is compiled for one shape, on a GPU.
+
+    Fewer images, or samples, than those of a call are filled up with zeros. Images of another size run without the
+    compiled code, because compiling for each would take minutes.
+    """
+
+    def __init__(
+        self, backend: str, spec: EngineSpec, module: Callable[..., Tensor], *, cuda: Cuda | None = None
+    ) -> None:
+        super().__init__(backend, spec, module, cuda=cuda)
+        self._fill, self._tile = spec.shapes.batch or 0, spec.shapes.tile
+
+    def run(self, *tensors: Tensor) -> Tensor:
+        """See :meth:`Engine.run`."""
+        return super().run(*self._filled(tensors))[: len(tensors[0])]
+
+    def submit(self, *tensors: Tensor) -> Pending:
+        """See :meth:`Engine.submit`."""
+        return _First(super().submit(*self._filled(tensors)), len(tensors[0]))
+
+    def _filled(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        missing = self._fill - len(tensors[0])
+        if missing <= 0 or not (self._latents or tuple(tensors[0].shape[2:]) == self._tile):
+            return tensors
+        return [filled(item, missing) for item in tensors]
+
+
+class _First(Pending):
+    """The first items of the result of a call."""
+
+    def __init__(self, call: Pending, count: int) -> None:
+        self._call, self._count = call, count
+
+    def result(self) -> Tensor:
+        """See :meth:`Pending.result`."""
+        return self._call.result()[: self._count]
+
+
+def filled(batch: Tensor, missing: int) -> Tensor:
+    """Return a batch with so many items of zeros behind it, in the layout of the batch."""
+    if batch.ndim != 4:
+        return torch.cat([batch, batch.new_zeros(missing, *batch.shape[1:])])
+    last = batch.permute(0, 2, 3, 1)
+    return torch.cat([last, last.new_zeros(missing, *last.shape[1:])]).permute(0, 3, 1, 2)
+
+
 class CompiledLatentEngine(ModuleEngine):
     """A compiled generator of samples. With a static batch, smaller batches are padded, so that it compiles once."""
 
@@ -84,5 +147,5 @@ class CompiledLatentEngine(ModuleEngine):
         """See :meth:`Engine.run`."""
         count = tensors[0].shape[0]
         if missing := max(0, self._fill - count):
-            tensors = tuple(torch.cat([item, item.new_zeros(missing, *item.shape[1:])]) for item in tensors)
+            tensors = tuple(filled(item, missing) for item in tensors)
         return super().run(*tensors)[:count]

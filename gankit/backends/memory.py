@@ -48,8 +48,12 @@ def free_memory(device: str) -> int:
     count it as free, but it is not allocated.
 
     Args:
-        device: ``"cuda"``, ``"cuda:1"``, …
+        device: ``"cuda"``, ``"cuda:1"``, …, or several of them after commas, of which the fullest counts.
     """
+    return min(map(_free, device.split(",")))
+
+
+def _free(device: str) -> int:
     import torch
 
     free, _ = torch.cuda.mem_get_info(device)

@@ -39,18 +39,19 @@ def typed_module(spec: EngineSpec) -> nn.Module:
         raise BackendError(f"'{spec.facts.name}' cannot run in {spec.precision}: {error}") from error
 
 
-def ready(spec: EngineSpec, module: nn.Module | None = None) -> nn.Module:
+def ready(spec: EngineSpec, module: nn.Module | None = None, *, compiled: bool = False) -> nn.Module:
     """Return the generator ready to run: typed, on its device and, on a GPU, with gankit's kernels.
 
     Args:
         spec: the spec of the engine.
         module: the result of :func:`typed_module`, if the caller has it.
+        compiled: whether the caller compiles the result. Then it writes into no tensors of its own.
     """
     module = typed_module(spec) if module is None else module
     if spec.facts.task == "generate":
         return module.to(spec.device)
     if spec.kernels and spec.device_type == "cuda":
-        module = kernels.with_kernels(module)
+        module = kernels.with_kernels(module, dense=not compiled)
     return channels_last(module, spec.device)
 
 

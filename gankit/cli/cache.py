@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def cache() -> None:
     """List, verify and remove the files that gankit keeps between runs.
 
-    These are exported models, TensorRT engines, choices of --backend auto, and records of what weights files are.
+    These are exported models, TensorRT engines, the code of --backend compile, choices of --backend auto, and records
+    of what weights files are.
     gankit verifies each file before it uses it, and makes a file again that is missing, so that you can remove all of
     them at any time.
     """

@@ -13,6 +13,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from gankit.backends.choice.diagnosis import Diagnosis
+    from gankit.backends.choice.gpus import Gpu
 
 
 @click.command()
@@ -65,8 +66,7 @@ def doctor(forget: bool, as_json: bool) -> int:
 
 def _tools(found: Diagnosis) -> dict[str, str]:
     """Return what is neither a package nor a backend, as text."""
-    rows = {f"GPU {index}": f"{gpu.name}, {gpu.memory / 1e9:.1f} GB, of which {gpu.free / 1e9:.1f} GB are free, "
-            f"compute capability {gpu.capability}" for index, gpu in enumerate(found.gpus)}  # fmt: skip
+    rows = {gpu.device: _gpu(gpu) for gpu in found.gpus}
     if found.driver is not None:
         versions = {"driver": found.driver, "CUDA": found.torch["cuda"], "cuDNN": found.torch["cudnn"]}
         rows["CUDA"] = ", ".join(f"{name} {version or 'unknown'}" for name, version in versions.items())
@@ -74,6 +74,15 @@ def _tools(found: Diagnosis) -> dict[str, str]:
     rows["C++ compiler"] = found.compilers["c++"] or "none"
     rows["cache"] = f"{found.cache}: {found.cache_bytes / 1e6:.1f} MB, {found.free_bytes / 1e9:.1f} GB free on its disk"
     return rows
+
+
+def _gpu(gpu: Gpu) -> str:
+    """Return the facts of a GPU as text."""
+    if gpu.fault:
+        return f"{gpu.name}, which CUDA cannot use: {gpu.fault}"
+    memory = f"{gpu.memory / 1e9:.1f} GB, of which {gpu.free / 1e9:.1f} GB are free"
+    kernels = "do not run with this torch" if not gpu.built else "do not compile" if gpu.kernels else "compile"
+    return f"{gpu.name}, {memory}, compute capability {gpu.capability}, gankit's kernels {kernels}"
 
 
 def _backends(backends: Mapping[str, tuple[bool, str, tuple[str, ...]]]) -> Table:

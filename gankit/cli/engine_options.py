@@ -37,7 +37,8 @@ _DEVICE = click.option(
     metavar="DEVICE",
     default="auto",
     show_default=True,
-    help="Device to run on: cpu, cuda, cuda:1, …, or auto for a GPU if there is one.",
+    help="Device to run on: cpu, cuda, cuda:1, …, several GPUs as cuda:0,cuda:1 or all, or auto for a GPU if there is "
+    "one.",
 )
 _THREADS = click.option(
     "--threads", type=click.IntRange(1), default=None, help="Number of CPU threads.  [default: one per physical core]"

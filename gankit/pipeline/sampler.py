@@ -6,8 +6,8 @@ Importing this module imports no torch; the first image does.
 from __future__ import annotations
 
 import numbers
-import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
@@ -18,6 +18,7 @@ from gankit.memory import import_torch, require
 from gankit.models.sampling import SMALLEST_TRUNCATION, between, latent
 from gankit.options import EngineOptions
 from gankit.pipeline.forks import check_process, is_forked
+from gankit.pipeline.sample_arguments import Classes, checked_classes, class_of, whole
 from gankit.pipeline.source import ModelSource, PipelineKeywords, split_keywords
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from gankit.models import Facts
     from gankit.pipeline.source import Model
 
-Classes = int | Sequence[int] | None
 _SEEDS = 1 << 64
 _FEWEST_STEPS = 2
 _BATCH = 64
@@ -112,7 +112,7 @@ class Sampler:
             from gankit.backends.choice.engine_file import select_file
             from gankit.backends.choice.select import select
 
-            self._selection = select_file(self.loaded, self.engine) or select(
+            self._selection = select_file(self.loaded, self.engine, self.notify) or select(
                 self.loaded, self.engine, shapes=Shapes(batch=self.batch), notify=self.notify
             )
         return self._selection.engine
@@ -174,7 +174,7 @@ class Sampler:
         Raises:
             UsageError, NotFiniteError: See :meth:`sample`.
         """
-        return self._stack(n, lambda: self.stream(range(n * _whole("steps", steps)), seed, classes, truncation, steps))
+        return self._stack(n, lambda: self.stream(range(n * whole("steps", steps)), seed, classes, truncation, steps))
 
     def reconstruct(self, images: Any) -> Any:
         """Encode images with an autoencoder and decode the means of their latents.
@@ -229,14 +229,14 @@ class Sampler:
         Raises:
             UsageError: If an argument is wrong.
         """
-        if not 0 <= _whole("seed", seed) < _SEEDS:
+        if not 0 <= whole("seed", seed) < _SEEDS:
             raise UsageError(f"seed must be from 0 to 2**64 - 1, not {seed}")
         if truncation is not None and not (isinstance(truncation, numbers.Real) and truncation >= SMALLEST_TRUNCATION):
             raise UsageError(f"truncation must be at least {SMALLEST_TRUNCATION:g}, not {truncation}")
-        if steps is not None and _whole("steps", steps) < _FEWEST_STEPS:
+        if steps is not None and whole("steps", steps) < _FEWEST_STEPS:
             raise UsageError(f"a path needs at least {_FEWEST_STEPS} steps, its ends, not {steps}")
         each = steps or 1
-        chosen = self._classes(classes, 1 + max((index // each for index in indices), default=-1))
+        chosen = checked_classes(self.facts, classes, 1 + max((index // each for index in indices), default=-1))
         return self._stream(indices, seed, chosen, truncation, each)
 
     def close(self) -> None:
@@ -252,7 +252,7 @@ class Sampler:
         self.close()
 
     def _stack(self, n: int, stream: Any) -> np.ndarray:
-        if _whole("n", n) < 1:
+        if whole("n", n) < 1:
             raise UsageError(f"the number of samples must be at least 1, not {n}")
         return np.stack([image for _, image in stream()])
 
@@ -262,13 +262,19 @@ class Sampler:
         import torch
 
         facts = self.facts
+        submitted: deque[tuple[Sequence[int], Callable[[], Tensor]]] = deque()
         for start in range(0, len(indices), self.batch):
             part = indices[start : start + self.batch]
             given = np.stack([self._latent(seed, index, truncation, steps) for index in part])
             tensors = [torch.from_numpy(given)]
             if facts.classes:
-                tensors.append(torch.tensor([_class(classes, index // steps, facts.classes) for index in part]))
-            yield from zip(part, self._run(*tensors), strict=True)
+                tensors.append(torch.tensor([class_of(classes, index // steps, facts.classes) for index in part]))
+            submitted.append((part, self._submit(*tensors)))
+            if len(submitted) >= self.start().depth:
+                done, finish = submitted.popleft()
+                yield from zip(done, _pixels(finish()), strict=True)
+        for done, finish in submitted:
+            yield from zip(done, _pixels(finish()), strict=True)
 
     def _latent(self, seed: int, index: int, truncation: float | None, steps: int) -> np.ndarray:
         size = self.facts.latent
@@ -278,53 +284,31 @@ class Sampler:
         first, second = (latent(seed, 2 * path + end, size, truncation) for end in (0, 1))
         return between(first, second, step / (steps - 1))
 
-    def _run(self, *tensors: Tensor) -> np.ndarray:
-        """Run latents, and classes if the model has some, and return the samples as (N, H, W, C) uint8."""
-        import torch
-
-        pixels = (self._values(*tensors) * 255).clamp_(0, 255).round_().to(torch.uint8)
-        return pixels.permute(0, 2, 3, 1).contiguous().numpy()
-
     def _values(self, *tensors: Tensor) -> Tensor:
         """Run latents, and classes if the model has some, and return the samples as (N, C, H, W), nearly 0 to 1."""
-        from gankit.backends.calls import checked_run
+        return self._submit(*tensors)()
 
+    def _submit(self, *tensors: Tensor) -> Callable[[], Tensor]:
+        """Submit latents, and classes if the model has some; return what waits for the samples, as `_values` does."""
+        from gankit.backends.calls import check_result
+
+        engine = self.start()
         shape = (len(tensors[0]), self.facts.channels, *(self.facts.output_size or ()))
-        values = checked_run(self.start(), *tensors, shape=shape)
-        if not bool(values.isfinite().all()):
-            raise NotFiniteError(f"'{self.facts.name}' produced values that are not finite; use --precision fp32")
+        pending = engine.submit(*tensors)
+
+        def values() -> Tensor:
+            made = pending.result()
+            check_result(engine, tensors, made, shape)
+            if not bool(made.isfinite().all()):
+                raise NotFiniteError(f"'{self.facts.name}' produced values that are not finite; use --precision fp32")
+            return made
+
         return values
 
-    def _classes(self, classes: Classes, n: int) -> Classes:
-        """Check the classes and return them: one for all samples, or at least ``n``."""
-        if classes is None:
-            return None
-        known, name = self.facts.classes, self.facts.name
-        if not known:
-            raise UsageError(f"'{name}' has no classes; omit the class")
-        single = not isinstance(classes, Iterable) or getattr(classes, "ndim", 1) == 0
-        try:
-            several = [operator.index(item) for item in ([classes] if single else classes)]  # type: ignore
-        except TypeError:
-            raise UsageError(f"classes must be a whole number or several of them, not {classes!r}") from None
-        for item in several:
-            if not 0 <= item < known:
-                raise UsageError(f"class {item}: '{name}' has the classes 0 to {known - 1}")
-        if single:
-            return several[0]
-        if len(several) < n:
-            raise UsageError(f"{len(several)} classes for {n} samples; use one class for all, or one for each")
-        return several
 
+def _pixels(values: Tensor) -> np.ndarray:
+    """Return samples (N, C, H, W), nearly 0 to 1, as (N, H, W, C) uint8."""
+    import torch
 
-def _whole(name: str, value: Any) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise UsageError(f"{name} must be a whole number, not {value!r}") from None
-
-
-def _class(classes: Classes, index: int, known: int) -> int:
-    if classes is None:
-        return index % known
-    return classes if isinstance(classes, int) else classes[index]
+    pixels = (values * 255).clamp_(0, 255).round_().to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).contiguous().numpy()

@@ -53,7 +53,7 @@ def start(
 
     loaded, facts = opened.loaded, opened.loaded.facts
     options = affordable(options, facts, notify)
-    selection = _engine_file(loaded, options)
+    selection = _engine_file(loaded, options, notify)
     if selection is None:
         int8 = int8_file(loaded, options, notify)
         selection = select(loaded, options, job_pixels=job_pixels, notify=notify, quantised=int8)
@@ -89,13 +89,13 @@ def check_backend(loaded: Loaded, options: EngineOptions) -> None:
     check(loaded, options)
 
 
-def _engine_file(loaded: Loaded, options: EngineOptions) -> Selection | None:
+def _engine_file(loaded: Loaded, options: EngineOptions, notify: Notify | None) -> Selection | None:
     """Return the engine of an engine file; ``None`` if the model is anything else."""
     if loaded.path.suffix.lower() not in _ENGINE_FILES:
         return None
     from gankit.backends.choice.engine_file import select_file
 
-    return select_file(loaded, options)
+    return select_file(loaded, options, notify)
 
 
 def affordable(options: EngineOptions, facts: Facts, notify: Notify | None) -> EngineOptions:
@@ -117,7 +117,8 @@ def affordable(options: EngineOptions, facts: Facts, notify: Notify | None) -> E
     advice = "free some memory" if options.max_memory is None else "use a larger --max-memory"
     require(start_bytes(facts), f"an engine for '{facts.name}'", advice, options.max_memory)
     room, needed = available_memory(options.max_memory), start_bytes(facts, export=True)
-    if (options.backend, options.precision == "int8") != ("auto", False) or options.device.startswith("cuda"):
+    on_gpu = options.device.startswith("cuda") or options.device == "all"
+    if (options.backend, options.precision == "int8") != ("auto", False) or on_gpu:
         return options
     if room >= needed:
         return options

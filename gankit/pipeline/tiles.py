@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gankit.backends.base import Engine
+from gankit.backends.base import Engine, Piece, Pieces
 from gankit.backends.calls import checked_run, checked_submit
 from gankit.errors import ParityError, UsageError
 
@@ -155,15 +155,24 @@ def run_tiled(
         tile = (full_height, full_width)
     cut = plan(full_height, full_width, tile, halo, multiple)
     made = out_channels or channels
-    if len(cut.boxes) == 1 and count <= batch:
+    if len(cut.boxes) == 1 and count <= batch and (count == 1 or engine.spread == 1):
         whole = (count, made, full_height * scale, full_width * scale)
         result = _finite(checked_run(engine, image, shape=whole), engine)
         if progress:
             progress(1.0)
         return result[:, :, : height * scale, : width * scale]
+    if count == 1 and len(cut.boxes) > 1:
+        pieces_of = tuple(
+            Piece(b.down.start, b.across.start, (b.down.keep, b.down.stop), (b.across.keep, b.across.stop))
+            for b in cut.boxes
+        )
+        whole_image = engine.stitch(image, Pieces(pieces_of, cut.tile, scale, made, batch, progress))
+        if whole_image is not None:
+            return _finite(whole_image, engine)[:, :, : height * scale, : width * scale]
     canvas = _channels_last(count, made, full_height * scale, full_width * scale, image.dtype)
     pieces = [(index, box) for index in range(count) for box in cut.boxes]
     tall, wide = cut.tile
+    batch = min(batch, math.ceil(len(pieces) / engine.spread))
     submitted: deque[tuple[list[tuple[int, Box]], Callable[[], np.ndarray]]] = deque()
     pasted = 0
 

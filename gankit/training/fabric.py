@@ -21,6 +21,7 @@ from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
 from gankit.errors import GankitError, UsageError
+from gankit.training.shared_norm import share_norms
 
 _PATIENCE = timedelta(hours=2)  # the others wait while the first one validates
 
@@ -127,9 +128,10 @@ def _averaging_strategy() -> Any:
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     class Averaging(DDPStrategy):
-        """Fabric's processes and groups; gradients averaged at the optimiser's step."""
+        """Fabric's processes and groups; gradients averaged at the optimiser's step, BatchNorm over all processes."""
 
         def setup_module(self, module: nn.Module) -> nn.Module:  # type: ignore[override]
+            share_norms(module)
             with torch.no_grad():
                 for value in (*module.parameters(), *module.buffers()):
                     distributed.broadcast(value, 0)

@@ -11,6 +11,7 @@ from gankit_kernels.fuse import fuse
 from gankit_kernels.instance_norm import group_norm, instance_norm
 from gankit_kernels.pixel_shuffle import pixel_shuffle, to_crd, to_dcr
 from gankit_kernels.pixels import from_uint8, to_uint8
+from gankit_kernels.spread import spread
 
 __all__ = [
     "blend_tiles",
@@ -20,6 +21,7 @@ __all__ = [
     "group_norm",
     "instance_norm",
     "pixel_shuffle",
+    "spread",
     "to_crd",
     "to_dcr",
     "to_uint8",

@@ -6,6 +6,7 @@ import torch
 from torch import fx, nn
 
 from gankit_kernels import fuse_epilogues
+from gankit_kernels.fuse_dense import join_dense
 from gankit_kernels.modules import FusedNorm, FusedShuffle
 from gankit_kernels.network import ActivationNode, Network, Unwrap, graph_of
 from gankit_kernels.pixel_shuffle import to_dcr
@@ -18,6 +19,7 @@ def fuse(
     pad_outputs: int = 1,
     pad_inputs: int = 1,
     cudnn_relu: bool = False,
+    dense: bool = False,
 ) -> fx.GraphModule:
     """Return a copy of a network with fused norms, shuffles and convolutions.
 
@@ -32,6 +34,8 @@ def fuse(
       sides may differ.
     * A ReLU of concatenated tensors becomes one of each tensor, which the operation before it can absorb.
     * Borders of no width disappear.
+    * With ``dense``, the convolutions of a dense block write into the inputs of the later ones, so that nothing is
+      concatenated; see :mod:`gankit_kernels.spread`. A block then holds all these inputs at the same time.
 
     The results equal those of the network up to float32's rounding. In fp16 and bf16 the intermediate values inside a
     fused operation are not rounded, unlike in the network.
@@ -44,6 +48,8 @@ def fuse(
             of 0, where the next operation can ignore the added channels. Tensor cores compute 8 or 16 at a time.
         pad_inputs: The same for the input channels of convolutions with fewer input channels than this number.
         cudnn_relu: Let cuDNN add the bias and apply the ReLU inside the convolution, in fp16 and bf16.
+        dense: Remove the concatenations of dense blocks. The network then writes into its own tensors, which suits
+            eager execution; a compiler removes them by itself.
 
     Returns:
         The rewritten network, for any input size.
@@ -64,6 +70,8 @@ def fuse(
     fuse_epilogues.fuse_sums(network)
     fuse_epilogues.take_borders(network)
     fuse_epilogues.pad_channels(network, pad_inputs, pad_outputs)
+    if dense:
+        join_dense(network)
     return network.finished()
 
 

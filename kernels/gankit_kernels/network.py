@@ -97,13 +97,8 @@ class Network:
 
     def insert(self, last: fx.Node, fused: nn.Module, arguments: tuple[Any, ...]) -> fx.Node:
         """Call a new module in place of ``last``."""
-        name = f"fused_{self._count}"
-        while hasattr(self.traced, name):
-            self._count += 1
-            name = f"fused_{self._count}"
-        self.traced.add_submodule(name, fused.eval())
         with self.graph.inserting_before(last):
-            node = self.graph.call_module(name, arguments)
+            node = self.graph.call_module(self._added(fused), arguments)
         last.replace_all_uses_with(node)
         # erase the nodes that nothing reads any more, and then their inputs
         waiting = [last]
@@ -114,6 +109,28 @@ class Network:
                 self.graph.erase_node(old)
                 waiting += inputs
         return node
+
+    def call_after(self, node: fx.Node, module: nn.Module, arguments: tuple[Any, ...]) -> fx.Node:
+        """Call a new module after a node."""
+        with self.graph.inserting_after(node):
+            return self.graph.call_module(self._added(module), arguments)
+
+    def items_of(self, node: fx.Node, count: int) -> list[fx.Node]:
+        """The first items of a node's tuple."""
+        items: list[fx.Node] = []
+        for index in range(count):
+            with self.graph.inserting_after(items[-1] if items else node):
+                items.append(self.graph.call_function(operator.getitem, (node, index)))
+        return items
+
+    def _added(self, module: nn.Module) -> str:
+        """Add a module under a name of its own."""
+        name = f"fused_{self._count}"
+        while hasattr(self.traced, name):
+            self._count += 1
+            name = f"fused_{self._count}"
+        self.traced.add_submodule(name, module.eval())
+        return name
 
     def finished(self) -> fx.GraphModule:
         """Check the graph, compile it and return the network."""

@@ -101,6 +101,25 @@ class EpilogueSpec:
 
 
 @dataclass(frozen=True)
+class SpreadSpec:
+    """Everything about an epilogue for several tensors that is no tensor.
+
+    Attributes:
+        activation: Name of the activation; ``"none"`` beside PReLU's slopes.
+        slope: LeakyReLU's slope below zero.
+        scale: Factor of the result before the residual is added.
+        before: Whether the residual is added before the activation.
+        first: Number of channels of the targets before those that are written.
+    """
+
+    activation: str = "none"
+    slope: float = 0.01
+    scale: float = 1.0
+    before: bool = False
+    first: int = 0
+
+
+@dataclass(frozen=True)
 class ValuesSpec:
     """Everything about a conversion to values that is no tensor.
 

@@ -41,6 +41,16 @@ def test_two_steps_in_rehearsal(tmp_path, capsys):
     assert len({row["case"] for row in kernels}) == 30
 
 
+def test_the_steps_that_have_not_met_a_gpu_yet(tmp_path, capsys):
+    """Engines that share a queue, stitching and dense blocks, with the pixels that they must give."""
+    names = ("dense", "stitching", "several")
+    assert main(["--rehearse", "--output", str(tmp_path), *(word for name in names for word in ("--only", name))]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[:-1]] == [[name, "ok"] for name in names]
+    differences = [row for row in table(tmp_path) if row["metric"].startswith("largest difference")]
+    assert [row["step"] for row in differences] == list(names)
+    assert [float(row["value"]) for row in differences] == [0, 0, 0]
+
+
 @pytest.fixture(scope="module")
 def bad_day(tmp_path_factory):
     output = tmp_path_factory.mktemp("day")

@@ -81,6 +81,20 @@ def _epilogue(shape, dtype=HALF, *, last=False, slopes=0, residual="", pads=(0, 
     return run
 
 
+def _spread(shape, widths, first, dtype=HALF, *, residual=False, own=False):
+    def run() -> None:
+        from gankit_kernels.on_cuda.spread import launch
+        from gankit_kernels.specs import SpreadSpec
+
+        x = _empty(shape, dtype, last=True)
+        targets = [_empty((shape[0], wide, *shape[2:]), dtype, last=True) for wide in widths]
+        other = _empty(shape, dtype, last=True) if residual else None
+        spec = SpreadSpec("none" if residual else "leaky_relu", 0.2, first=first)
+        launch(x, torch.empty(shape[1]), None, other, x if own else None, targets, spec)
+
+    return run
+
+
 def _from(dtype, *, last, channels=3, pixels=torch.uint8):
     def run() -> None:
         from gankit_kernels.on_cuda.pixels import launch_from
@@ -163,6 +177,11 @@ CASES = {
     "epilogue channels_last fp16, 3 of 8 channels": Case(
         _epilogue((1, 8, 1080, 1920), last=True, activation="tanh", first=3), loads=2, stores=2
     ),
+    "spread fp16 to 4, a block's input": Case(
+        _spread((4, 64, 256, 256), (96, 128, 160, 192), 0, residual=True, own=True)
+    ),
+    "spread fp16 to 3, a convolution": Case(_spread((4, 32, 256, 256), (128, 160, 192), 96)),
+    "spread fp32 to 1, a convolution": Case(_spread((1, 32, 256, 256), (192,), 160, FULL)),
     "epilogue planes fp16, prelu + residual": Case(_epilogue((8, 64, 256, 256), slopes=64, residual="same")),
     "from uint8 to planes fp16": Case(_from(HALF, last=False), loads=4),
     "from uint8 to channels_last fp16": Case(_from(HALF, last=True), loads=8),

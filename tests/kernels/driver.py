@@ -101,11 +101,12 @@ def active(cache: Path) -> Iterator[None]:
 
 def _forget() -> None:
     """Drop all plans and all compiled kernels of this process."""
-    from gankit_kernels.on_cuda import epilogue, instance_norm, pixel_shuffle
+    from gankit_kernels.on_cuda import epilogue, instance_norm, pixel_shuffle, spread
 
     epilogue.plan.cache_clear()
     instance_norm.plan.cache_clear()
     pixel_shuffle.plan.cache_clear()
+    spread.plan.cache_clear()
     for kernel in kernels():
         kernel.device_caches.clear()
 
@@ -127,16 +128,16 @@ class Uncompiled:
 
 def kernels() -> list[Any]:
     """Every kernel that is launched, without the functions that only kernels call."""
-    from gankit_kernels.on_cuda import blend, channels_last, epilogues, integers, planes, shuffles
+    from gankit_kernels.on_cuda import blend, channels_last, epilogues, integers, planes, shuffles, spreads
 
-    modules = blend, channels_last, epilogues, integers, planes, shuffles
+    modules = blend, channels_last, epilogues, integers, planes, shuffles, spreads
     found = [
         item
         for module in modules
         for name, item in vars(module).items()
         if hasattr(item, "device_caches") and item.module == module.__name__ and not name.startswith("_")
     ]
-    assert len(found) >= 21
+    assert len(found) >= 22
     return found
 
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 from gankit_export.rewrites import for_inference
-from gankit_kernels import epilogue, fuse, pixel_shuffle
+from gankit_kernels import epilogue, fuse, pixel_shuffle, spread
 from gankit_kernels.convolution import conv_relu
 from torch.nn import functional as F
 
@@ -125,6 +125,28 @@ def test_cudnns_relu_does_not_read_what_its_result_held_before(dtype):
         assert ((result.double() - wanted).abs() <= 1e-2 * (wanted.abs() + 1)).all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_spreads(dtype, layout):
+    """Into one to five tensors, in place and apart; what lies beside the written channels stays."""
+    form = LAYOUTS[layout]
+    for channels, first, widths in ((32, 64, (96, 128, 160, 192, 224)), (64, 0, (96,)), (6, 2, (9, 8))):
+        x, residual = (noise(2, channels, 31, 45, dtype=dtype, layout=form) for _ in range(2))
+        bias = noise(channels, dtype=dtype)
+        wanted = exact(x, bias, None, residual, "leaky_relu", 1.0, False, (0, 0, 0, 0))
+        for own in ("in place", "apart", "nowhere"):
+            source = x.clone(memory_format=torch.preserve_format)
+            targets = [noise(2, wide, 31, 45, dtype=dtype, layout=form) for wide in widths]
+            before = [target.clone() for target in targets]
+            result = {"in place": source, "apart": torch.empty_like(source), "nowhere": None}[own]
+            spread(source, targets, first, bias, residual=residual, result=result, activation="leaky_relu", slope=0.2)
+            for item in [target[:, first : first + channels] for target in targets] + [result][: own != "nowhere"]:
+                assert_close(item, wanted)
+            for target, old in zip(targets, before, strict=True):
+                assert torch.equal(target[:, :first], old[:, :first])
+                assert torch.equal(target[:, first + channels :], old[:, first + channels :])
+
+
 OPTIONS = {
     "srgan": {"blocks": 2},
     "esrgan": {"blocks": 1},
@@ -141,7 +163,11 @@ WIDER = {"pad_outputs": 8, "pad_inputs": 8}
 
 @pytest.mark.parametrize(
     ("name", "flags"),
-    [*((name, flags) for name in OPTIONS for flags in ({}, WIDER)), ("msrresnet", {"cudnn_relu": True})],
+    [
+        *((name, flags) for name in OPTIONS for flags in ({}, WIDER)),
+        ("msrresnet", {"cudnn_relu": True}),
+        ("esrgan", {"dense": True}),
+    ],
     ids=str,
 )
 def test_fused_networks(name, flags):

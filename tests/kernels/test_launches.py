@@ -110,6 +110,23 @@ def test_epilogues(calls, layout):
         check_repeats(calls, lambda x=x, rest=bordered: launch(x, *rest), ["bordered" if last else kernel])
 
 
+def test_spreads(calls):
+    from gankit_kernels.on_cuda.spread import launch
+    from gankit_kernels.specs import SpreadSpec
+
+    def tensor(channels: int) -> torch.Tensor:
+        return torch.randn(2, channels, 6, 8).half().contiguous(memory_format=torch.channels_last)
+
+    x, targets = tensor(16), [tensor(32 + 16 * index) for index in range(5)]
+    spec = SpreadSpec("leaky_relu", 0.2, first=16)
+    for count, names in ((1, ["spread"]), (4, ["spread"]), (5, ["spread", "spread"])):
+        check_repeats(calls, lambda n=count: launch(x, torch.randn(16), None, x, x, targets[:n], spec), names)
+    launch(x, None, None, None, None, targets[:2], spec)
+    tensors = [item for item in calls[-1].arguments if isinstance(item, torch.Tensor)]
+    assert len(tensors) == 9
+    assert [id(item) for item in tensors[5:7]] == [id(item) for item in targets[:2]]
+
+
 def test_an_epilogue_in_place_has_one_tensor(calls):
     """Source and result are the same memory; nothing is allocated or copied."""
     from gankit_kernels.on_cuda.epilogue import launch_in_place
@@ -209,6 +226,7 @@ def test_no_kernel_is_compiled_for_the_value_of_an_integer():
 
     tensors = {"x", "y", "weight", "bias", "residual", "prelu", "means", "squares", "mean", "square", "tiles"}
     tensors |= {f"{axis}_{kind}" for axis in ("row", "column") for kind in ("tiles", "inside", "weights")}
+    tensors |= {f"target{index}" for index in range(4)}
     scalars = {"eps", "slope", "low", "scale", "full"}
     known = {"planes", "channels", "size_v"}
     assert known <= set(INTEGERS)

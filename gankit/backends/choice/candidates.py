@@ -84,14 +84,10 @@ def parse_device(device: str) -> str:
     """
     found = _DEVICE.fullmatch(device)
     if device != "auto" and found is None:
-        raise UsageError(f"unknown device '{device}'; choose from auto, cpu, cuda and cuda:N")
+        raise UsageError(f"unknown device '{device}'; choose from auto, cpu, cuda, cuda:N and all")
     if found is None or device.startswith("cpu"):
         return device.partition(":")[0]
-    count = 0
-    if cuda_available():
-        import torch
-
-        count = torch.cuda.device_count()
+    count = gpu_count()
     if not count:
         raise UsageError(f"device '{device}': this torch finds no CUDA GPU; use --device cpu")
     if found[1] is None:
@@ -101,6 +97,48 @@ def parse_device(device: str) -> str:
         known = ", ".join(f"cuda:{number}" for number in range(count))
         raise UsageError(f"device '{device}': no such GPU; this machine has {known}")
     return f"cuda:{index}"
+
+
+def parse_devices(device: str) -> tuple[str, ...]:
+    """Check what a user wrote for one device or several GPUs, and return the devices.
+
+    Args:
+        device: what :func:`parse_device` takes, several GPUs after commas (``"cuda:0,cuda:1"``), or ``"all"``, which is
+            every GPU of the machine.
+
+    Returns:
+        The devices, each as :func:`parse_device` returns it. Several ones have numbers and differ.
+
+    Raises:
+        UsageError: If a device is unknown or named twice, if the machine has no such GPU, or if ``"cpu"``, ``"auto"``,
+            or ``"cuda"`` without a number stand among several.
+    """
+    if device == "all":
+        if not (count := gpu_count()):
+            raise UsageError("device 'all': this torch finds no CUDA GPU; use --device cpu")
+        return tuple(f"cuda:{index}" for index in range(count))
+    words = [word.strip() for word in device.split(",")]
+    if len(words) == 1:
+        return (parse_device(device),)
+    found = []
+    for word in words:
+        if not word.startswith("cuda:"):
+            raise UsageError(
+                f"device '{device}': name several GPUs by their numbers, such as cuda:0,cuda:1, or use all"
+            )
+        found.append(parse_device(word))
+    if len(set(found)) < len(found):
+        raise UsageError(f"device '{device}': names a GPU twice")
+    return tuple(found)
+
+
+def gpu_count() -> int:
+    """Return the number of GPUs that torch finds."""
+    if not cuda_available():
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def candidates(spec: EngineSpec, options: EngineOptions) -> list[list[Candidate]]:
@@ -133,7 +171,7 @@ def candidates(spec: EngineSpec, options: EngineOptions) -> list[list[Candidate]
                 reasons[backend.name] = f"backend '{backend.name}': {chosen}"
                 continue
             candidate = Candidate(backend, chosen)
-            plain = None if backend.slow_start else candidate.without_kernels  # either may be faster
+            plain = candidate.without_kernels  # either may be faster: a compiler fuses only torch's own operations
             group += [candidate, *([plain] if plain else [])]
         if spec.quantised and options.precision == "auto" and where == "cpu" and not machine().fast_bf16:
             lossy = [Candidate(backend, spec) for backend in found if backend.supports(spec) is None]

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from gankit.backends.choice.gpus import Gpu, Problem, found_gpus, gpu_problems
 from gankit.backends.cuda.driver import driver_installed
 from gankit.paths import cache_folder, cache_notice
 from gankit.version import __version__, installed_version
@@ -28,36 +29,6 @@ _TENSORRT_OF_PROVIDER = 10  # major version whose library ONNX Runtime's TensorR
 _LEAST_FREE = 1 << 30  # bytes; an exported model takes up to 100 MB, a TensorRT engine more
 _COMPILERS = ("c++", "g++", "clang++", "cl")
 _LISTING = Path("/proc/driver/nvidia/version")
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU.
-
-    Attributes:
-        name: its name.
-        memory: bytes of its memory.
-        free: bytes that are free now.
-        capability: compute capability, such as ``"9.0"``.
-    """
-
-    name: str
-    memory: int
-    free: int
-    capability: str
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that keeps gankit from being as fast as it could be here.
-
-    Attributes:
-        what: one sentence.
-        fix: the command or the step that mends it.
-    """
-
-    what: str
-    fix: str
 
 
 @dataclass(frozen=True)
@@ -148,6 +119,7 @@ def problems(found: Diagnosis) -> Iterator[Problem]:
             "Triton is not installed, so that --backend compile and gankit's kernels do not run on the GPU.",
             "pip install triton",
         )
+    yield from gpu_problems(found.gpus, found.torch["version"])
     if found.compilers["c++"] is None:
         yield Problem(
             "No C++ compiler is installed, so that --backend compile does not run on the CPU.",
@@ -188,14 +160,7 @@ def _torch() -> tuple[dict[str, str | None], tuple[Gpu, ...]]:
         return versions, ()
     cudnn = torch.backends.cudnn.version()
     versions["cudnn"] = None if cudnn is None else str(cudnn)
-    found = []
-    for index in range(torch.cuda.device_count()):
-        facts = torch.cuda.get_device_properties(index)
-        free = facts.total_memory
-        with suppress(RuntimeError):  # a GPU that another process uses alone
-            free = torch.cuda.mem_get_info(index)[0]
-        found.append(Gpu(facts.name, facts.total_memory, free, f"{facts.major}.{facts.minor}"))
-    return versions, tuple(found)
+    return versions, found_gpus(torch.cuda)
 
 
 def _driver() -> str | None:

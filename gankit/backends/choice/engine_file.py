@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from gankit.backends import get
 from gankit.backends.base import Engine, EngineSpec
-from gankit.backends.choice.candidates import parse_device
+from gankit.backends.choice.candidates import parse_device, parse_devices
 from gankit.backends.choice.parity import Parity, parity_message
 from gankit.backends.choice.select import Selection
+from gankit.backends.choice.several import select_several
 from gankit.checkpoints import Loaded
 from gankit.checkpoints.engine_files import EngineFile
 from gankit.errors import BackendError, UsageError
@@ -22,6 +26,8 @@ def spec_of_file(loaded: Loaded, options: EngineOptions) -> EngineSpec | None:
     """
     if not isinstance(loaded.generator, EngineFile):
         return None
+    if options.device == "all" or "," in options.device:  # the first of them decides
+        options = replace(options, device=parse_devices(options.device)[0])
     manifest = loaded.generator.manifest
     kind = manifest.kind
     precision = "fp32" if kind == "ncnn" else manifest.precision  # ncnn only stores weights in fp16
@@ -56,16 +62,34 @@ def spec_of_file(loaded: Loaded, options: EngineOptions) -> EngineSpec | None:
     return spec
 
 
-def select_file(loaded: Loaded, options: EngineOptions) -> Selection | None:
-    """Load an engine file; ``None`` if the model is anything else.
+def select_file(
+    loaded: Loaded, options: EngineOptions, notify: Callable[[str], None] | None = None
+) -> Selection | None:
+    """Load an engine file, on one device or on several GPUs; ``None`` if the model is anything else.
+
+    Args:
+        loaded: the model.
+        options: backend, precision, device and threads.
+        notify: called with a line for each of several GPUs that is not used.
 
     Raises:
         UsageError, BackendError: See :func:`spec_of_file`; also if the file was made on another machine.
     """
+    if not isinstance(loaded.generator, EngineFile):
+        return None
+    devices = parse_devices(options.device) if options.device == "all" or "," in options.device else ()
+    if len(devices) > 1:
+
+        def one(options: EngineOptions) -> Selection:
+            selection = select_file(loaded, replace(options, backend="auto", precision="auto"))
+            assert selection is not None
+            return selection
+
+        spec_of_file(loaded, replace(options, device=devices[0]))  # checks the options that the user chose
+        return select_several(one, devices, options, notify or (lambda line: None))
     spec = spec_of_file(loaded, options)
     if spec is None:
         return None
-    assert isinstance(loaded.generator, EngineFile)
     manifest = loaded.generator.manifest
     worst = min(manifest.parity, key=lambda item: item.worst)
     parity = Parity(worst.psnr, worst.max_abs, worst.title)

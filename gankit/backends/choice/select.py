@@ -12,8 +12,9 @@ from gankit_export.precisions import Precision
 from gankit.backends import get
 from gankit.backends.base import DYNAMIC, Engine, EngineSpec, Shapes
 from gankit.backends.choice.cache import Choice, drop, look_up, store
-from gankit.backends.choice.candidates import Candidate, candidates, parse_device
+from gankit.backends.choice.candidates import Candidate, candidates, parse_devices
 from gankit.backends.choice.parity import GATE_DB, Parity, parity_message
+from gankit.backends.choice.several import select_several
 from gankit.errors import BackendError, ParityError, first_line
 from gankit.options import EngineOptions
 
@@ -89,7 +90,8 @@ def select(
         loaded: generator, facts and sha256.
         options: backend, precision, device and threads; ``None`` uses the defaults. If a precision fails the parity
             check, the next safer one is used (fp16 -> bf16 -> fp32) and a line is reported. The device ``"auto"`` is a
-            GPU, or the CPU if there is no GPU or nothing runs on it.
+            GPU, or the CPU if there is no GPU or nothing runs on it. For several GPUs, see
+            :func:`~gankit.backends.choice.several.select_several`.
         shapes: shapes for which the engine is made.
         job_pixels: number of input pixels of the whole job, if known.
         notify: called with each line to report to the user.
@@ -103,8 +105,16 @@ def select(
         ParityError: If no candidate passes the parity check.
     """
     options = options or EngineOptions()
-    options = replace(options, device=parse_device(options.device))
     notify = notify or (lambda line: None)
+    chosen = parse_devices(options.device)
+    if len(chosen) > 1:
+
+        def one(options: EngineOptions) -> Selection:
+            share = None if job_pixels is None else job_pixels // len(chosen)
+            return select(loaded, options, shapes=shapes, job_pixels=share, notify=notify, quantised=quantised)
+
+        return select_several(one, chosen, options, notify)
+    options = replace(options, device=chosen[0])
     spec = EngineSpec(loaded.module, loaded.facts, shapes=shapes, threads=options.threads, notify=notify)
     spec = replace(spec, quantised=quantised)
     groups = candidates(spec, options)
@@ -143,7 +153,8 @@ def check(loaded: Loaded, options: EngineOptions) -> None:
     """
     quantised = "still to be made" if options.precision == "int8" else ""
     spec = EngineSpec(loaded.module, loaded.facts, threads=options.threads, quantised=quantised)
-    candidates(spec, replace(options, device=parse_device(options.device)))
+    for device in parse_devices(options.device):
+        candidates(spec, replace(options, device=device))
 
 
 def _reopen(question: _Question, choice: Choice) -> Selection | None:

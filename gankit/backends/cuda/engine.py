@@ -6,15 +6,18 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gankit.backends.base import EngineSpec, Pending
+from gankit.backends.base import EngineSpec, Pending, tensor_of
 from gankit.backends.cuda.graphs import Graphs
+from gankit.backends.cuda.stitching import fits, stitched
 from gankit.backends.cuda.streams import Cuda, Event, Lane, cuda_of
 from gankit.backends.cuda.switches import graphs_wanted
 from gankit.backends.memory import is_out_of_memory
 from gankit.backends.modules import ModuleEngine, not_finite
+from gankit.backends.pieces import Pieces
 from gankit.backends.pixels import check
 
 _DEPTH = 2
@@ -103,13 +106,39 @@ class CudaEngine(ModuleEngine):
 
     def close(self) -> None:
         """Wait for the calls that were submitted, and drop the graphs."""
+        self.drop()
+
+    def stitch(self, image: np.ndarray, cut: Pieces) -> np.ndarray | None:
+        """See :meth:`Engine.stitch`; ``None`` for an image that is too large for the GPU."""
+        given = tensor_of(image)
+        check((given,), self._facts)
+        if not fits(self, given, cut):
+            return None
+        with self._settings():
+            return stitched(self, given, cut).numpy()
+
+    @property
+    def cuda(self) -> Cuda:
+        """The GPU."""
+        return self._cuda
+
+    def compute(self, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Queue the computation of a batch on the GPU, as a graph if its shape has one. The caller holds the lock."""
+        return self._graphs.run(given)
+
+    def learn(self, given: Sequence[Tensor]) -> None:
+        """Record the shape of a batch that was just queued, if it came often enough. The caller holds the lock."""
+        self._graphs.learn(given)
+
+    def drop(self) -> None:
+        """Wait for the GPU, and give back all memory but that of the weights."""
         with self._cuda.lock:
             self._drop()
 
     def _submit(self, tensors: Sequence[Tensor], *, alone: bool) -> _Call:
         check(tensors, self._facts)
         with self._settings():
-            staged = tuple(self._staged(item) for item in tensors)
+            staged = tuple(self.staged(item) for item in tensors)
             with self._cuda.lock:
                 self._release()
                 try:
@@ -121,7 +150,7 @@ class CudaEngine(ModuleEngine):
                 self._drop()
                 return self._queue(staged, alone=alone)
 
-    def _staged(self, tensor: Tensor) -> Tensor:
+    def staged(self, tensor: Tensor) -> Tensor:
         """Return a tensor in pinned memory, in its own layout; a copy unless the caller's tensor is pinned."""
         last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
         if (last or tensor.is_contiguous()) and self._cuda.is_pinned(tensor):

@@ -12,17 +12,20 @@ from gankit.models.facts import Facts
 PAD_OUTPUTS = "GANKIT_PAD_OUTPUTS"
 PAD_INPUTS = "GANKIT_PAD_INPUTS"
 CUDNN_RELU = "GANKIT_CUDNN_RELU"
+DENSE = "GANKIT_DENSE"
 
 
-def with_kernels(module: nn.Module) -> nn.Module:
+def with_kernels(module: nn.Module, *, dense: bool = False) -> nn.Module:
     """Return a copy of a typed generator in which norms, shuffles and convolutions are fused with their neighbours.
 
-    A generator that cannot be traced is returned unchanged. Three environment variables are for measurements:
+    A generator that cannot be traced is returned unchanged. Four environment variables are for measurements:
     ``GANKIT_PAD_OUTPUTS`` and ``GANKIT_PAD_INPUTS`` are the multiples to which fp16 and bf16 convolutions are widened
-    (8 and 1, which means not at all), and ``GANKIT_CUDNN_RELU=on`` leaves bias and ReLU to cuDNN.
+    (8 and 1, which means not at all), ``GANKIT_CUDNN_RELU=on`` leaves bias and ReLU to cuDNN, and ``GANKIT_DENSE=off``
+    leaves the concatenations of dense blocks as they are.
 
     Args:
         module: the result of :func:`gankit.backends.modules.typed_module`.
+        dense: whether to remove the concatenations of dense blocks, which suits an engine that does not compile.
 
     Raises:
         UsageError: If a variable has an unknown value.
@@ -30,9 +33,9 @@ def with_kernels(module: nn.Module) -> nn.Module:
     from gankit_kernels import fuse
 
     outputs, inputs = number(PAD_OUTPUTS, 8), number(PAD_INPUTS, 1)
-    relu = is_on(CUDNN_RELU, default=False)
+    relu, dense = is_on(CUDNN_RELU, default=False), dense and is_on(DENSE)
     try:
-        return fuse(module, unwrap=_norm_inside, pad_outputs=outputs, pad_inputs=inputs, cudnn_relu=relu)
+        return fuse(module, unwrap=_norm_inside, pad_outputs=outputs, pad_inputs=inputs, cudnn_relu=relu, dense=dense)
     except ValueError:
         return module
 

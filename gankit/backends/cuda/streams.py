@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gankit.backends.cuda.pinned import PinnedMemory
+from gankit.backends.pieces import Move
 
 Lane = Literal["into", "compute", "out"]
 Function = Callable[..., tuple[Tensor, ...]]
@@ -74,6 +75,17 @@ class Cuda:
         """Queue a computation on the lane ``compute``."""
         with torch.cuda.stream(self._lanes["compute"]):
             return function(*given)
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Return memory of the GPU for an image (N, C, H, W), channels_last, which the lane ``compute`` may fill."""
+        with torch.cuda.stream(self._lanes["compute"]):
+            return torch.empty(tuple(shape), dtype=dtype, device=self._device, memory_format=torch.channels_last)
+
+    def paste(self, canvas: Tensor, tiles: Tensor, moves: Sequence[Move]) -> None:
+        """Queue copies of parts of tiles to their places in an image, on the lane ``compute``."""
+        with torch.cuda.stream(self._lanes["compute"]):
+            for move in moves:
+                move.copy(tiles, canvas)
 
     def record(self, lane: Lane, *, timed: bool = False) -> Event:
         """Return an event that occurs when everything that is queued on a lane is complete."""

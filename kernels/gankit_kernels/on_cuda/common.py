@@ -14,10 +14,11 @@ import triton.language as tl
 # know at compile time it takes as a constexpr instead: the alignment of rows as VEC, an absent border as INDEXED.
 INTEGERS = (
     "batch", "batch_v", "blocks", "channel_blocks", "channel_step", "channel_stride", "channels", "channels_v",
-    "chunk", "chunk_blocks", "column_blocks", "columns", "count_v", "height", "left", "out_blocks", "out_parts",
-    "out_size", "out_width", "pad", "parts", "pixel_blocks", "pixel_stride", "pixel_v", "planes", "residual_channel",
-    "residual_column", "residual_row", "residual_v", "row_blocks", "row_stride", "row_v", "run_blocks", "run_v",
-    "size", "size_v", "sub_step", "tile_stride", "top", "width", "width_v",
+    "chunk", "chunk_blocks", "column_blocks", "columns", "count_v", "first_v", "height", "left", "out_blocks",
+    "out_parts", "out_size", "out_width", "pad", "parts", "pixel_blocks", "pixel_stride", "pixel_v", "planes",
+    "residual_channel", "residual_column", "residual_row", "residual_v", "row_blocks", "row_stride", "row_v",
+    "run_blocks", "run_v", "size", "size_v", "sub_step", "tile_stride", "top", "width", "width0_v", "width1_v",
+    "width2_v", "width3_v", "width_v",
 )  # fmt: skip
 
 
@@ -37,6 +38,15 @@ def activate(x, slope, ACT: tl.constexpr):
         t = (1.0 - e) / (1.0 + e)
         x = tl.where(x < 0.0, -t, t)
     return x
+
+
+@triton.jit
+def finish(value, shift, slope, added, scale, ACT: tl.constexpr, BEFORE: tl.constexpr):
+    """Apply the parts in order to float32 values; ``BEFORE`` adds the residual before the activation."""
+    value += shift
+    if BEFORE:
+        return activate(value * scale + added, slope, ACT)
+    return activate(value, slope, ACT) * scale + added
 
 
 @triton.jit

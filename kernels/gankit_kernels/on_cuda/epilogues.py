@@ -9,16 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from gankit_kernels.on_cuda.common import INTEGERS, activate, reflect
-
-
-@triton.jit
-def _finish(value, shift, slope, added, scale, ACT: tl.constexpr, BEFORE: tl.constexpr):
-    """Apply the parts in order to float32 values; ``BEFORE`` adds the residual before the activation."""
-    value += shift
-    if BEFORE:
-        return activate(value * scale + added, slope, ACT)
-    return activate(value, slope, ACT) * scale + added
+from gankit_kernels.on_cuda.common import INTEGERS, finish, reflect
 
 
 @triton.jit(do_not_specialize=INTEGERS)
@@ -50,7 +41,7 @@ def pixels(
         slope = tl.load(prelu + (0 * c if SHARED else c), mask=known, other=0.0).to(tl.float32)[None, :]
     if RESIDUAL:
         added = loaded.to(tl.float32)
-    result = _finish(value.to(tl.float32), shift, slope, added, scale, ACT, BEFORE)
+    result = finish(value.to(tl.float32), shift, slope, added, scale, ACT, BEFORE)
     tl.store(y + at, result.to(y.dtype.element_ty), mask=mask)
 
 
@@ -77,7 +68,7 @@ def values(
         shift = tl.load(bias + c, mask=mask, other=0.0).to(tl.float32)
     if PRELU:
         slope = tl.load(prelu + (0 * c if SHARED else c), mask=mask, other=0.0).to(tl.float32)
-    result = _finish(value.to(tl.float32), shift, slope, added, scale, ACT, BEFORE)
+    result = finish(value.to(tl.float32), shift, slope, added, scale, ACT, BEFORE)
     tl.store(y + first + i, result.to(y.dtype.element_ty), mask=mask)
 
 
@@ -105,7 +96,7 @@ def planes(
         slope = tl.load(prelu + (0 * channel if SHARED else channel)).to(tl.float32)
     if RESIDUAL:
         added = loaded.to(tl.float32)
-    result = _finish(value.to(tl.float32), shift, slope, added, scale, ACT, BEFORE)
+    result = finish(value.to(tl.float32), shift, slope, added, scale, ACT, BEFORE)
     tl.store(y + base + i, result.to(y.dtype.element_ty), mask=mask)
 
 
@@ -145,6 +136,6 @@ def bordered(
         slope = tl.load(prelu + (0 * c if SHARED else c), mask=known, other=0.0).to(tl.float32)[None, :]
     if RESIDUAL:
         added = loaded.to(tl.float32)
-    result = _finish(value.to(tl.float32), shift, slope, added, scale, ACT, BEFORE)
+    result = finish(value.to(tl.float32), shift, slope, added, scale, ACT, BEFORE)
     to = y + (sample.to(tl.int64) * out_size * channels + o.to(tl.int64) * channels)[:, None] + c[None, :]
     tl.store(to, result.to(y.dtype.element_ty), mask=mask)

@@ -42,7 +42,7 @@ def test_devices_have_one_spelling(given, normal, gpus):
 @pytest.mark.parametrize("word", ["", "tpu", "cuda:", "cuda:abc", "cuda:-1", "cuda:1:2", "cpu:1", "CUDA", "cuda:¹"])
 def test_other_devices_are_unknown(word, gpus):
     gpus(2)
-    with pytest.raises(UsageError, match=r"unknown device .*; choose from auto, cpu, cuda and cuda:N"):
+    with pytest.raises(UsageError, match=r"unknown device .*; choose from auto, cpu, cuda, cuda:N and all"):
         parse_device(word)
 
 

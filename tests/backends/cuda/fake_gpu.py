@@ -101,6 +101,20 @@ class FakeCuda(Cuda):
         self.queue("compute", work)
         return made
 
+    def empty(self, shape, dtype):
+        return garbage(torch.empty(shape, dtype=dtype, memory_format=torch.channels_last))
+
+    def paste(self, canvas, tiles, moves):
+        source, target = self.watched("paste from", tiles), self.watched("paste to", canvas)
+
+        def work():
+            values, image = source(), target()
+            if values is not None and image is not None:
+                for move in moves:
+                    move.copy(values, image)
+
+        self.queue("compute", work)
+
     def record(self, lane, *, timed=False):
         return FakeEvent(self, lane)
 
