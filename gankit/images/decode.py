@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from gankit.errors import GankitError, ImageError
+from gankit.errors import GankitError, ImageError, ImageMemoryError, NoMemoryError
 from gankit.images.decoded import DecodedImage
 from gankit.images.formats import Format, Header, format_of, titles
 from gankit.images.unread import unread_kind
@@ -63,8 +63,8 @@ def decode_bytes(
         check_size(header, max_pixels, max_bytes)
         image = replace(format.decode(data), format=format.name.upper())
         return image if hdr else image.to_display()
-    except MemoryError:
-        raise ImageError(path, "there is not enough memory to decode it") from None
+    except MemoryError as error:
+        raise ImageMemoryError(path, memory_reason(error)) from None
     except Exception as error:
         # Decoders raise all kinds of exceptions for damaged bytes: SyntaxError, struct.error, KeyError, …
         raise ImageError(path, reason_of(error)) from error
@@ -110,6 +110,7 @@ def check_size(header: Header, max_pixels: int, max_bytes: int | None) -> None:
 
     Raises:
         ValueError: no pixels, or more than may be decoded.
+        NoMemoryError: more than the memory holds.
     """
     width, height = header.width, header.height
     if width < 1 or height < 1:
@@ -121,10 +122,15 @@ def check_size(header: Header, max_pixels: int, max_bytes: int | None) -> None:
         )
     needed = width * height * header.bytes_per_pixel
     if max_bytes is not None and needed > max_bytes:
-        raise ValueError(
+        raise NoMemoryError(
             f"decoding {width}×{height} pixels takes about {needed / 1e9:.1f} GB of memory, "
             f"and {max_bytes / 1e9:.1f} GB may be used; close other programs, or cut the image into parts"
         )
+
+
+def memory_reason(error: MemoryError) -> str:
+    """One plain line that says for what there was no memory."""
+    return str(error) if isinstance(error, NoMemoryError) else "there is not enough memory to decode it"
 
 
 def reason_of(error: Exception) -> str:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from gankit_export.files import atomic_path
 
-from gankit.errors import ImageError, OutputError
+from gankit.errors import ImageError, ImageMemoryError, OutputError
 from gankit.images.alpha import flatten
 from gankit.images.decoded import DecodedImage, fitting_profile
 from gankit.images.formats import FORMATS, Format, writer_of
@@ -102,7 +102,7 @@ def encode_bytes(
         assert format.encode is not None
         return format.encode(fitted, quality), notes
     except MemoryError:
-        raise ImageError(path, "there is not enough memory to encode it") from None
+        raise ImageMemoryError(path, "there is not enough memory to encode it") from None
     except Exception as error:
         # Encoders raise all kinds of exceptions for odd metadata: struct.error, TypeError, SystemError, …
         reason = " ".join(str(error).split()) or type(error).__name__

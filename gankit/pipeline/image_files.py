@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from gankit.images import DecodedImage
     from gankit.images.frames import Kind
     from gankit.models.facts import Facts
-    from gankit.pipeline.report import ImageReport
 
 
 class ImageFiles:
@@ -190,9 +189,9 @@ class ImageFiles:
                 os.utime(job.target, ns=(found.st_atime_ns, found.st_mtime_ns))
         self._resume.finish(job, made_by)
 
-    def forget(self, report: ImageReport) -> None:
-        """Release what is kept of a source. Call it when the image has failed or is done."""
-        self._sources.pop(report.source, None)
+    def forget(self, source: Path) -> None:
+        """Release what is kept of a source. Call it when the image has failed, is done, or will be decoded again."""
+        self._sources.pop(source, None)
 
     def _compare(self, result: DecodedImage, job: Job) -> tuple[str, ...]:
         """Write the comparison of a result with its source, and return notes for the user."""

@@ -63,7 +63,7 @@ def process(
     def known(report: ImageReport) -> None:
         nonlocal animated
         animated = animated or report.frames > 1
-        files.forget(report)
+        files.forget(report.source)
         if pixels is not None:
             pixels.add(report)
         record(report)
@@ -79,6 +79,8 @@ def process(
         progress=large.progress,
         record=known,
         batching=engines.batching(),
+        put_off=lambda job: files.forget(job.source),
+        too_large=large.too_large,
         **thread_counts(max_memory),
     )
     run_jobs(runner, large.others(), files, notify)

@@ -9,10 +9,11 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gankit.errors import ImageError, NotFiniteError, OutputError
+from gankit.images.encode import check_target
 from gankit.images.row_image import Opened, RowImage
 from gankit.images.row_writers import check_rows_target, encode_rows
 from gankit.images.rows import check_rows, header_of, open_rows
-from gankit.memory import available_memory, size
+from gankit.memory import available_memory, release, size
 from gankit.pipeline.engines import Engines
 from gankit.pipeline.image_files import ImageFiles
 from gankit.pipeline.items import Progress, error_message
@@ -34,7 +35,8 @@ T = TypeVar("T")
 class LargeImages:
     """The images of a run that do not fit into memory in one piece.
 
-    Whether an image fits is decided before the run, from the size that the file declares.
+    Whether an image fits is decided before the run, from the size that the file declares. One that turns out not to fit
+    is taken over then.
 
     Attributes:
         jobs: all jobs of the run.
@@ -51,6 +53,7 @@ class LargeImages:
     options: RunOptions
     listener: Callable[[Progress], None] | None
     record: Callable[[ImageReport], None]
+    _possible: bool = field(default=False, init=False)
     _large: list[tuple[Job, Opened]] = field(default_factory=list, init=False)
     _state: Progress = field(default=Progress(0), init=False)
     _began: float = field(default_factory=perf_counter, init=False)
@@ -62,15 +65,34 @@ class LargeImages:
         without a comparison.
         """
         facts = self.engines.fast().facts
+        self._state = Progress(len(self.jobs))
         if not facts.tileable or facts.input_kind != "image" or self.options.compare or self.options.size.given:
             return list(self.jobs)
+        self._possible = True
         room = available_memory(self.engines.options.max_memory)
         # Opening a pipe would wait for its writer.
         found = [(job, header_of(job.source)) for job in self.jobs if is_file(job.source)]
         self._large = [(job, opened) for job, opened in found if opened is not None and self._needed(opened) > room]
         large = {job.target for job, _ in self._large}
-        self._state = Progress(len(self.jobs))
         return [job for job in self.jobs if job.target not in large]
+
+    def too_large(self, job: Job, message: str) -> str | None:
+        """Take a job over whose image did not fit into memory, although it seemed to; may be called from any thread.
+
+        Args:
+            job: one of the others.
+            message: the line that says so.
+
+        Returns:
+            ``None``, or the line to record if the image cannot run by strips.
+        """
+        if not self._possible:
+            return message
+        opened = header_of(job.source)
+        if opened is None:
+            return f"{message}; saved as TIFF, PNG or JPEG it could run by strips"
+        self._large.append((job, opened))
+        return None
 
     def _needed(self, opened: Opened) -> int:
         """Estimate the memory that an image takes in one piece: to be read, or to be upscaled and encoded."""
@@ -100,6 +122,8 @@ class LargeImages:
             OutputError: If the output cannot be written.
             GankitError: If the engine cannot continue.
         """
+        if self._large:
+            release()
         for job, opened in self._large:
             began = perf_counter()
             try:
@@ -132,16 +156,17 @@ class LargeImages:
         facts = self.engines.fast().facts
         out = header.width * facts.scale, header.height * facts.scale
         job.target.parent.mkdir(parents=True, exist_ok=True)
-        check_rows_target(out, job.target)
         began = perf_counter()
         self._report_state(current=job.source, fraction=0.0)
         check_rows(job.source, opened, self.options.max_pixels)
+        check_target(out, job.target)
         try:
+            check_rows_target(out, job.target)
             image = open_rows(job.source, opened)
         except ImageError as error:
             needed, room = size(self._needed(opened)), size(available_memory(self.engines.options.max_memory))
             reason = f"{error.reason} (in one piece, it takes about {needed} of memory, and {room} are available)"
-            raise ImageError(job.source, reason) from error
+            raise ImageError(error.path, reason) from error
         with self.files.reading(job.source):
             looked = look(image)
         image = replace(image, head=self.files.annotated(image.head))

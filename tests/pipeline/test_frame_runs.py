@@ -218,7 +218,7 @@ def test_a_damaged_frame_fails_alone(upscaler, tmp_path):
 @pytest.mark.parametrize(("error", "words"), [(MemoryError(), "frame 3 of 5: "), (KeyboardInterrupt(), None)])
 def test_a_frame_that_fails_in_the_engine(engine, upscaler, tmp_path, error, words):
     def failing(batch):
-        if len(engine.shapes) > 2:
+        if len(engine.shapes) % 3 == 0:  # also when the frames run one at a time
             raise error
         return batch
 
@@ -232,6 +232,33 @@ def test_a_frame_that_fails_in_the_engine(engine, upscaler, tmp_path, error, wor
         assert report.images[0].status == "failed"
         assert words in report.images[0].error
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_frames_that_do_not_fit_beside_each_other_run_one_at_a_time(engine, upscaler, tmp_path, monkeypatch):
+    from gankit.images.frames.png import Writer
+
+    events, add = [], Writer.add
+
+    def change(batch):
+        events.append("engine")
+        if len(engine.shapes) == 3:
+            raise MemoryError
+        return blurred(batch)
+
+    def written(self, image, seconds):
+        events.append("write")
+        add(self, image, seconds)
+
+    engine.change = change
+    monkeypatch.setattr(Writer, "add", written)
+    source = animation(tmp_path / "a.gif", drawn("RGB"))
+    made = upscaler.run(source, tmp_path / "out").images[0]
+    assert (made.status, made.frames, made.error) == ("done", 5, None)
+    assert events[-10:] == ["engine", "write"] * 5
+    assert [time for _, time in composed(made.target)] == TIMES
+    stills = one_by_one(upscaler, [frame for frame, _ in composed(source, "RGB")], tmp_path)
+    for (result, _), still in zip(composed(made.target, "RGB"), stills, strict=True):
+        np.testing.assert_array_equal(np.asarray(result), still)
 
 
 def test_a_full_disk_ends_the_run(upscaler, tmp_path, monkeypatch):

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import GifImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from gankit.errors import ImageError
-from gankit.images.decode import check_size, read_whole, reason_of
+from gankit.errors import ImageError, ImageMemoryError
+from gankit.images.decode import check_size, memory_reason, read_whole, reason_of
 from gankit.images.decoded import DecodedImage, full_scale
 from gankit.images.formats.base import Header
 from gankit.images.frames.facts import FrameFacts, Kind
@@ -106,7 +106,7 @@ def _frames(path: Path, data: bytes, kind: Kind, max_pixels: int, max_bytes: int
             yield image, duration
         done = total
         next(source, None)  # checks what follows the last frame
-    except (MemoryError, ImageError):
+    except ImageError:
         raise
     except Exception as error:  # decoders raise all kinds of exceptions for damaged bytes
         place = f"{word} {done + 1} of {total}: " if done < total else ""
@@ -115,6 +115,8 @@ def _frames(path: Path, data: bytes, kind: Kind, max_pixels: int, max_bytes: int
         text = "it is missing" if isinstance(error, StopIteration) else reason_of(error)
         if isinstance(error, IndexError | struct.error):  # Pillow's at the end of a GIF
             text = TRUNCATED
+        if isinstance(error, MemoryError):
+            raise ImageMemoryError(path, f"{place}{memory_reason(error)}") from None
         raise ImageError(path, f"{place}{text}") from error
 
 
