@@ -61,12 +61,11 @@ class LargeImages:
     def others(self) -> list[Job]:
         """Return the jobs whose images fit into memory, or fail with an error that says why they do not.
 
-        Strips need a generator that can be tiled and sources of colours, and make results of the model's own scale
-        without a comparison.
+        Strips need a generator that can be tiled and sources of colours, and make no comparison.
         """
         facts = self.engines.fast().facts
         self._state = Progress(len(self.jobs))
-        if not facts.tileable or facts.input_kind != "image" or self.options.compare or self.options.size.given:
+        if not facts.tileable or facts.input_kind != "image" or self.options.compare:
             return list(self.jobs)
         self._possible = True
         room = available_memory(self.engines.options.max_memory)
@@ -99,7 +98,11 @@ class LargeImages:
         header, processor = opened.header, self.engines.fast()
         pixels = header.width * header.height
         own = pixels * opened.pixel_bytes
-        result = (3 if opened.alpha else 2) * own * processor.facts.scale**2
+        scale = processor.facts.scale
+        result = (3 if opened.alpha else 2) * own * scale**2
+        if self.options.size.given:
+            out = self.options.size.of((header.width, header.height), scale)
+            result = max(result, own * scale**2 + (4 if opened.alpha else 3) * out[0] * out[1] * opened.pixel_bytes)
         batch = 1 if processor.batch == "auto" else processor.batch
         engine = processor.workspace.least_bytes(header.height, header.width, processor.tile, batch)
         return max(opened.file_bytes + pixels * header.bytes_per_pixel, own + result + engine)
@@ -153,8 +156,7 @@ class LargeImages:
         from gankit.pipeline.strips import look
 
         header = opened.header
-        facts = self.engines.fast().facts
-        out = header.width * facts.scale, header.height * facts.scale
+        out = self.options.size.of((header.width, header.height), self.engines.fast().facts.scale)
         job.target.parent.mkdir(parents=True, exist_ok=True)
         began = perf_counter()
         self._report_state(current=job.source, fraction=0.0)
@@ -185,7 +187,10 @@ class LargeImages:
         from gankit.pipeline.strips import count_strips, plan_strips, run_strips
 
         facts, limit = processor.facts, self.engines.options.max_memory
-        cut = plan_strips(image, facts, processor.halo, available_memory(limit))
+        source, size_of, scale = (image.width, image.height), self.options.size, facts.scale
+        pixel_bytes = image.head.channels().nbytes
+        resizing = size_of.window_bytes(source, scale, pixel_bytes)
+        cut = plan_strips(image, facts, processor.halo, available_memory(limit), resizing)
         strips = count_strips(cut)
         if self.engines.notify is not None:
             within = "" if limit is None else f" within {size(limit)}"
@@ -194,7 +199,7 @@ class LargeImages:
         decoding, working = _Clock(), _Clock()
         timed = replace(image, read=lambda: decoding.timed(image.read()))
         made = made_by(processor.engine, self.engines.options)
-        out = image.width * facts.scale, image.height * facts.scale
+        out = size_of.of(source, scale)
         began = perf_counter()
 
         def progress(part: float) -> None:
@@ -202,7 +207,8 @@ class LargeImages:
 
         def write() -> tuple[str, ...]:
             with closing(run_strips(processor, timed, looked, cut, progress)) as results:
-                return encode_rows(image.head, out, working.timed(results), job.target, quality=self.options.quality)
+                resized = size_of.resized_strips(working.timed(results), source, scale)
+                return encode_rows(image.head, out, resized, job.target, quality=self.options.quality)
 
         self.files.begin(job, made)
         lost = write()
@@ -211,12 +217,12 @@ class LargeImages:
             job.source,
             job.target,
             "done",
-            input_size=(image.width, image.height),
+            input_size=source,
             output_size=out,
             decode_seconds=decoding.seconds,
             engine_seconds=working.seconds - decoding.seconds,
             encode_seconds=perf_counter() - began - working.seconds,
-            notes=(*image.head.notes, *lost),
+            notes=(*image.head.notes, *size_of.notes(source, scale), *lost),
             strips=strips,
         )
 

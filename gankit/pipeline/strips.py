@@ -110,7 +110,7 @@ def _chunks(image: RowImage) -> RowGenerator:
         yield from even_strips(rows, BleedByRows.rows if image.head.alpha is not None else _CHECKED_ROWS)
 
 
-def plan_strips(image: RowImage, facts: Facts, halo: int, room: int) -> Plan:
+def plan_strips(image: RowImage, facts: Facts, halo: int, room: int, resizing: int = 0) -> Plan:
     """Plan the strips and their blocks.
 
     Args:
@@ -118,6 +118,7 @@ def plan_strips(image: RowImage, facts: Facts, halo: int, room: int) -> Plan:
         facts: facts of the generator.
         halo: halo of the generator in input pixels.
         room: bytes that are available.
+        resizing: bytes that resizing the result takes.
 
     Returns:
         The plan of the image, padded to the size multiple of the generator. Boxes with the same rows are a strip.
@@ -125,7 +126,7 @@ def plan_strips(image: RowImage, facts: Facts, halo: int, room: int) -> Plan:
     Raises:
         NoMemoryError: If not even the smallest strip fits.
     """
-    room = int(room * _USABLE)
+    room = int(room * _USABLE) - resizing
     multiple, scale = facts.multiple, facts.scale
     height, width = (_up(max(side, facts.minimum), multiple) for side in (image.height, image.width))
     halo = _up(max(halo, _ALPHA_HALO if image.head.alpha is not None else 0), multiple)
@@ -142,6 +143,7 @@ def plan_strips(image: RowImage, facts: Facts, halo: int, room: int) -> Plan:
     wide = max(narrow, min(width, room // 6 // (tall * 2 * 3 * each * scale**2) // multiple * multiple))
     needed = fixed + line * (2 * scale**2 * inner + 2 * tall) + 2 * 3 * each * scale**2 * tall * narrow
     if needed > room:
+        needed, room = needed + resizing, room + resizing
         raise NoMemoryError(
             f"{image.path}: strips of {tall} rows take about {size(needed)} of memory, and {size(room)} are available; "
             "free some memory or use a larger --max-memory"

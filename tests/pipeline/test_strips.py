@@ -231,12 +231,38 @@ def test_a_model_that_needs_the_whole_image_gets_it(tmp_path, by_strips):
         assert it.run(tmp_path / "a.tif", tmp_path / "out").images[0].strips == 0
 
 
-@pytest.mark.parametrize("options", [{"scale": 1.5}, {"compare": True}])
-def test_options_that_need_the_whole_image_get_it(tmp_path, by_strips, options):
+@pytest.mark.parametrize(
+    "size",
+    [
+        {"scale": 1.5},
+        {"scale": 3},
+        {"scale": 0.13},
+        {"width": 40},
+        {"height": 1000},
+        {"width": 300, "height": 200, "fit": "cover"},
+        {"width": 100, "height": 300, "fit": "cover"},
+        {"width": 33, "height": 900, "fit": "exact"},
+    ],
+    ids=lambda size: "-".join(map(str, size.values())),
+)
+def test_results_of_another_size(tmp_path, by_strips, monkeypatch, size):
+    monkeypatch.setattr("gankit.images.resize._ROWS", 37)
+    encode(from_array(samples(3)), tmp_path / "a.tif")
+    both(tmp_path / "a.tif", tmp_path, by_strips, run=size)
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(1, np.uint8), (2, np.uint16), (4, np.uint8), (4, np.uint16)])
+def test_results_of_another_size_of_all_kinds(tmp_path, by_strips, monkeypatch, channels, dtype):
+    monkeypatch.setattr("gankit.images.resize._ROWS", 50)
+    encode(from_array(samples(channels, dtype)), tmp_path / "a.tif")
+    both(tmp_path / "a.tif", tmp_path, by_strips, run={"scale": 1.3, "format": "tif"})
+
+
+def test_comparisons_need_the_whole_image(tmp_path, by_strips):
     encode(from_array(samples(3)), tmp_path / "a.tif")
     by_strips(1)
     with upscaler() as it:
-        assert it.run(tmp_path / "a.tif", tmp_path / "out", **options).images[0].strips == 0
+        assert it.run(tmp_path / "a.tif", tmp_path / "out", compare=True).images[0].strips == 0
 
 
 # ru_maxrss of a process begins with what its parent used when it forked; VmHWM is its own.
