@@ -116,8 +116,6 @@ def _linear(file: tifffile.TiffFile, page: tifffile.TiffPage, exif_data: bytes |
     """Decode a page of floating-point samples, which are linear light."""
     bits = int(np.max(page.bitspersample))
     check_photometric(page, bits)
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        raise ValueError("floating-point pixels whose 0 is white; convert it to 16 bits")
     samples = straight_samples(page, bits, _stored(page))
     _, exif = read_exif(parse_exif(exif_data))
     icc_profile = page.tags.valueof(ICC_TAG)
@@ -215,7 +213,7 @@ def _stored(page: tifffile.TiffPage) -> np.ndarray:
 
 
 def check_photometric(page: tifffile.TiffPage, bits: int) -> None:
-    """Refuse a plain page that is neither gray nor RGB.
+    """Refuse a plain page that is neither gray nor RGB, and linear light whose 0 is white.
 
     Raises:
         ValueError: The message names the kind of its pixels.
@@ -223,6 +221,8 @@ def check_photometric(page: tifffile.TiffPage, bits: int) -> None:
     if page.photometric not in _SIMPLE:
         name = getattr(page.photometric, "name", str(page.photometric))
         raise ValueError(f"{bits}-bit {name} pixels; convert it to 8 bits or to RGB")
+    if is_float(page) and page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        raise ValueError("floating-point pixels whose 0 is white; convert it to 16 bits")
 
 
 def straight_samples(page: tifffile.TiffPage, bits: int, samples: np.ndarray) -> np.ndarray:

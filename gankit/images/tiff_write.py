@@ -55,18 +55,19 @@ def write_tiff_rows(image: DecodedImage, size: tuple[int, int], rows: Iterable[n
     Args:
         image: says what the pixels are and holds the metadata; its own pixels are not used.
         size: width and height of the result in pixels.
-        rows: arrays (n, W) or (n, W, C) in the layout and dtype of ``image.channels()``, from the top; n is a multiple
-            of 64 but in the last one.
+        rows: arrays (n, W) or (n, W, C) in the layout and dtype of ``stored_samples(image)``, from the top; n is a
+            multiple of 64 but in the last one.
         file: open for reading and writing, at its start.
     """
     width, height = size
     shape = (height, width) if image.samples == 1 else (height, width, image.samples)
-    large = math.prod(shape) * image.pixels.itemsize >= CLASSIC_LIMIT
+    dtype = stored_samples(image).dtype
+    large = math.prod(shape) * dtype.itemsize >= CLASSIC_LIMIT
     tifffile.imwrite(
         file,
         _deflated(rows),
         shape=shape,
-        dtype=image.pixels.dtype,
+        dtype=dtype,
         bigtiff=large,
         byteorder="<",
         **page_options(image),
@@ -82,7 +83,11 @@ def _deflated(rows: Iterable[np.ndarray]) -> Iterator[bytes]:
     for block in rows:
         for top in range(0, len(block), _ROWS_PER_STRIP):
             strip = block[top : top + _ROWS_PER_STRIP]
-            yield bytes(imagecodecs.zlib_encode(imagecodecs.delta_encode(strip, axis=1).tobytes(), level=1))
+            if strip.dtype.kind == "f":
+                predicted = bytes(imagecodecs.floatpred_encode(np.ascontiguousarray(strip), axis=1))
+            else:
+                predicted = imagecodecs.delta_encode(strip, axis=1).tobytes()
+            yield bytes(imagecodecs.zlib_encode(predicted, level=1))
 
 
 def page_options(image: DecodedImage) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Looked:
     """
 
     equal: bool
-    alpha: int | None
+    alpha: float | None
     bleed: BleedByRows | None
     deviation: float
 
@@ -64,7 +64,7 @@ def look(image: RowImage) -> Looked:
     head = image.head
     bleed = None if head.alpha is None else BleedByRows()
     equal = visible_equal = True
-    first: int | None = None
+    first: float | None = None
     same, visible = True, False
     counts = np.zeros((3, 256), np.int64) if head.pixels.dtype == np.uint8 else None
     with closing(_chunks(image)) as chunks:
@@ -76,7 +76,7 @@ def look(image: RowImage) -> Looked:
                 for channel in range(3):
                     counts[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
             if alpha is not None and bleed is not None:
-                first = int(alpha.flat[0]) if first is None else first
+                first = alpha.flat[0].item() if first is None else first
                 same = same and bool((alpha == first).all())
                 seen = alpha != 0
                 visible = visible or bool(seen.any())
