@@ -22,7 +22,8 @@ def decode(
     """Read an image whole and upright, or say why that is not possible.
 
     The format is found by content; the suffix does not matter. Of several frames or pages the first is taken, and
-    the image's ``notes`` say so. CMYK and Lab become sRGB (through the file's profile where it has one).
+    the image's ``notes`` say so. CMYK and Lab become sRGB (through the file's profile where it has one); the
+    profile of a CMYK file is kept, so that :func:`gankit.images.encode` writes CMYK again.
 
     Args:
         path: a file of any format in ``gankit.images.formats``.

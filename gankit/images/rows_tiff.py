@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from gankit.images.cmyk import NOTE, PLAIN_NOTE, to_srgb, usable_back
 from gankit.images.decoded import DecodedImage
 from gankit.images.formats.base import Header
 from gankit.images.hdr import PixelsByRows
@@ -19,6 +20,7 @@ from gankit.images.tiff_file import (
     ICC_TAG,
     check_photometric,
     checked_bits,
+    is_cmyk,
     is_float,
     is_plain,
     metadata,
@@ -53,12 +55,14 @@ def _describe(path: Path, header: Header) -> tuple[DecodedImage, int, Callable[[
         if page.imagedepth > 1:
             raise ValueError("a volume, not an image")
         bits = checked_bits(page, floats=True)
-        if not is_plain(page, bits):
+        inks = is_cmyk(page, bits)
+        if not inks and not is_plain(page, bits):
             raise ValueError(
-                "a TIFF of less than 8 bits, in JPEG compression, or neither gray nor RGB cannot be read by strips; "
-                "convert it to RGB without compression or with deflate"
+                "a TIFF of less than 8 bits, in JPEG compression, or neither gray, RGB nor CMYK cannot be read by "
+                "strips; convert it to RGB without compression or with deflate"
             )
-        check_photometric(page, bits)
+        if not inks:
+            check_photometric(page, bits)
         check_places(page, path.stat().st_size)
         needs_upright(stated_orientation(page))
         exif = Image.Exif()
@@ -75,9 +79,19 @@ def _describe(path: Path, header: Header) -> tuple[DecodedImage, int, Callable[[
         tall = page.tilelength if page.is_tiled else min(page.rowsperstrip, header.height)
         if _is_raw(page):
             tall = min(tall, _raw_rows(page))
-        stored = np.zeros((1, 1, page.samplesperpixel), page.dtype)
-        samples = straight_samples(page, bits, stored)
-        head = head_of(samples.shape[2], samples.dtype, bytes(profile) if profile else None, fields, "TIFF")
+        profile = bytes(profile) if profile else None
+        if inks:
+            convert, used = to_srgb("CMYK", profile)
+            fields["notes"] = (*fields["notes"][:pages], NOTE if used else PLAIN_NOTE, *fields["notes"][pages:])
+            fields["cmyk_profile"] = profile if used and usable_back(profile) else None
+
+        def straight(page: tifffile.TiffPage, rows: np.ndarray) -> np.ndarray:
+            if inks:
+                return np.asarray(convert(Image.fromarray(rows, "CMYK")))
+            return straight_samples(page, bits, rows)
+
+        samples = straight(page, np.zeros((1, 1, page.samplesperpixel), page.dtype))
+        head = head_of(samples.shape[2], samples.dtype, profile, fields, "TIFF")
         part_bytes = 3 * tall * header.width * page.samplesperpixel * samples.itemsize
 
         light = PixelsByRows() if is_float(page) else None
@@ -86,7 +100,7 @@ def _describe(path: Path, header: Header) -> tuple[DecodedImage, int, Callable[[
         with tifffile.TiffFile(path) as file:
             page = file.pages[0].aspage()
             for rows in _raw(page) if _is_raw(page) else _decoded(page):
-                yield straight_samples(page, bits, rows)
+                yield straight(page, rows)
 
     if light is None:
         return head, part_bytes, stored_rows

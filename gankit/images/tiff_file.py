@@ -21,7 +21,7 @@ from gankit.images.metadata import (
     upright,
     valid_orientation,
 )
-from gankit.images.pillow import samples_of, valid_dpi
+from gankit.images.pillow import StoredSamples, samples_of, valid_dpi
 from gankit.images.tiff_parts import check_complete
 from gankit.images.xmp import MANIFEST, read_xmp, xmp_orientation
 
@@ -88,7 +88,7 @@ def decode_page(file: tifffile.TiffFile, data: bytes, number: int = 0) -> Decode
         raise ValueError("a volume, not an image")
     bits = checked_bits(page, floats=True)
     check_complete(page, data)
-    icc_profile = page.tags.valueof(ICC_TAG)
+    icc_profile, inks = page.tags.valueof(ICC_TAG), StoredSamples(np.empty(0))
     if is_float(page):
         return _linear(file, page, None if file.is_bigtiff or number else data)
     if is_plain(page, bits):
@@ -100,11 +100,14 @@ def decode_page(file: tifffile.TiffFile, data: bytes, number: int = 0) -> Decode
         image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
         image.seek(number)
         image.load()
-        samples, icc_profile = samples_of(image)
+        inks = samples_of(image)
+        samples, icc_profile = inks.samples, inks.icc_profile
         # Read after load(), where Pillow turns a TIFF upright by itself and drops the tag.
         orientation, exif = read_exif(image.getexif(), xmp_orientation(page.tags.valueof(XMP_TAG)))
     decoded = from_channels(upright(samples, orientation), bytes(icc_profile) if icc_profile else None)
-    return replace(decoded, exif=exif, **metadata(page))
+    fields = metadata(page)
+    fields["notes"] = (*inks.notes, *fields["notes"])
+    return replace(decoded, exif=exif, cmyk_profile=inks.cmyk_profile, **fields)
 
 
 def is_float(page: tifffile.TiffPage) -> bool:
@@ -164,6 +167,14 @@ def stated_orientation(page: tifffile.TiffPage) -> int:
 def is_plain(page: tifffile.TiffPage, bits: int) -> bool:
     """Whether tifffile reads it; else Pillow does."""
     return bits > 8 or (bits == 8 and page.photometric in _SIMPLE and page.compression not in _JPEG)
+
+
+def is_cmyk(page: tifffile.TiffPage, bits: int) -> bool:
+    """Whether a page holds cyan, magenta, yellow and black in 8 bits, and nothing else, and tifffile reads it."""
+    inks = page.tags.valueof("InkSet", default=1) == 1 and page.samplesperpixel == 4 and not page.extrasamples
+    return bool(
+        bits == 8 and page.photometric == tifffile.PHOTOMETRIC.SEPARATED and inks and page.compression not in _JPEG
+    )
 
 
 def page_notes(file: tifffile.TiffFile) -> tuple[str, ...]:

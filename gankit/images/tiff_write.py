@@ -12,6 +12,7 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 import tifffile
 
+from gankit.images.cmyk import to_inks
 from gankit.images.decoded import DecodedImage
 from gankit.images.hdr import to_linear
 from gankit.images.metadata import SUB_DIRECTORIES, pack_directory, parse_exif, sub_directories
@@ -40,7 +41,9 @@ def encode_tiff(image: DecodedImage) -> bytes:
 
 
 def stored_samples(image: DecodedImage) -> np.ndarray:
-    """The samples of an image as a TIFF holds them; linear light in float16 or float32 where it has that."""
+    """The samples of an image as a TIFF holds them; linear light in float16 or float32 where it has that, or inks."""
+    if image.cmyk_profile:
+        return to_inks(image.pixels, image.cmyk_profile)
     if image.hdr is None:
         return image.channels()
     light = replace(image, pixels=to_linear(image.pixels, image.hdr)).channels()
@@ -98,7 +101,7 @@ def page_options(image: DecodedImage) -> dict[str, Any]:
         if block:
             extra.append((tag, kind, len(block), block, True))
     return {
-        "photometric": "minisblack" if image.gray else "rgb",
+        "photometric": "separated" if image.cmyk_profile else "minisblack" if image.gray else "rgb",
         "planarconfig": "contig" if image.samples > 1 else None,
         "extrasamples": None if image.alpha is None else ["unassalpha"],
         "compression": "zlib",
@@ -107,7 +110,7 @@ def page_options(image: DecodedImage) -> dict[str, Any]:
         "rowsperstrip": _ROWS_PER_STRIP,
         "resolution": image.dpi,
         "resolutionunit": "INCH" if image.dpi else None,
-        "iccprofile": image.icc_profile,
+        "iccprofile": image.cmyk_profile or image.icc_profile,
         "extratags": [tag for tag in extra if tag],
         "metadata": None,
         "software": False,

@@ -199,7 +199,7 @@ def _notes(data: bytes, kind: Kind) -> tuple[str, ...]:
 
 def _equal(first: DecodedImage, second: DecodedImage) -> bool:
     """Whether two frames or pages have the same pixels. The texts of equal pages are those of the first one."""
-    facts = [(image.gray, image.icc_profile, image.dpi, image.hdr) for image in (first, second)]
+    facts = [(each.gray, each.icc_profile, each.cmyk_profile, each.dpi, each.hdr) for each in (first, second)]
     if facts[0] != facts[1]:
         return False
     for one, other in ((first.pixels, second.pixels), (first.alpha, second.alpha)):
