@@ -12,6 +12,7 @@ from gankit.errors import GankitError, ImageError, ImageMemoryError, NoMemoryErr
 from gankit.images.decoded import DecodedImage
 from gankit.images.formats import Format, Header, format_of, titles
 from gankit.images.unread import unread_kind
+from gankit.memory import size
 
 MAX_PIXELS = 250_000_000
 
@@ -40,7 +41,7 @@ def decode(
         ImageError: missing, unreadable, empty, truncated, damaged, too large, or not an image of a known format.
     """
     path = Path(path)
-    return decode_bytes(read_whole(path), path, max_pixels=max_pixels, max_bytes=max_bytes, hdr=hdr)
+    return decode_bytes(read_whole(path, max_bytes), path, max_pixels=max_pixels, max_bytes=max_bytes, hdr=hdr)
 
 
 def decode_bytes(
@@ -71,18 +72,25 @@ def decode_bytes(
         raise ImageError(path, reason_of(error)) from error
 
 
-def read_whole(path: Path) -> bytes:
+def read_whole(path: Path, max_bytes: int | None = None) -> bytes:
     """Return the content of a file.
 
+    Args:
+        path: the file.
+        max_bytes: refuse a larger file before reading it; ``None`` for no limit.
+
     Raises:
-        ImageError: it is missing, empty, no regular file, or cannot be read.
+        ImageError: it is missing, empty, no regular file, too large, or cannot be read.
     """
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
             raise ImageError(path, "is a folder, not an image")
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(found.st_mode):
             raise ImageError(path, "is not a regular file")
+        if max_bytes is not None and found.st_size > max_bytes:
+            needed, room = size(found.st_size), size(max_bytes)
+            raise ImageMemoryError(path, f"the file takes {needed} of memory, and {room} may be used")
         data = path.read_bytes()
     except FileNotFoundError:
         raise ImageError(path, "no such file") from None

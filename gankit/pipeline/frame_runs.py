@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gankit_export.files import atomic_path
 
-from gankit.memory import available_memory, release
+from gankit.memory import available_memory, release, require
 from gankit.pipeline.items import Progress, error_message, failure, size
 from gankit.pipeline.report import ImageReport
 from gankit.pipeline.shared_calls import IMAGE_ERRORS
@@ -142,20 +142,26 @@ class _FrameRun:
 
     def _made(self) -> ImageReport:
         from gankit.images.encode import write_errors
-        from gankit.images.frames import NOTE_STARTS, format_for, frame_writer, probe
+        from gankit.images.frames import NOTE_STARTS, TITLES, format_for, frame_writer, frames_held, probe
 
         kind = self.files.frames_of(self.job)
         assert kind is not None
         format = format_for(kind, self.job.target)
         assert format is not None
+        target = self.job.target
         facts = probe(self.job.source, kind, **self._limits())  # first, because it says which frame is damaged
         base = self.files.decode(self.job.source)
-        self.files.check(base, self.job.target)
+        self.files.check(base, target)
         self._input_size = size(base)
+        wide, tall = self.files.size_of(base)
+        needed = frames_held(format) * wide * tall * (3 + facts.alpha) * base.pixels.itemsize
+        what = f"{self.job.target}: {TITLES[format.name]} of {wide}×{tall} pixels"
+        require(
+            needed, what, "use --format png" if format.name == "avif" else "free some memory", self.files.max_memory
+        )
         self._notes += [*facts.notes, *(note for note in base.notes if not note.startswith(NOTE_STARTS))]
         base = _without_pixels(base)  # the frames come from the second reading
         self._seconds["decode_seconds"] = perf_counter() - self._began
-        target = self.job.target
         with write_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(target, sync=True) as temporary, temporary.open("x+b") as file:

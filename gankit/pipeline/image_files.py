@@ -116,13 +116,17 @@ class ImageFiles:
         """
         from gankit import images
 
-        height, width = image.pixels.shape[:2]
-        size = self.options.size.of((width, height), self._facts.scale)
+        size = self.size_of(image)
         images.check_target(size, target)
         if self.options.size.given:
             channels = 3 if image.alpha is None else 4
             needed = 2 * channels * image.pixels.itemsize * math.prod(size)
             require(needed, f"a result of {size[0]}×{size[1]} pixels", "use a smaller size", self.max_memory)
+
+    def size_of(self, image: DecodedImage) -> tuple[int, int]:
+        """Return the width and height of the result of a source."""
+        height, width = image.pixels.shape[:2]
+        return self.options.size.of((width, height), self._facts.scale)
 
     def finish(self, image: DecodedImage) -> DecodedImage:
         """Bring the result of the model to the size that the user set."""
