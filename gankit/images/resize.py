@@ -66,6 +66,9 @@ def resize_strips(
     size: tuple[int, int],
     box: Box | None = None,
     method: Method = "lanczos",
+    *,
+    begin: int = 0,
+    rows: tuple[int, int] | None = None,
 ) -> Generator[DecodedImage, None, None]:
     """Resize an image whose strips arrive from the top, as :func:`resize` resizes a whole one.
 
@@ -75,16 +78,19 @@ def resize_strips(
         size: width and height of the result in pixels.
         box: part of the image to resize; ``None`` takes all of it.
         method: see :func:`resize`.
+        begin: row of the image with which the strips begin.
+        rows: first row of the result that is wanted and the row behind the last one; ``None`` for all.
 
     Yields:
-        The strips of the result from the top. Strips below ``box`` are not asked for.
+        The strips of the result from the top, with some rows around those that are wanted. Strips that no longer count
+        are not asked for.
     """
     box = box or (0, 0, *source)
-    arriving, kept, start, stop = iter(strips), list[DecodedImage](), 0, 0
+    arriving, kept, start, stop = iter(strips), list[DecodedImage](), begin, begin
     if size == source and box == (0, 0, *source):
         yield from arriving
         return
-    for block in _blocks(source[1], size[1], box, method):
+    for block in _wanted(source[1], size[1], box, method, rows):
         while stop < block.last:
             strip = next(arriving)
             stop += len(strip.pixels)
@@ -94,6 +100,25 @@ def resize_strips(
         kept = [_joined(kept, block.first - start)]
         start = block.first
         yield _resized(_rows(kept[0], 0, block.last - start), size[0], block, method)
+
+
+def rows_behind(
+    source: tuple[int, int], size: tuple[int, int], box: Box, method: Method, rows: tuple[int, int]
+) -> tuple[int, int, int]:
+    """Return which rows :func:`resize_strips` needs for some rows of the result, and with which row of that it begins.
+
+    Args:
+        source: as there, as are the others.
+        size: see there.
+        box: see there.
+        method: see there.
+        rows: see there.
+
+    Returns:
+        First row of the source and the row behind the last one; first row of the first strip that it yields.
+    """
+    blocks = _wanted(source[1], size[1], box, method, rows)
+    return blocks[0].first, blocks[-1].last, blocks[0].top
 
 
 def window_bytes(source: tuple[int, int], size: tuple[int, int], box: Box, method: Method, pixel_bytes: int) -> int:
@@ -145,6 +170,12 @@ def _blocks(before: int, after: int, box: Box, method: Method) -> list[_Block]:
         first, last = max(0, math.floor(begin - reach)), min(before, math.ceil(end + reach))
         blocks.append(_Block(top, bottom, first, last, (left, begin - first, right, min(end - first, last - first))))
     return blocks
+
+
+def _wanted(before: int, after: int, box: Box, method: Method, rows: tuple[int, int] | None) -> list[_Block]:
+    """Return the blocks that hold some rows of a result."""
+    first, last = rows or (0, after)
+    return [each for each in _blocks(before, after, box, method) if each.bottom > first and each.top < last]
 
 
 def _rows(image: DecodedImage, first: int, last: int) -> DecodedImage:

@@ -18,6 +18,8 @@ from gankit.pipeline.run_options import RunOptions
 from gankit.pipeline.targets import Job, comparison_of
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from gankit.images import DecodedImage
     from gankit.images.frames import Kind
     from gankit.models.facts import Facts
@@ -179,7 +181,7 @@ class ImageFiles:
             OutputError: If the journal or the comparison cannot be written.
         """
         self.complete(job, made_by)
-        return self._compare(image, job) if self.options.compare else ()
+        return self.compare(job, lambda: self._compared(image, job.source)) if self.options.compare else ()
 
     def complete(self, job: Job, made_by: Mapping[str, Any]) -> None:
         """Complete a result whose file is written: its time and its line in the journal.
@@ -197,18 +199,37 @@ class ImageFiles:
         """Release what is kept of a source. Call it when the image has failed, is done, or will be decoded again."""
         self._sources.pop(source, None)
 
-    def _compare(self, result: DecodedImage, job: Job) -> tuple[str, ...]:
-        """Write the comparison of a result with its source, and return notes for the user."""
+    def compares(self, job: Job) -> bool:
+        """Whether a comparison is written for a job."""
+        return job.source in self._comparisons
+
+    def compare(self, job: Job, make: Callable[[], np.ndarray]) -> tuple[str, ...]:
+        """Write the comparison of a result with its source.
+
+        Args:
+            job: the job of the result.
+            make: returns the comparison, (H, W, 3) uint8. Not called if the file was not made by gankit.
+
+        Returns:
+            Notes for the user.
+
+        Raises:
+            OutputError: If the comparison cannot be written.
+        """
         comparison = self._comparisons.get(job.source)
         if comparison is None:
             return (f"{comparison_of(job.target).name} was not made by gankit, and is kept",)
         from gankit.images import encode, from_array
-        from gankit.images.comparison import before_after
 
-        source = self._sources[job.source]
-        height, width = source.pixels.shape[:2]
-        box = self.options.size.box((width, height))
+        made = from_array(make())
         self._resume.begin(comparison)
-        encode(from_array(before_after(source, result, box, self._facts.name)), comparison.target)
+        encode(made, comparison.target)
         self._resume.finish(comparison)
         return ()
+
+    def _compared(self, result: DecodedImage, source: Path) -> np.ndarray:
+        from gankit.images.comparison import before_after
+
+        before = self._sources[source]
+        height, width = before.pixels.shape[:2]
+        return before_after(before, result, self.options.size.box((width, height)), self._facts.name)

@@ -61,11 +61,11 @@ class LargeImages:
     def others(self) -> list[Job]:
         """Return the jobs whose images fit into memory, or fail with an error that says why they do not.
 
-        Strips need a generator that can be tiled and sources of colours, and make no comparison.
+        Strips need a generator that can be tiled and sources of colours.
         """
         facts = self.engines.fast().facts
         self._state = Progress(len(self.jobs))
-        if not facts.tileable or facts.input_kind != "image" or self.options.compare:
+        if not facts.tileable or facts.input_kind != "image":
             return list(self.jobs)
         self._possible = True
         room = available_memory(self.engines.options.max_memory)
@@ -184,12 +184,16 @@ class LargeImages:
 
     def _write(self, job: Job, image: RowImage, processor: Processor, looked: Looked) -> ImageReport:
         """Run an image that was read once, and write its result."""
+        from gankit.pipeline.strip_comparison import StripComparison
         from gankit.pipeline.strips import count_strips, plan_strips, run_strips
 
         facts, limit = processor.facts, self.engines.options.max_memory
         source, size_of, scale = (image.width, image.height), self.options.size, facts.scale
         pixel_bytes = image.head.channels().nbytes
         resizing = size_of.window_bytes(source, scale, pixel_bytes)
+        out = size_of.of(source, scale)
+        watched = StripComparison(size_of, out) if self.files.compares(job) else None
+        resizing += 0 if watched is None else watched.bytes
         cut = plan_strips(image, facts, processor.halo, available_memory(limit), resizing)
         strips = count_strips(cut)
         if self.engines.notify is not None:
@@ -199,7 +203,6 @@ class LargeImages:
         decoding, working = _Clock(), _Clock()
         timed = replace(image, read=lambda: decoding.timed(image.read()))
         made = made_by(processor.engine, self.engines.options)
-        out = size_of.of(source, scale)
         began = perf_counter()
 
         def progress(part: float) -> None:
@@ -208,11 +211,15 @@ class LargeImages:
         def write() -> tuple[str, ...]:
             with closing(run_strips(processor, timed, looked, cut, progress)) as results:
                 resized = size_of.resized_strips(working.timed(results), source, scale)
+                if watched is not None:
+                    resized = watched.watch(resized)
                 return encode_rows(image.head, out, resized, job.target, quality=self.options.quality)
 
         self.files.begin(job, made)
         lost = write()
         self.files.complete(job, made)
+        if self.options.compare:
+            lost += self.files.compare(job, lambda: watched.made(processor, image, looked, cut))  # type: ignore[union-attr]
         return ImageReport(
             job.source,
             job.target,

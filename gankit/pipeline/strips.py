@@ -104,6 +104,17 @@ def parted(rows: np.ndarray, head: DecodedImage) -> tuple[np.ndarray, np.ndarray
     return colours, None if head.alpha is None else np.ascontiguousarray(rows[..., -1])
 
 
+def strips_of_rows(cut: Plan, first: int, last: int) -> Plan:
+    """Return the strips of a plan that make some rows.
+
+    Args:
+        cut: the plan.
+        first: the first row, of the source.
+        last: the row behind the last one.
+    """
+    return replace(cut, boxes=[box for box in cut.boxes if box.down.keep < last and box.down.stop > first])
+
+
 def _chunks(image: RowImage) -> RowGenerator:
     """Yield the rows of an image in chunks that a :class:`BleedByRows` takes."""
     with closing(image.read()) as rows:
@@ -217,6 +228,8 @@ def _window(image: RowImage, looked: Looked) -> Generator[np.ndarray, tuple[int,
                 rows = next(chunks)
                 parts.append(rows)
                 stop += len(rows)
+                while start + len(parts[0]) <= first and len(parts) > 1:
+                    start += len(parts.pop(0))
             while parts and start + len(parts[0]) <= first:
                 start += len(parts.pop(0))
             joined = np.concatenate(parts) if len(parts) > 1 else parts[0]
