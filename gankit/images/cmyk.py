@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 NOTE = "CMYK is processed as sRGB, and colours outside of that are clipped"
+ONE_WAY_NOTE = "the profile of its CMYK converts in one direction only, and its result is RGB"
 PLAIN_NOTE = "CMYK without a usable colour profile is converted by a plain formula, and its result is RGB"
 _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _ROWS = 256  # lcms computes each pixel by itself
@@ -54,6 +55,16 @@ def usable_back(icc_profile: bytes | None) -> bool:
         return ImageCms.isIntentSupported(profile, _INTENT, ImageCms.Direction.OUTPUT) == 1
     except (ImageCms.PyCMSError, OSError, ValueError):
         return False
+
+
+def note_of(used: bool, back: bool) -> str:
+    """Return the sentence that says what becomes of an image.
+
+    Args:
+        used: whether its profile was used.
+        back: whether the profile converts back.
+    """
+    return PLAIN_NOTE if not used else NOTE if back else ONE_WAY_NOTE
 
 
 def to_inks(pixels: np.ndarray, icc_profile: bytes) -> np.ndarray:

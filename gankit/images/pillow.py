@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from gankit.errors import UsageError
-from gankit.images.cmyk import NOTE, PLAIN_NOTE, to_srgb, usable_back
+from gankit.images.cmyk import note_of, to_srgb, usable_back
 from gankit.images.decoded import DecodedImage, from_channels
 from gankit.images.metadata import read_exif, upright
 from gankit.images.xmp import read_xmp, xmp_orientation
@@ -120,7 +120,7 @@ def samples_of(image: Image.Image) -> StoredSamples:
     if mode == "CMYK":
         convert, used = to_srgb(mode, icc_profile)
         own = icc_profile if used and usable_back(icc_profile) else None
-        return StoredSamples(np.asarray(convert(image)), cmyk_profile=own, notes=(NOTE if used else PLAIN_NOTE,))
+        return StoredSamples(np.asarray(convert(image)), cmyk_profile=own, notes=(note_of(used, own is not None),))
     if mode == "LAB":
         lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
         return StoredSamples(np.asarray(to_srgb(mode, lab)[0](image)))

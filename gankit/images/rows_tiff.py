@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from gankit.images.cmyk import NOTE, PLAIN_NOTE, to_srgb, usable_back
+from gankit.images.cmyk import note_of, to_srgb, usable_back
 from gankit.images.decoded import DecodedImage
 from gankit.images.formats.base import Header
 from gankit.images.hdr import PixelsByRows
@@ -82,8 +82,9 @@ def _describe(path: Path, header: Header) -> tuple[DecodedImage, int, Callable[[
         profile = bytes(profile) if profile else None
         if inks:
             convert, used = to_srgb("CMYK", profile)
-            fields["notes"] = (*fields["notes"][:pages], NOTE if used else PLAIN_NOTE, *fields["notes"][pages:])
-            fields["cmyk_profile"] = profile if used and usable_back(profile) else None
+            own = profile if used and usable_back(profile) else None
+            note = note_of(used, own is not None)
+            fields |= {"cmyk_profile": own, "notes": (*fields["notes"][:pages], note, *fields["notes"][pages:])}
 
         def straight(page: tifffile.TiffPage, rows: np.ndarray) -> np.ndarray:
             if inks:
