@@ -112,7 +112,7 @@ def strips_of_rows(cut: Plan, first: int, last: int) -> Plan:
         first: the first row, of the source.
         last: the row behind the last one.
     """
-    return replace(cut, boxes=[box for box in cut.boxes if box.down.keep < last and box.down.stop > first])
+    return replace(cut, boxes=tuple(box for box in cut.boxes if box.down.keep < last and box.down.stop > first))
 
 
 def _chunks(image: RowImage) -> RowGenerator:

@@ -9,7 +9,7 @@ from images_making import cmyk_profile, pattern, profile_of, srgb_profile
 from PIL import Image, ImageCms
 
 from gankit.images import decode, encode
-from gankit.images.cmyk import NOTE
+from gankit.images.cmyk import NOTE, ONE_WAY_NOTE
 from gankit.images.encode import fitting
 from gankit.images.formats import writer_of
 from gankit.images.row_writers import encode_rows
@@ -98,6 +98,16 @@ def test_without_a_usable_profile_the_result_is_rgb(tmp_path, bad, suffix):
     assert encode(image, tmp_path / f"made{suffix}") == ()
     with Image.open(tmp_path / f"made{suffix}") as made:
         assert (made.mode, "icc_profile" in made.info) == ("RGB", False)
+
+
+def test_a_profile_of_one_direction_gives_rgb(tmp_path, profile):
+    one_way = profile
+    for name in (b"B2A0", b"B2A1", b"B2A2"):
+        one_way = one_way[:400].replace(name, b"x" + name[1:]) + one_way[400:]  # in the table of tags
+    inks(profile).save(tmp_path / "a.tif", icc_profile=one_way)
+    image = decode(tmp_path / "a.tif")
+    assert (image.cmyk_profile, image.notes) == (None, (ONE_WAY_NOTE,))
+    np.testing.assert_array_equal(image.pixels, decode_inks(tmp_path, profile).pixels)
 
 
 def test_transparency_and_gray_have_no_inks(tmp_path, profile):

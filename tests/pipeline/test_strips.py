@@ -183,7 +183,7 @@ module = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)).requi
 limit = 520_000_000
 with gankit.Upscaler(module, scale=2, value_range=(0, 1), backend="eager", precision="fp32", device="cpu", threads=1,
                      max_memory=limit) as it:
-    image = it.run(sys.argv[1], sys.argv[2], format=sys.argv[3]).images[0]
+    image = it.run(sys.argv[1], sys.argv[2], **eval(sys.argv[3])).images[0]
 assert image.status == "done", image.error
 assert image.strips > 1
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
@@ -194,8 +194,13 @@ print(peak)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-@pytest.mark.parametrize("format", ["png", "tiff"])
-def test_the_peak_of_memory_does_not_grow_with_the_height(tmp_path, format):
+@pytest.mark.parametrize(
+    "options",
+    [{"format": "png"}, {"format": "tiff"}, {"format": "png", "scale": 0.7, "compare": True}],
+    ids=lambda options: "-".join(options),
+)
+def test_the_peak_of_memory_does_not_grow_with_the_height(tmp_path, options):
+    format = options["format"]
     peaks = []
     for height in (3072, 12288):
         rows = np.random.default_rng(0).integers(0, 256, (64, 3000, 3), np.uint8)
@@ -203,7 +208,7 @@ def test_the_peak_of_memory_does_not_grow_with_the_height(tmp_path, format):
         strips = (rows.tobytes() for _ in range(height // 64))
         tifffile.imwrite(source, strips, shape=(height, 3000, 3), dtype=np.uint8, photometric="rgb", rowsperstrip=64)
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", _PEAK, source, tmp_path / "out", format],
+            [sys.executable, "-W", "ignore", "-c", _PEAK, source, tmp_path / "out", repr(options)],
             capture_output=True, text=True, cwd=Path(gankit.__file__).parents[1],
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
