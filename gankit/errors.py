@@ -70,6 +70,10 @@ class NoMemoryError(GankitError, MemoryError):
     exit_code = 1
 
 
+class ImageMemoryError(ImageError, NoMemoryError):
+    """One image takes more memory to decode or to encode than is available; beside fewer images it may fit."""
+
+
 class ParityError(GankitError):
     """The images of an engine or an artefact are too far from the fp32 ones."""
 

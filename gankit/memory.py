@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import math
 import os
 import sys
@@ -102,6 +103,14 @@ def _addresses_left() -> float:
 def size(count: int) -> str:
     """Return a number of bytes in MB or GB, as for a person."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def release() -> None:
+    """Return what is free to the system, before something that needs all of the memory. It takes some milliseconds."""
+    gc.collect()
+    heap = _heap()
+    if heap is not None:
+        heap.malloc_trim(0)
 
 
 class FreedMemory:

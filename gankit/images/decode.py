@@ -8,10 +8,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from gankit.errors import GankitError, ImageError
+from gankit.errors import GankitError, ImageError, ImageMemoryError, NoMemoryError
 from gankit.images.decoded import DecodedImage
 from gankit.images.formats import Format, Header, format_of, titles
 from gankit.images.unread import unread_kind
+from gankit.memory import size
 
 MAX_PIXELS = 250_000_000
 
@@ -22,7 +23,8 @@ def decode(
     """Read an image whole and upright, or say why that is not possible.
 
     The format is found by content; the suffix does not matter. Of several frames or pages the first is taken, and
-    the image's ``notes`` say so. CMYK and Lab become sRGB (through the file's profile where it has one).
+    the image's ``notes`` say so. CMYK and Lab become sRGB (through the file's profile where it has one); the
+    profile of a CMYK file is kept, so that :func:`gankit.images.encode` writes CMYK again.
 
     Args:
         path: a file of any format in ``gankit.images.formats``.
@@ -39,7 +41,7 @@ def decode(
         ImageError: missing, unreadable, empty, truncated, damaged, too large, or not an image of a known format.
     """
     path = Path(path)
-    return decode_bytes(read_whole(path), path, max_pixels=max_pixels, max_bytes=max_bytes, hdr=hdr)
+    return decode_bytes(read_whole(path, max_bytes), path, max_pixels=max_pixels, max_bytes=max_bytes, hdr=hdr)
 
 
 def decode_bytes(
@@ -63,25 +65,32 @@ def decode_bytes(
         check_size(header, max_pixels, max_bytes)
         image = replace(format.decode(data), format=format.name.upper())
         return image if hdr else image.to_display()
-    except MemoryError:
-        raise ImageError(path, "there is not enough memory to decode it") from None
+    except MemoryError as error:
+        raise ImageMemoryError(path, memory_reason(error)) from None
     except Exception as error:
         # Decoders raise all kinds of exceptions for damaged bytes: SyntaxError, struct.error, KeyError, …
         raise ImageError(path, reason_of(error)) from error
 
 
-def read_whole(path: Path) -> bytes:
+def read_whole(path: Path, max_bytes: int | None = None) -> bytes:
     """Return the content of a file.
 
+    Args:
+        path: the file.
+        max_bytes: refuse a larger file before reading it; ``None`` for no limit.
+
     Raises:
-        ImageError: it is missing, empty, no regular file, or cannot be read.
+        ImageError: it is missing, empty, no regular file, too large, or cannot be read.
     """
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
             raise ImageError(path, "is a folder, not an image")
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(found.st_mode):
             raise ImageError(path, "is not a regular file")
+        if max_bytes is not None and found.st_size > max_bytes:
+            needed, room = size(found.st_size), size(max_bytes)
+            raise ImageMemoryError(path, f"the file takes {needed} of memory, and {room} may be used")
         data = path.read_bytes()
     except FileNotFoundError:
         raise ImageError(path, "no such file") from None
@@ -110,6 +119,7 @@ def check_size(header: Header, max_pixels: int, max_bytes: int | None) -> None:
 
     Raises:
         ValueError: no pixels, or more than may be decoded.
+        NoMemoryError: more than the memory holds.
     """
     width, height = header.width, header.height
     if width < 1 or height < 1:
@@ -121,10 +131,15 @@ def check_size(header: Header, max_pixels: int, max_bytes: int | None) -> None:
         )
     needed = width * height * header.bytes_per_pixel
     if max_bytes is not None and needed > max_bytes:
-        raise ValueError(
+        raise NoMemoryError(
             f"decoding {width}×{height} pixels takes about {needed / 1e9:.1f} GB of memory, "
             f"and {max_bytes / 1e9:.1f} GB may be used; close other programs, or cut the image into parts"
         )
+
+
+def memory_reason(error: MemoryError) -> str:
+    """One plain line that says for what there was no memory."""
+    return str(error) if isinstance(error, NoMemoryError) else "there is not enough memory to decode it"
 
 
 def reason_of(error: Exception) -> str:

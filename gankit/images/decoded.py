@@ -36,6 +36,8 @@ class DecodedImage:
             is used"; for people, not for programs.
         hdr: what the float32 pixels of an image with a high dynamic range stand for in linear light; ``None`` for any
             other image.
+        cmyk_profile: the profile of a file in CMYK, whose colours were converted to sRGB; formats that hold CMYK
+            convert them back. ``None`` for any other file, and for one without a usable profile.
     """
 
     pixels: np.ndarray
@@ -52,10 +54,13 @@ class DecodedImage:
     png_text: Chunks = ()
     notes: tuple[str, ...] = ()
     hdr: Hdr | None = None
+    cmyk_profile: bytes | None = None
 
     @property
     def samples(self) -> int:
-        """Number of samples of a pixel as a file holds it: 1 or 3, and one more with alpha."""
+        """Number of samples of a pixel as a file holds it: 1 or 3, and one more with alpha; 4 in CMYK."""
+        if self.cmyk_profile is not None:
+            return 4
         return (1 if self.gray else 3) + (self.alpha is not None)
 
     def channels(self) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from gankit_export.files import atomic_path
 
-from gankit.errors import ImageError, OutputError
+from gankit.errors import ImageError, ImageMemoryError, OutputError
 from gankit.images.alpha import flatten
 from gankit.images.decoded import DecodedImage, fitting_profile
 from gankit.images.formats import FORMATS, Format, writer_of
@@ -28,7 +28,7 @@ def encode(image: DecodedImage, path: Path, *, quality: int = 95) -> tuple[str, 
     first directory. JPEG and BMP hold no transparency: the image is laid on white. JPEG, WebP, GIF and BMP hold 8 bits:
     16-bit values are rounded to the nearest. JPEG keeps full colour resolution (4:4:4) from quality 90 on, and
     neither EXIF, XMP nor IPTC above 64 kB. BMP holds no metadata but the resolution, and GIF none but the comment. GIF
-    holds 256 colours, and no partial transparency.
+    holds 256 colours, and no partial transparency. JPEG and TIFF hold the CMYK of a source that came with its profile.
 
     Args:
         image: what to write.
@@ -102,7 +102,7 @@ def encode_bytes(
         assert format.encode is not None
         return format.encode(fitted, quality), notes
     except MemoryError:
-        raise ImageError(path, "there is not enough memory to encode it") from None
+        raise ImageMemoryError(path, "there is not enough memory to encode it") from None
     except Exception as error:
         # Encoders raise all kinds of exceptions for odd metadata: struct.error, TypeError, SystemError, …
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -125,6 +125,11 @@ def fitting(image: DecodedImage, format: Format) -> tuple[DecodedImage, tuple[st
     if not format.alpha and image.alpha is not None:
         lost.append("transparency")
         image = replace(image, pixels=flatten(image.pixels, image.alpha), alpha=None)
+    if image.cmyk_profile and (not format.cmyk or image.gray or image.alpha is not None):
+        lost.append("CMYK" if not format.cmyk else "CMYK that is gray or transparent")
+        image = replace(image, cmyk_profile=None)
+    elif image.cmyk_profile:
+        image = image.to_8bit()
     if image.icc_profile and not format.icc:
         lost.append("the colour profile")
         image = replace(image, icc_profile=None)

@@ -72,16 +72,76 @@ def to_pixels(linear: np.ndarray) -> tuple[np.ndarray, float, float]:
     Raises:
         ValueError: a value is NaN or infinite.
     """
-    if not np.isfinite(linear).all():
-        count = int(linear.size - np.isfinite(linear).sum())
-        values = "1 value is" if count == 1 else f"{count} values are"
-        raise ValueError(f"{values} NaN or infinite; replace them first, for example with `oiiotool --fixnan box3`")
+    check_finite(not_finite(linear))
     pixels = by_strips(encoded, np.empty(linear.shape, np.float32), linear)
     low, high = min(0.0, float(pixels.min())), max(1.0, float(pixels.max()))
+    return _moved(pixels, low, high), low, high
+
+
+def _moved(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Move encoded values in place, so that ``low`` becomes 0 and ``high`` becomes 1."""
     if (low, high) != (0.0, 1.0):
         pixels -= np.float32(low)
         pixels /= np.float32(high - low)
-    return pixels, low, high
+    return pixels
+
+
+def not_finite(linear: np.ndarray) -> int:
+    """Return the number of values that are NaN or infinite."""
+    return int(linear.size - np.isfinite(linear).sum())
+
+
+def check_finite(count: int) -> None:
+    """Refuse an image with values that are NaN or infinite.
+
+    Args:
+        count: how many there are.
+
+    Raises:
+        ValueError: There are some.
+    """
+    if count:
+        values = "1 value is" if count == 1 else f"{count} values are"
+        raise ValueError(f"{values} NaN or infinite; replace them first, for example with `oiiotool --fixnan box3`")
+
+
+class PixelsByRows:
+    """Does what :func:`to_pixels` does for an image whose rows come one strip after the other, and exactly the same.
+
+    The image is read twice: the first time for the range of its values.
+    """
+
+    def __init__(self) -> None:
+        self._not_finite = 0
+        self._linear, self._encoded = (np.inf, -np.inf), (0.0, 1.0)
+
+    def add(self, linear: np.ndarray) -> None:
+        """Take rows for the first time: (H, W, C) float32."""
+        count = not_finite(linear)
+        self._not_finite += count
+        if not count and not self._not_finite:
+            self._linear = _wider(self._linear, linear)
+            self._encoded = _wider(self._encoded, encoded(linear))
+
+    def complete(self, half: bool) -> tuple[Hdr, str]:
+        """Return what the pixels stand for and the sentence of :func:`range_note`, once all rows were added.
+
+        Args:
+            half: whether the file holds float16.
+
+        Raises:
+            ValueError: a value is NaN or infinite.
+        """
+        check_finite(self._not_finite)
+        return Hdr(*self._encoded, half=half), _range_note(*self._linear)
+
+    def pixels(self, linear: np.ndarray) -> np.ndarray:
+        """Encode rows, as :func:`to_pixels` does."""
+        return _moved(by_strips(encoded, np.empty(linear.shape, np.float32), linear), *self._encoded)
+
+
+def _wider(bounds: tuple[float, float], values: np.ndarray) -> tuple[float, float]:
+    return min(bounds[0], float(values.min())), max(bounds[1], float(values.max()))
 
 
 def to_linear(pixels: np.ndarray, hdr: Hdr) -> np.ndarray:
@@ -118,5 +178,8 @@ def to_display(pixels: np.ndarray, hdr: Hdr) -> np.ndarray:
 
 def range_note(linear: np.ndarray) -> str:
     """A sentence on the range of an image in linear light."""
-    low, high = float(linear.min()), float(linear.max())
+    return _range_note(float(linear.min()), float(linear.max()))
+
+
+def _range_note(low: float, high: float) -> str:
     return f"linear values from {low:.4g} to {high:.4g} are kept"

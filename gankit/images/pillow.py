@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
 
 from gankit.errors import UsageError
+from gankit.images.cmyk import note_of, to_srgb, usable_back
 from gankit.images.decoded import DecodedImage, from_channels
 from gankit.images.metadata import read_exif, upright
 from gankit.images.xmp import read_xmp, xmp_orientation
@@ -33,9 +33,11 @@ def from_pil(image: Image.Image) -> DecodedImage:
     Raises:
         UsageError: pixels that are neither 8 nor 16 bits (mode F, or I outside of 16 bits).
     """
-    samples, icc_profile = samples_of(image)
+    stored = samples_of(image)
     orientation, fields = metadata_of(image)
-    return replace(from_channels(upright(samples, orientation), icc_profile), **fields)
+    fields["notes"] = (*stored.notes, *fields["notes"])
+    decoded = from_channels(upright(stored.samples, orientation), stored.icc_profile)
+    return replace(decoded, cmyk_profile=stored.cmyk_profile, **fields)
 
 
 def metadata_of(image: Image.Image) -> tuple[int, dict[str, Any]]:
@@ -90,15 +92,25 @@ def embedded(image: DecodedImage) -> dict[str, bytes]:
     return {name: value for name, value in values.items() if value}
 
 
-def samples_of(image: Image.Image) -> tuple[np.ndarray, bytes | None]:
-    """The pixels as stored (EXIF orientation not applied), in gray or RGB.
+@dataclass(frozen=True)
+class StoredSamples:
+    """The pixels of an image as stored (EXIF orientation not applied), in gray or RGB.
 
-    Args:
-        image: as for :func:`from_pil`.
+    Attributes:
+        samples: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4) uint8, or (H, W) uint16.
+        icc_profile: the colour profile that holds for them: ``None`` where the colours were converted to sRGB.
+        cmyk_profile: as in :class:`DecodedImage`.
+        notes: a sentence for each thing that was lost.
+    """
 
-    Returns:
-        (H, W), (H, W, 2), (H, W, 3) or (H, W, 4) uint8, or (H, W) uint16; and the colour profile that holds for
-        them: None where the colours were converted to sRGB.
+    samples: np.ndarray
+    icc_profile: bytes | None = None
+    cmyk_profile: bytes | None = None
+    notes: tuple[str, ...] = ()
+
+
+def samples_of(image: Image.Image) -> StoredSamples:
+    """Return the pixels of an image, as for :func:`from_pil`.
 
     Raises:
         UsageError: pixels that are neither 8 nor 16 bits.
@@ -106,17 +118,19 @@ def samples_of(image: Image.Image) -> tuple[np.ndarray, bytes | None]:
     icc_profile = image.info.get("icc_profile")
     mode = image.mode
     if mode == "CMYK":
-        return np.asarray(_to_srgb(image, icc_profile)), None
+        convert, used = to_srgb(mode, icc_profile)
+        own = icc_profile if used and usable_back(icc_profile) else None
+        return StoredSamples(np.asarray(convert(image)), cmyk_profile=own, notes=(note_of(used, own is not None),))
     if mode == "LAB":
         lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-        return np.asarray(_to_srgb(image, lab)), None
+        return StoredSamples(np.asarray(to_srgb(mode, lab)[0](image)))
     if mode.startswith("I;16"):
-        return np.asarray(image).astype(np.uint16), icc_profile
+        return StoredSamples(np.asarray(image).astype(np.uint16), icc_profile)
     if mode == "I":
         wide = np.asarray(image)
         if wide.min() < 0 or wide.max() > 65535:
             raise UsageError("32-bit integer pixels; give 8 or 16 bits")
-        return wide.astype(np.uint16), icc_profile
+        return StoredSamples(wide.astype(np.uint16), icc_profile)
     if mode == "F":
         raise UsageError("floating-point pixels have no fixed range; give 8 or 16 bits")
     if mode == "P":
@@ -125,26 +139,7 @@ def samples_of(image: Image.Image) -> tuple[np.ndarray, bytes | None]:
         image = image.convert("LA" if mode == "L" else "RGBA")
     elif mode not in _AS_IT_IS:
         image = image.convert(_CONVERT.get(mode, "RGB"))
-    return np.asarray(image), icc_profile
-
-
-def _to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
-    """CMYK or LAB to sRGB through the profile; without a usable one, by Pillow's plain formula."""
-    if icc_profile:
-        try:
-            converted = ImageCms.profileToProfile(
-                image,
-                ImageCms.ImageCmsProfile(io.BytesIO(icc_profile)),
-                ImageCms.createProfile("sRGB"),
-                renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                outputMode="RGB",
-                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-            )
-            if converted is not None:
-                return converted
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            pass  # a damaged profile, or one of another colour space
-    return image.convert("RGB")
+    return StoredSamples(np.asarray(image), icc_profile)
 
 
 def valid_dpi(value: object) -> tuple[float, float] | None:

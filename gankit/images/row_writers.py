@@ -6,6 +6,7 @@ import importlib.util
 import queue
 import threading
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -72,14 +73,18 @@ def encode_rows(
     path = Path(path)
     format = check_rows_target(size, path)
     reduced, notes = fitting(head, format)
-    rows = (fitting(strip, format)[0].channels() for strip in strips)
+    if reduced.cmyk_profile and format.name == "jpeg":
+        notes = (*notes, "a JPEG that is written by strips does not hold CMYK")
+        reduced = replace(reduced, cmyk_profile=None)
+    parts = (replace(fitting(strip, format)[0], cmyk_profile=reduced.cmyk_profile) for strip in strips)
+    rows = (part.channels() for part in parts)
     with whole_file(path) as file:
         if format.name == "png":
             write_png_rows(reduced, size, rows, file.write)
         elif format.name == "tiff":
-            from gankit.images.tiff_write import write_tiff_rows
+            from gankit.images.tiff_write import stored_samples, write_tiff_rows
 
-            write_tiff_rows(reduced, size, even_strips(rows, _STRIP_ROWS), file)
+            write_tiff_rows(reduced, size, even_strips(map(stored_samples, parts), _STRIP_ROWS), file)
         else:
             _write_jpeg(reduced, size, rows, file, quality)
     return notes

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import JpegImagePlugin
 
-from gankit.errors import ImageError
+from gankit.errors import ImageError, ImageMemoryError
 from gankit.images.decode import check_size, reason_of
 from gankit.images.decoded import DecodedImage
 from gankit.images.formats import png
@@ -91,7 +91,7 @@ def open_rows(path: Path, opened: Opened) -> RowImage:
                 count += len(rows)
                 yield rows
         except MemoryError:
-            raise ImageError(path, "there is not enough memory to decode it") from None
+            raise ImageMemoryError(path, "there is not enough memory to decode it") from None
         except (GeneratorExit, KeyboardInterrupt):
             raise
         except Exception as error:

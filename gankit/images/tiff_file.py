@@ -21,7 +21,7 @@ from gankit.images.metadata import (
     upright,
     valid_orientation,
 )
-from gankit.images.pillow import samples_of, valid_dpi
+from gankit.images.pillow import StoredSamples, samples_of, valid_dpi
 from gankit.images.tiff_parts import check_complete
 from gankit.images.xmp import MANIFEST, read_xmp, xmp_orientation
 
@@ -88,7 +88,7 @@ def decode_page(file: tifffile.TiffFile, data: bytes, number: int = 0) -> Decode
         raise ValueError("a volume, not an image")
     bits = checked_bits(page, floats=True)
     check_complete(page, data)
-    icc_profile = page.tags.valueof(ICC_TAG)
+    icc_profile, inks = page.tags.valueof(ICC_TAG), StoredSamples(np.empty(0))
     if is_float(page):
         return _linear(file, page, None if file.is_bigtiff or number else data)
     if is_plain(page, bits):
@@ -100,11 +100,14 @@ def decode_page(file: tifffile.TiffFile, data: bytes, number: int = 0) -> Decode
         image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
         image.seek(number)
         image.load()
-        samples, icc_profile = samples_of(image)
+        inks = samples_of(image)
+        samples, icc_profile = inks.samples, inks.icc_profile
         # Read after load(), where Pillow turns a TIFF upright by itself and drops the tag.
         orientation, exif = read_exif(image.getexif(), xmp_orientation(page.tags.valueof(XMP_TAG)))
     decoded = from_channels(upright(samples, orientation), bytes(icc_profile) if icc_profile else None)
-    return replace(decoded, exif=exif, **metadata(page))
+    fields = metadata(page)
+    fields["notes"] = (*inks.notes, *fields["notes"])
+    return replace(decoded, exif=exif, cmyk_profile=inks.cmyk_profile, **fields)
 
 
 def is_float(page: tifffile.TiffPage) -> bool:
@@ -116,8 +119,6 @@ def _linear(file: tifffile.TiffFile, page: tifffile.TiffPage, exif_data: bytes |
     """Decode a page of floating-point samples, which are linear light."""
     bits = int(np.max(page.bitspersample))
     check_photometric(page, bits)
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        raise ValueError("floating-point pixels whose 0 is white; convert it to 16 bits")
     samples = straight_samples(page, bits, _stored(page))
     _, exif = read_exif(parse_exif(exif_data))
     icc_profile = page.tags.valueof(ICC_TAG)
@@ -168,6 +169,14 @@ def is_plain(page: tifffile.TiffPage, bits: int) -> bool:
     return bits > 8 or (bits == 8 and page.photometric in _SIMPLE and page.compression not in _JPEG)
 
 
+def is_cmyk(page: tifffile.TiffPage, bits: int) -> bool:
+    """Whether a page holds cyan, magenta, yellow and black in 8 bits, and nothing else, and tifffile reads it."""
+    inks = page.tags.valueof("InkSet", default=1) == 1 and page.samplesperpixel == 4 and not page.extrasamples
+    return bool(
+        bits == 8 and page.photometric == tifffile.PHOTOMETRIC.SEPARATED and inks and page.compression not in _JPEG
+    )
+
+
 def page_notes(file: tifffile.TiffFile) -> tuple[str, ...]:
     """A note on further pages; thumbnails and masks are no pages of their own."""
     try:
@@ -215,7 +224,7 @@ def _stored(page: tifffile.TiffPage) -> np.ndarray:
 
 
 def check_photometric(page: tifffile.TiffPage, bits: int) -> None:
-    """Refuse a plain page that is neither gray nor RGB.
+    """Refuse a plain page that is neither gray nor RGB, and linear light whose 0 is white.
 
     Raises:
         ValueError: The message names the kind of its pixels.
@@ -223,6 +232,8 @@ def check_photometric(page: tifffile.TiffPage, bits: int) -> None:
     if page.photometric not in _SIMPLE:
         name = getattr(page.photometric, "name", str(page.photometric))
         raise ValueError(f"{bits}-bit {name} pixels; convert it to 8 bits or to RGB")
+    if is_float(page) and page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        raise ValueError("floating-point pixels whose 0 is white; convert it to 16 bits")
 
 
 def straight_samples(page: tifffile.TiffPage, bits: int, samples: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 import tifffile
 
+from gankit.images.cmyk import to_inks
 from gankit.images.decoded import DecodedImage
 from gankit.images.hdr import to_linear
 from gankit.images.metadata import SUB_DIRECTORIES, pack_directory, parse_exif, sub_directories
@@ -40,7 +41,9 @@ def encode_tiff(image: DecodedImage) -> bytes:
 
 
 def stored_samples(image: DecodedImage) -> np.ndarray:
-    """The samples of an image as a TIFF holds them; linear light in float16 or float32 where it has that."""
+    """The samples of an image as a TIFF holds them; linear light in float16 or float32 where it has that, or inks."""
+    if image.cmyk_profile:
+        return to_inks(image.pixels, image.cmyk_profile)
     if image.hdr is None:
         return image.channels()
     light = replace(image, pixels=to_linear(image.pixels, image.hdr)).channels()
@@ -55,18 +58,19 @@ def write_tiff_rows(image: DecodedImage, size: tuple[int, int], rows: Iterable[n
     Args:
         image: says what the pixels are and holds the metadata; its own pixels are not used.
         size: width and height of the result in pixels.
-        rows: arrays (n, W) or (n, W, C) in the layout and dtype of ``image.channels()``, from the top; n is a multiple
-            of 64 but in the last one.
+        rows: arrays (n, W) or (n, W, C) in the layout and dtype of ``stored_samples(image)``, from the top; n is a
+            multiple of 64 but in the last one.
         file: open for reading and writing, at its start.
     """
     width, height = size
     shape = (height, width) if image.samples == 1 else (height, width, image.samples)
-    large = math.prod(shape) * image.pixels.itemsize >= CLASSIC_LIMIT
+    dtype = stored_samples(image).dtype
+    large = math.prod(shape) * dtype.itemsize >= CLASSIC_LIMIT
     tifffile.imwrite(
         file,
         _deflated(rows),
         shape=shape,
-        dtype=image.pixels.dtype,
+        dtype=dtype,
         bigtiff=large,
         byteorder="<",
         **page_options(image),
@@ -82,7 +86,11 @@ def _deflated(rows: Iterable[np.ndarray]) -> Iterator[bytes]:
     for block in rows:
         for top in range(0, len(block), _ROWS_PER_STRIP):
             strip = block[top : top + _ROWS_PER_STRIP]
-            yield bytes(imagecodecs.zlib_encode(imagecodecs.delta_encode(strip, axis=1).tobytes(), level=1))
+            if strip.dtype.kind == "f":
+                predicted = bytes(imagecodecs.floatpred_encode(np.ascontiguousarray(strip), axis=1))
+            else:
+                predicted = imagecodecs.delta_encode(strip, axis=1).tobytes()
+            yield bytes(imagecodecs.zlib_encode(predicted, level=1))
 
 
 def page_options(image: DecodedImage) -> dict[str, Any]:
@@ -93,7 +101,7 @@ def page_options(image: DecodedImage) -> dict[str, Any]:
         if block:
             extra.append((tag, kind, len(block), block, True))
     return {
-        "photometric": "minisblack" if image.gray else "rgb",
+        "photometric": "separated" if image.cmyk_profile else "minisblack" if image.gray else "rgb",
         "planarconfig": "contig" if image.samples > 1 else None,
         "extrasamples": None if image.alpha is None else ["unassalpha"],
         "compression": "zlib",
@@ -102,7 +110,7 @@ def page_options(image: DecodedImage) -> dict[str, Any]:
         "rowsperstrip": _ROWS_PER_STRIP,
         "resolution": image.dpi,
         "resolutionunit": "INCH" if image.dpi else None,
-        "iccprofile": image.icc_profile,
+        "iccprofile": image.cmyk_profile or image.icc_profile,
         "extratags": [tag for tag in extra if tag],
         "metadata": None,
         "software": False,

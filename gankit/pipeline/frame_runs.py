@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gankit_export.files import atomic_path
 
-from gankit.memory import available_memory
+from gankit.memory import available_memory, release, require
 from gankit.pipeline.items import Progress, error_message, failure, size
 from gankit.pipeline.report import ImageReport
 from gankit.pipeline.shared_calls import IMAGE_ERRORS
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 class _FrameError(Exception):
     """A frame failed, and with it its file. The text is that of the frame's report."""
+
+
+class _FrameMemoryError(_FrameError):
+    """There was no memory for a frame beside the frames in flight."""
 
 
 def run_jobs(runner: Runner, jobs: Sequence[Job], files: ImageFiles, notify: Callable[[str], None] | None) -> None:
@@ -97,6 +101,8 @@ class _FrameRun:
     state: Progress
     progress: Callable[[Progress], None] | None
     _began: float = field(default_factory=perf_counter, init=False)
+    _alone: bool = field(default=False, init=False)
+    _input_size: tuple[int, int] | None = field(default=None, init=False)
     _seconds: dict[str, float] = field(default_factory=dict, init=False)
     _sizes: list[tuple[int, int]] = field(default_factory=list, init=False)
     _notes: list[str] = field(default_factory=list, init=False)
@@ -108,13 +114,19 @@ class _FrameRun:
     def run(self) -> Progress:
         """Make the result and record it, also if it fails. Return the progress of the run after it."""
         try:
-            report = self._made()
+            try:
+                report = self._made()
+            except _FrameMemoryError:  # once more, with one frame in memory at a time
+                self._alone, self._first = True, None
+                self._seconds, self._sizes, self._notes = {}, [], []
+                release()
+                report = self._made()
         except _FrameError as error:
             report = failure(self.job, str(error), None, **self._seconds)
         except (*IMAGE_ERRORS, OSError) as error:
             report = failure(self.job, error_message(self.job, error), None, **self._seconds)
         pixels = sum(width * height for width, height in self._sizes)
-        self.files.forget(report)
+        self.files.forget(report.source)
         ended = perf_counter()
         framed = ended if self._framed is None else self._framed  # when the frames began, after the first reading
         reading = framed - self._began + self._inner.waited_to_decode
@@ -138,18 +150,26 @@ class _FrameRun:
 
     def _made(self) -> ImageReport:
         from gankit.images.encode import write_errors
-        from gankit.images.frames import NOTE_STARTS, format_for, frame_writer, probe
+        from gankit.images.frames import NOTE_STARTS, TITLES, format_for, frame_writer, frames_held, probe
 
         kind = self.files.frames_of(self.job)
         assert kind is not None
         format = format_for(kind, self.job.target)
         assert format is not None
+        target = self.job.target
         facts = probe(self.job.source, kind, **self._limits())  # first, because it says which frame is damaged
         base = self.files.decode(self.job.source)
-        self.files.check(base, self.job.target)
+        self.files.check(base, target)
+        self._input_size = size(base)
+        wide, tall = self.files.size_of(base)
+        needed = frames_held(format) * wide * tall * (3 + facts.alpha) * base.pixels.itemsize
+        what = f"{self.job.target}: {TITLES[format.name]} of {wide}×{tall} pixels"
+        require(
+            needed, what, "use --format png" if format.name == "avif" else "free some memory", self.files.max_memory
+        )
         self._notes += [*facts.notes, *(note for note in base.notes if not note.startswith(NOTE_STARTS))]
+        base = _without_pixels(base)  # the frames come from the second reading
         self._seconds["decode_seconds"] = perf_counter() - self._began
-        target = self.job.target
         with write_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(target, sync=True) as temporary, temporary.open("x+b") as file:
@@ -163,8 +183,8 @@ class _FrameRun:
             self.job.source,
             target,
             "done",
-            input_size=size(base),
-            output_size=size(self._first),
+            input_size=self._input_size,
+            output_size=self._sizes[0],
             notes=tuple(dict.fromkeys((*self._notes, *lost))),
             frames=facts.count,
             **self._seconds,  # type: ignore[arg-type]
@@ -198,7 +218,8 @@ class _FrameRun:
 
         def encode(image: DecodedImage, _: Path) -> tuple[str, ...]:
             self._made_by = self.files.made_by(image) or self._made_by
-            self._first = self._first or image
+            if self._first is None:
+                self._first = image if self.files.options.compare else _without_pixels(image)
             number, run = next(written)
             fitted, lost = fitting(image, format)
             with write_errors(self.job.target):
@@ -208,11 +229,19 @@ class _FrameRun:
             self._sizes += [size(image)] * run
             return ()
 
+        def framed(job: Job, message: str) -> str:
+            text = message.removeprefix(f"{self.job.source}: ")
+            place = "" if text.startswith(facts.word) else f"{job.target.name} of {facts.count}: "
+            return f"{self.job.source}: {place}{text}"
+
+        def too_large(job: Job, message: str) -> str:
+            if self._alone:
+                return message
+            raise _FrameMemoryError(framed(job, message))
+
         def record(report: ImageReport) -> None:
             if report.status == "failed":
-                text = str(report.error).removeprefix(f"{self.job.source}: ")
-                place = "" if text.startswith(facts.word) else f"{report.target.name} of {facts.count}: "
-                raise _FrameError(f"{self.job.source}: {place}{text}")
+                raise _FrameError(framed(Job(report.source, report.target), str(report.error)))
             for name in ("decode_seconds", "engine_seconds", "encode_seconds"):
                 self._seconds[name] = self._seconds.get(name, 0.0) + getattr(report, name)
 
@@ -231,7 +260,16 @@ class _FrameRun:
             encode=encode,
             check=lambda image, _: self.files.check(image, self.job.target),
             decoders=1,
-            encoders=1,  # in order
+            encoders=1,
+            alone=self._alone,
+            in_order=True,
+            too_large=too_large,
             progress=progress,
             record=record,
         ).run([Job(self.job.source, self.job.target.with_name(f"{facts.word} {number + 1}")) for number in numbers])
+
+
+def _without_pixels(image: DecodedImage) -> DecodedImage:
+    """Return an image with its metadata and one of its pixels."""
+    alpha = None if image.alpha is None else image.alpha[:1, :1].copy()
+    return replace(image, pixels=image.pixels[:1, :1].copy(), alpha=alpha)

@@ -18,10 +18,11 @@ from gankit.pipeline.run_options import RunOptions
 from gankit.pipeline.targets import Job, comparison_of
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from gankit.images import DecodedImage
     from gankit.images.frames import Kind
     from gankit.models.facts import Facts
-    from gankit.pipeline.report import ImageReport
 
 
 class ImageFiles:
@@ -117,13 +118,17 @@ class ImageFiles:
         """
         from gankit import images
 
-        height, width = image.pixels.shape[:2]
-        size = self.options.size.of((width, height), self._facts.scale)
+        size = self.size_of(image)
         images.check_target(size, target)
         if self.options.size.given:
             channels = 3 if image.alpha is None else 4
             needed = 2 * channels * image.pixels.itemsize * math.prod(size)
             require(needed, f"a result of {size[0]}×{size[1]} pixels", "use a smaller size", self.max_memory)
+
+    def size_of(self, image: DecodedImage) -> tuple[int, int]:
+        """Return the width and height of the result of a source."""
+        height, width = image.pixels.shape[:2]
+        return self.options.size.of((width, height), self._facts.scale)
 
     def finish(self, image: DecodedImage) -> DecodedImage:
         """Bring the result of the model to the size that the user set."""
@@ -176,7 +181,7 @@ class ImageFiles:
             OutputError: If the journal or the comparison cannot be written.
         """
         self.complete(job, made_by)
-        return self._compare(image, job) if self.options.compare else ()
+        return self.compare(job, lambda: self._compared(image, job.source)) if self.options.compare else ()
 
     def complete(self, job: Job, made_by: Mapping[str, Any]) -> None:
         """Complete a result whose file is written: its time and its line in the journal.
@@ -190,22 +195,41 @@ class ImageFiles:
                 os.utime(job.target, ns=(found.st_atime_ns, found.st_mtime_ns))
         self._resume.finish(job, made_by)
 
-    def forget(self, report: ImageReport) -> None:
-        """Release what is kept of a source. Call it when the image has failed or is done."""
-        self._sources.pop(report.source, None)
+    def forget(self, source: Path) -> None:
+        """Release what is kept of a source. Call it when the image has failed, is done, or will be decoded again."""
+        self._sources.pop(source, None)
 
-    def _compare(self, result: DecodedImage, job: Job) -> tuple[str, ...]:
-        """Write the comparison of a result with its source, and return notes for the user."""
+    def compares(self, job: Job) -> bool:
+        """Whether a comparison is written for a job."""
+        return job.source in self._comparisons
+
+    def compare(self, job: Job, make: Callable[[], np.ndarray]) -> tuple[str, ...]:
+        """Write the comparison of a result with its source.
+
+        Args:
+            job: the job of the result.
+            make: returns the comparison, (H, W, 3) uint8. Not called if the file was not made by gankit.
+
+        Returns:
+            Notes for the user.
+
+        Raises:
+            OutputError: If the comparison cannot be written.
+        """
         comparison = self._comparisons.get(job.source)
         if comparison is None:
             return (f"{comparison_of(job.target).name} was not made by gankit, and is kept",)
         from gankit.images import encode, from_array
-        from gankit.images.comparison import before_after
 
-        source = self._sources[job.source]
-        height, width = source.pixels.shape[:2]
-        box = self.options.size.box((width, height))
+        made = from_array(make())
         self._resume.begin(comparison)
-        encode(from_array(before_after(source, result, box, self._facts.name)), comparison.target)
+        encode(made, comparison.target)
         self._resume.finish(comparison)
         return ()
+
+    def _compared(self, result: DecodedImage, source: Path) -> np.ndarray:
+        from gankit.images.comparison import before_after
+
+        before = self._sources[source]
+        height, width = before.pixels.shape[:2]
+        return before_after(before, result, self.options.size.box((width, height)), self._facts.name)

@@ -60,7 +60,7 @@ def process(
             progress(pixels.of(state))
 
     def known(report: ImageReport) -> None:
-        files.forget(report)
+        files.forget(report.source)
         if pixels is not None:
             pixels.add(report)
         record(report)
@@ -76,6 +76,8 @@ def process(
         progress=large.progress,
         record=known,
         batching=engines.batching(),
+        put_off=lambda job: files.forget(job.source),
+        too_large=large.too_large,
         **thread_counts(max_memory),
     )
     run_jobs(runner, large.others(), files, notify)

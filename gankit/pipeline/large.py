@@ -9,10 +9,11 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gankit.errors import ImageError, NotFiniteError, OutputError
+from gankit.images.encode import check_target
 from gankit.images.row_image import Opened, RowImage
 from gankit.images.row_writers import check_rows_target, encode_rows
 from gankit.images.rows import check_rows, header_of, open_rows
-from gankit.memory import available_memory, size
+from gankit.memory import available_memory, release, size
 from gankit.pipeline.engines import Engines
 from gankit.pipeline.image_files import ImageFiles
 from gankit.pipeline.items import Progress, error_message
@@ -34,7 +35,8 @@ T = TypeVar("T")
 class LargeImages:
     """The images of a run that do not fit into memory in one piece.
 
-    Whether an image fits is decided before the run, from the size that the file declares.
+    Whether an image fits is decided before the run, from the size that the file declares. One that turns out not to fit
+    is taken over then.
 
     Attributes:
         jobs: all jobs of the run.
@@ -51,6 +53,7 @@ class LargeImages:
     options: RunOptions
     listener: Callable[[Progress], None] | None
     record: Callable[[ImageReport], None]
+    _possible: bool = field(default=False, init=False)
     _large: list[tuple[Job, Opened]] = field(default_factory=list, init=False)
     _state: Progress = field(default=Progress(0), init=False)
     _began: float = field(default_factory=perf_counter, init=False)
@@ -58,26 +61,48 @@ class LargeImages:
     def others(self) -> list[Job]:
         """Return the jobs whose images fit into memory, or fail with an error that says why they do not.
 
-        Strips need a generator that can be tiled and sources of colours, and make results of the model's own scale
-        without a comparison.
+        Strips need a generator that can be tiled and sources of colours.
         """
         facts = self.engines.fast().facts
-        if not facts.tileable or facts.input_kind != "image" or self.options.compare or self.options.size.given:
+        self._state = Progress(len(self.jobs))
+        if not facts.tileable or facts.input_kind != "image":
             return list(self.jobs)
+        self._possible = True
         room = available_memory(self.engines.options.max_memory)
         # Opening a pipe would wait for its writer.
         found = [(job, header_of(job.source)) for job in self.jobs if is_file(job.source)]
         self._large = [(job, opened) for job, opened in found if opened is not None and self._needed(opened) > room]
         large = {job.target for job, _ in self._large}
-        self._state = Progress(len(self.jobs))
         return [job for job in self.jobs if job.target not in large]
+
+    def too_large(self, job: Job, message: str) -> str | None:
+        """Take a job over whose image did not fit into memory, although it seemed to; may be called from any thread.
+
+        Args:
+            job: one of the others.
+            message: the line that says so.
+
+        Returns:
+            ``None``, or the line to record if the image cannot run by strips.
+        """
+        if not self._possible:
+            return message
+        opened = header_of(job.source)
+        if opened is None:
+            return f"{message}; saved as TIFF, PNG or JPEG it could run by strips"
+        self._large.append((job, opened))
+        return None
 
     def _needed(self, opened: Opened) -> int:
         """Estimate the memory that an image takes in one piece: to be read, or to be upscaled and encoded."""
         header, processor = opened.header, self.engines.fast()
         pixels = header.width * header.height
         own = pixels * opened.pixel_bytes
-        result = (3 if opened.alpha else 2) * own * processor.facts.scale**2
+        scale = processor.facts.scale
+        result = (3 if opened.alpha else 2) * own * scale**2
+        if self.options.size.given:
+            out = self.options.size.of((header.width, header.height), scale)
+            result = max(result, own * scale**2 + (4 if opened.alpha else 3) * out[0] * out[1] * opened.pixel_bytes)
         batch = 1 if processor.batch == "auto" else processor.batch
         engine = processor.workspace.least_bytes(header.height, header.width, processor.tile, batch)
         return max(opened.file_bytes + pixels * header.bytes_per_pixel, own + result + engine)
@@ -100,6 +125,8 @@ class LargeImages:
             OutputError: If the output cannot be written.
             GankitError: If the engine cannot continue.
         """
+        if self._large:
+            release()
         for job, opened in self._large:
             began = perf_counter()
             try:
@@ -129,19 +156,19 @@ class LargeImages:
         from gankit.pipeline.strips import look
 
         header = opened.header
-        facts = self.engines.fast().facts
-        out = header.width * facts.scale, header.height * facts.scale
+        out = self.options.size.of((header.width, header.height), self.engines.fast().facts.scale)
         job.target.parent.mkdir(parents=True, exist_ok=True)
-        check_rows_target(out, job.target)
         began = perf_counter()
         self._report_state(current=job.source, fraction=0.0)
         check_rows(job.source, opened, self.options.max_pixels)
+        check_target(out, job.target)
         try:
+            check_rows_target(out, job.target)
             image = open_rows(job.source, opened)
         except ImageError as error:
             needed, room = size(self._needed(opened)), size(available_memory(self.engines.options.max_memory))
             reason = f"{error.reason} (in one piece, it takes about {needed} of memory, and {room} are available)"
-            raise ImageError(job.source, reason) from error
+            raise ImageError(error.path, reason) from error
         with self.files.reading(job.source):
             looked = look(image)
         image = replace(image, head=self.files.annotated(image.head))
@@ -157,10 +184,17 @@ class LargeImages:
 
     def _write(self, job: Job, image: RowImage, processor: Processor, looked: Looked) -> ImageReport:
         """Run an image that was read once, and write its result."""
+        from gankit.pipeline.strip_comparison import StripComparison
         from gankit.pipeline.strips import count_strips, plan_strips, run_strips
 
         facts, limit = processor.facts, self.engines.options.max_memory
-        cut = plan_strips(image, facts, processor.halo, available_memory(limit))
+        source, size_of, scale = (image.width, image.height), self.options.size, facts.scale
+        pixel_bytes = image.head.channels().nbytes
+        resizing = size_of.window_bytes(source, scale, pixel_bytes)
+        out = size_of.of(source, scale)
+        watched = StripComparison(size_of, out) if self.files.compares(job) else None
+        resizing += 0 if watched is None else watched.bytes
+        cut = plan_strips(image, facts, processor.halo, available_memory(limit), resizing)
         strips = count_strips(cut)
         if self.engines.notify is not None:
             within = "" if limit is None else f" within {size(limit)}"
@@ -169,7 +203,6 @@ class LargeImages:
         decoding, working = _Clock(), _Clock()
         timed = replace(image, read=lambda: decoding.timed(image.read()))
         made = made_by(processor.engine, self.engines.options)
-        out = image.width * facts.scale, image.height * facts.scale
         began = perf_counter()
 
         def progress(part: float) -> None:
@@ -177,21 +210,26 @@ class LargeImages:
 
         def write() -> tuple[str, ...]:
             with closing(run_strips(processor, timed, looked, cut, progress)) as results:
-                return encode_rows(image.head, out, working.timed(results), job.target, quality=self.options.quality)
+                resized = size_of.resized_strips(working.timed(results), source, scale)
+                if watched is not None:
+                    resized = watched.watch(resized)
+                return encode_rows(image.head, out, resized, job.target, quality=self.options.quality)
 
         self.files.begin(job, made)
         lost = write()
         self.files.complete(job, made)
+        if self.options.compare:
+            lost += self.files.compare(job, lambda: watched.made(processor, image, looked, cut))  # type: ignore[union-attr]
         return ImageReport(
             job.source,
             job.target,
             "done",
-            input_size=(image.width, image.height),
+            input_size=source,
             output_size=out,
             decode_seconds=decoding.seconds,
             engine_seconds=working.seconds - decoding.seconds,
             encode_seconds=perf_counter() - began - working.seconds,
-            notes=(*image.head.notes, *lost),
+            notes=(*image.head.notes, *size_of.notes(source, scale), *lost),
             strips=strips,
         )
 

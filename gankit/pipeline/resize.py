@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -100,13 +101,64 @@ class OutputSize:
 
         height, width = image.pixels.shape[:2]
         source = width // model_scale, height // model_scale
-        size, (left, top, right, bottom) = self._plan(source, model_scale)
-        part = left * model_scale, top * model_scale, right * model_scale, bottom * model_scale
+        size, part = self.of(source, model_scale), self.part(source, model_scale)
         result = resize(image, size, part)
-        if size[0] > math.ceil(part[2] - part[0]) or size[1] > math.ceil(part[3] - part[1]):
-            note = f"{size[0]}×{size[1]} is more than the model's ×{model_scale}; the rest is interpolated"
-            result = replace(result, notes=(*result.notes, note))
-        return result
+        return replace(result, notes=(*result.notes, *self.notes(source, model_scale)))
+
+    def resized_strips(
+        self,
+        strips: Generator[DecodedImage, None, None],
+        source: tuple[int, int],
+        model_scale: int,
+        *,
+        begin: int = 0,
+        rows: tuple[int, int] | None = None,
+    ) -> Generator[DecodedImage, None, None]:
+        """Resize the result of the model while its strips arrive; the pixels are those of :meth:`resized`.
+
+        Args:
+            strips: the strips of the result of the model, from the top.
+            source: width and height of the source in pixels.
+            model_scale: scale of the model.
+            begin: see :func:`gankit.images.resize.resize_strips`.
+            rows: see there.
+        """
+        if not self.given:
+            return strips
+        from gankit.images.resize import resize_strips
+
+        size, part = self.of(source, model_scale), self.part(source, model_scale)
+        whole = source[0] * model_scale, source[1] * model_scale
+        return resize_strips(strips, whole, size, part, begin=begin, rows=rows)
+
+    def window_bytes(self, source: tuple[int, int], model_scale: int, pixel_bytes: int) -> int:
+        """Estimate the memory that :meth:`resized_strips` takes; arguments as there, and the bytes of a pixel."""
+        if not self.given:
+            return 0
+        from gankit.images.resize import window_bytes
+
+        size, part = self.of(source, model_scale), self.part(source, model_scale)
+        return window_bytes((source[0] * model_scale, source[1] * model_scale), size, part, "lanczos", pixel_bytes)
+
+    def notes(self, source: tuple[int, int], model_scale: int) -> tuple[str, ...]:
+        """Return a sentence for a result that is larger than that of the model.
+
+        Args:
+            source: width and height of the source in pixels.
+            model_scale: scale of the model.
+        """
+        if not self.given:
+            return ()
+        width, height = self.of(source, model_scale)
+        left, top, right, bottom = self.part(source, model_scale)
+        if width <= math.ceil(right - left) and height <= math.ceil(bottom - top):
+            return ()
+        return (f"{width}×{height} is more than the model's ×{model_scale}; the rest is interpolated",)
+
+    def part(self, source: tuple[int, int], model_scale: int) -> Box:
+        """Return the part of the model's result that a result shows."""
+        left, top, right, bottom = self.box(source)
+        return left * model_scale, top * model_scale, right * model_scale, bottom * model_scale
 
     def _plan(self, source: tuple[int, int], model_scale: int) -> tuple[tuple[int, int], Box]:
         """Return the size of a result, and the part of its source that it shows."""

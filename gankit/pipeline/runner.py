@@ -4,6 +4,9 @@ The engine runs in the caller's thread, where Ctrl-C reaches it. Decoders and en
 error of one image is recorded with its name, and the run continues with the others. An error of the output stops the
 run. Any other exception is a bug and is raised by ``run`` with its traceback. All threads end before the run does. They
 complete the files that they are writing, and begin no others.
+
+An image for which there is no memory beside the others waits until those are written, and then has all memory for
+itself. Only if it does not fit even then, it fails, or somebody else takes it.
 """
 
 from __future__ import annotations
@@ -12,16 +15,18 @@ import errno
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from gankit.errors import ImageError, OutputError
+from gankit.memory import release
 from gankit.pipeline.flow import Budget, Channel, Stop, Stopped
 from gankit.pipeline.items import Batching, Item, Progress, error_message, failure, size
 from gankit.pipeline.report import ImageReport
+from gankit.pipeline.run_state import RunState
 from gankit.pipeline.shared_calls import IMAGE_ERRORS, SubmittedCall, filled_call, submitted_call
 from gankit.pipeline.targets import Job
 
@@ -56,6 +61,11 @@ class Runner:
         check: called with each decoded image and its target before the engine runs; raises :class:`ImageError` if the
             result could not be written.
         finish: called with each result before it is encoded, in the thread of the encoder; ``None`` changes nothing.
+        alone: whether an image is decoded only once the one before it is written.
+        in_order: whether the results are needed in their order, so that no image can wait for those behind it.
+        put_off: called with each job that waits until the others are done, to release what is kept of its source.
+        too_large: called with a job whose image does not fit into memory, even alone unless ``in_order``, and the line
+            that says so. Returns the line to record, or ``None`` if the job was taken over and gets no report here.
     """
 
     decode: Decode
@@ -70,11 +80,14 @@ class Runner:
     batching: Batching | None = None
     check: Callable[[DecodedImage, Path], None] | None = None
     finish: Callable[[DecodedImage], DecodedImage] | None = None
-    _reports: dict[int, ImageReport] = field(default_factory=dict, init=False)
-    _state: Progress = field(default=Progress(0), init=False)
-    _began: float = field(default=0.0, init=False)
+    alone: bool = False
+    in_order: bool = False
+    put_off: Callable[[Job], None] | None = None
+    too_large: Callable[[Job, str], str | None] | None = None
+    _state: RunState = field(default_factory=lambda: RunState(0), init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
-    _progress_lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _later: dict[int, Job] = field(default_factory=dict, init=False)
+    _one: bool = field(default=False, init=False)  # image at a time
 
     def run(self, jobs: Sequence[Job]) -> list[ImageReport]:
         """Run the jobs.
@@ -83,39 +96,43 @@ class Runner:
             jobs: jobs with different targets.
 
         Returns:
-            One report for each job in their order, each ``"done"`` or ``"failed"``.
+            One report for each job in their order, each ``"done"`` or ``"failed"``, but for those that
+            :attr:`too_large` took over.
 
         Raises:
             OutputError: If the output cannot be written.
             GankitError: If the engine cannot continue.
             KeyboardInterrupt: If the user presses Ctrl-C.
         """
-        self._reports, self._state, self._began = {}, Progress(len(jobs)), perf_counter()
+        self._state, self._later = RunState(len(jobs), self.progress, self.record), {}
+        self._one = self.alone or len(jobs) == 1
+        self._run(list(enumerate(jobs)))
+        if self._later:
+            later, self._one = sorted(self._later.items()), True
+            release()
+            self._run(later)
+        return [self._state.reports[index] for index in range(len(jobs)) if index in self._state.reports]
+
+    def _run(self, jobs: Sequence[tuple[int, Job]]) -> None:
+        """Run numbered jobs, one at a time or as many as fit beside each other."""
         stop = Stop()
         waiting = max(2, self.batching.largest if self.batching else 0)
         decoded: Channel[Item] = Channel(waiting, stop, producers=self.decoders)
         finished: Channel[Item] = Channel(2 * self.encoders, stop)
         budget = Budget(self.max_bytes, stop)
-        queue = iter(enumerate(jobs))
-        readers = [
-            threading.Thread(
-                target=self._guard, args=(stop, self._read, queue, decoded, budget, stop), name=f"decode-{n}"
-            )
-            for n in range(self.decoders)
-        ]
-        writers = [
-            threading.Thread(target=self._guard, args=(stop, self._write, finished, budget), name=f"encode-{n}")
-            for n in range(self.encoders)
-        ]
+        queue = iter(jobs)
+        reading, writing = (stop, self._read, queue, decoded, budget, stop), (stop, self._write, finished, budget)
+        readers = [threading.Thread(target=self._guard, args=reading, name=f"decode-{n}") for n in range(self.decoders)]
+        writers = [threading.Thread(target=self._guard, args=writing, name=f"encode-{n}") for n in range(self.encoders)]
         try:
             for thread in (*readers, *writers):
                 thread.start()
             self._work(decoded, finished, budget, stop)
             finished.close()
-            with self._waiting("waited_to_encode"):
+            with self._state.waiting("waited_to_encode"):
                 for thread in writers:
                     thread.join()
-            self._report_progress()
+            self._state.changed()
         except Stopped:
             pass  # the cause is raised below, once all threads have ended
         except BaseException:
@@ -128,7 +145,6 @@ class Runner:
                     thread.join()
         if stop.cause is not None:
             raise stop.cause
-        return [self._reports[index] for index in range(len(jobs))]
 
     @staticmethod
     def _guard(stop: Stop, body: Callable[..., None], *args: object) -> None:
@@ -149,6 +165,8 @@ class Runner:
                 decoded.close()
                 return
             index, job = entry
+            if self._one:
+                budget.take(self.max_bytes)  # all of it, which is free once the image before is written
             began = perf_counter()
             try:
                 image = self.decode(job.source)
@@ -156,10 +174,13 @@ class Runner:
                     self.check(image, job.target)
             except (ImageError, OSError, MemoryError) as error:
                 self._fail(index, job, error, decode_seconds=perf_counter() - began)
+                if self._one:
+                    budget.give(self.max_bytes)
                 continue
             seconds = perf_counter() - began
-            cost = self.cost(image)
-            budget.take(cost)
+            cost = self.max_bytes if self._one else self.cost(image)
+            if not self._one:
+                budget.take(cost)
             decoded.put(Item(index, job, image, cost, seconds, size(image), notes=image.notes))
             del image  # a waiting thread must not keep an image alive that the budget no longer counts
 
@@ -168,7 +189,7 @@ class Runner:
         arriving = iter(decoded)
         while True:
             # While calls are submitted nothing waits here, because they hold bytes that decoders may wait for.
-            with self._waiting("waited_to_decode"):
+            with self._state.waiting("waited_to_decode"):
                 first = decoded.take(lambda item: True) if submitted else next(arriving, None)
             if first is None:
                 if not submitted:
@@ -178,7 +199,7 @@ class Runner:
             items = filled_call(first, decoded, self.batching)
             del first
             if (call := submitted_call(items, self.batching)) is not None:
-                self._report_progress(current=items[0].job.source, fraction=0.0)
+                self._state.changed(current=items[0].job.source, fraction=0.0)
                 submitted.append(call)
                 del items, call
                 if self.batching is not None and len(submitted) >= self.batching.depth:
@@ -221,22 +242,14 @@ class Runner:
             self._pass_on(call.items.pop(0), finished)
 
     def _pass_on(self, item: Item, finished: Channel[Item]) -> None:
-        with self._waiting("waited_to_encode"):
+        with self._state.waiting("waited_to_encode"):
             finished.put(item)
-
-    @contextmanager
-    def _waiting(self, what: Literal["waited_to_decode", "waited_to_encode"]) -> Iterator[None]:
-        """Add the seconds of a wait of the engine to the state."""
-        began = perf_counter()
-        yield
-        with self._lock:
-            self._state = replace(self._state, **{what: getattr(self._state, what) + perf_counter() - began})
 
     def _work_batch(self, items: Sequence[Item]) -> bool:
         """Process several images in one call; return whether it succeeded."""
         assert self.batching is not None
         began = perf_counter()
-        self._report_progress(current=items[0].job.source, fraction=0.0)
+        self._state.changed(current=items[0].job.source, fraction=0.0)
         try:
             results = self.batching.work([item.image for item in items])
         except IMAGE_ERRORS:
@@ -252,10 +265,10 @@ class Runner:
         def progress(part: float) -> None:
             if stop.set:
                 raise Stopped
-            self._report_progress(current=item.job.source, fraction=part)
+            self._state.changed(current=item.job.source, fraction=part)
 
         began = perf_counter()
-        self._report_progress(current=item.job.source, fraction=0.0)
+        self._state.changed(current=item.job.source, fraction=0.0)
         try:
             item.image = self.work(item.image, progress)
         except IMAGE_ERRORS as error:
@@ -280,7 +293,7 @@ class Runner:
                     raise OutputError(f"{item.job.target}: cannot be written: {error.strerror}") from error
                 self._fail(item.index, item.job, error, item, encode_seconds=perf_counter() - began)
             else:
-                self._record(
+                self._state.add(
                     item.index,
                     ImageReport(
                         item.job.source,
@@ -299,28 +312,19 @@ class Runner:
             budget.give(cost)
 
     def _fail(self, index: int, job: Job, error: Exception, item: Item | None = None, **seconds: float) -> None:
-        """Record an image that failed, with the seconds of the step in which it did."""
-        self._record(index, failure(job, error_message(job, error), item, **seconds))
+        """Record an image that failed, with the seconds of the step in which it did.
 
-    def _record(self, index: int, report: ImageReport) -> None:
-        with self._lock:
-            self._reports[index] = report
-            if report.status == "failed":
-                self._state = replace(self._state, failed=self._state.failed + 1)
-            elif report.output_size:
-                pixels = report.output_size[0] * report.output_size[1]
-                self._state = replace(
-                    self._state, done=self._state.done + 1, output_mp=self._state.output_mp + pixels / 1e6
-                )
-        if self.record is not None:
-            self.record(report)
-        self._report_progress()
-
-    def _report_progress(self, **changes: Any) -> None:
-        """Update the state and report it, one call at a time."""
-        with self._lock:
-            self._state = replace(self._state, seconds=perf_counter() - self._began, **changes)
-            state = self._state
-        if self.progress is not None:
-            with self._progress_lock:
-                self.progress(state)
+        One that found no memory beside others waits until it is alone.
+        """
+        message: str | None = error_message(job, error)
+        if isinstance(error, MemoryError):
+            if not self._one and not self.in_order:
+                if self.put_off is not None:
+                    self.put_off(job)
+                with self._lock:
+                    self._later[index] = job
+                return
+            if self.too_large is not None and message is not None:
+                message = self.too_large(job, message)
+        if message is not None:
+            self._state.add(index, failure(job, message, item, **seconds))

@@ -47,7 +47,7 @@ class Looked:
     """
 
     equal: bool
-    alpha: int | None
+    alpha: float | None
     bleed: BleedByRows | None
     deviation: float
 
@@ -64,7 +64,7 @@ def look(image: RowImage) -> Looked:
     head = image.head
     bleed = None if head.alpha is None else BleedByRows()
     equal = visible_equal = True
-    first: int | None = None
+    first: float | None = None
     same, visible = True, False
     counts = np.zeros((3, 256), np.int64) if head.pixels.dtype == np.uint8 else None
     with closing(_chunks(image)) as chunks:
@@ -76,7 +76,7 @@ def look(image: RowImage) -> Looked:
                 for channel in range(3):
                     counts[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
             if alpha is not None and bleed is not None:
-                first = int(alpha.flat[0]) if first is None else first
+                first = alpha.flat[0].item() if first is None else first
                 same = same and bool((alpha == first).all())
                 seen = alpha != 0
                 visible = visible or bool(seen.any())
@@ -104,13 +104,24 @@ def parted(rows: np.ndarray, head: DecodedImage) -> tuple[np.ndarray, np.ndarray
     return colours, None if head.alpha is None else np.ascontiguousarray(rows[..., -1])
 
 
+def strips_of_rows(cut: Plan, first: int, last: int) -> Plan:
+    """Return the strips of a plan that make some rows.
+
+    Args:
+        cut: the plan.
+        first: the first row, of the source.
+        last: the row behind the last one.
+    """
+    return replace(cut, boxes=tuple(box for box in cut.boxes if box.down.keep < last and box.down.stop > first))
+
+
 def _chunks(image: RowImage) -> RowGenerator:
     """Yield the rows of an image in chunks that a :class:`BleedByRows` takes."""
     with closing(image.read()) as rows:
         yield from even_strips(rows, BleedByRows.rows if image.head.alpha is not None else _CHECKED_ROWS)
 
 
-def plan_strips(image: RowImage, facts: Facts, halo: int, room: int) -> Plan:
+def plan_strips(image: RowImage, facts: Facts, halo: int, room: int, resizing: int = 0) -> Plan:
     """Plan the strips and their blocks.
 
     Args:
@@ -118,6 +129,7 @@ def plan_strips(image: RowImage, facts: Facts, halo: int, room: int) -> Plan:
         facts: facts of the generator.
         halo: halo of the generator in input pixels.
         room: bytes that are available.
+        resizing: bytes that resizing the result takes.
 
     Returns:
         The plan of the image, padded to the size multiple of the generator. Boxes with the same rows are a strip.
@@ -125,7 +137,7 @@ def plan_strips(image: RowImage, facts: Facts, halo: int, room: int) -> Plan:
     Raises:
         NoMemoryError: If not even the smallest strip fits.
     """
-    room = int(room * _USABLE)
+    room = int(room * _USABLE) - resizing
     multiple, scale = facts.multiple, facts.scale
     height, width = (_up(max(side, facts.minimum), multiple) for side in (image.height, image.width))
     halo = _up(max(halo, _ALPHA_HALO if image.head.alpha is not None else 0), multiple)
@@ -142,6 +154,7 @@ def plan_strips(image: RowImage, facts: Facts, halo: int, room: int) -> Plan:
     wide = max(narrow, min(width, room // 6 // (tall * 2 * 3 * each * scale**2) // multiple * multiple))
     needed = fixed + line * (2 * scale**2 * inner + 2 * tall) + 2 * 3 * each * scale**2 * tall * narrow
     if needed > room:
+        needed, room = needed + resizing, room + resizing
         raise NoMemoryError(
             f"{image.path}: strips of {tall} rows take about {size(needed)} of memory, and {size(room)} are available; "
             "free some memory or use a larger --max-memory"
@@ -215,6 +228,8 @@ def _window(image: RowImage, looked: Looked) -> Generator[np.ndarray, tuple[int,
                 rows = next(chunks)
                 parts.append(rows)
                 stop += len(rows)
+                while start + len(parts[0]) <= first and len(parts) > 1:
+                    start += len(parts.pop(0))
             while parts and start + len(parts[0]) <= first:
                 start += len(parts.pop(0))
             joined = np.concatenate(parts) if len(parts) > 1 else parts[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from gankit.memory import available_memory
 from gankit.pipeline.paths import is_file
@@ -23,7 +23,15 @@ def result_bytes(image: DecodedImage, scale: int) -> int:
     return own * (1 + scale**2)
 
 
-def thread_counts(max_memory: int | None = None) -> dict[str, int]:
+class ThreadCounts(TypedDict):
+    """How many threads a run has, and the bytes that its images in flight may take; as arguments of a ``Runner``."""
+
+    decoders: int
+    encoders: int
+    max_bytes: int
+
+
+def thread_counts(max_memory: int | None = None) -> ThreadCounts:
     """Return the number of decoding and encoding threads for this machine, and the bytes they may hold.
 
     Args:

@@ -103,10 +103,12 @@ def test_wrong_max_pixels(folder, tmp_path, capsys, limit):
 
 
 def test_a_decode_that_exceeds_the_memory_fails_alone(folder, tmp_path, capsys, monkeypatch):
-    Image.new("RGB", (500, 500)).save(folder / "b.png")
+    Image.new("RGB", (500, 500)).save(folder / "b.webp")
     monkeypatch.setattr("gankit.pipeline.image_files.available_memory", lambda limit: 100_000)
     assert run(folder, "-o", tmp_path / "out") == 1
-    assert "b.png: decoding 500×500 pixels takes about" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "b.webp: decoding 500×500 pixels takes about" in said
+    assert "saved as TIFF, PNG or JPEG it could run by strips" in said
     assert (tmp_path / "out" / "a.png").exists()
 
 

@@ -4,6 +4,7 @@ import struct
 import zlib
 
 import numpy as np
+import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
 
@@ -52,6 +53,12 @@ def profile_of(space):
     data = bytearray(srgb_profile())
     data[16:20] = space
     return bytes(data)
+
+
+def cmyk_profile():
+    """A real profile of a press, in the public domain, which libvips brings along."""
+    pyvips = pytest.importorskip("pyvips", reason="libvips has the CMYK profile: pip install 'gankit[large]'")
+    return bytes(pyvips.Operation.call("profile_load", "cmyk"))
 
 
 def exif_block(orientation=1, thumbnail=False):

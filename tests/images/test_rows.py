@@ -126,17 +126,14 @@ def saved(tmp_path, name, image, **options):
         ("a.jpg", "RGB", {"progressive": True}, "save it as a baseline JPEG"),
         ("a.jpg", "RGB", {"exif": Image.Exif()}, "its EXIF orientation is 6"),
         ("a.png", "RGB", {"exif": Image.Exif()}, "its EXIF orientation is 6"),
-        ("a.tif", "CMYK", {}, "convert it to RGB"),
+        ("a.tif", "CMYK", {"compression": "jpeg"}, "convert it to RGB"),
         ("a.tif", "1", {}, "convert it to RGB"),
-        ("a.tif", "F", {}, "floating-point pixels"),
     ],
 )
 def test_kinds_that_have_no_rows_say_so(vips, tmp_path, name, mode, options, reason):
     if "exif" in options:
         options["exif"][0x0112] = 6
-    path = saved(
-        tmp_path, name, Image.fromarray(samples(3)).convert("L" if mode == "F" else mode).convert(mode), **options
-    )
+    path = saved(tmp_path, name, Image.fromarray(samples(3)).convert(mode), **options)
     with pytest.raises(ImageError, match=reason):
         rows_of(path)
 

@@ -69,6 +69,7 @@ def animation(path, frames=None, **options):
     given = {"duration": TIMES[: len(frames)], "loop": 0, "disposal": 2, **options}
     if path.suffix == ".webp":
         given = {"lossless": True, "exact": True, **given}
+    if path.suffix in (".webp", ".avif"):
         del given["disposal"]
     frames[0].save(path, save_all=True, append_images=frames[1:], **given)
     return path
@@ -219,7 +220,7 @@ def test_a_damaged_frame_fails_alone(upscaler, tmp_path):
 @pytest.mark.parametrize(("error", "words"), [(MemoryError(), "frame 3 of 5: "), (KeyboardInterrupt(), None)])
 def test_a_frame_that_fails_in_the_engine(engine, upscaler, tmp_path, error, words):
     def failing(batch):
-        if len(engine.shapes) > 2:
+        if len(engine.shapes) % 3 == 0:  # also when the frames run one at a time
             raise error
         return batch
 
@@ -233,6 +234,58 @@ def test_a_frame_that_fails_in_the_engine(engine, upscaler, tmp_path, error, wor
         assert report.images[0].status == "failed"
         assert words in report.images[0].error
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_frames_that_do_not_fit_beside_each_other_run_one_at_a_time(engine, upscaler, tmp_path, monkeypatch):
+    from gankit.images.frames.png import Writer
+
+    events, add = [], Writer.add
+
+    def change(batch):
+        events.append("engine")
+        if len(engine.shapes) == 3:
+            raise MemoryError
+        return blurred(batch)
+
+    def written(self, image, seconds):
+        events.append("write")
+        add(self, image, seconds)
+
+    engine.change = change
+    monkeypatch.setattr(Writer, "add", written)
+    source = animation(tmp_path / "a.gif", drawn("RGB"))
+    made = upscaler.run(source, tmp_path / "out").images[0]
+    assert (made.status, made.frames, made.error) == ("done", 5, None)
+    assert events[-10:] == ["engine", "write"] * 5
+    assert [time for _, time in composed(made.target)] == TIMES
+    stills = one_by_one(upscaler, [frame for frame, _ in composed(source, "RGB")], tmp_path)
+    for (result, _), still in zip(composed(made.target, "RGB"), stills, strict=True):
+        np.testing.assert_array_equal(np.asarray(result), still)
+
+
+@pytest.mark.parametrize("format", [None, "avif", "same", "png"])
+def test_animated_avif(upscaler, lines, tmp_path, format):
+    source = animation(tmp_path / "a.avif", drawn("RGB"), quality=100, subsampling="4:4:4")
+    made = upscaler.run(source, tmp_path / "out", format=format, quality=100).images[0]
+    title = "animated PNG (APNG)" if format == "png" else "animated AVIF"
+    assert (made.status, made.frames, made.target.suffix) == ("done", 5, ".png" if format == "png" else ".avif")
+    assert lines[-1] == f"{source} has several frames and becomes {title}"
+    results = composed(made.target, "RGB")
+    assert [time for _, time in results] == TIMES
+    stills = one_by_one(upscaler, [frame for frame, _ in composed(source, "RGB")], tmp_path)
+    for (result, _), still in zip(results, stills, strict=True):
+        assert np.abs(np.asarray(result).astype(int) - still).mean() < (0 if format == "png" else 2) + 1e-9
+
+
+def test_frames_that_an_encoder_has_no_memory_for_are_refused_at_once(engine, upscaler, tmp_path, monkeypatch):
+    source = animation(tmp_path / "a.gif", drawn("RGB"))
+    upscaler.run(source, tmp_path / "before")
+    engine.shapes.clear()
+    monkeypatch.setattr("gankit.memory.available_memory", lambda limit=None: 16 * 68 * 52 * 3 - 1)
+    made = upscaler.run(source, tmp_path / "out", format="avif").images[0]
+    assert "a.avif: animated AVIF of 68×52 pixels takes about 0 MB of memory" in made.error
+    assert made.error.endswith("use --format png")
+    assert not engine.shapes
 
 
 def test_a_full_disk_ends_the_run(upscaler, tmp_path, monkeypatch):

@@ -14,24 +14,8 @@ from torch import nn
 
 import gankit
 from gankit.images import decode, encode, from_array
-from gankit.pipeline import large, strips
-from tests.networks import small_srgan
-
-HEIGHT, WIDTH = 203, 90
-ROOM = 1 << 30  # bytes for strips
-
-
-def samples(channels, dtype=np.uint8):
-    """Smooth colours with edges. The lower half of colours is gray, and alpha has flat, hidden and busy parts."""
-    rng = np.random.default_rng(channels)
-    coarse = rng.integers(0, 236, (HEIGHT // 7 + 1, WIDTH // 7 + 1, channels))
-    pixels = np.kron(coarse, np.ones((7, 7, 1), int))[:HEIGHT, :WIDTH] + rng.integers(0, 20, (HEIGHT, WIDTH, channels))
-    if channels >= 3:
-        pixels[HEIGHT // 2 :, :, 1:3] = pixels[HEIGHT // 2 :, :, :1]
-    if channels in (2, 4):
-        pixels[60:170, 20:80, -1] = 0
-        pixels[:40, :, -1] = 255
-    return (pixels * (257 if dtype == np.uint16 else 1)).astype(dtype)
+from gankit.pipeline import large
+from tests.pipeline.strip_runs import HEIGHT, WIDTH, both, failed, samples, upscaler
 
 
 class Strided(nn.Module):
@@ -52,42 +36,6 @@ class WholeImage(nn.Module):
 
     def forward(self, image):
         return nn.functional.interpolate(image - image.mean((2, 3), keepdim=True), scale_factor=2)
-
-
-def upscaler(module=None, **keywords):
-    module = module or small_srgan(scale=2, channels=8, blocks=1)
-    plain = {"backend": "eager", "precision": "fp32", "device": "cpu", "scale": 2, "value_range": (0, 1)}
-    return gankit.Upscaler(module, **plain, **keywords)
-
-
-@pytest.fixture
-def by_strips(monkeypatch):
-    """Images of more than a thousand pixels do not fit into memory, and strips have few rows."""
-
-    def within(room=ROOM):
-        needed = lambda it, opened: (1 << 60) * (opened.header.width * opened.header.height > 1000)  # noqa: E731
-        monkeypatch.setattr(large.LargeImages, "_needed", needed)
-        monkeypatch.setattr(large, "available_memory", lambda limit: room)
-        monkeypatch.setattr(strips, "_ROWS", 16)
-
-    return within
-
-
-def both(source, tmp_path, by_strips, room=ROOM, **keywords):
-    """Run in one piece and by strips, check that the pixels are the same, and return the report by strips."""
-    options = {"format": "png", **keywords.pop("run", {})}
-    with upscaler(**keywords) as it:
-        whole = it.run(source, tmp_path / "whole", **options).images[0]
-        by_strips(room)
-        made = it.run(source, tmp_path / "strips", **options).images[0]
-    assert (whole.status, whole.strips, whole.error) == ("done", 0, None)
-    assert (made.status, made.error) == ("done", None)
-    assert made.strips > 1
-    assert (made.input_size, made.output_size, made.notes) == (whole.input_size, whole.output_size, whole.notes)
-    first, second = decode(whole.target), decode(made.target)
-    assert first.gray == second.gray
-    np.testing.assert_array_equal(first.channels(), second.channels())
-    return made
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -189,13 +137,6 @@ def test_a_full_disk_ends_the_run_and_leaves_no_file(tmp_path, by_strips, monkey
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".gankit.jsonl"]
 
 
-def failed(source, tmp_path, it, **options):
-    report = it.run(source, tmp_path / "out", **options).images[0]
-    assert report.status == "failed"
-    assert not report.target.exists()
-    return report.error
-
-
 def test_the_memory_of_an_image_decides(tmp_path, monkeypatch):
     encode(from_array(np.concatenate([samples(3)] * 8)), tmp_path / "a.tif")
     needed = HEIGHT * 8 * WIDTH * 3 * (1 + 2 * 4)  # the image, its result and the file
@@ -208,7 +149,7 @@ def test_the_memory_of_an_image_decides(tmp_path, monkeypatch):
 
 def test_what_cannot_run_by_strips_says_why(tmp_path, by_strips):
     encode(from_array(samples(3)), tmp_path / "a.tif")
-    Image.fromarray(samples(4), "CMYK").save(tmp_path / "cmyk.tif")
+    Image.fromarray(samples(4), "CMYK").save(tmp_path / "cmyk.tif", compression="jpeg")
     by_strips()
     with upscaler() as it:
         assert "WebP cannot be written by strips; use --format png or tiff" in failed(
@@ -231,14 +172,6 @@ def test_a_model_that_needs_the_whole_image_gets_it(tmp_path, by_strips):
         assert it.run(tmp_path / "a.tif", tmp_path / "out").images[0].strips == 0
 
 
-@pytest.mark.parametrize("options", [{"scale": 1.5}, {"compare": True}])
-def test_options_that_need_the_whole_image_get_it(tmp_path, by_strips, options):
-    encode(from_array(samples(3)), tmp_path / "a.tif")
-    by_strips(1)
-    with upscaler() as it:
-        assert it.run(tmp_path / "a.tif", tmp_path / "out", **options).images[0].strips == 0
-
-
 # ru_maxrss of a process begins with what its parent used when it forked; VmHWM is its own.
 _PEAK = """
 import re, sys
@@ -250,7 +183,7 @@ module = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)).requi
 limit = 520_000_000
 with gankit.Upscaler(module, scale=2, value_range=(0, 1), backend="eager", precision="fp32", device="cpu", threads=1,
                      max_memory=limit) as it:
-    image = it.run(sys.argv[1], sys.argv[2], format=sys.argv[3]).images[0]
+    image = it.run(sys.argv[1], sys.argv[2], **eval(sys.argv[3])).images[0]
 assert image.status == "done", image.error
 assert image.strips > 1
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
@@ -261,8 +194,13 @@ print(peak)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-@pytest.mark.parametrize("format", ["png", "tiff"])
-def test_the_peak_of_memory_does_not_grow_with_the_height(tmp_path, format):
+@pytest.mark.parametrize(
+    "options",
+    [{"format": "png"}, {"format": "tiff"}, {"format": "png", "scale": 0.7, "compare": True}],
+    ids=lambda options: "-".join(options),
+)
+def test_the_peak_of_memory_does_not_grow_with_the_height(tmp_path, options):
+    format = options["format"]
     peaks = []
     for height in (3072, 12288):
         rows = np.random.default_rng(0).integers(0, 256, (64, 3000, 3), np.uint8)
@@ -270,7 +208,7 @@ def test_the_peak_of_memory_does_not_grow_with_the_height(tmp_path, format):
         strips = (rows.tobytes() for _ in range(height // 64))
         tifffile.imwrite(source, strips, shape=(height, 3000, 3), dtype=np.uint8, photometric="rgb", rowsperstrip=64)
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", _PEAK, source, tmp_path / "out", format],
+            [sys.executable, "-W", "ignore", "-c", _PEAK, source, tmp_path / "out", repr(options)],
             capture_output=True, text=True, cwd=Path(gankit.__file__).parents[1],
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -50,6 +50,7 @@ class Format:
         alpha: transparency is kept; else the image is laid on white.
         gray: a gray image is stored in one channel; else as three equal ones.
         icc: a colour profile is kept.
+        cmyk: images from CMYK are stored in CMYK, of 8 bits; else as RGB.
         png_colour: the chunks that say what a PNG's values mean are kept.
         dpi: the resolution is kept.
         exif_bytes: size of the largest EXIF block, 0 for none.
@@ -78,6 +79,7 @@ class Format:
     alpha: bool = False
     gray: bool = True
     icc: bool = False
+    cmyk: bool = False
     png_colour: bool = False
     dpi: bool = True
     exif_bytes: int = 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image, JpegImagePlugin
 
+from gankit.images.cmyk import to_inks
 from gankit.images.decoded import DecodedImage
 from gankit.images.formats.base import Format, Header
 from gankit.images.iptc import pack_resources, read_resources
@@ -103,6 +104,10 @@ def photoshop_segment(iptc: bytes) -> bytes:
 def _encode(image: DecodedImage, quality: int) -> bytes:
     buffer = io.BytesIO()
     options: dict[str, object] = {"quality": quality, "subsampling": 0 if quality >= FULL_COLOUR else 2}
+    pixels = Image.fromarray(image.channels())
+    if image.cmyk_profile:
+        pixels = Image.fromarray(to_inks(image.pixels, image.cmyk_profile), "CMYK")
+        options |= {"icc_profile": image.cmyk_profile, "subsampling": 0}  # each ink has its details
     if image.dpi:
         options["dpi"] = tuple(min(max(round(value), 1), 65535) for value in image.dpi)
     for name in ("icc_profile", "exif", "xmp", "comment"):
@@ -111,7 +116,7 @@ def _encode(image: DecodedImage, quality: int) -> bytes:
     if image.iptc:
         body = photoshop_segment(image.iptc)
         options["extra"] = struct.pack(">BBH", 0xFF, _APP13, len(body) + 2) + body
-    Image.fromarray(image.channels()).save(buffer, "JPEG", **options)
+    pixels.save(buffer, "JPEG", **options)
     return buffer.getvalue()
 
 
@@ -125,6 +130,7 @@ FORMAT = Format(
     decode=_decode,
     encode=_encode,
     icc=True,
+    cmyk=True,
     exif_bytes=_LARGEST,
     xmp_bytes=_LARGEST - len(_XMP_HEADER),
     iptc_bytes=_LARGEST - len(_PHOTOSHOP) - 13,

@@ -47,6 +47,7 @@ FORMAT = Format(
     sixteen_bit=True,
     alpha=True,
     icc=True,
+    cmyk=True,
     exif_bytes=UNLIMITED,
     xmp_bytes=UNLIMITED,
     iptc_bytes=UNLIMITED,

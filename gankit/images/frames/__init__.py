@@ -1,12 +1,12 @@
-"""Animations and multi-page files: read frame by frame, and written as APNG, WebP, GIF and TIFF.
+"""Animations and multi-page files: read frame by frame, and written as APNG, WebP, GIF, AVIF and TIFF.
 
-At most three decoded frames are in memory at a time. Reading resolves offsets, blending and disposal, so that each
-frame is what a viewer shows at that time.
+At most three decoded frames are in memory at a time, and some more in the encoder of AVIF. Reading resolves offsets,
+blending and disposal, so that each frame is what a viewer shows at that time.
 """
 
 from gankit.images.frames.facts import NOTE_STARTS, FrameFacts, Kind, kind_of
 from gankit.images.frames.reading import distinct_frames, probe
-from gankit.images.frames.writing import TITLES, FrameWriter, format_for, frame_writer
+from gankit.images.frames.writing import TITLES, FrameWriter, format_for, frame_writer, frames_held
 
 __all__ = [
     "NOTE_STARTS",
@@ -17,6 +17,7 @@ __all__ = [
     "distinct_frames",
     "format_for",
     "frame_writer",
+    "frames_held",
     "kind_of",
     "probe",
 ]

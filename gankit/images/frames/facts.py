@@ -8,12 +8,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, Literal
 
-Kind = Literal["gif", "png", "webp", "tiff"]
+from PIL import AvifImagePlugin
+
+from gankit.images.formats.boxes import brands
+
+Kind = Literal["gif", "png", "webp", "avif", "tiff"]
 
 NOTE_STARTS = ("only the first of ", "only the still image ")
 """Beginnings of the notes of a decoded image that say that it is one of several frames."""
 
 _PNG, _TIFF = b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MAGIC_BYTES = 256
 _WEBP_ANIMATION = 2  # bit of the first byte of VP8X
 
 
@@ -60,11 +65,14 @@ def kind_of(path: Path) -> Kind | None:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(32)
+            start = file.read(_MAGIC_BYTES)
             if start.startswith(_PNG):
                 return "png" if _is_apng(file) else None
             if start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X":
                 return "webp" if start[20] & _WEBP_ANIMATION and _webp_frames(file) > 1 else None
+            if b"avis" in brands(start):
+                file.seek(0)
+                return "avif" if AvifImagePlugin.AvifImageFile(file).n_frames > 1 else None
             if start.startswith((b"GIF87a", b"GIF89a")):
                 return "gif" if _gif_moves(file) else None
             if start.startswith(_TIFF):

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import GifImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import AvifImagePlugin, GifImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from gankit.errors import ImageError
-from gankit.images.decode import check_size, read_whole, reason_of
+from gankit.errors import ImageError, ImageMemoryError
+from gankit.images import avif_boxes
+from gankit.images.decode import check_size, memory_reason, read_whole, reason_of
 from gankit.images.decoded import DecodedImage, full_scale
+from gankit.images.formats.avif import sample_bits
 from gankit.images.formats.base import Header
 from gankit.images.frames.facts import FrameFacts, Kind
 from gankit.images.gif_file import is_complete
@@ -43,7 +45,7 @@ def probe(path: Path, kind: Kind, max_pixels: int, max_bytes: int | None = None)
     seconds: list[Fraction] = []
     runs: list[int] = []
     alpha, gray, last = False, True, None
-    data = read_whole(path)
+    data = read_whole(path, max_bytes)
     for image, duration in _frames(path, data, kind, max_pixels, max_bytes):
         seconds.append(duration)
         alpha, gray = alpha or image.alpha is not None, gray and image.gray
@@ -71,7 +73,7 @@ def distinct_frames(facts: FrameFacts, max_pixels: int, max_bytes: int | None = 
     Raises:
         ImageError: as for :func:`probe`; or the file has changed since.
     """
-    frames = _frames(facts.path, read_whole(facts.path), facts.kind, max_pixels, max_bytes)
+    frames = _frames(facts.path, read_whole(facts.path, max_bytes), facts.kind, max_pixels, max_bytes)
     for run in facts.runs:
         for number in range(run):
             image, _ = next(frames, (None, None))
@@ -106,7 +108,7 @@ def _frames(path: Path, data: bytes, kind: Kind, max_pixels: int, max_bytes: int
             yield image, duration
         done = total
         next(source, None)  # checks what follows the last frame
-    except (MemoryError, ImageError):
+    except ImageError:
         raise
     except Exception as error:  # decoders raise all kinds of exceptions for damaged bytes
         place = f"{word} {done + 1} of {total}: " if done < total else ""
@@ -115,6 +117,8 @@ def _frames(path: Path, data: bytes, kind: Kind, max_pixels: int, max_bytes: int
         text = "it is missing" if isinstance(error, StopIteration) else reason_of(error)
         if isinstance(error, IndexError | struct.error):  # Pillow's at the end of a GIF
             text = TRUNCATED
+        if isinstance(error, MemoryError):
+            raise ImageMemoryError(path, f"{place}{memory_reason(error)}") from None
         raise ImageError(path, f"{place}{text}") from error
 
 
@@ -123,12 +127,15 @@ def _composed(data: bytes, kind: Kind, max_pixels: int, max_bytes: int | None) -
     image = _open(data, kind)
     first = 1 if getattr(image, "default_image", False) else 0  # a still image for viewers that know no APNG
     size, count = image.size, _count(data, kind)
+    times = avif_boxes.durations(data) if kind == "avif" else ()
     yield max(0, count - first)
     for number in range(first, count or _MANY):
         image.seek(number)
         check_size(Header(image.width, image.height, _BYTES_PER_PIXEL), max_pixels, max_bytes)
         image.load()
         duration = Fraction(image.info.get("duration", 0)) / 1000
+        if len(times) == count:  # Pillow rounds them to milliseconds
+            duration = times[number]
         frame = from_pil(image)
         if image.size != size:  # a GIF whose frames reach beyond its screen, where viewers cut them off
             frame = from_pil(image.crop((0, 0, *size)))
@@ -150,6 +157,8 @@ def _open(data: bytes, kind: Kind) -> Any:
         return GifImagePlugin.GifImageFile(io.BytesIO(data))
     if kind == "png":
         return PngImagePlugin.PngImageFile(io.BytesIO(data))
+    if kind == "avif":
+        return AvifImagePlugin.AvifImageFile(io.BytesIO(data))
     return WebPImagePlugin.WebPImageFile(io.BytesIO(data))
 
 
@@ -176,6 +185,8 @@ def _plays(data: bytes, kind: Kind) -> int:
     """
     if kind == "tiff":
         return 1
+    if kind == "avif":
+        return avif_boxes.plays(data)
     loop = _open(data, kind).info.get("loop")
     if kind != "gif":
         return int(loop or 0)
@@ -185,6 +196,8 @@ def _plays(data: bytes, kind: Kind) -> int:
 def _notes(data: bytes, kind: Kind) -> tuple[str, ...]:
     if kind == "gif":
         return () if is_complete(data) else ("its end mark is missing; frames may be missing too",)
+    if kind == "avif" and (bits := sample_bits(data)) > 8:
+        return (f"its frames are read with 8 bits, not {bits}",)
     if kind != "png":
         return ()
     notes = []
@@ -197,7 +210,7 @@ def _notes(data: bytes, kind: Kind) -> tuple[str, ...]:
 
 def _equal(first: DecodedImage, second: DecodedImage) -> bool:
     """Whether two frames or pages have the same pixels. The texts of equal pages are those of the first one."""
-    facts = [(image.gray, image.icc_profile, image.dpi, image.hdr) for image in (first, second)]
+    facts = [(each.gray, each.icc_profile, each.cmyk_profile, each.dpi, each.hdr) for each in (first, second)]
     if facts[0] != facts[1]:
         return False
     for one, other in ((first.pixels, second.pixels), (first.alpha, second.alpha)):

@@ -17,8 +17,16 @@ from gankit.images.frames.facts import FrameFacts
 
 Box = tuple[int, int, int, int]
 
+_HELD = {"avif": 16}  # frames, encoded or to be encoded: 14 were measured
+
 TITLES: Mapping[str, str] = MappingProxyType(
-    {"png": "animated PNG (APNG)", "webp": "animated WebP", "gif": "animated GIF", "tiff": "multi-page TIFF"}
+    {
+        "png": "animated PNG (APNG)",
+        "webp": "animated WebP",
+        "gif": "animated GIF",
+        "avif": "animated AVIF",
+        "tiff": "multi-page TIFF",
+    }
 )
 """What each format that holds several frames is called when it does, by the name of the format."""
 
@@ -26,7 +34,7 @@ _MODULES: Mapping[str, str] = MappingProxyType({name: f"gankit.images.frames.{na
 
 
 class FrameWriter(Protocol):
-    """Writes frames to a file, one after the other, and keeps at most one of them.
+    """Writes frames to a file, one after the other, and keeps as many of them as :func:`frames_held` says.
 
     Args:
         file: an empty file, open for reading and writing.
@@ -75,6 +83,11 @@ def frame_writer(format: Format, file: IO[bytes], facts: FrameFacts, quality: in
     """
     writer: FrameWriter = import_module(_MODULES[format.name]).Writer(file, facts, quality)
     return writer
+
+
+def frames_held(format: Format) -> int:
+    """Return how many frames the writer of a format holds at most, with those that its encoder looks ahead to."""
+    return _HELD.get(format.name, 3)
 
 
 def changed_box(before: np.ndarray | None, after: np.ndarray, align: int = 1) -> Box:
