@@ -88,7 +88,9 @@ def test_other_formats_get_rgb_and_say_so(source, tmp_path, suffix):
         assert "icc_profile" not in made.info
 
 
-@pytest.mark.parametrize("bad", [None, b"no profile", profile_of(b"CMYK"), srgb_profile()], ids=str)
+@pytest.mark.parametrize(
+    "bad", [None, b"no profile", profile_of(b"CMYK"), srgb_profile()], ids=["none", "broken", "empty", "rgb"]
+)
 @pytest.mark.parametrize("suffix", [".jpg", ".tif"])
 def test_without_a_usable_profile_the_result_is_rgb(tmp_path, bad, suffix):
     Image.fromarray(pattern()).convert("CMYK").save(tmp_path / f"a{suffix}", **({"icc_profile": bad} if bad else {}))
