@@ -12,17 +12,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-LONGEST_NAME = 300
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse names of tests that hold data: they may differ between two processes, which then share no tests."""
-    for item in items:
-        if len(item.name) > LONGEST_NAME:
-            raise pytest.UsageError(
-                f"{item.nodeid[:LONGEST_NAME]}…: the name of a test is too long; give its cases ids"
-            )
 
 
 @pytest.fixture(scope="session")

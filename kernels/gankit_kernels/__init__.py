@@ -2,7 +2,7 @@
 
 The package stands alone: ``from gankit_kernels import instance_norm``. The references run on a CPU, in an export and
 where Triton is not installed. Triton is imported with the first CUDA tensor, which is why the kernels of an operation
-are in the file of the same name in ``on_cuda``. :mod:`gankit_kernels.winograd` has kernels for CPUs, which LLVM compiles.
+are in the file of the same name in ``on_cuda``. :mod:`gankit_kernels.winograd` is for CPUs, and LLVM compiles it.
 """
 
 from gankit_kernels.blend import blend_tiles
