@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import logging
 import os
 import signal
 from pathlib import Path
@@ -28,3 +29,18 @@ def data() -> Path:
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Exported files and cached choices of the tests, apart from the user's."""
     os.environ["GANKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def gankit_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """Capture the warnings of gankit, whatever libraries and other tests of the process did to the loggers."""
+    logging.disable(logging.NOTSET)
+    names = ["gankit", *(name for name in logging.root.manager.loggerDict if name.startswith("gankit."))]
+    for name in names:
+        logger = logging.getLogger(name)
+        monkeypatch.setattr(logger, "disabled", False)
+        monkeypatch.setattr(logger, "propagate", name != "gankit")
+        monkeypatch.setattr(logger, "handlers", [caplog.handler] if name == "gankit" else [])
+        caplog.set_level(logging.WARNING if name == "gankit" else logging.NOTSET, logger=name)
+    caplog.handler.setLevel(logging.NOTSET)
+    return caplog

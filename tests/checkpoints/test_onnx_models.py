@@ -228,9 +228,9 @@ def test_upscale_with_gankits_own_export(tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "mine.onnx.json").read_text())
 
 
-def test_what_was_found_is_said(tmp_path, caplog):
+def test_what_was_found_is_said(tmp_path, gankit_log):
     open_model(enlarging(tmp_path / "some.onnx", high=255.0))
-    assert "NCHW float32, ×2, values from 0 to 255, sides in multiples of 1" in caplog.text
+    assert "NCHW float32, ×2, values from 0 to 255, sides in multiples of 1" in gankit_log.text
 
 
 def test_what_gankit_wrote_into_a_file_counts(tmp_path):

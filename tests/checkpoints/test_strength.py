@@ -72,7 +72,7 @@ def test_images(pair):
     assert 0 < max(distance[:2]) < distance[2]
 
 
-def test_the_file_is_cached_and_made_again_when_it_was_changed(pair, caplog):
+def test_the_file_is_cached_and_made_again_when_it_was_changed(pair, gankit_log):
     first = at_strength(pair[1], 0.5, pair[0])
     inode = first.stat().st_ino
     assert at_strength(pair[1], 0.5, pair[0]) == first
@@ -82,7 +82,7 @@ def test_the_file_is_cached_and_made_again_when_it_was_changed(pair, caplog):
     first.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert [item.problem() for item in cached_files() if item.path == first] == ["has changed since gankit wrote it"]
     assert at_strength(pair[1], 0.5, pair[0]).read_bytes() == content
-    assert [record.message for record in caplog.records] == [
+    assert [record.message for record in gankit_log.records] == [
         f"{first}: this cached file has changed since gankit wrote it; mixing the weights again"
     ]
     for item in cached_files():

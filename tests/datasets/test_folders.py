@@ -30,7 +30,7 @@ def classes(tmp_path):
     return folder
 
 
-def test_hidden_files_and_folders_are_no_data(classes, caplog):
+def test_hidden_files_and_folders_are_no_data(classes, gankit_log):
     names = ["cats/0.png", "cats/1.png", "dogs/0.png", "dogs/1.png"]
     assert [path.relative_to(classes).as_posix() for path in image_files(classes)] == names
     assert list(read_side(classes)) == [name.removesuffix(".png") for name in names]
@@ -40,7 +40,7 @@ def test_hidden_files_and_folders_are_no_data(classes, caplog):
     assert (images.count, images.names) == (4, ["cats", "dogs"])
     assert fingerprint(classes).startswith("4 images")
     assert [pair.name for pair in find_pairs(classes / "cats", classes / "cats", 1)] == ["0", "1"]
-    assert not caplog.records
+    assert not gankit_log.records
 
 
 def test_a_folder_of_hidden_files_alone_holds_no_images(tmp_path):

@@ -123,13 +123,13 @@ def test_a_warm_translate_of_a_network_that_needs_the_whole_image(folder, tmp_pa
 
 @without_driver
 @pytest.mark.slow
-def test_a_warm_run_of_an_onnx_file_says_what_it_assumes(folder, weights, tmp_path, caplog):
+def test_a_warm_run_of_an_onnx_file_says_what_it_assumes(folder, weights, tmp_path, gankit_log):
     pytest.importorskip("onnxruntime")
     file = tmp_path / "small.onnx"
     fill("export", "--model", weights, "--output", file)
     words = ["upscale", folder / "colour.png", "--model", file, "--backend", "onnxruntime"]
     fill(*words, "-o", tmp_path / "cold")
-    (line,) = {item.getMessage() for item in caplog.records if f"{file}: by" in item.getMessage()}
+    (line,) = {item.getMessage() for item in gankit_log.records if f"{file}: by" in item.getMessage()}
     said = run(*words, "-o", tmp_path / "warm")
     assert said.endswith("\nno torch\n")
     assert line in said

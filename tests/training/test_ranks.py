@@ -1,6 +1,5 @@
 """Several processes: one torchrun of two on the CPU, and what they must agree on."""
 
-import logging
 import os
 import signal
 import subprocess
@@ -192,16 +191,11 @@ def test_torchrun_knows_how_many_there_are(monkeypatch):
 
 @needs_gloo
 @pytest.mark.slow
-def test_a_run_goes_on_with_another_number_of_processes(two, tmp_path, caplog, monkeypatch):
+def test_a_run_goes_on_with_another_number_of_processes(two, tmp_path, gankit_log):
     """With a word: a step has another number of items from there on."""
     folder, _ = two
     content = torch.load(folder / "content" / "last.pt", weights_only=True)
     torch.save(content, tmp_path / "last.pt")
     (tmp_path / "log.csv").write_text((folder / "content" / "log.csv").read_text())
-    # Libraries that other tests of the process imported may have changed the levels and handlers of all loggers.
-    log = logging.getLogger("gankit.training.state")
-    monkeypatch.setattr(log, "disabled", False)
-    monkeypatch.setattr(log, "handlers", [caplog.handler])
-    caplog.set_level(logging.WARNING, logger=log.name)
     fit(Content(fabric_for("cpu", "fp32")), stream(2), Plan(7, tmp_path, resume=True))
-    assert "continues in 1 processes instead of 2" in caplog.text
+    assert "continues in 1 processes instead of 2" in gankit_log.text
