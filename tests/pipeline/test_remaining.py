@@ -11,6 +11,7 @@ from rich.console import Console
 
 from gankit.cli.progress import Bar
 from gankit.images import DecodedImage, encode, from_array
+from gankit.pipeline import run_state
 from gankit.pipeline import runner as runner_module
 from gankit.pipeline.items import Progress
 from gankit.pipeline.remaining import Pixels
@@ -38,7 +39,8 @@ MIXED = [100] * 30 + [2000, 300, 900, 1500]
 )
 def test_the_time_left_is_right_half_way(tmp_path, monkeypatch, sides):
     now = 0.0
-    monkeypatch.setattr(runner_module, "perf_counter", lambda: now)
+    for module in (runner_module, run_state):
+        monkeypatch.setattr(module, "perf_counter", lambda: now)
 
     def decode(path):
         with Image.open(path) as image:
