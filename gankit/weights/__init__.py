@@ -57,6 +57,13 @@ TRAINED: Mapping[str, Trained] = MappingProxyType(
             "Softer than srgan on clean images",
             "165 free photographs",
         ),
+        "edsr": Trained(
+            "×4 upscaling, faithful, at a third of the arithmetic of srresnet",
+            "upscale",
+            "Clean images, faithful and fast",
+            "Takes JPEG blocks and noise for detail",
+            "165 free photographs",
+        ),
         "srgan": Trained(
             "×4 upscaling, sharp texture",
             "upscale",
