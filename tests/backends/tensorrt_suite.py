@@ -68,7 +68,7 @@ def machine(contract, exported, monkeypatch, tmp_path):
     monkeypatch.setattr("gankit_export.gpu.Gpu", FakeGpu)
     # Not in torch itself, whose exporter would look for the GPU.
     monkeypatch.setattr("gankit.backends.tensorrt.cuda_available", lambda: True)
-    monkeypatch.setattr("gankit.backends.choice.select.parse_device", lambda device: device)
+    monkeypatch.setattr("gankit.backends.choice.select.parse_devices", lambda device: (device,))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "Fake H100")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (8 << 30, 8 << 30))
