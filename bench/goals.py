@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +85,19 @@ class Setting:
     model: str
 
 
-_WITH_3X3 = ("srgan", "srresnet", "edsr", "cyclegan", "esrgan", "srvgg")
-"""Models whose convolutions the backend ``winograd`` runs."""
+@cache
+def _by_winograd(model: str, precision: str) -> bool:
+    """Whether the backend ``winograd`` runs a model in a precision."""
+    from gankit import models
+    from gankit.backends.cpu.winograd import convolutions
+
+    images = models.facts(model, {}).task != "generate"
+    return precision == "fp32" and images and bool(convolutions(models.build(model, {})))
 
 
 def _own(setting: Setting, model: str) -> tuple[str, ...]:
     """The backends of gankit among which its fastest engine is."""
-    return ("eager", "openvino", *(("winograd",) if setting.precision == "fp32" and model in _WITH_3X3 else ()))
+    return ("eager", "openvino", *(("winograd",) if _by_winograd(model, setting.precision) else ()))
 
 
 Measure = Callable[[Setting], Line]
@@ -110,7 +117,7 @@ def work_of(setting: Setting, model: str, size: tuple[int, int], batch: int = 1,
     """What a worker is asked to do: gankit's own engine of the precision unless ``more`` says otherwise."""
     width, height = size
     shared = {"model": model, "options": {}, "batch": batch, "width": width, "height": height}
-    own = "winograd" if setting.precision == "fp32" and model in _WITH_3X3 else "eager"
+    own = "winograd" if _by_winograd(model, setting.precision) else "eager"
     return shared | {"backend": own, "precision": setting.precision, "threads": setting.threads} | more
 
 

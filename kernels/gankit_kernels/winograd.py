@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -45,10 +46,22 @@ class Winograd:
 
     Raises:
         ImportError: If llvmlite is not installed.
+        ValueError: If a shape does not fit, or the numbers of channels do not.
+        TypeError: If the weight is not float32 on the CPU.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, slopes: Tensor | None = None) -> None:
+        _check_values("weight", weight)
+        if weight.ndim != 4 or weight.shape[2:] != (3, 3):
+            raise ValueError(f"weight must be (C', C, 3, 3), not {tuple(weight.shape)}")
         self._results, self._channels = weight.shape[:2]
+        if self._channels % llvm.lanes() or self._results % llvm.lanes():
+            raise ValueError(
+                f"the numbers of channels must be multiples of {llvm.lanes()}, not {tuple(weight.shape[:2])}"
+            )
+        for name, values in (("bias", bias), ("slopes", slopes)):
+            if values is not None and values.shape != (self._results,):
+                raise ValueError(f"{name} must be ({self._results},), not {tuple(values.shape)}")
         together = kernels.panel(self._results)
         g = torch.tensor(_G, dtype=torch.float64)
         products = torch.einsum("ia,kcab,jb->ijck", g, weight.detach().double(), g).float()
@@ -75,29 +88,42 @@ class Winograd:
 
         Returns:
             (N, C', H', W') channels_last, or ``add_to``.
+
+        Raises:
+            ValueError: If a shape, a padding or the layout of ``add_to`` does not fit.
+            TypeError: If a tensor is not float32 on the CPU.
         """
-        x = _dense(x)
+        # The kernels take addresses, so that nothing else would notice.
+        _check_values("x", x)
+        if x.ndim != 4 or x.shape[1] != self._channels:
+            raise ValueError(f"x must be (N, {self._channels}, H, W), not {tuple(x.shape)}")
+        if not {*padding} <= {0, 1}:
+            raise ValueError(f"padding must be 0 or 1 on each axis, not {padding}")
         count, _, height, width = x.shape
         rows, columns = height - 2 + 2 * padding[0], width - 2 + 2 * padding[1]
-        result = add_to
+        if rows < 1 or columns < 1:
+            raise ValueError(f"{height}×{width} pixels with the padding {padding} are fewer than the kernel's 3×3")
+        x = x if _is_dense(x) else x.contiguous(memory_format=torch.channels_last)
+        shape, result = (count, self._results, rows, columns), add_to
         if result is None:
-            shape = (count, self._results, rows, columns)
             result = torch.empty(shape, memory_format=torch.channels_last)
+        else:
+            _check_values("add_to", result)
+            if result.shape != shape or not _is_dense(result):
+                raise ValueError(f"add_to must be {shape} and channels_last, not {tuple(result.shape)}")
         # Each thread takes some rows of tiles.
         share = -(-rows // (kernels.TILE * threads)) * kernels.TILE
-        parts = [(index, first) for index in range(count) for first in range(0, rows, share)]
-        if len(parts) == 1 or threads == 1:
-            for index, first in parts:
-                self._run(x[index], result[index], padding, first, min(rows, first + share), add_to is not None)
-            return result
         work = [
-            _pool(threads).submit(
-                self._run, x[index], result[index], padding, first, min(rows, first + share), add_to is not None
-            )
-            for index, first in parts
+            partial(self._run, x[index], result[index], padding, first, min(rows, first + share), add_to is not None)
+            for index in range(count)
+            for first in range(0, rows, share)
         ]
-        for item in work:
-            item.result()
+        if len(work) == 1 or threads == 1:
+            for part in work:
+                part()
+        else:
+            for item in [_pool(threads).submit(part) for part in work]:
+                item.result()
         return result
 
     def _run(self, x: Tensor, y: Tensor, padding: tuple[int, int], first: int, stop: int, add: bool) -> None:
@@ -116,14 +142,16 @@ class Winograd:
         )  # fmt: skip
 
 
-def _dense(x: Tensor) -> Tensor:
-    """The tensor, or a copy whose pixels lie side by side with all channels of each together."""
+def _check_values(name: str, values: Tensor) -> None:
+    if values.dtype != torch.float32 or values.device.type != "cpu":
+        raise TypeError(f"{name} must be float32 on the CPU, not {values.dtype} on {values.device}")
+
+
+def _is_dense(x: Tensor) -> bool:
+    """Whether the pixels of each row lie side by side, with all channels of each together."""
     _, channels, height, width = x.shape
-    if (x.stride(1) == 1 or channels == 1) and (x.stride(3) == channels or width == 1) and (
-        x.stride(2) >= channels * width or height == 1
-    ):  # fmt: skip
-        return x
-    return x.contiguous(memory_format=torch.channels_last)
+    rows = x.stride(2) >= channels * width or height == 1
+    return x.stride(1) == 1 and (x.stride(3) == channels or width == 1) and rows
 
 
 def _workspace(channels: int, results: int, most: int) -> tuple[int, int, int, int]:

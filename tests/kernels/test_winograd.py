@@ -113,6 +113,43 @@ def test_numbers_that_do_not_fill_registers():
     assert not suits(LANES, 3)
 
 
+X = torch.zeros(1, LANES, 8, 8).contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("x", "rest", "error", "words"),
+    [
+        (torch.zeros(1, 2 * LANES, 8, 8), {}, ValueError, "x must be"),
+        (torch.zeros(LANES, 8, 8), {}, ValueError, "x must be"),
+        (X.double(), {}, TypeError, "x must be float32"),
+        (X.to("meta"), {}, TypeError, "on the CPU, not torch.float32 on meta"),
+        (X, {"padding": (2, 0)}, ValueError, "padding must be 0 or 1"),
+        (X[:, :, :2], {}, ValueError, "fewer than the kernel's"),
+        (X, {"add_to": torch.zeros(1, LANES, 5, 6)}, ValueError, "add_to must be"),
+        (X, {"add_to": torch.zeros(1, LANES, 6, 6)}, ValueError, "add_to must be .* channels_last"),
+        (X, {"add_to": torch.zeros(1, LANES, 6, 6).half()}, TypeError, "add_to must be float32"),
+    ],
+    ids=["channels", "rank", "dtype", "device", "padding", "size", "shape", "layout", "half"],
+)
+def test_what_would_read_or_write_other_memory_is_refused(x, rest, error, words):
+    with pytest.raises(error, match=words):
+        Winograd(made(LANES, LANES)[0])(x, **rest)
+
+
+def test_weights_that_do_not_fit_are_refused():
+    weight, bias, _ = made(LANES, LANES)
+    for given, words in (
+        ((weight[:, :, :2],), "weight must be"),
+        ((weight[1:],), "must be multiples of"),
+        ((weight, bias[1:]), "bias must be"),
+        ((weight, None, bias[1:]), "slopes must be"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Winograd(*given)
+    with pytest.raises(TypeError, match="weight must be float32"):
+        Winograd(weight.double())
+
+
 THREADS = """
 import threading, torch
 from gankit_kernels.winograd import Winograd
