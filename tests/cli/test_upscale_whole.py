@@ -5,20 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
-from gankit import checkpoints, cli, models
+from gankit import checkpoints, cli
 from gankit.images import decode
+from tests.networks import save_visible_srgan
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """An SRGAN of one block that makes visible images: the last layer's bias is a medium gray."""
-    torch.manual_seed(0)
-    options = {"blocks": 1, "channels": 8}
-    net = models.build("srgan", options).eval()
-    net.tail.bias.data.fill_(0.5)
-    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    checkpoints.save(path, net.state_dict(), "srgan", options)
-    return path
+    return save_visible_srgan(tmp_path_factory.mktemp("weights") / "small.safetensors")
 
 
 def noise(*shape, dtype=np.uint8):

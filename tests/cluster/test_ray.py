@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import torch
 from PIL import Image
 
 import gankit
-from gankit import checkpoints, models
 from gankit.cluster import run_on_cluster
+from tests.networks import save_visible_srgan
 
 MANY = int(os.environ.get("GANKIT_RAY_IMAGES", "200"))  # 1000 take about a minute on two idle cores
 
@@ -28,13 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    options = {"blocks": 1, "channels": 8}
-    net = models.build("srgan", options).eval()
-    net.tail.bias.data.fill_(0.5)
-    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    checkpoints.save(path, net.state_dict(), "srgan", options)
-    return path
+    return save_visible_srgan(tmp_path_factory.mktemp("weights") / "small.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,14 @@ from gankit_export.files import append_bytes, atomic_path
 from PIL import Image
 
 import gankit
-from gankit import checkpoints, cli, models
+from gankit import checkpoints, cli
 from gankit.errors import OutputError
 from gankit.pipeline.output import check_inside, write_whole
 from gankit.storage import stores
 from gankit.training.log import Log
 from gankit.training.state import whole
 from gankit.training.translation_data import write_held_out
+from tests.networks import save_visible_srgan
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links need no rights on POSIX")
 
@@ -42,13 +43,7 @@ def out(tmp_path):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    options = {"blocks": 1, "channels": 8}
-    net = models.build("srgan", options).eval()
-    net.tail.bias.data.fill_(0.5)
-    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    checkpoints.save(path, net.state_dict(), "srgan", options)
-    return path
+    return save_visible_srgan(tmp_path_factory.mktemp("weights") / "small.safetensors")
 
 
 @pytest.fixture
