@@ -3,8 +3,8 @@ r"""Train the shipped upscalers for some minutes on a GPU: ``python -m bench.gpu
 Several runs go on side by side, because one alone leaves a large GPU idle between its kernels. Each lane is a list of
 stages, one after the other, where a stage may continue from the weights of the one before::
 
-    clean     edsr ×4
-    photo     edsr ×4 with --degradation photo  ->  srgan (U-Net discriminator) with --degradation photo
+    clean     edsr ×4 from the shipped weights
+    photo     edsr ×4 with --degradation photo, from the shipped weights  ->  srgan (U-Net discriminator), likewise
     x2        edsr ×2  ->  the same with --degradation photo
     srresnet  srresnet from the shipped weights
 
@@ -60,16 +60,20 @@ class Stage:
 
 PHOTO = ("--degradation", "photo")
 LANES: dict[str, tuple[Stage, ...]] = {
-    "clean": (Stage("edsr", "edsr", 1.0, options=("--batch", "32", "--workers", "3")),),
+    "clean": (Stage("edsr", "edsr", 1.0, options=("--batch", "32", "--workers", "3"), init="edsr"),),
     "photo": (
-        Stage("edsr-photo", "edsr", 0.62, options=(*PHOTO, "--batch", "32", "--workers", "8")),
+        Stage("edsr-photo", "edsr", 0.62, options=(*PHOTO, "--batch", "32", "--workers", "8"), init="edsr-photo"),
         Stage("edsr-sharp", "srgan", 0.38, 0.2, (*PHOTO, "--batch", "16", "--patch", "48"), "edsr-photo"),
     ),
     "x2": (
-        Stage("edsr-x2", "edsr", 0.6, options=("--scale", "2", "--batch", "32")),
+        Stage("edsr-x2", "edsr", 0.6, options=("--scale", "2", "--batch", "32", "--workers", "3")),
         Stage("edsr-x2-photo", "edsr", 0.4, 0.95, ("--scale", "2", *PHOTO, "--batch", "32", "--lr", "4e-4"), "edsr-x2"),
     ),
-    "srresnet": (Stage("srresnet", "srresnet", 1.0, options=("--batch", "16", "--patch", "48"), init="srresnet"),),
+    "srresnet": (
+        Stage(
+            "srresnet", "srresnet", 1.0, options=("--batch", "16", "--patch", "48", "--workers", "2"), init="srresnet"
+        ),
+    ),
 }
 DEFAULT = ("clean", "photo")
 
