@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gankit.datasets.ahead import in_order
-from gankit.datasets.degradations import Degradation, Degrader, Draw, turned, unturned
+from gankit.datasets.degradations import Degradation, Degrader, turned, unturned
 from gankit.datasets.reduction import reduce
 from gankit.datasets.synthetic import synthetic_image
 from gankit.errors import UsageError
@@ -58,8 +58,6 @@ class SuperResolutionPatches(Dataset[tuple[Tensor, Tensor]]):
             photographs are sky, blur and wall, which teach nothing.
         length: items before the end.
         degradation: what is done to the LR patches; ``None`` for nothing.
-        flat: share of patches of one colour, every second one at a corner of the colour cube. Photographs hold none,
-            and a network that never saw one changes saturated colours at the borders of an image.
 
     Raises:
         UsageError: no image is as large as one patch.
@@ -77,10 +75,9 @@ class SuperResolutionPatches(Dataset[tuple[Tensor, Tensor]]):
         candidates: int = 3,
         length: int = 2**40,
         degradation: Degradation | None = None,
-        flat: float = 0.05,
     ) -> None:
         self.patch, self.scale, self.seed, self.length = patch, scale, seed, length
-        self.candidates, self.flat = candidates, flat
+        self.candidates = candidates
         self._degrader = Degrader(degradation, seed) if degradation else None
         self._pairs: list[tuple[np.ndarray, np.ndarray]] = []  # (3, H, W): a row of one colour is copied in one go
         count = too_small = 0
@@ -125,19 +122,16 @@ class SuperResolutionPatches(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """LR (3, patch, patch) and HR (3, patch·scale, patch·scale), uint8."""
         rng = np.random.default_rng((self.seed, index))
-        u = rng.random(5 + 2 * self.candidates)
+        u = rng.random(4 + 2 * self.candidates)
         choice = min(int(np.searchsorted(self._cumulative, u[0])), len(self._pairs) - 1)
         large, small = self._pairs[choice]
         s, p = self.scale, self.patch
         rows, columns = small.shape[1] - p + 1, small.shape[2] - p + 1
-        places = [(int(down * rows), int(across * columns)) for down, across in u[5:].reshape(-1, 2)]
+        places = [(int(down * rows), int(across * columns)) for down, across in u[4:].reshape(-1, 2)]
         y, x = max(places, key=lambda place: detail(small[1, place[0] : place[0] + p, place[1] : place[1] + p]))
         turns, mirror = int(u[1] * 4), bool(u[2] < 0.5)
         order = _ORDERS[int(u[3] * len(_ORDERS))]
-        colour = _any_colour(rng) if u[4] < self.flat else None
         draw = self._degrader.draw(rng, p) if self._degrader else None
-        if colour is not None:
-            return self._one_colour(colour, draw)
         if self._degrader and draw:
             # The photograph is turned first: neither JPEG's tables nor the weights of its colours are symmetric.
             wants = unturned(draw.margins, turns, mirror=mirror)
@@ -149,22 +143,6 @@ class SuperResolutionPatches(Dataset[tuple[Tensor, Tensor]]):
             low = _turned(small[:, y : y + p, x : x + p], turns, mirror, order)
         high = _turned(large[:, y * s : (y + p) * s, x * s : (x + p) * s], turns, mirror, order)
         return torch.from_numpy(np.ascontiguousarray(low)), torch.from_numpy(high)
-
-    def _one_colour(self, colour: np.ndarray, draw: Draw | None) -> tuple[Tensor, Tensor]:
-        """LR and HR patch of one colour, (3, 1, 1); the LR patch as it is or degraded."""
-        high = np.tile(colour, (1, self.patch * self.scale, self.patch * self.scale))
-        top, bottom, left, right = draw.margins if draw else (0, 0, 0, 0)
-        low = np.tile(colour, (1, top + self.patch + bottom, left + self.patch + right))
-        if self._degrader and draw:
-            low = np.ascontiguousarray(self._degrader.apply(low, draw.margins, draw))
-        return torch.from_numpy(low), torch.from_numpy(high)
-
-
-def _any_colour(rng: np.random.Generator) -> np.ndarray:
-    """(3, 1, 1) uint8: a corner of the colour cube, or any colour, as often."""
-    levels = rng.integers(0, 256, 3) if rng.random() < 0.5 else 255 * rng.integers(0, 2, 3)
-    result: np.ndarray = levels.astype(np.uint8)[:, None, None]
-    return result
 
 
 def _turned(planes: np.ndarray, turns: int, mirror: bool, order: tuple[int, ...]) -> np.ndarray:

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from gankit.datasets import ahead
-from gankit.datasets.degradations import PHOTO
 from gankit.datasets.folders import fingerprint, image_files, read_images
 from gankit.datasets.patches import SuperResolutionPatches, detail
 from gankit.datasets.reduction import reduce
@@ -98,7 +97,7 @@ def test_all_flips_and_turns_come_up():
     """An image that is bright in one corner and brighter along one side tells all eight apart."""
     image = np.zeros((32, 32, 3), np.uint8)
     image[:16, :16], image[:16, 16:] = 255, 100
-    patches = SuperResolutionPatches([image], scale=2, patch=16, synthetic=0, reductions=(1.0,), flat=0)
+    patches = SuperResolutionPatches([image], scale=2, patch=16, synthetic=0, reductions=(1.0,))
     seen = {patches[index][1].numpy().tobytes() for index in range(100)}
     assert len(seen) == 8
 
@@ -106,7 +105,7 @@ def test_all_flips_and_turns_come_up():
 def test_the_channels_come_in_every_order_and_the_same_in_both():
     image = np.zeros((32, 32, 3), np.uint8)
     image[...] = (10, 120, 240)
-    patches = SuperResolutionPatches([image], scale=2, patch=16, synthetic=0, reductions=(1.0,), flat=0)
+    patches = SuperResolutionPatches([image], scale=2, patch=16, synthetic=0, reductions=(1.0,))
     pairs = [patches[index] for index in range(100)]
     orders = [tuple(low[:, 0, 0].tolist()) for low, _ in pairs]
     assert set(orders) == set(itertools.permutations((10, 120, 240)))
@@ -127,7 +126,7 @@ def test_of_several_places_the_one_with_most_detail_is_taken():
     flat = []
     for candidates in (1, 6):
         patches = SuperResolutionPatches(
-            [image], scale=2, patch=8, synthetic=0, reductions=(1.0,), candidates=candidates, flat=0
+            [image], scale=2, patch=8, synthetic=0, reductions=(1.0,), candidates=candidates
         )
         flat.append(sum(detail(patches[index][0][1].numpy()) < 1 for index in range(100)))
     assert flat[0] > 25
@@ -287,22 +286,3 @@ def test_synthetic_images(seed):
     colours, counts = np.unique(image.reshape(-1, 3), axis=0, return_counts=True)
     assert len(colours) > 30
     assert np.sort(counts)[-8:].sum() > 0.2 * counts.sum()
-
-
-@pytest.mark.parametrize("degradation", [None, PHOTO])
-def test_patches_of_one_colour(degradation):
-    images = [synthetic_image(1)]
-    few = SuperResolutionPatches(images, patch=16, synthetic=0, flat=0.25, degradation=degradation)
-    none = SuperResolutionPatches(images, patch=16, synthetic=0, flat=0.0, degradation=degradation)
-    flat = [(low, high) for low, high in map(few.__getitem__, range(200)) if (high == high[:, :1, :1]).all()]
-    assert 30 < len(flat) < 70
-    assert not any((none[index][1] == none[index][1][:, :1, :1]).all() for index in range(50))
-    corners = sum(bool(((high == 0) | (high == 255)).all()) for _, high in flat)
-    assert 0.25 < corners / len(flat) < 0.8
-    equal = sum(torch.equal(low, high[:, :16, :16]) for low, high in flat)
-    assert equal == len(flat) if degradation is None else 0 < equal < len(flat)
-    for low, high in flat:
-        assert low.shape == (3, 16, 16)
-        assert high.shape == (3, 64, 64)
-        assert low.dtype == high.dtype == torch.uint8
-        assert (low.float().mean((1, 2)) - high[:, 0, 0]).abs().max() < 12  # a degraded colour is still that colour
