@@ -12,7 +12,7 @@ from gankit.cli.strength_options import strength_options
 from gankit.cli.video_options import CommandWithVideo
 from gankit.pipeline.resize import FITS
 from gankit.pipeline.upscaler import Upscaler
-from gankit.weights import DEFAULT_UPSCALER
+from gankit.weights import DEFAULT_UPSCALER, DEFAULT_UPSCALER_X2
 
 
 @click.command(cls=CommandWithVideo)
@@ -47,13 +47,13 @@ from gankit.weights import DEFAULT_UPSCALER
 @click.option(
     "-m",
     "--model",
-    default=DEFAULT_UPSCALER,
-    show_default=True,
+    default=None,
     metavar="NAME|FILE",
-    help="Name of a model (see `gankit models`), or a weights file.",
+    help="Name of a model (see `gankit models`), or a weights file.  "
+    f"[default: {DEFAULT_UPSCALER}, or {DEFAULT_UPSCALER_X2} with a --scale of up to 2]",
 )
 @strength_options
-def upscale(model: str, strength: float | None, faithful: str | None, **options: Any) -> int:
+def upscale(model: str | None, strength: float | None, faithful: str | None, **options: Any) -> int:
     """Upscale images and clips.
 
     PATH is an image, a clip, a folder (including its subfolders) or a quoted pattern such as 'photos/**/*.png'. Without
@@ -66,4 +66,7 @@ def upscale(model: str, strength: float | None, faithful: str | None, **options:
 
     Exit status: 0 if all images were upscaled, 1 if some failed, 2 for a usage error.
     """
+    if model is None:
+        twice = options["scale"] is not None and options["scale"] <= 2 and strength is None and faithful is None
+        model = DEFAULT_UPSCALER_X2 if twice else DEFAULT_UPSCALER
     return run(partial(Upscaler, model, strength=strength, faithful=faithful), **options)

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["DEFAULT_UPSCALER", "TRAINED", "Trained"]
+__all__ = ["DEFAULT_UPSCALER", "DEFAULT_UPSCALER_X2", "TRAINED", "Trained"]
 
 DEFAULT_UPSCALER = "edsr-photo"
 """The weights that `gankit upscale` runs where no others are named."""
+
+DEFAULT_UPSCALER_X2 = "edsr-photo-x2"
+"""The weights that it runs where no others are named and no image is to be more than twice as large."""
 
 Task = Literal["upscale", "translate", "generate"]
 
@@ -54,7 +57,29 @@ TRAINED: Mapping[str, Trained] = MappingProxyType(
             "×4 upscaling of photographs, also JPEG and noise",
             "upscale",
             "Photographs as cameras, phones and web sites store them (the default), at the least cost",
-            "Softer than srgan on clean images",
+            "Softer than edsr-sharp",
+            "165 free photographs",
+        ),
+        "edsr-sharp": Trained(
+            "×4 upscaling of photographs, also JPEG and noise, sharp to the eye",
+            "upscale",
+            "Photographs, sharper than edsr-photo at the same cost; --strength 0.5 is between the two",
+            "Invents some texture",
+            "165 free photographs",
+            faithful="edsr-photo",
+        ),
+        "edsr-photo-x2": Trained(
+            "×2 upscaling of photographs, also JPEG and noise",
+            "upscale",
+            "Photographs twice as large: the default of gankit upscale for --scale 2 and less",
+            "Softer than edsr-x2 on clean images",
+            "165 free photographs",
+        ),
+        "edsr-x2": Trained(
+            "×2 upscaling, faithful",
+            "upscale",
+            "Clean images, twice as large",
+            "Takes JPEG blocks and noise for detail",
             "165 free photographs",
         ),
         "edsr": Trained(

@@ -1,6 +1,7 @@
 """``gankit upscale``: what it does, prints and returns, and every bad input of its own."""
 
 import errno
+import importlib
 import json
 import os
 import signal
@@ -541,3 +542,21 @@ def test_signals_leave_whole_files_and_a_rerun_finishes(tmp_path, number, status
         with Image.open(out / name) as image:
             image.load()
             assert image.size == (192, 192)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ([], "edsr-photo"),
+        (["--scale", "2"], "edsr-photo-x2"),
+        (["--scale", "1.5"], "edsr-photo-x2"),
+        (["--scale", "3"], "edsr-photo"),
+        (["--scale", "2", "--model", "srgan"], "srgan"),
+        (["--scale", "2", "--strength", "0.5"], "edsr-photo"),
+    ],
+)
+def test_the_weights_that_run_where_none_are_named(folder, monkeypatch, options, wanted):
+    module, made = importlib.import_module("gankit.cli.upscale"), []
+    monkeypatch.setattr(module, "run", lambda make, **_: made.append(make.args[0]) or 0)
+    assert run(folder, *options) == 0
+    assert made == [wanted]

@@ -22,7 +22,12 @@ from gankit.version import installed_version
 if TYPE_CHECKING:
     from torch import nn
 
-_OTHER_PACKAGES = ("onnx", "onnxscript", "triton", "lightning-fabric")  # for exports, kernels and training
+_OTHER_PACKAGES = (  # for exports, kernels and training; of each the distributions that have it
+    ("onnx",),
+    ("onnxscript",),
+    ("triton",),
+    ("lightning-fabric", "pytorch-lightning"),
+)
 _PROBE = Facts(task="upscale", value_range=(0, 1), name="probe")
 
 
@@ -58,7 +63,7 @@ class Environment:
 def installed() -> dict[str, str | None]:
     """Return the versions of the packages that affect the choice of a backend; ``None`` for missing ones."""
     found: dict[str, str | None] = {}
-    alternatives = [get(name).packages for name in BACKENDS] + [(name,) for name in _OTHER_PACKAGES]
+    alternatives = [*(get(name).packages for name in BACKENDS), *_OTHER_PACKAGES]
     for names in filter(None, alternatives):
         found[names[0]] = next(filter(None, map(installed_version, names)), None)
     return found
