@@ -10,6 +10,8 @@ from gankit_kernels.on_cuda import instance_norm  # noqa: E402
 from gankit_kernels.on_cuda.norm_call import NormPlan  # noqa: E402
 from gankit_kernels.on_cuda.norm_choice import VARIABLE, Choice, _name  # noqa: E402
 
+from gankit.backends.cuda.kernels import with_kernels  # noqa: E402
+from gankit.errors import UsageError  # noqa: E402
 from tests.kernels.compiled import launches  # noqa: E402
 
 SEVERAL, ONE = NormPlan((), (8,)), NormPlan(())
@@ -136,6 +138,8 @@ def test_an_unknown_word(monkeypatch):
     monkeypatch.setenv(VARIABLE, "maybe")
     with pytest.raises(ValueError, match=f"{VARIABLE} must be on or off, not 'maybe'"):
         kernels(NormSpec())
+    with pytest.raises(UsageError, match=f"{VARIABLE} must be on or off, not 'maybe'"):
+        with_kernels(torch.nn.Identity())
 
 
 def test_a_launch_measures_where_it_may(monkeypatch):
