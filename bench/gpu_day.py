@@ -1,6 +1,6 @@
 r"""Fifteen minutes on a GPU: ``python -m bench.gpu_day --output FOLDER``.
 
-Fifteen steps, each a process with a time limit of its own, in the order of what is most worth knowing:
+Sixteen steps, each a process with a time limit of its own, in the order of what is most worth knowing:
 
 1. ``machine``: nvidia-smi, ``gankit doctor``, versions, copy bandwidth.
 2. ``correctness``: the tests that need a GPU, without those that compile for minutes.
@@ -17,6 +17,7 @@ Fifteen steps, each a process with a time limit of its own, in the order of what
 13. ``compiled``: torch.compile, dynamic and with CUDA graphs, kernels on and off; the engine of one fixed shape.
 14. ``autotune``: CycleGAN beside torch.compile with ``mode="max-autotune"``, which compiles for minutes.
 15. ``profile``: the kernels that take the time of each generator.
+16. ``jpeg``: nvImageCodec's JPEG beside gankit's; it needs two packages, which its module names.
 
 ``dense``, ``compiled`` and ``profile`` begin with what is most worth knowing, and name what there is no time for.
 
@@ -90,6 +91,7 @@ STEPS = (
     Step("compiled", "bench.gpu.compiled", 150),
     Step("autotune", "bench.gpu.autotune", 240),
     Step("profile", "bench.gpu.profile", 60),
+    Step("jpeg", "bench.gpu.jpeg", 40),
 )
 
 
