@@ -1,6 +1,6 @@
 r"""Fifteen minutes on a GPU: ``python -m bench.gpu_day --output FOLDER``.
 
-Fourteen steps, each a process with a time limit of its own, in the order of what is most worth knowing:
+Sixteen steps, each a process with a time limit of its own, in the order of what is most worth knowing:
 
 1. ``machine``: nvidia-smi, ``gankit doctor``, versions, copy bandwidth.
 2. ``correctness``: the tests that need a GPU, without those that compile for minutes.
@@ -15,7 +15,11 @@ Fourteen steps, each a process with a time limit of its own, in the order of wha
 11. ``stitching``: a large image whose tiles are stitched on the GPU and on the host.
 12. ``several``: two engines on one GPU, and all GPUs of the machine.
 13. ``compiled``: torch.compile, dynamic and with CUDA graphs, kernels on and off; the engine of one fixed shape.
-14. ``profile``: the kernels that take the time of each generator.
+14. ``autotune``: CycleGAN beside torch.compile with ``mode="max-autotune"``, which compiles for minutes.
+15. ``profile``: the kernels that take the time of each generator.
+16. ``jpeg``: nvImageCodec's JPEG beside gankit's; it needs two packages, which its module names.
+
+``dense``, ``compiled`` and ``profile`` begin with what is most worth knowing, and name what there is no time for.
 
 Every step writes ``FOLDER/STEP.json`` after each figure, and ``FOLDER/STEP.log``; one that fails, crashes or runs out
 of time leaves what it had, and the next one runs. At the end ``FOLDER/gpu_day_<gpu>.csv`` has all figures: copy it to
@@ -81,11 +85,13 @@ STEPS = (
     Step("sizes", "bench.gpu.sizes", 40),
     Step("limits", "bench.gpu.limits", 60),
     Step("train", "bench.gpu.train", 60),
-    Step("dense", "bench.gpu.dense", 40),
+    Step("dense", "bench.gpu.dense", 60),
     Step("stitching", "bench.gpu.stitching", 40),
     Step("several", "bench.gpu.several", 60),
     Step("compiled", "bench.gpu.compiled", 150),
+    Step("autotune", "bench.gpu.autotune", 240),
     Step("profile", "bench.gpu.profile", 60),
+    Step("jpeg", "bench.gpu.jpeg", 40),
 )
 
 
@@ -125,7 +131,7 @@ def run_step(step: Step, output: Path, limit: float, *, rehearse: bool) -> Resul
     path = output / f"{step.name}.json"
     path.unlink(missing_ok=True)
     command = [sys.executable, "-m", "bench.gpu.step", step.module, "--output", str(path)]
-    command += ["--rehearse"] if rehearse else []
+    command += ["--limit", str(limit), *(["--rehearse"] if rehearse else [])]
     here = [str(ROOT), str(ROOT / "kernels"), str(ROOT / "export"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, here))}
     began = time.monotonic()

@@ -14,7 +14,7 @@ from functools import cache
 import torch
 
 from bench.common import ROOT
-from bench.kernels import Shape, shapes
+from bench.kernels import Shape, config_of, shapes
 from tests.kernels.compiled import Compiled, Launch, compile_for, launches
 from tests.kernels.in_flight import GPUS, Code, bytes_per_multiprocessor, read
 
@@ -52,7 +52,8 @@ def call(shape: Shape) -> None:
         shuffle(x, channel.half(), channel[:1].half(), ShuffleSpec(2, dcr=shape.operation.endswith("dcr")))
     else:
         other = torch.empty_like(x) if "residual" in shape.operation else None
-        norm(x, channel, channel, other, NormSpec("relu", pad=1 if "border" in shape.operation else 0))
+        spec = NormSpec("relu", pad=1 if "border" in shape.operation else 0)
+        norm(x, channel, channel, other, spec, config_of(shape))
 
 
 def alike(launch: Launch, target: int) -> tuple[object, ...]:

@@ -12,15 +12,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from gankit_kernels import epilogue, from_uint8, instance_norm, pixel_shuffle, to_dcr, to_uint8
+from gankit_kernels.tensors import processors
 from torch import Tensor
 from torch.nn import functional as F
 
+if TYPE_CHECKING:
+    from gankit_kernels.on_cuda.instance_norm import InstanceNormConfig
+
 COPY_BYTES_PER_SECOND = 4.3e12  # an H200's published bandwidth; every run measures the copy again
 LAUNCH_SECONDS = 2e-6  # the shortest time of a kernel, however few its bytes
+ONE, SEVERAL = ", one launch", ", several launches"  # after the name of a norm, in channels_last
 Layout = Literal["planes", "channels_last"]
 Run = Callable[[], Any]
 
@@ -66,7 +71,7 @@ class Shape:
         if self.operation in ("from_uint8", "to_uint8"):
             return 3 * self.values
         written = self.values
-        if self.operation == "norm+relu+border":
+        if "border" in self.operation:
             written = self.samples * self.channels * (self.height + 2) * (self.width + 2)
         read = self.values * (2 if "residual" in self.operation else 1)
         return 2 * (read + written)
@@ -90,6 +95,24 @@ class Measured:
     percent_of_copy: float | None = None
 
 
+def config_of(shape: Shape, sms: int = 132) -> InstanceNormConfig | None:
+    """How the work of a norm is divided; ``None`` for what gankit chooses, and for shapes without the asked way.
+
+    Args:
+        shape: The line of the benchmark. ``one launch`` in its operation asks for one, ``several`` for the others.
+        sms: Number of multiprocessors, an H200's by default.
+    """
+    from gankit_kernels.on_cuda.instance_norm import InstanceNormConfig
+
+    size = (shape.samples, shape.channels, shape.height, shape.width)
+    if shape.layout == "channels_last" and shape.operation.endswith(ONE):
+        return InstanceNormConfig.alone_pixels(size, 2, sms)
+    if shape.layout == "channels_last" and shape.operation.endswith(SEVERAL):
+        border = 1 if "border" in shape.operation else 0
+        return InstanceNormConfig.of_pixels(size, border, 2, sms, indexed=border > 0)
+    return None
+
+
 def shapes() -> Iterator[Shape]:
     """CycleGAN's and SRGAN's layers with 1, 8 and 32 images, and with one 1080p image."""
     layouts: tuple[Layout, ...] = ("planes", "channels_last")
@@ -98,6 +121,10 @@ def shapes() -> Iterator[Shape]:
             for samples in (1, 8, 32):
                 yield Shape(operation, layout, samples, 256, 64, 64, "CycleGAN trunk, 256×256")
                 yield Shape(operation, layout, samples, 64, 256, 256, "CycleGAN ends, 256×256")
+            if layout == "channels_last":
+                for samples in (1, 8, 32):
+                    yield Shape(f"{operation}{ONE}", layout, samples, 256, 64, 64, "CycleGAN trunk, 256×256")
+                yield Shape(f"{operation}{ONE}", layout, 8, 128, 128, 128, "CycleGAN middle, 256×256")
             yield Shape(operation, layout, 1, 64, 1080, 1920, "CycleGAN ends, 1080p")
         for operation in ("shuffle ×2+bias+prelu", "shuffle ×2+bias+prelu, dcr"):
             for samples in (1, 8, 32):
@@ -159,7 +186,8 @@ def providers(shape: Shape, device: str) -> tuple[Run, Run]:
         y = y if residual is None else y + residual
         return F.pad(y, (pad,) * 4, mode="reflect") if pad else y
 
-    return norm, lambda: instance_norm(x, weight, bias, residual=residual, activation="relu", pad=pad)
+    config = config_of(shape, processors(torch.device(device)))
+    return norm, lambda: instance_norm(x, weight, bias, residual=residual, activation="relu", pad=pad, config=config)
 
 
 def measure(shape: Shape, device: str = "cuda") -> Measured:

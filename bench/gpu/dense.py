@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -14,40 +16,54 @@ from bench.gpu.report import Report
 
 SIZES = ((1, 160, 192), (4, 256, 256))
 SMALL_SIZES = ((1, 32, 64),)
+SECONDS = (20, 25)  # that a size may take, with the compilation of kernels
+REPEATS = 8
 WIDTHS = (96, 128, 160, 192)
 
 
 def run(device: Device, report: Report) -> None:
-    """Fill the report."""
-    from gankit.backends.cuda.kernels import DENSE
-
+    """Fill the report: the kernel, then the network from the shortest case to the longest."""
     precision, dtype = ("fp32", torch.float32) if device.rehearsal else ("fp16", torch.float16)
-    before = os.environ.get(DENSE)
-    for count, height, width in SMALL_SIZES if device.rehearsal else SIZES:
+    with report.attempt("spread", ""), torch.inference_mode():
+        _kernel(device, report, dtype)
+    networks = {}
+    for word, variant in (("on", "written in place"), ("off", "concatenated")):
+        with report.attempt("esrgan", variant), switched(word):
+            module, facts = generator("esrgan", small=device.rehearsal)
+            networks[variant] = load_network(module, facts, precision, device.name)
+    for size, seconds in zip(SMALL_SIZES if device.rehearsal else SIZES, SECONDS, strict=False):
+        count, height, width = size
         case = f"esrgan {count}×{height}×{width}"
+        if not report.has_time(seconds, case):
+            continue
         values = image(count, height, width).to(device.name).to(dtype).div_(255)
         values = values.contiguous(memory_format=torch.channels_last)
         results = {}
-        for word, variant in (("off", "concatenated"), ("on", "written in place")):
-            os.environ[DENSE] = word
+        for variant, network in networks.items():
             with report.attempt(case, variant), torch.inference_mode():
-                module, facts = generator("esrgan", small=device.rehearsal)
-                network = load_network(module, facts, precision, device.name)
                 device.reset_peak()
-                for _ in range(3):
-                    results[word] = network(values)
-                report.add(case, variant, "network, events, ms", device.event_ms(partial(network, values)))
-                graph = device.graph(partial(network, values))
-                report.add(case, variant, "network, graph, ms", device.event_ms(graph))
+                results[variant] = network(values)
                 report.add(case, variant, "peak MiB of the GPU", device.peak_mib())
+                graph = device.graph(partial(network, values))
+                report.add(case, variant, "network, graph, ms", device.event_ms(graph, REPEATS))
         if len(results) > 1:
-            off = (results["on"].float() - results["off"].float()).abs().max()
-            report.add(case, "written in place", "largest difference", float(off))
-    os.environ.pop(DENSE)
-    if before is not None:
-        os.environ[DENSE] = before
-    with report.attempt("spread", ""), torch.inference_mode():
-        _kernel(device, report, dtype)
+            one, other = (result.float() for result in results.values())
+            report.add(case, "written in place", "largest difference", float((one - other).abs().max()))
+
+
+@contextmanager
+def switched(word: str) -> Iterator[None]:
+    """Turn the removal of concatenations on or off."""
+    from gankit.backends.cuda.kernels import DENSE
+
+    before = os.environ.get(DENSE)
+    os.environ[DENSE] = word
+    try:
+        yield
+    finally:
+        os.environ.pop(DENSE)
+        if before is not None:
+            os.environ[DENSE] = before
 
 
 def _kernel(device: Device, report: Report, dtype: torch.dtype) -> None:

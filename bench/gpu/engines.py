@@ -12,15 +12,20 @@ Of every model and size:
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.common import load_engine, load_network, psnr
 from bench.gpu.device import Device
 from bench.gpu.generators import generator, image
 from bench.gpu.report import Report
+
+if TYPE_CHECKING:
+    from gankit.models.facts import Facts
 
 MODELS = ("srgan", "edsr", "cyclegan", "esrgan", "pix2pix", "srvgg")
 SIZES = ((8, 256, 256), (1, 160, 192), (1, 1080, 1920))  # of all models one size after the other: time may run out
@@ -39,11 +44,22 @@ def run(device: Device, report: Report) -> None:
                 _measure(device, report, name, size)
 
 
+def plain(
+    net: Callable[[Tensor], Tensor], batch: Tensor, facts: Facts, dtype: torch.dtype, layout: torch.memory_format,
+    device: str,
+) -> Tensor:  # fmt: skip
+    """Run a network on pixels of the host, with torch's operations alone, and return pixels on the host."""
+    low, high = facts.value_range
+    given = batch.to(device).to(dtype).mul_((high - low) / 255).add_(low).contiguous(memory_format=layout)
+    result = net(given)
+    return ((result.float() - low) * (255 / (high - low))).clamp_(0, 255).round_().to(torch.uint8).cpu()
+
+
 def _measure(device: Device, report: Report, name: str, size: tuple[int, int, int]) -> None:
     precision, dtype = ("fp32", torch.float32) if device.rehearsal else ("fp16", torch.float16)
     module, facts = generator(name, small=device.rehearsal)
     count, height, width = size
-    case, step, (low, high) = f"{name} {count}×{height}×{width}", facts.multiple, facts.value_range
+    case, step = f"{name} {count}×{height}×{width}", facts.multiple
     batch = image(count, -(-height // step) * step, -(-width // step) * step)
     megapixels = batch.shape[0] * batch.shape[2] * batch.shape[3] / 1e6
 
@@ -65,24 +81,21 @@ def _measure(device: Device, report: Report, name: str, size: tuple[int, int, in
     add("gankit", "network, graph, events", device.event_ms(device.graph(partial(network, values))))
     add("gankit", "network, events", device.event_ms(partial(network, values)))
 
-    def plain(net: nn.Module, layout: torch.memory_format) -> Tensor:
-        given = batch.to(device.name).to(dtype).mul_((high - low) / 255).add_(low).contiguous(memory_format=layout)
-        result = net(given)
-        return ((result.float() - low) * (255 / (high - low))).clamp_(0, 255).round_().to(torch.uint8).cpu()
-
     ways = {"plain PyTorch": torch.contiguous_format, "plain PyTorch, channels_last": torch.channels_last}
     nets = {}
     for variant, layout in ways.items():
         net = copy.deepcopy(module).to(device.name, dtype).to(memory_format=layout)  # type: ignore[call-overload]
         nets[variant] = (net, layout)
+        convert = partial(plain, net, batch, facts, dtype, layout, device.name)
         for _ in range(3):
-            theirs = plain(net, layout)
-        add(variant, "wall", device.wall_ms(partial(plain, net, layout)))
+            theirs = convert()
+        add(variant, "wall", device.wall_ms(convert))
     report.add(case, "gankit", "PSNR against plain PyTorch, dB", psnr(ours.numpy(), theirs.numpy()))
     if size in COMPILED:
         net, layout = nets["plain PyTorch, channels_last"]
         compiled = torch.compile(net, dynamic=False, mode="reduce-overhead")
+        convert = partial(plain, compiled, batch, facts, dtype, layout, device.name)
         for _ in range(4):
-            plain(compiled, layout)  # type: ignore[arg-type]
-        add("torch.compile, graphs", "wall", device.wall_ms(partial(plain, compiled, layout)))
+            convert()
+        add("torch.compile, graphs", "wall", device.wall_ms(convert))
         torch._dynamo.reset()

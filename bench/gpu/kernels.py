@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import product
 
 import torch
 from gankit_kernels import epilogue
 
 from bench.gpu.device import Device, Run
 from bench.gpu.report import Report
-from bench.kernels import Shape, providers
+from bench.kernels import ONE, SEVERAL, Shape, providers
 
 
 def shapes(small: bool) -> Iterator[Shape]:
@@ -20,6 +21,9 @@ def shapes(small: bool) -> Iterator[Shape]:
         for samples, channels, side in ((8, 256, 64), (1, 64, 256), (8, 64, 256)):
             for operation in ("norm+relu", "norm+relu+residual", "norm+relu+border"):
                 yield Shape(operation, layout, samples, channels // part, side // part, side // part, "CycleGAN")
+        if layout == "channels_last":  # where gankit measures which of the two is faster
+            for operation, way in product(("norm+relu", "norm+relu+residual", "norm+relu+border"), (ONE, SEVERAL)):
+                yield Shape(f"{operation}{way}", layout, 8, 256 // part, 64 // part, 64 // part, "CycleGAN")
         for operation in ("epilogue bias+prelu", "epilogue bias+residual"):
             for samples, height, width in ((8, 256, 256), (1, 1080, 1920)):
                 yield Shape(operation, layout, samples, 64 // part, height // part, width // part, "SRGAN body")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,13 +39,15 @@ class Report:
     Args:
         path: of the file.
         step: name of the step.
+        limit: seconds from now until the step is ended.
 
     Attributes:
         facts: what else is worth keeping, such as the output of a command.
     """
 
-    def __init__(self, path: Path, step: str) -> None:
+    def __init__(self, path: Path, step: str, limit: float = math.inf) -> None:
         self.facts: dict[str, Any] = {}
+        self._end = time.monotonic() + limit
         self._path, self._step = path, step
         self._figures: list[Figure] = []
         self._missing: list[str] = []
@@ -57,6 +60,15 @@ class Report:
             value = str(value)  # JSON has no infinity
         self._figures.append(Figure(case, variant, metric, value, note))
         self.write()
+
+    def has_time(self, seconds: float, case: str, variant: str = "") -> bool:
+        """Whether the limit leaves enough seconds for a case. If not, a figure without a value says so."""
+        left = self._end - time.monotonic()
+        if left < seconds:
+            self.add(
+                case, variant, "left out", None, f"it may take {seconds:.0f} s, and {max(0.0, left):.0f} s are left"
+            )
+        return left >= seconds
 
     @contextmanager
     def attempt(self, case: str, variant: str) -> Iterator[None]:

@@ -1,8 +1,9 @@
-"""One step in this process: ``python -m bench.gpu.step MODULE --output FILE.json [--rehearse]``."""
+"""One step in this process: ``python -m bench.gpu.step MODULE --output FILE.json [--limit SECONDS] [--rehearse]``."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import traceback
 from importlib import import_module
@@ -16,9 +17,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("module")
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--limit", type=float, default=math.inf, help="seconds until somebody ends this process")
     parser.add_argument("--rehearse", action="store_true")
     given = parser.parse_args()
-    report = Report(given.output, given.output.stem)
+    report = Report(given.output, given.output.stem, given.limit)
     try:
         from bench.gpu.device import Cuda, Device
 

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install '.[test]' on Linux brings it")
 
-from bench.gpu_day import STEPS, Step, main, run_day
+from bench.gpu_day import STEPS, Step, _status, main, run_day
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ def test_two_steps_in_rehearsal(tmp_path, capsys):
     assert all(float(row["value"]) > 0 for row in copies)
     kernels = [row for row in rows if row["step"] == "kernels" and row["metric"] == "µs"]
     assert {row["variant"] for row in kernels} == {"torch", "gankit", "gankit in place", "copy"}
-    assert len({row["case"] for row in kernels}) == 30
+    assert len({row["case"] for row in kernels}) == 36
 
 
 def test_the_steps_that_have_not_met_a_gpu_yet(tmp_path, capsys):
@@ -49,6 +49,57 @@ def test_the_steps_that_have_not_met_a_gpu_yet(tmp_path, capsys):
     differences = [row for row in table(tmp_path) if row["metric"].startswith("largest difference")]
     assert [row["step"] for row in differences] == list(names)
     assert [float(row["value"]) for row in differences] == [0, 0, 0]
+
+
+def test_what_no_time_is_left_for_is_named(tmp_path):
+    """It is no error: the step ends in time, with the figures that it has."""
+    from bench.gpu.report import Report
+
+    report = Report(tmp_path / "step.json", "step", limit=10)
+    assert report.has_time(5, "one", "eager")
+    assert not report.has_time(20, "two", "compiled")
+    content = json.loads((tmp_path / "step.json").read_text(encoding="utf-8"))
+    (figure,) = content["figures"]
+    assert (figure["case"], figure["variant"], figure["metric"]) == ("two", "compiled", "left out")
+    assert figure["value"] is None
+    assert _status(0, content) == "ok"
+
+
+def test_the_most_valuable_figures_of_compile_come_first(tmp_path, monkeypatch):
+    """Without time for a compilation, the figures of eager are there, and every other case is named."""
+    import torch
+
+    from bench.gpu import compiled
+    from bench.gpu.device import Device
+    from bench.gpu.report import Report
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("there is no time for this"))
+    report = Report(tmp_path / "step.json", "step", limit=20)
+    compiled.run(Device(), report)
+    figures = json.loads((tmp_path / "step.json").read_text(encoding="utf-8"))["figures"]
+    eager = [item for item in figures if item["metric"] == "ms"]
+    left = [item for item in figures if item["metric"] == "left out"]
+    assert [item["variant"] for item in eager] == ["eager, kernels on"] * 2
+    assert len(left) == len(list(compiled.cases())) - 2
+    assert (left[0]["case"], left[0]["variant"]) == ("cyclegan 1×32×64", "static, graphs, kernels off")
+
+
+def test_max_autotune_beside_gankit(tmp_path, monkeypatch):
+    """The step, with nothing compiled: every way gives its figures, and the same pixels."""
+    import torch
+
+    from bench.gpu import autotune
+    from bench.gpu.device import Device
+    from bench.gpu.report import Report
+
+    monkeypatch.setattr(torch, "compile", lambda net, **_: net)
+    autotune.run(Device(), Report(tmp_path / "step.json", "step"))
+    figures = json.loads((tmp_path / "step.json").read_text(encoding="utf-8"))["figures"]
+    rows = {(item["variant"], item["metric"]): item["value"] for item in figures}
+    for variant in ("gankit", "reduce-overhead", "max-autotune"):
+        assert rows[variant, "wall, ms"] > 0
+        assert rows[variant, "network, events, ms"] > 0
+    assert float(rows["max-autotune", "PSNR of gankit against it, dB"]) > 60
 
 
 @pytest.fixture(scope="module")

@@ -32,10 +32,10 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype, *, last: bool) -> torch.T
     return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
-def _norm(shape, dtype=HALF, *, last=False, residual="", pad=0, activation="relu", whole=False):
+def _norm(shape, dtype=HALF, *, last=False, residual="", pad=0, activation="relu", whole=False, once=False):
     def run() -> None:
         from gankit_kernels.instance_norm import NormSpec
-        from gankit_kernels.on_cuda.instance_norm import launch
+        from gankit_kernels.on_cuda.instance_norm import InstanceNormConfig, launch
 
         x, other = _empty(shape, dtype, last=last), None
         if residual == "padded":
@@ -44,7 +44,8 @@ def _norm(shape, dtype=HALF, *, last=False, residual="", pad=0, activation="relu
         elif residual:
             other = _empty(shape, dtype, last=last)
         affine = torch.empty(shape[1]), torch.empty(shape[1])
-        launch(x, *affine, other, NormSpec(activation, 0.2, pad, whole=whole))
+        config = InstanceNormConfig.alone_pixels(shape, dtype.itemsize, 132) if once else None
+        launch(x, *affine, other, NormSpec(activation, 0.2, pad, whole=whole), config)
 
     return run
 
@@ -142,6 +143,16 @@ CASES = {
     "norm channels_last 1080x1920 fp16": Case(_norm((1, 64, 1080, 1920), last=True)),
     "norm channels_last 64x64 fp16 + residual, border 1": Case(
         _norm((8, 256, 64, 64), last=True, pad=1, residual="padded")
+    ),
+    "norm channels_last 64x64 fp16, one launch": Case(_norm((8, 256, 64, 64), last=True, once=True)),
+    "norm channels_last 64x64 bf16 + residual, one launch": Case(
+        _norm((8, 256, 64, 64), BF16, last=True, residual="same", once=True), first=80
+    ),
+    "norm channels_last 64x64 fp32 leaky_relu, one launch": Case(
+        _norm((8, 256, 64, 64), FULL, last=True, activation="leaky_relu", once=True)
+    ),
+    "norm channels_last 64x64 fp16 + residual, border 1, one launch": Case(
+        _norm((8, 256, 64, 64), last=True, pad=1, residual="padded", once=True)
     ),
     "norm channels_last 16x16 fp16": Case(_norm((8, 512, 16, 16), last=True)),
     "one group channels_last 256x256 fp16": Case(

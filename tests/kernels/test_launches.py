@@ -59,7 +59,7 @@ def check_repeats(calls: list[Call], run, expected: list[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_norms(calls, layout):
-    from gankit_kernels.on_cuda.instance_norm import launch
+    from gankit_kernels.on_cuda.instance_norm import InstanceNormConfig, launch
 
     x = torch.randn(1, 16, 40, 48).half().contiguous(memory_format=layout)
     affine = torch.randn(16), torch.randn(16)
@@ -69,6 +69,9 @@ def test_norms(calls, layout):
     check_repeats(calls, lambda: launch(x, *everything), split if last else ["resident"])
     bordered = (*affine, None, NormSpec("relu", pad=1))
     check_repeats(calls, lambda: launch(x, *bordered), split)
+    if last:
+        once = InstanceNormConfig.alone_pixels(x.shape, 2, 1)
+        check_repeats(calls, lambda: launch(x, *everything, once), ["alone"])
     check_repeats(calls, lambda: launch(x, *affine, None, NormSpec("relu", pad=1, whole=True)), split)
     large = torch.empty(1, 8, 1024, 1024, dtype=HALF, memory_format=layout)
     plain = (None, None, None, NormSpec())

@@ -1,5 +1,7 @@
 """The kernels on a real GPU, where the machine has one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from gankit_kernels import blend_tiles, from_uint8, group_norm, instance_norm, pixel_shuffle, to_uint8
@@ -26,6 +28,48 @@ def test_norms(layout, dtype):
                 assert same_layout(result, x)
                 exact = exact_norm(x, weight, bias, residual, whole=whole, **flags)  # torch's own kernels, in float64
                 assert_rounded(result, exact, dtype, extra=1e-5)
+
+
+ONCE = (8, 256, 64, 64), (2, 256, 50, 41), (8, 128, 128, 128)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", ONCE, ids=str)
+def test_norms_in_one_launch(dtype, shape):
+    from gankit_kernels.on_cuda.instance_norm import InstanceNormConfig
+
+    x, residual = (image(shape, dtype, "channels_last", seed=seed).cuda() for seed in (0, 1))
+    weight, bias = torch.randn(2, shape[1]).cuda()
+    config = InstanceNormConfig.alone_pixels(shape, 2, 132)
+    config = replace(config, rows=32 // dtype.itemsize)
+    for pad in (0, 1):
+        flags = {"activation": "leaky_relu", "slope": 0.2, "pad": pad, "residual": residual}
+        result = instance_norm(x, weight, bias, config=config, **flags)
+        assert same_layout(result, x)
+        assert_rounded(result, exact_norm(x, weight, bias, **flags), dtype, extra=1e-5)
+
+
+def test_the_faster_way_is_measured_outside_graphs_and_kept(monkeypatch):
+    from gankit_kernels.on_cuda import instance_norm as norms
+    from gankit_kernels.on_cuda.norm_choice import VARIABLE, Choice
+
+    monkeypatch.delenv(VARIABLE, raising=False)
+    norms.plan.cache_clear()
+    measured, before = [], Choice.measure
+    monkeypatch.setattr(Choice, "measure", lambda *given: measured.append(before(*given)) or measured[-1])
+    x = image(ONCE[0], torch.float16, "channels_last").cuda()
+    exact = exact_norm(x, activation="relu")
+    instance_norm(x[:, :16].contiguous(memory_format=torch.channels_last))  # the libraries load
+    measured.clear()
+    for turn in range(2):  # the first graph is recorded before anything was measured
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = instance_norm(x, activation="relu")
+        graph.replay()
+        assert_rounded(result, exact, x.dtype, extra=1e-5)
+        assert len(measured) == turn
+        assert_rounded(instance_norm(x, activation="relu"), exact, x.dtype, extra=1e-5)
+        assert len(measured) == 1
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -13,15 +13,17 @@ PAD_OUTPUTS = "GANKIT_PAD_OUTPUTS"
 PAD_INPUTS = "GANKIT_PAD_INPUTS"
 CUDNN_RELU = "GANKIT_CUDNN_RELU"
 DENSE = "GANKIT_DENSE"
+NORM_ONE_LAUNCH = "GANKIT_NORM_ONE_LAUNCH"
 
 
 def with_kernels(module: nn.Module, *, dense: bool = False) -> nn.Module:
     """Return a copy of a typed generator in which norms, shuffles and convolutions are fused with their neighbours.
 
-    A generator that cannot be traced is returned unchanged. Four environment variables are for measurements:
+    A generator that cannot be traced is returned unchanged. Five environment variables are for measurements:
     ``GANKIT_PAD_OUTPUTS`` and ``GANKIT_PAD_INPUTS`` are the multiples to which fp16 and bf16 convolutions are widened
-    (8 and 1, which means not at all), ``GANKIT_CUDNN_RELU=on`` leaves bias and ReLU to cuDNN, and ``GANKIT_DENSE=off``
-    leaves the concatenations of dense blocks as they are.
+    (8 and 1, which means not at all), ``GANKIT_CUDNN_RELU=on`` leaves bias and ReLU to cuDNN, ``GANKIT_DENSE=off``
+    leaves the concatenations of dense blocks as they are, and ``GANKIT_NORM_ONE_LAUNCH=on`` or ``off`` replaces the
+    measurement of :mod:`gankit_kernels.on_cuda.norm_choice`.
 
     Args:
         module: the result of :func:`gankit.backends.modules.typed_module`.
@@ -33,6 +35,7 @@ def with_kernels(module: nn.Module, *, dense: bool = False) -> nn.Module:
     from gankit_kernels import fuse
 
     outputs, inputs = number(PAD_OUTPUTS, 8), number(PAD_INPUTS, 1)
+    is_on(NORM_ONE_LAUNCH)  # the kernels read it themselves, in the middle of a run
     relu, dense = is_on(CUDNN_RELU, default=False), dense and is_on(DENSE)
     try:
         return fuse(module, unwrap=_norm_inside, pad_outputs=outputs, pad_inputs=inputs, cudnn_relu=relu, dense=dense)

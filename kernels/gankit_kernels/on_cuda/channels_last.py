@@ -48,26 +48,13 @@ def resident(
     tl.store(out, result.to(y.dtype.element_ty), mask=mask)
 
 
-@triton.jit(do_not_specialize=INTEGERS)
-def statistics(
-    x, means, squares, channels_v, size, batch_v, channel_blocks, parts, chunk,
-    VEC: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
-):  # fmt: skip
-    """Mean and squared deviations of ``chunk`` pixels of CHANNELS channels, as in ``planes.statistics``.
+@triton.jit
+def _statistics(base, here, channels, c, known, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
+    """Count, mean and squared deviations of the channels ``c`` of the ``here`` pixels at ``base``.
 
-    ``means`` and ``squares`` are (N, parts, C) float32. Neighbouring programs process neighbouring channels of the same
-    pixels, which are in the same pages of memory.
+    Every lane keeps the statistics of the values that it loads, and the lanes are merged once at the end.
     """
-    channels = channels_v * VEC
-    rest_of = tl.program_id(0) // channel_blocks
-    c = (tl.program_id(0) - rest_of * channel_blocks) * CHANNELS + tl.arange(0, CHANNELS)
-    sample = rest_of // parts
-    part = rest_of - sample * parts
-    start = part.to(tl.int64) * chunk
-    here = tl.minimum(size - start, chunk).to(tl.int32)
-    known = c < channels
     p = tl.arange(0, PIXELS)
-    base = x + sample.to(tl.int64) * batch_v * VEC + start * channels
     inside = p[:, None] * channels + c[None, :]
     mean = tl.zeros((PIXELS, CHANNELS), tl.float32)
     deviations = tl.zeros((PIXELS, CHANNELS), tl.float32)
@@ -87,7 +74,87 @@ def statistics(
         value = tl.load(base + tl.cast(k, tl.int64) * channels + inside, mask=valid, other=0.0).to(tl.float32)
         mean, deviations = one_more(mean, deviations, k // PIXELS, value, valid)
     count = ((here - p + (PIXELS - 1)) // PIXELS).to(tl.float32)[:, None] + tl.zeros((PIXELS, CHANNELS), tl.float32)
-    _, mean, square = merge(count, mean, deviations)
+    return merge(count, mean, deviations)
+
+
+@triton.jit(do_not_specialize=INTEGERS)
+def alone(
+    x, weight, bias, residual, y,
+    channels_v, height, width, pad, batch_v, residual_v, residual_row, residual_column, channel_blocks, eps, slope,
+    VEC: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr, OUT: tl.constexpr, ACT: tl.constexpr,
+    WEIGHT: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr, INDEXED: tl.constexpr,
+):  # fmt: skip
+    """Normalise CHANNELS channels of an image, which the same program reads twice: forwards, then backwards.
+
+    The second time they come out of the caches, so that memory is read once, and one launch does everything.
+    Neighbouring programs process neighbouring channels of the same pixels, which are in the same lines of the caches.
+    OUT is the number of pixels that are normalised at a time. The strides of ``residual`` are in units of VEC values,
+    and INDEXED means what it does in ``planes.apply``.
+    """
+    channels = channels_v * VEC
+    size = height * width
+    sample = tl.program_id(0) // channel_blocks
+    c = (tl.program_id(0) - sample * channel_blocks) * CHANNELS + tl.arange(0, CHANNELS)
+    known = c < channels
+    base = x + sample.to(tl.int64) * batch_v * VEC
+    total, mean, square = _statistics(base, size, channels, c, known, PIXELS, CHANNELS)
+    factor = tl.math.rsqrt(square / total + eps)
+    shift = tl.zeros((CHANNELS,), tl.float32)
+    if WEIGHT:
+        factor *= tl.load(weight + c, mask=known, other=0.0).to(tl.float32)
+    if BIAS:
+        shift = tl.load(bias + c, mask=known, other=0.0).to(tl.float32)
+    out_width = width + 2 * pad
+    out_size = (height + 2 * pad) * out_width
+    to = y + sample.to(tl.int64) * out_size * channels
+    from_residual = residual + sample.to(tl.int64) * residual_v * VEC
+    q = tl.arange(0, OUT)
+    inside = q[:, None] * channels + c[None, :]
+    blocks = (out_size + (OUT - 1)) // OUT
+    for k in range(0, blocks):
+        first = (blocks - 1 - k) * OUT
+        o = first + q
+        valid = (o < out_size)[:, None] & known[None, :]
+        at = tl.cast(first, tl.int64) * channels
+        if INDEXED:
+            out_row = o // out_width
+            h = reflect(out_row - pad, height)
+            w = reflect(o - out_row * out_width - pad, width)
+            source = (h * width + w).to(tl.int64) * channels
+            loaded = tl.load(base + source[:, None] + c[None, :], mask=valid, other=0.0)
+            if RESIDUAL:
+                row = h.to(tl.int64) * residual_row * VEC + w.to(tl.int64) * residual_column * VEC
+                added = tl.load(from_residual + row[:, None] + c[None, :], mask=valid, other=0.0)
+        else:
+            loaded = tl.load(base + at + inside, mask=valid, other=0.0, eviction_policy="evict_first")
+            if RESIDUAL:
+                added = tl.load(from_residual + at + inside, mask=valid, other=0.0, eviction_policy="evict_first")
+        result = activate((loaded.to(tl.float32) - mean[None, :]) * factor[None, :] + shift[None, :], slope, ACT)
+        if RESIDUAL:
+            result += added.to(tl.float32)
+        tl.store(to + at + inside, result.to(y.dtype.element_ty), mask=valid)
+
+
+@triton.jit(do_not_specialize=INTEGERS)
+def statistics(
+    x, means, squares, channels_v, size, batch_v, channel_blocks, parts, chunk,
+    VEC: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """Mean and squared deviations of ``chunk`` pixels of CHANNELS channels, as in ``planes.statistics``.
+
+    ``means`` and ``squares`` are (N, parts, C) float32. Neighbouring programs process neighbouring channels of the same
+    pixels, which are in the same pages of memory.
+    """
+    channels = channels_v * VEC
+    rest_of = tl.program_id(0) // channel_blocks
+    c = (tl.program_id(0) - rest_of * channel_blocks) * CHANNELS + tl.arange(0, CHANNELS)
+    sample = rest_of // parts
+    part = rest_of - sample * parts
+    start = part.to(tl.int64) * chunk
+    here = tl.minimum(size - start, chunk).to(tl.int32)
+    known = c < channels
+    base = x + sample.to(tl.int64) * batch_v * VEC + start * channels
+    _, mean, square = _statistics(base, here, channels, c, known, PIXELS, CHANNELS)
     at = rest_of.to(tl.int64) * channels + c
     tl.store(means + at, mean, mask=known)
     tl.store(squares + at, square, mask=known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from gankit_kernels.on_cuda import channels_last as pixels
 from gankit_kernels.on_cuda import planes
 from gankit_kernels.on_cuda.norm_call import NormCall, NormPlan
+from gankit_kernels.on_cuda.norm_choice import Choice, wanted
 from gankit_kernels.on_cuda.norm_config import MERGED_BY_ALL, InstanceNormConfig, padded_parts
 from gankit_kernels.on_cuda.norm_steps import (
     MEAN,
@@ -82,11 +84,19 @@ def launch(
         y if residual is None else residual,
         y,
     )
+    scalars = float(spec.eps), float(spec.slope)
     with torch.cuda.device_of(x):
-        for count in todo.statistics:
+        known = todo if todo.choice is None else todo.choice.known(x.device)
+        for count in (known or todo).statistics:
             tensors += torch.empty((2, count), dtype=torch.float32, device=x.device).unbind(0)
-        for step in todo.steps:
-            step(tensors, (float(spec.eps), float(spec.slope)), x.device.index)
+
+        def run(steps: NormPlan) -> None:
+            for step in steps.steps:
+                step(tensors, scalars, x.device.index)
+
+        if known is None and todo.choice is not None:
+            known = todo.choice.measure(x.device, run)
+        run(known or todo)
     return y
 
 
@@ -107,7 +117,16 @@ def plan(call: NormCall, sms: int, config: InstanceNormConfig | None) -> NormPla
         config = None
     if config is not None:
         call.check(config)
-    return _plan_pixels(call, sms, config) if call.last else _plan_planes(call, sms, config)
+    if not call.last:
+        return _plan_planes(call, sms, config)
+    if config is not None or call.whole:
+        return _plan_pixels(call, sms, config)
+    one = InstanceNormConfig.alone_pixels(call.shape, call.dtype.itemsize, sms)
+    once = False if one is None else wanted()
+    if once is not None:
+        return _plan_pixels(call, sms, one if once else None)
+    usual = _plan_pixels(call, sms, None)
+    return replace(usual, choice=Choice(usual, _plan_pixels(call, sms, one)))
 
 
 def _plan_planes(call: NormCall, sms: int, config: InstanceNormConfig | None) -> NormPlan:
@@ -206,6 +225,17 @@ def _plan_pixels(call: NormCall, sms: int, config: InstanceNormConfig | None) ->
             scalars=SCALARS,
         )
         return NormPlan((step,))
+    if config.kernel == "alone":
+        integers = {
+            "height": height,
+            "width": width,
+            "pad": call.pad,
+            "residual_row": residual[2] // vec,
+            "residual_column": residual[3] // vec,
+            **strides,
+        }
+        constants = {**shared, **call.flags, "OUT": config.out_block, "INDEXED": indexed}
+        return NormPlan((Step(pixels.alone, samples * blocks, (X, *OUT), integers, constants, scalars=SCALARS),))
     parts, chunk, sums = config.parts, config.chunk, (MEANS, SQUARES)
     counts = [samples * parts * channels]
     if call.whole:

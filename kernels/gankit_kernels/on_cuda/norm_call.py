@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from gankit_kernels.on_cuda.norm_config import InstanceNormConfig
 from gankit_kernels.on_cuda.steps import Step
+
+if TYPE_CHECKING:
+    from gankit_kernels.on_cuda.norm_choice import Choice
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class NormCall:
     def supports(self, config: InstanceNormConfig) -> bool:
         """Whether the kernel of a configuration can serve this call."""
         if config.kernel == "alone":
-            return not self.whole and not self.last
+            return not self.whole and self.last == (config.out_block > 0)
         return config.kernel == "split" or not (self.whole or self.indexed)
 
     def check(self, config: InstanceNormConfig) -> None:
@@ -86,7 +89,9 @@ class NormPlan:
         steps: The launches in order.
         statistics: Length of each pair of float32 tensors (means, squares) that the steps share: first that of the
             parts, then that of the merged planes.
+        choice: Where the fastest way is measured, this plan and the one that may replace it.
     """
 
     steps: tuple[Step, ...]
     statistics: tuple[int, ...] = ()
+    choice: Choice | None = None

@@ -18,6 +18,10 @@ _MOST_PARTS = 128  # most parts of a plane; every program of the apply kernel me
 MERGED_BY_ALL, _MOST_PARTS_LAST = 32, 512
 # Lengths of the vectors of parts that the kernels merge: few, because each length is a kernel to compile.
 _LENGTHS, _LENGTHS_LAST = (8, _MOST_PARTS), (1, MERGED_BY_ALL, 128, _MOST_PARTS_LAST)
+# Of programs that read planes of channels_last twice: bytes of a sector, below which no access is cheaper; pixels that
+# registers no longer hold; most bytes that two programs can each keep in the L1 cache of a multiprocessor; most bytes
+# that all programs running at a time may read, to find them in the L2 cache again.
+_SECTOR, _LEAST_PIXELS, _SHARED_CACHE, _CACHED = 32, 1025, 96 << 10, 32 << 20
 
 
 @dataclass(frozen=True)
@@ -28,14 +32,15 @@ class InstanceNormConfig:
     code.
 
     Attributes:
-        kernel: ``"resident"`` holds whole planes in registers. ``"alone"`` reads a plane twice in one program (planes
-            only). ``"split"`` is one kernel for the statistics of parts and another that applies them.
+        kernel: ``"resident"`` holds whole planes in registers. ``"alone"`` reads planes twice in one program.
+            ``"split"`` is one kernel for the statistics of parts and another that applies them.
         rows: Planes (channels in channels_last) per program.
         block: Values of a plane (pixels in channels_last) that a program holds at a time.
         warps: Warps per program.
         parts: Number of parts for the statistics of a plane.
         chunk: Values (pixels) per part, a multiple of ``block``.
-        out_block: Values (pixels) of a plane of the result that a program holds at a time.
+        out_block: Values (pixels) of a plane of the result that a program holds at a time; 0 where one kernel reads
+            planes and nothing else.
         out_parts: Number of parts of such a plane.
         out_blocks: Blocks per such part; rows where planes get a border.
     """
@@ -117,6 +122,30 @@ class InstanceNormConfig:
         parts, turns = _cut(size, 4 * block, 4 * sms, columns, _MOST_PARTS_LAST)
         out_parts, out_blocks = _cut(out_size, 2 * block, 8 * sms, columns, 1 << 20)
         return cls("split", rows, block, 8, parts, turns * 4 * block, 2 * block, out_parts, out_blocks)
+
+    @classmethod
+    def alone_pixels(cls, shape: Sequence[int], itemsize: int, sms: int) -> InstanceNormConfig | None:
+        """One launch for channels_last that reads memory once, whatever the border; ``None`` for other shapes.
+
+        A program takes whole sectors of 32 bytes of every pixel. What the programs read must stay in the caches until
+        they read it again. Programs that are few for the GPU must be short.
+
+        Args:
+            shape: (N, C, H, W) of the source.
+            itemsize: Bytes of a value.
+            sms: Number of multiprocessors.
+        """
+        samples, channels, height, width = shape
+        size, rows = height * width, _SECTOR // itemsize
+        if channels % rows or size < _LEAST_PIXELS:
+            return None
+        programs, read = samples * (channels // rows), rows * size * itemsize
+        warps = 8 if programs >= 2 * sms and read <= _SHARED_CACHE else 16
+        at_a_time = min(programs, sms * 16 // warps)
+        if at_a_time * read > _CACHED or (3 * programs < sms and read > 2 * _SHARED_CACHE):
+            return None
+        block = 2 * 16 // itemsize * 32 * warps // rows  # 32 bytes for every thread
+        return cls("alone", rows, block, warps, out_block=2 * block)
 
 
 def padded_parts(parts: int, *, last: bool, whole: bool = False) -> int:

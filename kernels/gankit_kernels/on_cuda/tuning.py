@@ -25,6 +25,8 @@ def candidates(x: Tensor) -> list[InstanceNormConfig]:
                 InstanceNormConfig.of_pixels(x.shape, 0, x.itemsize, many),
                 InstanceNormConfig.split_pixels(x.shape, 0, x.itemsize, many),
             ]
+            if (one := InstanceNormConfig.alone_pixels(x.shape, x.itemsize, many)) is not None:
+                cuts.append(one)
         else:
             cuts = [
                 InstanceNormConfig.of_planes(x.shape, 0, many),

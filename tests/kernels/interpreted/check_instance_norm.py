@@ -21,6 +21,7 @@ CUTS = {
     },
     "channels_last": {
         "resident": None,
+        "alone": InstanceNormConfig("alone", 16, 32, 4, out_block=64),
         "split": InstanceNormConfig("split", 16, 32, 4, chunk=160, out_block=64, out_blocks=3),
     },
 }
@@ -106,8 +107,9 @@ def test_reflected_border_and_residual_in_a_padded_image(layout, dtype):
         residual = image(bordered, dtype, layout, seed=3)[:, :, pad:-pad, pad:-pad]
         weight = torch.randn(shape[1])
         for flags in ({"pad": pad}, {"residual": residual}, {"pad": pad, "residual": residual}):
-            result = run(x, weight, activation="relu", **flags)
-            assert_rounded(result, exact_norm(x, weight, activation="relu", **flags), dtype)
+            for cut in (None, CUTS[layout]["alone"]):
+                result = run(x, weight, activation="relu", cut=cut, **flags)
+                assert_rounded(result, exact_norm(x, weight, activation="relu", **flags), dtype)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -186,6 +188,29 @@ def test_defaults_for_large_planes_cover_every_pixel():
                 assert last.chunk % last.block == 0
                 assert (last.parts - 1) * last.chunk < size <= last.parts * last.chunk
                 assert last.out_parts * last.out_blocks * last.out_block >= rows * (width + 2 * pad)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_launch_as_it_is_cut_by_default(dtype):
+    """Two images of three groups of channels, with every part, and pixels that no number of threads divides."""
+    shape = (2, 48, 33, 67)
+    cut = InstanceNormConfig.alone_pixels(shape, dtype.itemsize, 4)
+    assert cut.kernel == "alone"
+    x, residual = (image(shape, dtype, "channels_last", kind="outlier", seed=seed) for seed in (0, 1))
+    affine = torch.randn(48), torch.randn(48)
+    for pad in (0, 1):
+        flags = {"residual": residual, "activation": "leaky_relu", "slope": 0.2, "pad": pad}
+        assert_rounded(run(x, *affine, cut=cut, **flags), exact_norm(x, *affine, **flags), dtype)
+
+
+def test_which_shapes_are_cut_for_one_launch():
+    """On an H200: whole sectors of every pixel, planes beyond the registers, slices that the caches hold."""
+    for shape in ((1, 256, 64, 64), (8, 256, 64, 64), (32, 256, 64, 64), (8, 128, 128, 128), (8, 256, 50, 41)):
+        cut = InstanceNormConfig.alone_pixels(shape, 2, 132)
+        assert (cut.kernel, cut.rows) == ("alone", 16)
+    for shape in ((8, 24, 64, 64), (8, 256, 32, 32), (8, 64, 256, 256), (1, 64, 256, 256), (1, 256, 270, 480)):
+        assert InstanceNormConfig.alone_pixels(shape, 2, 132) is None
+    assert InstanceNormConfig.alone_pixels((8, 24, 64, 64), 4, 132).rows == 8
 
 
 def test_many_parts_are_merged_once(monkeypatch):
