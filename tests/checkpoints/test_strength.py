@@ -106,8 +106,8 @@ def test_wrong_use(pair, tmp_path, capsys, monkeypatch):
     other = tmp_path / "other.safetensors"
     save(other, models.build("edsr", {**OPTIONS, "blocks": 2}).state_dict(), "edsr", {**OPTIONS, "blocks": 2})
     for arguments, words in (
-        ((sharp, 0.5), "name one with --faithful, or use --model srgan or srresnet"),
-        (("edsr-photo", 0.5), "'edsr-photo' has no faithful partner"),
+        ((sharp, 0.5), "name one with --faithful, or use --model edsr-photo or edsr-sharp or srgan or srresnet"),
+        (("edsr", 0.5), "'edsr' has no faithful partner"),
         ((sharp, 0.5, other), "have different layers"),
         ((sharp, None, soft), "--faithful needs --strength"),
         ((sharp, float("nan"), soft), "strength must be from 0"),
