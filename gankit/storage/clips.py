@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gankit.errors import OutputError
+from gankit.pipeline.folder_claims import FolderClaims
 from gankit.pipeline.items import Progress
 from gankit.pipeline.run_options import RunOptions
 from gankit.pipeline.targets import Job
@@ -28,6 +29,7 @@ def run_clip(
     task: Task,
     options: RunOptions,
     video: VideoOptions,
+    local: FolderClaims,
     *,
     progress: Callable[[Progress], None] | None = None,
     check: bool = False,
@@ -39,6 +41,7 @@ def run_clip(
         task: the clip.
         options: the options of the run.
         video: the options of clips.
+        local: the claims on local results.
         progress: called with the state of the clip, from any thread, one call at a time.
         check: whether to leave alone a result that appeared since the run began.
 
@@ -47,7 +50,7 @@ def run_clip(
         BackendError, CheckpointError, ParityError: If no engine can run the model.
     """
     with tempfile.TemporaryDirectory(prefix="gankit-clip-") as folder:
-        group = Group([task], Path(folder))
+        group = Group([task], Path(folder), local)
         if (reason := _no_room(task, Path(folder))) is not None:
             group.fail(task, f"{task.source}: {reason}")
         else:

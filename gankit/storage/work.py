@@ -14,11 +14,12 @@ from pathlib import Path
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any
 
+from gankit.pipeline.folder_claims import FolderClaims
 from gankit.pipeline.items import Progress
 from gankit.pipeline.remaining import weight_of
 from gankit.pipeline.report import ImageReport
 from gankit.pipeline.run_options import RunOptions
-from gankit.storage.claims import Watch
+from gankit.storage.claims import Claim, Watch
 from gankit.storage.clips import run_clip
 from gankit.storage.group import Group, Kept, Result, Task, made_elsewhere, state_at
 from gankit.storage.urls import is_url
@@ -59,24 +60,30 @@ def run_tasks(
         OutputError: If a local folder cannot be written.
         BackendError, CheckpointError, ParityError: If no engine can run the model.
     """
-    waiting = list(tasks)
-    while waiting:
-        images = [task for task in waiting if task.video is None]
-        claimed: list[Task] = []
-        if images:
-            claimed += _run_images(pipeline, images, options, record, progress=progress, notify=notify, check=check)
-        for task in waiting:
-            if task.video is not None:
-                result = run_clip(pipeline, task, options, task.video, progress=progress, check=check)
-                if result is None:
-                    claimed.append(task)
-                else:
-                    record(result)
-        waiting = _after_others(claimed, record, notify) if claimed else []
+    with FolderClaims() as local:
+        waiting = list(tasks)
+        while waiting:
+            images = [task for task in waiting if task.video is None]
+            claimed: list[Task] = []
+            if images:
+                claimed += _run_images(
+                    pipeline, images, options, record, local, progress=progress, notify=notify, check=check
+                )
+            for task in waiting:
+                if task.video is not None:
+                    result = run_clip(pipeline, task, options, task.video, local, progress=progress, check=check)
+                    if result is None:
+                        claimed.append(task)
+                    else:
+                        record(result)
+            waiting = _after_others(claimed, record, local, notify) if claimed else []
 
 
 def _after_others(
-    tasks: Sequence[Task], record: Callable[[Result], None], notify: Callable[[str], None] | None
+    tasks: Sequence[Task],
+    record: Callable[[Result], None],
+    local: FolderClaims,
+    notify: Callable[[str], None] | None,
 ) -> list[Task]:
     """Wait for the results that other runs have claimed. Return the tasks that they have left undone."""
     if notify is not None:
@@ -86,12 +93,13 @@ def _after_others(
     waiting, free = list(tasks), list[Task]()
     while waiting and not free:
         for task in [*waiting]:
-            assert task.claim is not None
-            watch = watches.setdefault(task.claim.root, Watch(task.claim.root))
+            taken = task.claim is None and local.take(Path(task.target))
             now = state_at(task.target)
             if now is not None and now != task.before:
+                if task.claim is None:
+                    local.release(Path(task.target))
                 record(Result(task.number, made_elsewhere(task), written=now))
-            elif watch.is_free(task.claim):
+            elif taken or (task.claim is not None and _watch(watches, task.claim).is_free(task.claim)):
                 free.append(task)
             else:
                 continue
@@ -101,11 +109,16 @@ def _after_others(
     return [*free, *waiting]
 
 
+def _watch(watches: dict[str, Watch], claim: Claim) -> Watch:
+    return watches.setdefault(claim.root, Watch(claim.root))
+
+
 def _run_images(
     pipeline: ImagePipeline,
     tasks: Sequence[Task],
     options: RunOptions,
     record: Callable[[Result], None],
+    local: FolderClaims,
     *,
     progress: Callable[[Progress], None] | None,
     notify: Callable[[str], None] | None,
@@ -124,7 +137,7 @@ def _run_images(
             progress(replace(state, total=len(tasks), seconds=perf_counter() - began, **sums))
 
     with tempfile.TemporaryDirectory(prefix="gankit-") as temporary, ThreadPoolExecutor(_TRANSFERS) as pool:
-        groups = [Group(part, Path(temporary)) for part in _parts(tasks)]
+        groups = [Group(part, Path(temporary), local) for part in _parts(tasks)]
         fetching = {id(group): [] for group in groups}  # type: dict[int, list[Future[None]]]
 
         def fetch(group: Group) -> None:
