@@ -209,7 +209,11 @@ def _with_metadata(made: Any, image: DecodedImage) -> Any:
     made = made.copy(interpretation=kind)
     if image.dpi:
         made = made.copy(xres=image.dpi[0] / 25.4, yres=image.dpi[1] / 25.4)
-    blobs = {"icc-profile-data": image.cmyk_profile or image.icc_profile, "exif-data": image.exif, "xmp-data": image.xmp}
+    blobs = {
+        "icc-profile-data": image.cmyk_profile or image.icc_profile,
+        "exif-data": image.exif,
+        "xmp-data": image.xmp,
+    }
     blobs["iptc-data"] = photoshop_segment(image.iptc) if image.iptc else None
     for name, value in blobs.items():
         if value:
