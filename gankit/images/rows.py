@@ -146,7 +146,7 @@ def _inks(
     notes = list(fields["notes"])
     kept = sum(note.startswith("only the first of ") for note in notes)
     notes.insert(kept, note_of(used, own is not None))  # in the order of the whole image
-    head, part_bytes, inks = _vips(path, None, fields, "JPEG")
+    _, part_bytes, inks = _vips(path, None, fields, "JPEG")
 
     def read() -> RowGenerator:
         for rows in inks():

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from gankit.errors import GankitError, first_line
 from gankit.pipeline.folder_claims import FolderClaims
 from gankit.pipeline.journal import Entry, sha256_of, state_of
-from gankit.pipeline.report import ImageReport
+from gankit.pipeline.report import ImageReport, Waits
 from gankit.pipeline.resume import Resume
 from gankit.pipeline.targets import Job
 from gankit.storage.claims import Claim
@@ -62,6 +62,30 @@ class Result:
     made_by: Mapping[str, Any] = field(default_factory=dict)
     written: str | None = None
     entry: Entry | None = None
+
+
+@dataclass(frozen=True)
+class Busy:
+    """How long some tasks took.
+
+    Attributes:
+        seconds: time from the first fetch to the last write, without the start of the engine.
+        waits: how long the engine waited in these seconds. It also waits for sources to be fetched, and for results to
+            be put to their places.
+    """
+
+    seconds: float = 0.0
+    waits: Waits = field(default_factory=lambda: Waits(0.0, 0.0))
+
+    def __add__(self, other: Busy) -> Busy:
+        return Busy(self.seconds + other.seconds, self.waits + other.waits)
+
+    def within(self, seconds: float) -> Waits | None:
+        """Return how long the engine waited in a run of so many seconds, in which it was as busy as in these."""
+        if self.seconds <= 0:
+            return None
+        part = seconds / self.seconds
+        return Waits(self.waits.decode_seconds * part, self.waits.encode_seconds * part)
 
 
 class Kept(Resume):
