@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +185,8 @@ def _bits(data: bytes, kind: Kind) -> int:
 
 def _deep_bytes(data: bytes, kind: Kind) -> int:
     """Return the bytes that all frames take with 16 bits."""
-    return prod(_open(data, kind).size) * _count(data, kind) * 8
+    width, height = _open(data, kind).size
+    return int(width) * int(height) * _count(data, kind) * 8
 
 
 def _is_deep(data: bytes, kind: Kind, max_bytes: int | None) -> bool:
