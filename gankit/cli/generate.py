@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from gankit.pipeline.generation import SampleRequest, write_samples
 from gankit.pipeline.reconstruction import write_reconstructions
 from gankit.pipeline.sampler import Sampler
 from gankit.storage.generated import image_file, image_folder
-from gankit.storage.urls import is_url
+from gankit.storage.urls import as_path, is_url
 
 if TYPE_CHECKING:
     from gankit.pipeline.items import Progress
@@ -111,13 +112,11 @@ def generate(
     """
     if output == "":
         raise UsageError("--output is an empty name; use '.' for the current folder")
-    given = {"-n": number, "--class": class_, "--seed": seed, "--truncation": truncation, "--interpolate": steps}
-    if reconstruct is not None and (extra := [name for name, value in given.items() if value is not None]):
-        raise UsageError(f"--reconstruct does not sample; omit {' and '.join(extra)}")
-    if reconstruct is not None and cluster is not None:
-        raise UsageError("--reconstruct runs on this machine; omit --cluster")
-    if reconstruct is not None and is_url(reconstruct):
-        raise UsageError(f"{reconstruct}: --reconstruct reads local folders; copy the images to one")
+    if reconstruct is not None:
+        given = {"-n": number, "--class": class_, "--seed": seed, "--truncation": truncation, "--interpolate": steps}
+        reconstruct = _local_run(
+            reconstruct, output, cluster, [name for name, value in given.items() if value is not None]
+        )
     from gankit.cli.progress_json import listener
 
     bar = listener(quiet=quiet)
@@ -160,6 +159,30 @@ def generate(
         if not quiet:
             click.echo(_summary(sampler.facts.name, outcome))
     return 1 if outcome.failed else 0
+
+
+def _local_run(folder: str, output: str, cluster: str | None, extra: Sequence[str]) -> str:
+    """Check what --reconstruct is given, before any file is read; return its folder.
+
+    Args:
+        folder: the folder of the images, a path or a ``file://`` URL.
+        output: the folder of the results.
+        cluster: address of a cluster, if one was given.
+        extra: the options that were given and concern samples only.
+
+    Raises:
+        UsageError: If there is any.
+    """
+    if extra:
+        raise UsageError(f"--reconstruct does not sample; omit {' and '.join(extra)}")
+    if cluster is not None:
+        raise UsageError("--reconstruct runs on this machine; omit --cluster")
+    local = str(as_path(folder))
+    if is_url(local):
+        raise UsageError(f"{folder}: --reconstruct reads local folders; copy the images to one")
+    if is_url(str(as_path(output))):
+        raise UsageError(f"{output}: --reconstruct writes to local folders only; use another --output")
+    return local
 
 
 def _summary(model: str, outcome: Outcome) -> str:

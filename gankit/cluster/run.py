@@ -17,7 +17,7 @@ from gankit.pipeline.remaining import Pixels
 from gankit.pipeline.report import ImageReport, Report
 from gankit.pipeline.run_options import RunKeywords, RunOptions
 from gankit.pipeline.targets import Job
-from gankit.storage.group import Result, Task
+from gankit.storage.group import Busy, Result, Task
 from gankit.storage.run import run_remote
 from gankit.storage.urls import shown
 from gankit.video.options import VideoOptions
@@ -88,8 +88,8 @@ def _execute(
     options: RunOptions,
     record: Callable[[Result], None],
     progress: Callable[[Progress], None] | None,
-) -> None:
-    state, began = Progress(len(tasks)), perf_counter()
+) -> Busy:
+    state, began, busy = Progress(len(tasks)), perf_counter(), Busy()
     pixels = Pixels([Job(shown(task.source), shown(task.target)) for task in tasks])
     with connected(address) as ray:
         pool = pool_of(ray.nodes(), engine.threads, engine.device)
@@ -102,7 +102,8 @@ def _execute(
             found = pickle.loads(row)
             if isinstance(found, Exception):
                 raise found
-            result, engines = found
+            result, taken, engines = found
+            busy += taken
             if engines[0] is not None and not seen:
                 seen.append(engines)
             record(result)
@@ -119,3 +120,4 @@ def _execute(
             pixels.add(report)
             if progress is not None:
                 progress(pixels.of(state))
+    return busy

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from gankit.cluster.ray_data import RESULT, TASK, in_working_folder, plain_error
+from gankit.pipeline.report import Waits
 from gankit.pipeline.run_options import RunOptions
-from gankit.storage.group import Result, Task
+from gankit.storage.group import Busy, Result, Task
 from gankit.storage.work import run_tasks
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class Worker:
         in_working_folder(folder)
         self._make, self._options = make, options
         self._pipeline: ImagePipeline | None = None
+        self._ended: float | None = None  # when the last block was done
 
     def __call__(self, block: Mapping[str, Any]) -> dict[str, list[bytes]]:
         """Do the tasks of a block.
@@ -39,16 +42,19 @@ class Worker:
             block: column ``"task"`` with pickled tasks.
 
         Returns:
-            Column ``"result"`` with as many pickled results, or one exception that concerns the whole run.
+            Column ``"result"`` with as many pickled results, or one exception that concerns the whole run. With the
+            last result comes how long the block took, including the time for which the worker has waited for it.
         """
         tasks: list[Task] = [pickle.loads(item) for item in block[TASK]]
         results: list[Result] = []
+        idle = 0.0 if self._ended is None else perf_counter() - self._ended
         try:
             if self._pipeline is None:
                 self._pipeline = self._make()
-            run_tasks(self._pipeline, tasks, self._options, results.append, check=True)
+            busy = run_tasks(self._pipeline, tasks, self._options, results.append, check=True)
         except Exception as error:
             return {RESULT: [pickle.dumps(plain_error(error))]}
         engine = self._pipeline.engines
         seen = (engine.report(), engine.exact_report(), engine.model_report())
-        return {RESULT: [pickle.dumps((result, seen)) for result in results]}
+        self._ended, taken = perf_counter(), [Busy()] * (len(results) - 1) + [busy + Busy(idle, Waits(idle, 0.0))]
+        return {RESULT: [pickle.dumps((*each, seen)) for each in zip(results, taken, strict=True)]}

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from gankit.errors import ImageError
+from gankit.images.cmyk import to_inks
 from gankit.images.decoded import DecodedImage, from_channels
 from gankit.images.encode import check_target, fitting, whole_file
 from gankit.images.formats import Format, writer_of
@@ -73,9 +74,6 @@ def encode_rows(
     path = Path(path)
     format = check_rows_target(size, path)
     reduced, notes = fitting(head, format)
-    if reduced.cmyk_profile and format.name == "jpeg":
-        notes = (*notes, "a JPEG that is written by strips does not hold CMYK")
-        reduced = replace(reduced, cmyk_profile=None)
     parts = (replace(fitting(strip, format)[0], cmyk_profile=reduced.cmyk_profile) for strip in strips)
     rows = (part.channels() for part in parts)
     with whole_file(path) as file:
@@ -86,6 +84,8 @@ def encode_rows(
 
             write_tiff_rows(reduced, size, even_strips(map(stored_samples, parts), _STRIP_ROWS), file)
         else:
+            if (profile := reduced.cmyk_profile) is not None:
+                rows = (to_inks(part.pixels, profile) for part in parts)
             _write_jpeg(reduced, size, rows, file, quality)
     return notes
 
@@ -173,7 +173,7 @@ def _write_jpeg(
         try:
             made = pyvips.Image.new_from_source(source, "", access="sequential")
             _with_metadata(made, image).jpegsave_target(
-                target, Q=quality, subsample_mode="off" if quality >= FULL_COLOUR else "on", keep="all"
+                target, Q=quality, subsample_mode="off" if full else "on", keep="all"
             )
         except Exception as error:  # raised in the other thread
             failed.append(error)
@@ -182,7 +182,9 @@ def _write_jpeg(
         if not feed.put(data, thread):
             raise _Ended
 
-    bare = from_channels(image.channels())  # the metadata do not need the way through a PNG
+    full = quality >= FULL_COLOUR or image.cmyk_profile is not None
+    # The metadata do not need the way through a PNG, which takes the four inks for RGBA.
+    bare = from_channels(np.zeros((1, 1, 4), np.uint8) if image.cmyk_profile else image.channels())
     thread = threading.Thread(target=encode, name="jpeg")
     thread.start()
     try:
@@ -203,10 +205,15 @@ def _with_metadata(made: Any, image: DecodedImage) -> Any:
     """Return a libvips image with the metadata of a decoded image."""
     import pyvips
 
-    made = made.copy(interpretation="b-w" if image.samples == 1 else "srgb")
+    kind = "cmyk" if image.cmyk_profile else "b-w" if image.samples == 1 else "srgb"
+    made = made.copy(interpretation=kind)
     if image.dpi:
         made = made.copy(xres=image.dpi[0] / 25.4, yres=image.dpi[1] / 25.4)
-    blobs = {"icc-profile-data": image.icc_profile, "exif-data": image.exif, "xmp-data": image.xmp}
+    blobs = {
+        "icc-profile-data": image.cmyk_profile or image.icc_profile,
+        "exif-data": image.exif,
+        "xmp-data": image.xmp,
+    }
     blobs["iptc-data"] = photoshop_segment(image.iptc) if image.iptc else None
     for name, value in blobs.items():
         if value:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import JpegImagePlugin
+from PIL import Image, JpegImagePlugin
 
 from gankit.errors import ImageError, ImageMemoryError
+from gankit.images.cmyk import note_of, to_srgb, usable_back
 from gankit.images.decode import check_size, reason_of
 from gankit.images.decoded import DecodedImage
 from gankit.images.formats import png
@@ -121,14 +122,38 @@ def _jpeg(path: Path) -> Opened:
         icc_profile = image.info.get("icc_profile")
 
     def describe() -> tuple[DecodedImage, int, Callable[[], RowGenerator]]:
-        if mode not in _PLAIN_BYTES:
+        if mode not in (*_PLAIN_BYTES, "CMYK"):
             raise ValueError(f"a JPEG of mode {mode} cannot be read by strips; convert it to RGB")
         if progressive:
             raise ValueError("a progressive JPEG cannot be read by strips; save it as a baseline JPEG")
         needs_upright(orientation)
+        if mode == "CMYK":
+            return _inks(path, icc_profile, fields)
         return _vips(path, icc_profile, fields, "JPEG")
 
     return Opened(path.stat().st_size, header, 1, False, describe)
+
+
+def _inks(
+    path: Path, icc_profile: bytes | None, fields: dict[str, Any]
+) -> tuple[DecodedImage, int, Callable[[], RowGenerator]]:
+    """Read a JPEG of CMYK with libvips, and convert its rows to sRGB as the whole image is converted.
+
+    libvips takes the stored values as inverted, as Pillow does, whether or not the file says that it is one of Adobe.
+    """
+    convert, used = to_srgb("CMYK", icc_profile)
+    own = icc_profile if used and usable_back(icc_profile) else None
+    notes = list(fields["notes"])
+    kept = sum(note.startswith("only the first of ") for note in notes)
+    notes.insert(kept, note_of(used, own is not None))  # in the order of the whole image
+    _, part_bytes, inks = _vips(path, None, fields, "JPEG")
+
+    def read() -> RowGenerator:
+        for rows in inks():
+            yield np.asarray(convert(Image.fromarray(rows, "CMYK")))
+
+    plain = head_of(3, np.uint8, None, {**fields, "notes": tuple(notes), "cmyk_profile": own}, "JPEG")
+    return plain, part_bytes * 3, read
 
 
 def _vips(

@@ -70,6 +70,8 @@ def run_jobs(runner: Runner, jobs: Sequence[Job], files: ImageFiles, notify: Cal
         replace(runner, progress=report).run(stills)
     began = perf_counter() - state.seconds
     for job in several:
+        if runner.claim is not None and not runner.claim(job):
+            continue
         run = _FrameRun(runner, job, files, replace(state, seconds=perf_counter() - began), progress)
         state = run.run()
 
@@ -263,6 +265,7 @@ class _FrameRun:
             encoders=1,
             alone=self._alone,
             in_order=True,
+            claim=None,
             too_large=too_large,
             progress=progress,
             record=record,

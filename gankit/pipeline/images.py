@@ -22,7 +22,7 @@ from gankit.pipeline.job_run import process
 from gankit.pipeline.notices import notices
 from gankit.pipeline.output import no_empty_folders, prepare, remove_stale, roots_of
 from gankit.pipeline.records import Records
-from gankit.pipeline.report import ImageReport, Report, versions
+from gankit.pipeline.report import ImageReport, Report, Waits, versions
 from gankit.pipeline.resume import Decision, Resume, with_comparison
 from gankit.pipeline.run_options import RunKeywords, RunOptions
 from gankit.pipeline.source import ModelSource, PipelineKeywords, split_keywords
@@ -291,11 +291,11 @@ class ImagePipeline:
             machine=self._engines.machine(),
         )
 
-    def process(self, jobs: Sequence[Job], options: RunOptions, resume: Resume, **listeners: Any) -> None:
+    def process(self, jobs: Sequence[Job], options: RunOptions, resume: Resume, **listeners: Any) -> Waits:
         """Run jobs whose targets are decided; see :func:`gankit.pipeline.job_run.process`."""
         check_process()
         with self._lock:
-            process(self._engines, jobs, options, resume, **listeners)
+            return process(self._engines, jobs, options, resume, **listeners)
 
     @property
     def engines(self) -> Engines:

@@ -133,3 +133,24 @@ def failure(job: Job, message: str, item: Item | None, **seconds: float) -> Imag
             engine_seconds=item.engine_seconds,
         )
     return replace(report, **seconds)  # type: ignore[arg-type]
+
+
+def success(item: Item, encode_seconds: float, lost: Sequence[str]) -> ImageReport:
+    """Return the report of an image that was written.
+
+    Args:
+        item: the image, which is now the result.
+        encode_seconds: time in the encoder.
+        lost: a sentence for each part that the file does not hold.
+    """
+    return ImageReport(
+        item.job.source,
+        item.job.target,
+        "done",
+        input_size=item.input_size,
+        output_size=size(item.image),
+        decode_seconds=item.decode_seconds,
+        engine_seconds=item.engine_seconds,
+        encode_seconds=encode_seconds,
+        notes=(*item.notes, *lost),
+    )

@@ -3,7 +3,7 @@
 The journal is ``.gankit.jsonl`` in the folder of the results, with one JSON object a line. One line is appended before
 a result is written and one after it, each in a single write. A killed run therefore leaves a readable journal, at worst
 with an incomplete last line, which is ignored. When lines that no longer matter outnumber the others, the file is
-rewritten.
+rewritten. It is locked for each of these, because several runs may write to it at the same time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 from gankit_export.files import append_bytes, atomic_path
 
 from gankit.errors import OutputError
+from gankit.pipeline.byte_locks import whole
 
 NAME = ".gankit.jsonl"
 _ROUNDING_NS = 2_000_000_000  # FAT and some network file systems store even seconds
@@ -106,8 +107,8 @@ class Journal:
         self._lines = 0
         self._complete = True  # whether the last line has its end
         self._checked = False
-        for entry in self._read():
-            self._keep(entry)
+        self._file, self._end = 0, 0  # number of the file that was read, and where its last complete line ends
+        self._update()
 
     def maker(self, result: str, now: State) -> Entry | None:
         """Return how an existing result was made; ``None`` if gankit did not make the file that is there.
@@ -125,6 +126,15 @@ class Journal:
                 return done
         # A run that was killed between writing a file and its line: files appear whole, so this one is complete.
         return begun if begun is not None and not now.near(begun.before) else None
+
+    def update(self) -> None:
+        """Read what other runs have appended."""
+        with self._lock:
+            self._update()
+
+    def _update(self) -> None:
+        for entry in self._read():
+            self._keep(entry)
 
     def begin(self, entry: Entry) -> None:
         """Append that a result is about to be written.
@@ -151,10 +161,11 @@ class Journal:
         """
         with self._lock:
             try:
-                if not self._checked:
-                    self._compact()
-                # Opened for each line, because another run may have rewritten the file.
-                append_bytes(self.path, (b"" if self._complete else b"\n") + _line(entry))
+                with whole(self.path):
+                    if not self._checked:
+                        self._compact()
+                    # Opened for each line, because another run may have rewritten the file.
+                    append_bytes(self.path, (b"" if self._complete else b"\n") + _line(entry))
             except OSError as error:
                 raise OutputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
             self._complete = True
@@ -170,9 +181,14 @@ class Journal:
 
     def _read(self) -> Iterator[Entry]:
         with suppress(OSError), self.path.open("rb") as file:  # there is no journal yet, or it cannot be read
+            number = os.fstat(file.fileno()).st_ino
+            if number != self._file:
+                self._file, self._end, self._lines = number, 0, 0
+            file.seek(self._end)
             for line in file:
                 self._lines += 1
                 self._complete = line.endswith(b"\n")
+                self._end += len(line) if self._complete else 0
                 entry = _entry(line)
                 if entry is not None:
                     yield entry
@@ -182,6 +198,7 @@ class Journal:
         self._checked = True
         if self._lines <= _SPARE_LINES:
             return
+        self._update()
         with suppress(OSError):
             names = set(os.listdir(self.path.parent))  # noqa: PTH208 - a set of names, not of paths
             lines = [_line(entry) for kind in (self._done, self._begun) for entry in kind.values()

@@ -114,12 +114,20 @@ class LargeImages:
             self.listener(self._state)
 
     @property
+    def state(self) -> Progress:
+        """The state of the run as it was last reported."""
+        return self._state
+
+    @property
     def waits(self) -> Waits:
         """How long the engine waited, in all that was reported so far."""
         return Waits(self._state.waited_to_decode, self._state.waited_to_encode)
 
-    def run(self) -> None:
+    def run(self, claim: Callable[[Job], bool]) -> None:
         """Run the images.
+
+        Args:
+            claim: called with each job before it is read; returns whether to run it.
 
         Raises:
             OutputError: If the output cannot be written.
@@ -128,6 +136,8 @@ class LargeImages:
         if self._large:
             release()
         for job, opened in self._large:
+            if not claim(job):
+                continue
             began = perf_counter()
             try:
                 report = self._one(job, opened)

@@ -150,7 +150,7 @@ class Totals:
         left: number of images that were not processed because the run ended early.
         seconds: wall-clock time from the first decode to the last write, without the start of the engine.
         engine_share: the share of these seconds in which the engine did not wait, 0 to 1; ``None`` if it was not
-            measured, as on a cluster.
+            measured. On a cluster, it is the mean of the workers, each from its first image to its last.
         bottleneck: what took the most of these seconds: ``"engine"``, ``"decoder"`` or ``"encoder"``; ``None`` where
             the share is.
     """

@@ -24,6 +24,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from gankit.errors import OutputError
+from gankit.pipeline.folder_claims import FolderClaims, remove_unused
 from gankit.pipeline.journal import Entry, Journal, State, sha256_of, state_of
 from gankit.pipeline.output import check_inside
 from gankit.pipeline.paths import exists
@@ -80,6 +81,7 @@ class Resume:
         self._model, self._options, self._roots = model, options, tuple(roots)
         self._journals: dict[Path, Journal] = {}
         self._read: dict[Path, Entry] = {}
+        self._before: dict[Path, State | None] = {}  # the results when it was decided about them
         self._lock = threading.Lock()
 
     def decide(self, jobs: Iterable[Job], *, overwrite: bool = False) -> list[Decision]:
@@ -92,7 +94,7 @@ class Resume:
         return [self._decide(job, overwrite) for job in jobs]
 
     def _decide(self, job: Job, overwrite: bool) -> Decision:
-        now = state_of(job.target)
+        now = self._before[job.target] = state_of(job.target)
         if now is None:
             return Decision(job, "new")
         if overwrite:
@@ -117,6 +119,17 @@ class Resume:
         same = replace(entry, source=source, source_state=state, read=began)
         return Decision(job, "skip", confirmed=same, older=older)
 
+    def decide_again(self, job: Job) -> Decision | None:
+        """Decide about a job whose result another run has made or removed since; ``None`` if it is as it was."""
+        if state_of(job.target) == self._before.get(job.target):
+            return None
+        self._journal(job.target.parent).update()
+        return self._decide(job, overwrite=False)
+
+    def claims(self) -> FolderClaims | None:
+        """Return the claims of this run on its results; ``None`` if no other run can write to their folders."""
+        return FolderClaims(self._roots)
+
     def confirm(self, decisions: Iterable[Decision]) -> None:
         """Write to the journals which sources are the same, so that the next run need not read them again.
 
@@ -124,8 +137,13 @@ class Resume:
             OutputError: If a link leads from an output folder to that of a result.
         """
         decisions = list(decisions)
-        for folder in {each.job.target.parent for each in decisions if each.run or each.confirmed is not None}:
+        written = {each.job.target.parent for each in decisions if each.run or each.confirmed is not None}
+        for folder in written:
             check_inside(folder, self._roots)
+        for folder in {each.job.target.parent for each in decisions}:
+            with suppress(OutputError):  # a link that leads elsewhere
+                check_inside(folder, self._roots)
+                remove_unused(folder)
         for decision in decisions:
             if decision.confirmed is not None:
                 with suppress(OutputError):  # a result that is only read may be in a folder that is only read

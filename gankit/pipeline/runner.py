@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from gankit.errors import ImageError, OutputError
 from gankit.memory import release
 from gankit.pipeline.flow import Budget, Channel, Stop, Stopped
-from gankit.pipeline.items import Batching, Item, Progress, error_message, failure, size
+from gankit.pipeline.items import Batching, Item, Progress, error_message, failure, size, success
 from gankit.pipeline.report import ImageReport
 from gankit.pipeline.run_state import RunState
 from gankit.pipeline.shared_calls import IMAGE_ERRORS, SubmittedCall, filled_call, submitted_call
@@ -63,6 +63,7 @@ class Runner:
         finish: called with each result before it is encoded, in the thread of the encoder; ``None`` changes nothing.
         alone: whether an image is decoded only once the one before it is written.
         in_order: whether the results are needed in their order, so that no image can wait for those behind it.
+        claim: called with each job before it is read; returns whether to run it, and not leave it to another run.
         put_off: called with each job that waits until the others are done, to release what is kept of its source.
         too_large: called with a job whose image does not fit into memory, even alone unless ``in_order``, and the line
             that says so. Returns the line to record, or ``None`` if the job was taken over and gets no report here.
@@ -82,6 +83,7 @@ class Runner:
     finish: Callable[[DecodedImage], DecodedImage] | None = None
     alone: bool = False
     in_order: bool = False
+    claim: Callable[[Job], bool] | None = None
     put_off: Callable[[Job], None] | None = None
     too_large: Callable[[Job, str], str | None] | None = None
     _state: RunState = field(default_factory=lambda: RunState(0), init=False)
@@ -97,7 +99,7 @@ class Runner:
 
         Returns:
             One report for each job in their order, each ``"done"`` or ``"failed"``, but for those that
-            :attr:`too_large` took over.
+            :attr:`too_large` took over or :attr:`claim` refused.
 
         Raises:
             OutputError: If the output cannot be written.
@@ -165,6 +167,8 @@ class Runner:
                 decoded.close()
                 return
             index, job = entry
+            if self.claim is not None and not self.claim(job):
+                continue
             if self._one:
                 budget.take(self.max_bytes)  # all of it, which is free once the image before is written
             began = perf_counter()
@@ -293,20 +297,7 @@ class Runner:
                     raise OutputError(f"{item.job.target}: cannot be written: {error.strerror}") from error
                 self._fail(item.index, item.job, error, item, encode_seconds=perf_counter() - began)
             else:
-                self._state.add(
-                    item.index,
-                    ImageReport(
-                        item.job.source,
-                        item.job.target,
-                        "done",
-                        input_size=item.input_size,
-                        output_size=size(item.image),
-                        decode_seconds=item.decode_seconds,
-                        engine_seconds=item.engine_seconds,
-                        encode_seconds=perf_counter() - began,
-                        notes=(*item.notes, *lost),
-                    ),
-                )
+                self._state.add(item.index, success(item, perf_counter() - began, lost))
             cost = item.cost
             del item
             budget.give(cost)

@@ -8,10 +8,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from gankit.errors import OutputError
+from gankit.pipeline.folder_claims import FolderClaims
 from gankit.pipeline.items import Progress
+from gankit.pipeline.report import Waits
 from gankit.pipeline.run_options import RunOptions
 from gankit.pipeline.targets import Job
 from gankit.storage.group import Group, Kept, Result, Task
@@ -28,17 +31,19 @@ def run_clip(
     task: Task,
     options: RunOptions,
     video: VideoOptions,
+    local: FolderClaims,
     *,
     progress: Callable[[Progress], None] | None = None,
     check: bool = False,
-) -> Result | None:
-    """Make the result of one clip. Return ``None`` if another run has claimed it.
+) -> tuple[Result | None, Waits]:
+    """Make the result of one clip. Return it, ``None`` if another run has claimed it, and how long the engine waited.
 
     Args:
         pipeline: the pipeline.
         task: the clip.
         options: the options of the run.
         video: the options of clips.
+        local: the claims on local results.
         progress: called with the state of the clip, from any thread, one call at a time.
         check: whether to leave alone a result that appeared since the run began.
 
@@ -46,25 +51,29 @@ def run_clip(
         OutputError: If a local folder, or the temporary folder, cannot be written.
         BackendError, CheckpointError, ParityError: If no engine can run the model.
     """
+    began = perf_counter()
     with tempfile.TemporaryDirectory(prefix="gankit-clip-") as folder:
-        group = Group([task], Path(folder))
+        group = Group([task], Path(folder), local)
         if (reason := _no_room(task, Path(folder))) is not None:
             group.fail(task, f"{task.source}: {reason}")
         else:
             group.fetch(task, check=check)
         if (found := group.results.get(task.number)) is not None:
-            return found
+            return found, Waits(perf_counter() - began, 0.0)
         if group.claimed:
-            return None
+            return None, Waits(perf_counter() - began, 0.0)
         job = group.jobs[task.number]
         if is_url(task.source):
             with suppress(OSError):  # a copy has the time of the copying, by which segments would seem to be of another
                 os.utime(job.source, (0, 0))
         own = pipeline.engines.options_of_results()
         kept = Kept(pipeline.engines.weights_sha256, lambda target: {**own, **clip_options(options, video, target)})
+        waits, maker = Waits(perf_counter() - began, 0.0), ClipMaker(pipeline, options, video, kept)
         with _named(task, job):
-            report = ClipMaker(pipeline, options, video, kept).make(job, progress)
-        return group.put(task, report, kept.entries.get(job.target))
+            report = maker.make(job, progress)
+        began = perf_counter()
+        result = group.put(task, report, kept.entries.get(job.target))
+        return result, waits + maker.waits + Waits(0.0, perf_counter() - began)
 
 
 def _no_room(task: Task, folder: Path) -> str | None:

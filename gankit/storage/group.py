@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from gankit.errors import GankitError, first_line
+from gankit.pipeline.folder_claims import FolderClaims
 from gankit.pipeline.journal import Entry, sha256_of, state_of
-from gankit.pipeline.report import ImageReport
+from gankit.pipeline.report import ImageReport, Waits
 from gankit.pipeline.resume import Resume
 from gankit.pipeline.targets import Job
 from gankit.storage.claims import Claim
@@ -63,12 +64,39 @@ class Result:
     entry: Entry | None = None
 
 
+@dataclass(frozen=True)
+class Busy:
+    """How long some tasks took.
+
+    Attributes:
+        seconds: time from the first fetch to the last write, without the start of the engine.
+        waits: how long the engine waited in these seconds. It also waits for sources to be fetched, and for results to
+            be put to their places.
+    """
+
+    seconds: float = 0.0
+    waits: Waits = field(default_factory=lambda: Waits(0.0, 0.0))
+
+    def __add__(self, other: Busy) -> Busy:
+        return Busy(self.seconds + other.seconds, self.waits + other.waits)
+
+    def within(self, seconds: float) -> Waits | None:
+        """Return how long the engine waited in a run of so many seconds, in which it was as busy as in these."""
+        if self.seconds <= 0:
+            return None
+        part = seconds / self.seconds
+        return Waits(self.waits.decode_seconds * part, self.waits.encode_seconds * part)
+
+
 class Kept(Resume):
     """Keeps the journal's entries of the results in place of writing them. Arguments are those of Resume."""
 
     def __init__(self, model: Callable[[], str], options: Callable[[Path], Mapping[str, Any]]) -> None:
         super().__init__(model, options)
         self.entries: dict[Path, Entry] = {}
+
+    def claims(self) -> None:
+        """Return ``None``: whoever gives the tasks has claimed their results."""
 
     def begin(self, job: Job, made_by: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Write nothing."""
@@ -81,10 +109,21 @@ class Kept(Resume):
 
 @dataclass
 class Group:
-    """Some tasks, with their files in the temporary folder. ``claimed`` are those that other runs have claimed."""
+    """Some tasks, with their files in the temporary folder.
+
+    Attributes:
+        tasks: the tasks.
+        folder: the temporary folder.
+        local: the claims on local results.
+        jobs: the files of the tasks that were fetched.
+        results: the results that are known without a run.
+        seconds: how long it took to fetch the sources.
+        claimed: the tasks that other runs have claimed.
+    """
 
     tasks: Sequence[Task]
     folder: Path
+    local: FolderClaims
     jobs: dict[int, Job] = field(default_factory=dict)
     results: dict[int, Result] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
@@ -94,13 +133,14 @@ class Group:
         """Bring a source into the temporary folder, unless it is local."""
         began, target = perf_counter(), Path(task.target)
         try:
-            taken = "own" if task.claim is None else task.claim.take()
+            taken = self._take(task)
             if taken == "other":
                 self.claimed.append(task)
                 return
-            if (check or task.claim is not None) and (now := state_at(task.target)) not in (None, task.before):
-                report = finished(task) if taken == "own" else made_elsewhere(task)
+            if (now := state_at(task.target)) not in (None, task.before):
+                report = finished(task) if taken == "own" or (check and task.claim is None) else made_elsewhere(task)
                 self.results[task.number] = Result(task.number, report, written=now)
+                self._release(task)
                 return
             own = self.folder / str(task.number)
             source = Path(task.source)
@@ -122,7 +162,18 @@ class Group:
         """Record that a task failed."""
         report = ImageReport(shown(task.source), shown(task.target), "failed", error=error)
         self.results[task.number] = Result(task.number, report)
+        self._release(task, failed=True)
+
+    def _take(self, task: Task) -> Literal["new", "own", "other"]:
         if task.claim is not None:
+            return task.claim.take()
+        return "new" if is_url(task.target) or self.local.take(Path(task.target)) else "other"
+
+    def _release(self, task: Task, *, failed: bool = False) -> None:
+        """Give up a claim. Those in stores are kept to the end of the run, unless the task failed."""
+        if task.claim is None:
+            self.local.release(Path(task.target))
+        elif failed:
             task.claim.release()
 
     def put(self, task: Task, report: ImageReport, entry: Entry | None) -> Result:
@@ -144,8 +195,7 @@ class Group:
             encode_seconds=report.encode_seconds + perf_counter() - began,
         )
         self.clear(task)
-        if report.status == "failed" and task.claim is not None:
-            task.claim.release()
+        self._release(task, failed=report.status == "failed")
         made_by = {} if entry is None else entry.made_by
         return Result(task.number, report, made_by, written, entry if report.status == "done" else None)
 

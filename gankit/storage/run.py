@@ -18,10 +18,10 @@ from gankit.pipeline.resume import Decision
 from gankit.pipeline.run_options import RunKeywords, RunOptions
 from gankit.pipeline.targets import Job
 from gankit.storage.claims import claiming
-from gankit.storage.group import Result, Task
+from gankit.storage.group import Busy, Result, Task
 from gankit.storage.plan import make_plan, tasks_of
 from gankit.storage.urls import shown
-from gankit.storage.work import run_tasks
+from gankit.storage.work import run_tasks, start_seconds
 from gankit.video.options import VideoOptions
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Execute(Protocol):
-    """Does tasks, wherever, and calls ``record`` with each result."""
+    """Does tasks, wherever, calls ``record`` with each result, and returns how long the engines waited."""
 
     def __call__(
         self,
@@ -37,7 +37,7 @@ class Execute(Protocol):
         options: RunOptions,
         record: Callable[[Result], None],
         progress: Callable[[Progress], None] | None,
-    ) -> None:
+    ) -> Busy:
         """Do the tasks."""
 
 
@@ -103,7 +103,8 @@ def run_remote(
         for one in plan.decisions:
             if not one.run:
                 records.add(ImageReport(one.job.source, one.job.target, "skipped" if one.up_to_date else "kept"))
-        began, lock = perf_counter(), threading.Lock()
+        began, lock, busy = perf_counter(), threading.Lock(), Busy()
+        starting = start_seconds(pipeline)
 
         def record(result: Result) -> None:
             job, task, report = jobs[result.number], tasks[result.number], result.report
@@ -127,12 +128,13 @@ def run_remote(
                         claims = stack.enter_context(claiming(ledger.shared, [task.target for task in tasks]))
                         tasks = [replace(task, claim=claims[task.target]) for task in tasks]
                     if execute is None:
-                        run_tasks(pipeline, tasks, chosen, record, progress=progress, notify=notify)
+                        busy = run_tasks(pipeline, tasks, chosen, record, progress=progress, notify=notify)
                     else:
-                        execute(tasks, chosen, record, progress)
+                        busy = execute(tasks, chosen, record, progress)
         finally:
-            seconds = perf_counter() - began if jobs else 0.0
+            seconds = perf_counter() - began - (start_seconds(pipeline) - starting) if jobs else 0.0
             report = pipeline.report_of(records, plan.found, seconds)
+            report = replace(report, waits=busy.within(seconds))
             if any(task.video is not None for task in tasks):
                 report = replace(report, versions={**report.versions, **versions(("av",))})
             pipeline.report = places.whole_report(report)

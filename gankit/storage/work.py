@@ -14,13 +14,14 @@ from pathlib import Path
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any
 
+from gankit.pipeline.folder_claims import FolderClaims
 from gankit.pipeline.items import Progress
 from gankit.pipeline.remaining import weight_of
-from gankit.pipeline.report import ImageReport
+from gankit.pipeline.report import ImageReport, Waits
 from gankit.pipeline.run_options import RunOptions
-from gankit.storage.claims import Watch
+from gankit.storage.claims import Claim, Watch
 from gankit.storage.clips import run_clip
-from gankit.storage.group import Group, Kept, Result, Task, made_elsewhere, state_at
+from gankit.storage.group import Busy, Group, Kept, Result, Task, made_elsewhere, state_at
 from gankit.storage.urls import is_url
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def run_tasks(
     progress: Callable[[Progress], None] | None = None,
     notify: Callable[[str], None] | None = None,
     check: bool = False,
-) -> None:
+) -> Busy:
     """Run tasks: images, a group at a time, and then clips, one after the other.
 
     Args:
@@ -55,28 +56,51 @@ def run_tasks(
         notify: called with each line to report to the user.
         check: whether to leave alone the results that appeared since the run began, which an earlier try has made.
 
+    Returns:
+        How long it took, and how long the engine waited.
+
     Raises:
         OutputError: If a local folder cannot be written.
         BackendError, CheckpointError, ParityError: If no engine can run the model.
     """
-    waiting = list(tasks)
-    while waiting:
-        images = [task for task in waiting if task.video is None]
-        claimed: list[Task] = []
-        if images:
-            claimed += _run_images(pipeline, images, options, record, progress=progress, notify=notify, check=check)
-        for task in waiting:
-            if task.video is not None:
-                result = run_clip(pipeline, task, options, task.video, progress=progress, check=check)
-                if result is None:
-                    claimed.append(task)
-                else:
-                    record(result)
-        waiting = _after_others(claimed, record, notify) if claimed else []
+    began, starting, waits = perf_counter(), start_seconds(pipeline), Waits(0.0, 0.0)
+    with FolderClaims() as local:
+        waiting = list(tasks)
+        while waiting:
+            images = [task for task in waiting if task.video is None]
+            claimed: list[Task] = []
+            if images:
+                others, waited = _run_images(
+                    pipeline, images, options, record, local, progress=progress, notify=notify, check=check
+                )
+                claimed, waits = [*claimed, *others], waits + waited
+            for task in waiting:
+                if task.video is not None:
+                    result, waited = run_clip(
+                        pipeline, task, options, task.video, local, progress=progress, check=check
+                    )
+                    waits += waited
+                    if result is None:
+                        claimed.append(task)
+                    else:
+                        record(result)
+            ended = perf_counter()
+            waiting = _after_others(claimed, record, local, notify) if claimed else []
+            waits += Waits(perf_counter() - ended, 0.0)
+    return Busy(perf_counter() - began - (start_seconds(pipeline) - starting), waits)
+
+
+def start_seconds(pipeline: ImagePipeline) -> float:
+    """Return how long the start of the engine took; 0 if it has not started."""
+    engine = pipeline.engines.report()
+    return 0.0 if engine is None else engine.start_seconds
 
 
 def _after_others(
-    tasks: Sequence[Task], record: Callable[[Result], None], notify: Callable[[str], None] | None
+    tasks: Sequence[Task],
+    record: Callable[[Result], None],
+    local: FolderClaims,
+    notify: Callable[[str], None] | None,
 ) -> list[Task]:
     """Wait for the results that other runs have claimed. Return the tasks that they have left undone."""
     if notify is not None:
@@ -86,12 +110,13 @@ def _after_others(
     waiting, free = list(tasks), list[Task]()
     while waiting and not free:
         for task in [*waiting]:
-            assert task.claim is not None
-            watch = watches.setdefault(task.claim.root, Watch(task.claim.root))
+            taken = task.claim is None and local.take(Path(task.target))
             now = state_at(task.target)
             if now is not None and now != task.before:
+                if task.claim is None:
+                    local.release(Path(task.target))
                 record(Result(task.number, made_elsewhere(task), written=now))
-            elif watch.is_free(task.claim):
+            elif taken or (task.claim is not None and _watch(watches, task.claim).is_free(task.claim)):
                 free.append(task)
             else:
                 continue
@@ -101,17 +126,22 @@ def _after_others(
     return [*free, *waiting]
 
 
+def _watch(watches: dict[str, Watch], claim: Claim) -> Watch:
+    return watches.setdefault(claim.root, Watch(claim.root))
+
+
 def _run_images(
     pipeline: ImagePipeline,
     tasks: Sequence[Task],
     options: RunOptions,
     record: Callable[[Result], None],
+    local: FolderClaims,
     *,
     progress: Callable[[Progress], None] | None,
     notify: Callable[[str], None] | None,
     check: bool,
-) -> list[Task]:
-    """Run images, and return those whose results other runs have claimed."""
+) -> tuple[list[Task], Waits]:
+    """Run images. Return those whose results other runs have claimed, and how long the engine waited."""
     began, finished = perf_counter(), Progress(len(tasks))
     all_bytes, reached = sum(task.size for task in tasks), 0
 
@@ -124,36 +154,42 @@ def _run_images(
             progress(replace(state, total=len(tasks), seconds=perf_counter() - began, **sums))
 
     with tempfile.TemporaryDirectory(prefix="gankit-") as temporary, ThreadPoolExecutor(_TRANSFERS) as pool:
-        groups = [Group(part, Path(temporary)) for part in _parts(tasks)]
+        groups = [Group(part, Path(temporary), local) for part in _parts(tasks)]
         fetching = {id(group): [] for group in groups}  # type: dict[int, list[Future[None]]]
 
         def fetch(group: Group) -> None:
             fetching[id(group)] = [pool.submit(group.fetch, task, check=check) for task in group.tasks]
 
         putting: list[Future[None]] = []
+        waits = Waits(0.0, 0.0)
         try:
             for index, group in enumerate(groups):
                 if index == 0:
                     fetch(group)
-                for future in fetching.pop(id(group)):
-                    future.result()
+                waits += Waits(_wait(fetching.pop(id(group))), 0.0)
                 if index + 1 < len(groups):
                     fetch(groups[index + 1])
                 reached += sum(task.size for task in group.tasks)
-                reports, collected = _processed(pipeline, group, options, total, notify)
+                reports, collected, waited = _processed(pipeline, group, options, total, notify)
                 finished = _added(finished, reports.values())
                 finished = replace(finished, total_mp=finished.done_mp)
-                for future in putting:
-                    future.result()
+                waits += waited + Waits(0.0, _wait(putting))
                 putting = [
                     pool.submit(_put, group, task, reports.get(task.number), collected, record) for task in group.tasks
                 ]
-            for future in putting:
-                future.result()
+            waits += Waits(0.0, _wait(putting))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return [task for group in groups for task in group.claimed]
+    return [task for group in groups for task in group.claimed], waits
+
+
+def _wait(futures: Sequence[Future[None]]) -> float:
+    """Wait for transfers, and return how long it took."""
+    began = perf_counter()
+    for future in futures:
+        future.result()
+    return perf_counter() - began
 
 
 def _put(
@@ -171,8 +207,8 @@ def _processed(
     options: RunOptions,
     progress: Callable[[Progress], None],
     notify: Callable[[str], None] | None,
-) -> tuple[dict[int, ImageReport], Kept]:
-    """Run the sources of a group that were fetched; return the reports by the number of the task."""
+) -> tuple[dict[int, ImageReport], Kept, Waits]:
+    """Run the sources of a group that were fetched. Return the reports by the number of the task, and the waits."""
     own = pipeline.engines.options_of_results()
     collected = Kept(pipeline.engines.weights_sha256, lambda target: {**own, **options.of_result(target)})
     numbers = {job.target: number for number, job in group.jobs.items()}
@@ -182,9 +218,10 @@ def _processed(
         reports[numbers[report.target]] = report
 
     jobs = [group.jobs[task.number] for task in group.tasks if task.number in group.jobs]
+    waits = Waits(0.0, 0.0)
     if jobs:
-        pipeline.process(jobs, options, collected, record=record, progress=progress, notify=notify)
-    return reports, collected
+        waits = pipeline.process(jobs, options, collected, record=record, progress=progress, notify=notify)
+    return reports, collected, waits
 
 
 def _parts(tasks: Sequence[Task]) -> Iterator[list[Task]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +17,8 @@ from gankit.pipeline.records import Records
 from gankit.pipeline.report import ImageReport, Report, Waits, versions
 from gankit.pipeline.resume import Decision, Resume
 from gankit.pipeline.run_options import RunKeywords, RunOptions
+from gankit.pipeline.sharing import Sharing
+from gankit.pipeline.targets import Job
 from gankit.video.inputs import Clips, find_processed
 from gankit.video.making import ClipMaker, check_clips, clip_options
 from gankit.video.options import VideoOptions
@@ -197,10 +199,22 @@ class _Clips:
                 for folder in folders:
                     prepare(folder)
                     remove_stale(folder)
-                for job in todo:
-                    records.add(self.maker.make(job, progress))
+                self._make(todo, records, progress)
         finally:
             self.report = self._report(records, perf_counter() - began - self.maker.starting)
+
+    def _make(self, todo: Sequence[Job], records: Records, progress: Callable[[Progress], None] | None) -> None:
+        """Make the results that no other run makes."""
+        with self.resume.claims() or nullcontext() as claims:
+            sharing = Sharing(self.resume, claims, records.add)
+            while todo:
+                for job in todo:
+                    if sharing.claim(job):
+                        records.add(self.maker.make(job, progress))
+                        sharing.release(job.target)
+                began = perf_counter()
+                todo = sharing.after_others(self.pipeline.notify)
+                self.maker.waits += Waits(perf_counter() - began, 0.0)
 
     def _report(self, records: Records, seconds: float) -> Report:
         return Report(

@@ -132,6 +132,7 @@ def test_many_images(cluster, weights, tmp_path):
     assert len({pid for pid, _ in lines(log)}) == 2
     assert (states[-1].done, states[-1].failed, states[-1].total) == (MANY, 1, MANY + 1)
     assert report.engine.backend == "eager"
+    assert 0 < report.totals.engine_share <= 1
     with upscaler(weights) as pipeline:
         again = run_on_cluster(pipeline, [source], out, address="local", worker=counting(weights, log))
     assert (again.totals.skipped, again.totals.failed) == (MANY, 1)

@@ -137,3 +137,44 @@ def test_a_file_larger_than_the_memory_is_not_read(tmp_path):
         probe(path, "avif", 10**6, 1000)
     with pytest.raises(ImageMemoryError, match="the file takes"):
         decode(path, max_bytes=1000)
+
+
+def deep(path, bits, channels=3, count=5):
+    """Frames of more than 8 bits, each a step brighter; and their samples."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    most = 2**bits - 1
+    ramp = np.linspace(0, most - 3 * count, 24 * 32 * channels).reshape(24, 32, channels)
+    samples = np.stack([ramp + 3 * index for index in range(count)]).astype(np.uint16)
+    path.write_bytes(imagecodecs.avif_encode(samples, level=100, bitspersample=bits, pixelformat="444"))
+    return samples
+
+
+@pytest.mark.parametrize(("bits", "channels"), [(10, 3), (12, 3), (10, 4)])
+def test_frames_of_more_than_8_bits_keep_them(tmp_path, bits, channels):
+    samples = deep(tmp_path / "a.avif", bits, channels)
+    facts = probe(tmp_path / "a.avif", "avif", 10**6, 10**9)
+    assert (facts.count, facts.runs, facts.notes, facts.deep) == (5, (1,) * 5, (), True)
+    for frame, wanted in zip(distinct_frames(facts, 10**6, 10**9), samples, strict=True):
+        assert frame.pixels.dtype == np.uint16
+        most = 2**bits - 1  # the colours of the file are YCbCr, and so rounded once more
+        np.testing.assert_allclose(frame.channels(), wanted * (65535 / most), atol=1.51 * 65535 / most)
+    first = decode(tmp_path / "a.avif")
+    assert first.notes == ("only the first of 5 frames is used",)
+    np.testing.assert_allclose(first.channels(), samples[0] * (65535 / most), atol=1.51 * 65535 / most)
+
+
+def test_frames_of_more_than_8_bits_that_take_much_memory(tmp_path):
+    deep(tmp_path / "a.avif", 10)
+    facts = probe(tmp_path / "a.avif", "avif", 10**6, 120_000)
+    assert not facts.deep
+    [note] = facts.notes
+    assert note.startswith("its frames are read with 8 bits, not 10, because with all bits they take ")
+    assert [frame.pixels.dtype for frame in distinct_frames(facts, 10**6, 10**9)] == [np.uint8] * 5
+
+
+def test_a_damaged_frame_of_more_than_8_bits_is_named(tmp_path):
+    deep(tmp_path / "a.avif", 10)
+    data = (tmp_path / "a.avif").read_bytes()
+    (tmp_path / "a.avif").write_bytes(data[:-50] + bytes(50))
+    with pytest.raises(ImageError, match=r"a\.avif: frame \d of 5: "):
+        probe(tmp_path / "a.avif", "avif", 10**6, 10**9)

@@ -128,3 +128,40 @@ def test_nothing_stays_in_the_temporary_folder(memory, model, tmp_path, monkeypa
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     assert run("-m", model, "-n", 3, "-o", "memory://bucket/out", "-q") == 0
     assert [*(tmp_path / "temporary").iterdir()] == []
+
+
+@pytest.fixture
+def originals(tmp_path):
+    """A folder with an image of the model's size."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / "a.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["memory://bucket/in", "-o", "out"], "memory://bucket/in: --reconstruct reads local folders; copy the images"),
+        (["{in}", "-o", "memory://bucket/out"], "memory://bucket/out: --reconstruct writes to local folders only; use"),
+        (["{in}", "-o", "out", "--cluster", "local"], "--reconstruct runs on this machine; omit --cluster"),
+        (["{in}", "-o", "s3://bucket/out"], "s3://bucket/out: --reconstruct writes to local folders only; use another"),
+    ],
+)
+def test_reconstructions_are_local_which_is_said_before_anything_is_read(
+    memory, originals, tmp_path, monkeypatch, capsys, words, error
+):
+    monkeypatch.chdir(tmp_path)
+    words = [word.replace("{in}", str(originals)) for word in words]
+    assert run("-m", "there-is-no-such-model.safetensors", "--reconstruct", *words) == 2
+    assert capsys.readouterr().err.startswith(f"error: {error}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+    assert objects(memory) == {}
+
+
+def test_reconstructions_of_file_urls_with_a_grid_in_a_store(memory, originals, tmp_path):
+    model = weights(tmp_path, "vae")
+    given = ["-m", model, "--reconstruct", originals.as_uri(), "-o", (tmp_path / "out").as_uri()]
+    assert run(*given, "--grid", "memory://bucket/grid.png") == 0
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["a.png"]
+    assert Image.open(io.BytesIO(memory.cat_file("/bucket/grid.png"))).size == (18, 8)

@@ -1,6 +1,7 @@
 """Runs whose inputs and output are URLs of fsspec's own store in memory."""
 
 import json
+import time
 from pathlib import Path
 
 import fsspec
@@ -271,3 +272,17 @@ def test_file_urls_are_paths(folder, tmp_path, weights):
     with upscaler(weights) as pipeline:
         report = pipeline.run(folder, tmp_path / "out")
     assert {item.status for item in report.images} == {"skipped"}
+
+
+def test_the_report_states_the_share_of_the_engine(memory, weights, monkeypatch):
+    """The engine also waits for what is fetched, and for what is put."""
+    totals = run(weights, "memory://bucket/in", "memory://bucket/out").totals
+    assert totals.engine_seconds / totals.seconds <= totals.engine_share <= 1
+    assert totals.bottleneck in ("engine", "decoder", "encoder")
+    assert run(weights, "memory://bucket/in", "memory://bucket/out").totals.engine_share is None  # all are skipped
+    fetch, put = stores.Remote.fetch, stores.Remote.put
+    with monkeypatch.context() as slow:
+        slow.setattr(stores.Remote, "fetch", lambda *given: time.sleep(0.3) or fetch(*given))
+        assert run(weights, "memory://bucket/in", "memory://bucket/slow_in").waits.decode_seconds >= 0.3
+    monkeypatch.setattr(stores.Remote, "put", lambda *given: time.sleep(0.3) or put(*given))
+    assert run(weights, "memory://bucket/in", "memory://bucket/slow_out").waits.encode_seconds >= 0.3

@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import fsspec
 import pytest
 from storage_fakes import png, run, save_weights, statuses, upscaler
 
-from gankit.storage import claims
+from gankit.pipeline.folder_claims import FolderClaims
+from gankit.storage import claims, group
 from gankit.storage.claims import FOLDER, Claim, Watch, claiming, locked
 from gankit.storage.run import run_remote
 from gankit.storage.stores import Remote
@@ -175,3 +177,46 @@ def test_the_journal_is_written_by_one_run_at_a_time(memory, monkeypatch):
     with locked(store):
         pass
     assert claims_left(memory) == []
+
+
+def test_runs_from_a_store_to_one_local_folder_share_the_work(memory, weights, tmp_path, monkeypatch):
+    for seed in range(20):
+        memory.pipe_file(f"/bucket/in/{seed:02}.png", png(seed))
+    put, work = [], group.Group.put
+
+    def records(self, task, report, entry):
+        put.append(Path(task.target).name)
+        return work(self, task, report, entry)
+
+    monkeypatch.setattr(group.Group, "put", records)
+    begin, reports = threading.Barrier(2), []
+
+    def one():
+        with upscaler(weights) as pipeline:
+            begin.wait()
+            reports.append(run_remote(pipeline, ["memory://bucket/in"], tmp_path))
+
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(put) == [f"{seed:02}.png" for seed in range(20)]
+    assert sum(report.totals.done for report in reports) == 20
+    assert {report.totals.done + report.totals.skipped for report in reports} == {20}
+    assert len([*tmp_path.iterdir()]) == 21, "the results and the journal"
+
+
+def test_a_local_result_that_another_run_has_claimed(memory, weights, tmp_path):
+    """It is waited for, and made if the other run leaves it undone."""
+    memory.pipe_file("/bucket/in/0.png", png(0))
+    lines, reports = [], []
+    with FolderClaims() as other:
+        assert other.take(tmp_path / "0.png")
+        thread = threading.Thread(target=lambda: reports.append(run(weights, "memory://bucket/in", tmp_path, lines)))
+        thread.start()
+        while not any("waiting for a result that another run is making" in line for line in lines):
+            assert thread.is_alive()
+            threading.Event().wait(0.01)
+    thread.join()
+    assert statuses(reports[0]) == {"0.png": "done"}

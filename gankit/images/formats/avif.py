@@ -37,6 +37,26 @@ def sample_bits(data: bytes) -> int:
     return (12 if flags & _DEEPER else 10) if flags & _DEEP else 8
 
 
+def at_depth(samples: np.ndarray, bits: int, image: Image.Image, profile: bytes | None = None) -> DecodedImage:
+    """Return an upright image of 16 bits.
+
+    Args:
+        samples: (H, W) or (H, W, 1 to 4) uint16, as the file has them.
+        bits: their bits.
+        image: the opened file.
+        profile: the colour profile.
+    """
+    most = 2**bits - 1
+    deep = ((samples.astype(np.uint32) * 65535 + most // 2) // most).astype(np.uint16)
+    orientation, _ = read_exif(image.getexif())
+    return from_channels(upright(deep, orientation), profile)
+
+
+def _still(data: bytes) -> bytes:
+    """Return an animation as the still image that it also is: imagecodecs cannot decode one frame of several."""
+    return data[:8] + b"avif" + data[12:] if data[8:12] == b"avis" else data
+
+
 def _decode(data: bytes) -> DecodedImage:
     image = _open(data)
     frames = image.n_frames
@@ -45,12 +65,9 @@ def _decode(data: bytes) -> DecodedImage:
     if (bits := sample_bits(data)) > 8:
         import imagecodecs
 
-        samples = imagecodecs.avif_decode(data, index=0)
-        most = 2**bits - 1
-        deep = ((samples.astype(np.uint32) * 65535 + most // 2) // most).astype(np.uint16)
-        orientation, _ = read_exif(image.getexif())
-        pixels = from_channels(upright(deep, orientation), decoded.icc_profile)
-        decoded = replace(decoded, pixels=pixels.pixels, alpha=pixels.alpha, gray=pixels.gray)
+        samples = imagecodecs.avif_decode(_still(data), index=0)
+        deep = at_depth(samples, bits, image, decoded.icc_profile)
+        decoded = replace(decoded, pixels=deep.pixels, alpha=deep.alpha, gray=deep.gray)
     if frames > 1:
         decoded = replace(decoded, notes=(f"only the first of {frames} frames is used", *decoded.notes))
     return decoded

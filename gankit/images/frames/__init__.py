@@ -1,6 +1,7 @@
 """Animations and multi-page files: read frame by frame, and written as APNG, WebP, GIF, AVIF and TIFF.
 
-At most three decoded frames are in memory at a time, and some more in the encoder of AVIF. Reading resolves offsets,
+At most three decoded frames are in memory at a time, some more in the encoder of AVIF, and all frames of an AVIF of 10
+or 12 bits, as far as they take little. Reading resolves offsets,
 blending and disposal, so that each frame is what a viewer shows at that time.
 """
 

@@ -35,6 +35,7 @@ class FrameFacts:
         alpha: whether any frame is transparent anywhere.
         gray: whether all frames are gray.
         notes: a sentence for each part of the file that its frames do not have.
+        deep: whether frames of 10 or 12 bits are read with all of them, which takes the memory of all frames.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class FrameFacts:
     alpha: bool = False
     gray: bool = False
     notes: tuple[str, ...] = ()
+    deep: bool = False
 
     @property
     def count(self) -> int:

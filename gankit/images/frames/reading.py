@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,16 +18,18 @@ from gankit.errors import ImageError, ImageMemoryError
 from gankit.images import avif_boxes
 from gankit.images.decode import check_size, memory_reason, read_whole, reason_of
 from gankit.images.decoded import DecodedImage, full_scale
-from gankit.images.formats.avif import sample_bits
+from gankit.images.formats.avif import at_depth, sample_bits
 from gankit.images.formats.base import Header
 from gankit.images.frames.facts import FrameFacts, Kind
 from gankit.images.gif_file import is_complete
 from gankit.images.jpeg_stream import TRUNCATED
 from gankit.images.pillow import from_pil
+from gankit.memory import size
 
 _FINEST = 65535  # largest denominator of a time in APNG, which Pillow turns into a float
 _BYTES_PER_PIXEL = 18  # Pillow's canvas and what it disposes of, the array and a copy of it
 _MANY = 1 << 31
+_MOST_DEEP = 1 << 30  # bytes of all frames of an AVIF with 16 bits, whose decoder returns them at once
 _Timed = tuple[DecodedImage, Fraction]
 
 
@@ -42,11 +45,20 @@ def probe(path: Path, kind: Kind, max_pixels: int, max_bytes: int | None = None)
     Raises:
         ImageError: a frame is damaged or missing, or too large; the message names it.
     """
+    data = read_whole(path, max_bytes)
+    if _is_deep(data, kind, max_bytes):
+        with suppress(ImageError):  # if a frame is damaged, reading one after the other tells which one
+            return _probed(path, data, kind, max_pixels, max_bytes, deep=True)
+    return _probed(path, data, kind, max_pixels, max_bytes)
+
+
+def _probed(
+    path: Path, data: bytes, kind: Kind, max_pixels: int, max_bytes: int | None, *, deep: bool = False
+) -> FrameFacts:
     seconds: list[Fraction] = []
     runs: list[int] = []
     alpha, gray, last = False, True, None
-    data = read_whole(path, max_bytes)
-    for image, duration in _frames(path, data, kind, max_pixels, max_bytes):
+    for image, duration in _frames(path, data, kind, max_pixels, max_bytes, deep=deep):
         seconds.append(duration)
         alpha, gray = alpha or image.alpha is not None, gray and image.gray
         if last is not None and _equal(last, image):
@@ -54,8 +66,8 @@ def probe(path: Path, kind: Kind, max_pixels: int, max_bytes: int | None = None)
         else:
             runs.append(1)
             last = image
-    notes = _notes(data, kind)
-    return FrameFacts(path, kind, tuple(seconds), tuple(runs), _plays(data, kind), alpha, gray, notes)
+    notes = () if deep else _notes(data, kind)
+    return FrameFacts(path, kind, tuple(seconds), tuple(runs), _plays(data, kind), alpha, gray, notes, deep)
 
 
 def distinct_frames(facts: FrameFacts, max_pixels: int, max_bytes: int | None = None) -> Iterator[DecodedImage]:
@@ -73,7 +85,8 @@ def distinct_frames(facts: FrameFacts, max_pixels: int, max_bytes: int | None = 
     Raises:
         ImageError: as for :func:`probe`; or the file has changed since.
     """
-    frames = _frames(facts.path, read_whole(facts.path, max_bytes), facts.kind, max_pixels, max_bytes)
+    data = read_whole(facts.path, max_bytes)
+    frames = _frames(facts.path, data, facts.kind, max_pixels, max_bytes, deep=facts.deep)
     for run in facts.runs:
         for number in range(run):
             image, _ = next(frames, (None, None))
@@ -91,13 +104,20 @@ def _uniform(image: DecodedImage, facts: FrameFacts) -> DecodedImage:
     return DecodedImage(image.pixels, alpha, gray=facts.gray)
 
 
-def _frames(path: Path, data: bytes, kind: Kind, max_pixels: int, max_bytes: int | None) -> Iterator[_Timed]:
+def _frames(
+    path: Path, data: bytes, kind: Kind, max_pixels: int, max_bytes: int | None, *, deep: bool = False
+) -> Iterator[_Timed]:
     """Yield each frame and its duration; transparency that is none is left out.
 
     Raises:
         ImageError: as for :func:`probe`.
     """
-    source = _pages(data, max_pixels, max_bytes) if kind == "tiff" else _composed(data, kind, max_pixels, max_bytes)
+    if kind == "tiff":
+        source = _pages(data, max_pixels, max_bytes)
+    elif deep:
+        source = _deep(data, max_pixels, max_bytes)
+    else:
+        source = _composed(data, kind, max_pixels, max_bytes)
     word, done, total, known = "page" if kind == "tiff" else "frame", 0, 0, False
     try:
         total, known = next(source), True
@@ -142,6 +162,42 @@ def _composed(data: bytes, kind: Kind, max_pixels: int, max_bytes: int | None) -
         yield frame, duration.limit_denominator(_FINEST)
     if kind == "gif":
         is_complete(data)
+
+
+def _deep(data: bytes, max_pixels: int, max_bytes: int | None) -> Iterator[Any]:
+    """Yield the number of frames of an AVIF, and then each frame of 10 or 12 bits, with 16."""
+    import imagecodecs
+
+    image, times, bits = _open(data, "avif"), avif_boxes.durations(data), sample_bits(data)
+    check_size(Header(image.width, image.height, _BYTES_PER_PIXEL), max_pixels, max_bytes)
+    frames = imagecodecs.avif_decode(data, index=None)
+    if len(frames) != image.n_frames or len(times) != len(frames):
+        raise ValueError("its frames and their times differ in number")
+    yield len(frames)
+    for samples, duration in zip(frames, times, strict=True):
+        yield at_depth(samples, bits, image), duration.limit_denominator(_FINEST)
+
+
+def _bits(data: bytes, kind: Kind) -> int:
+    """Return the bits of a sample, if gankit may read fewer; otherwise 8."""
+    return sample_bits(data) if kind == "avif" else 8
+
+
+def _deep_bytes(data: bytes, kind: Kind) -> int:
+    """Return the bytes that all frames take with 16 bits."""
+    width, height = _open(data, kind).size
+    return int(width) * int(height) * _count(data, kind) * 8
+
+
+def _is_deep(data: bytes, kind: Kind, max_bytes: int | None) -> bool:
+    """Whether to read more than 8 bits: the frames leave room for the engine and its results."""
+    if _bits(data, kind) == 8:
+        return False
+    most = _MOST_DEEP if max_bytes is None else min(_MOST_DEEP, max_bytes // 4)
+    try:
+        return _deep_bytes(data, kind) <= most
+    except Exception:  # reading the frames tells what is damaged
+        return False
 
 
 def _count(data: bytes, kind: Kind) -> int:
@@ -196,8 +252,9 @@ def _plays(data: bytes, kind: Kind) -> int:
 def _notes(data: bytes, kind: Kind) -> tuple[str, ...]:
     if kind == "gif":
         return () if is_complete(data) else ("its end mark is missing; frames may be missing too",)
-    if kind == "avif" and (bits := sample_bits(data)) > 8:
-        return (f"its frames are read with 8 bits, not {bits}",)
+    if (bits := _bits(data, kind)) > 8:
+        needed = size(_deep_bytes(data, kind))
+        return (f"its frames are read with 8 bits, not {bits}, because with all bits they take {needed} together",)
     if kind != "png":
         return ()
     notes = []
