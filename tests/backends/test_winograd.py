@@ -81,7 +81,7 @@ def test_activations_and_additions_are_part_of_the_convolutions():
 
 
 def test_a_network_without_such_convolutions_is_refused():
-    with pytest.raises(BackendError, match="has no 3×3 convolutions that gain; use --backend eager"):
+    with pytest.raises(BackendError, match="has no 3×3 or 5×5 convolutions that gain; use --backend eager"):
         engine_of("pix2pix", {"channels": 8, "downs": 3})
 
 

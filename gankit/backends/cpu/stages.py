@@ -110,7 +110,7 @@ class _Builder:
 
     def _convolution(self, node: fx.Node, conv: nn.Conv2d) -> None:
         _check(conv)
-        if by_rows(conv):
+        if by_rows(conv) and not self._suits(conv):
             if conv not in self._convolutions:
                 self._convolutions[conv] = row_convolution(conv)
             wide = self._convolutions[conv]
