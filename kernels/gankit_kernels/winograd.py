@@ -48,6 +48,9 @@ class Winograd:
         slopes: (C',) factors of negative results, as in PReLU; zeros are a ReLU. ``None`` leaves all results as they
             are.
 
+    Attributes:
+        filled: number of output channels with those that fill the last register.
+
     Raises:
         ImportError: If llvmlite is not installed.
         ValueError: If a shape does not fit, or the numbers of channels do not.
@@ -65,23 +68,28 @@ class Winograd:
             if values is not None and values.shape != (self._results,):
                 raise ValueError(f"{name} must be ({self._results},), not {tuple(values.shape)}")
         window = transforms.window(self._side)
-        self._filled = -(-self._results // llvm.lanes()) * llvm.lanes()
-        together = kernels.panel(self._filled)
+        self.filled = -(-self._results // llvm.lanes()) * llvm.lanes()
+        together = kernels.panel(self.filled)
         g = torch.tensor(transforms.WEIGHTS[self._side], dtype=torch.float64)
         products = torch.einsum("ia,kcab,jb->ijck", g, weight.detach().double(), g).float()
-        self._depth = kernels.channels_at_once(self._channels, self._filled, window)
-        parts = self._fill(products).reshape(window**2, -1, self._depth, self._filled // together, together)
+        self._depth = kernels.channels_at_once(self._channels, self.filled, window)
+        parts = self._fill(products).reshape(window**2, -1, self._depth, self.filled // together, together)
         self._weights = parts.permute(1, 0, 3, 2, 4).contiguous()
         zeros = torch.zeros(self._results)
         self._bias = self._fill(zeros if bias is None else bias.detach().float())
         self._slopes = self._fill(zeros if slopes is None else slopes.detach().float())
         self._activation: kernels.Activation = "none" if slopes is None else "slope" if bool(slopes.any()) else "relu"
         self._tall = kernels.rows_of(together)
-        self._most = -(-kernels.tiles_at_once(self._channels, self._filled) // self._tall) * self._tall
+        self._most = -(-kernels.tiles_at_once(self._channels, self.filled) // self._tall) * self._tall
         self._window, self._together = window, together
 
     def __call__(
-        self, x: Tensor, padding: tuple[int, int] = (0, 0), add_to: Tensor | None = None, threads: int = 1
+        self,
+        x: Tensor,
+        padding: tuple[int, int] = (0, 0),
+        add_to: Tensor | None = None,
+        threads: int = 1,
+        out: Tensor | None = None,
     ) -> Tensor:
         """Convolve.
 
@@ -90,12 +98,13 @@ class Winograd:
             padding: zeros above and below, and left and right; at most half of the kernel, 1 or 2.
             add_to: a tensor of the result's shape and layout to which the result is added in place.
             threads: number of threads that share the rows of an image.
+            out: (N, filled, H', W') of a layout like ``add_to``'s, into which the result is written.
 
         Returns:
             (N, C', H', W') channels_last, or ``add_to``.
 
         Raises:
-            ValueError: If a shape, a padding or the layout of ``add_to`` does not fit.
+            ValueError: If a shape, a padding or the layout of ``add_to`` or ``out`` does not fit.
             TypeError: If a tensor is not float32 on the CPU.
         """
         # The kernels take addresses, so that nothing else would notice.
@@ -111,15 +120,15 @@ class Winograd:
             kernel = f"{self._side}×{self._side}"
             raise ValueError(f"{height}×{width} pixels with the padding {padding} are fewer than the kernel's {kernel}")
         x = x if _is_dense(x) else x.contiguous(memory_format=torch.channels_last)
-        shape, result = (count, self._results, rows, columns), add_to
-        if result is not None:
-            _check_values("add_to", result)
-            if result.shape != shape or not _is_dense(result):
-                raise ValueError(f"add_to must be {shape} and channels_last, not {tuple(result.shape)}")
-            if self._filled != self._results:
-                return result.add_(self(x, padding, None, threads))
-        else:
-            result = torch.empty((count, self._filled, rows, columns), memory_format=torch.channels_last)
+        if add_to is not None:
+            _check_place("add_to", add_to, (count, self._results, rows, columns))
+            if self.filled != self._results:
+                return add_to.add_(self(x, padding, None, threads))
+        if out is not None:
+            _check_place("out", out, (count, self.filled, rows, columns))
+        result = add_to if add_to is not None else out
+        if result is None:
+            result = torch.empty((count, self.filled, rows, columns), memory_format=torch.channels_last)
         # Each thread takes some rows of tiles.
         share = -(-rows // (transforms.TILE * threads)) * transforms.TILE
         work = [
@@ -133,11 +142,11 @@ class Winograd:
         else:
             for item in [_pool(threads).submit(part) for part in work]:
                 item.result()
-        return result if add_to is not None or self._filled == self._results else result[:, : self._results]
+        return result if add_to is not None or self.filled == self._results else result[:, : self._results]
 
     def _run(self, x: Tensor, y: Tensor, padding: tuple[int, int], first: int, stop: int, add: bool) -> None:
         """Compute the rows from ``first`` to ``stop`` of one image."""
-        channels, results, window = self._channels, self._filled, self._window
+        channels, results, window = self._channels, self.filled, self._window
         above = max(0, padding[0] - first)
         top = max(0, first - padding[0])
         zeros, nowhere, v, m = _workspace(channels, results, self._depth, window**2 * self._most)
@@ -153,12 +162,18 @@ class Winograd:
 
     def _fill(self, values: Tensor) -> Tensor:
         """Zeros behind the output channels, which are the last dimension, up to the end of a register."""
-        return functional.pad(values, (0, self._filled - self._results)).contiguous()
+        return functional.pad(values, (0, self.filled - self._results)).contiguous()
 
 
 def _check_values(name: str, values: Tensor) -> None:
     if values.dtype != torch.float32 or values.device.type != "cpu":
         raise TypeError(f"{name} must be float32 on the CPU, not {values.dtype} on {values.device}")
+
+
+def _check_place(name: str, values: Tensor, shape: tuple[int, ...]) -> None:
+    _check_values(name, values)
+    if values.shape != shape or not _is_dense(values):
+        raise ValueError(f"{name} must be {shape} and channels_last, not {tuple(values.shape)}")
 
 
 def _is_dense(x: Tensor) -> bool:

@@ -127,6 +127,9 @@ def test_registers_that_the_results_do_not_fill(channels, results):
     target = torch.ones(wanted.shape).contiguous(memory_format=torch.channels_last)
     assert convolve(x, (2, 2), target) is target
     check(target, wanted + 1)
+    place = torch.ones(1, convolve.filled, 14, 11).contiguous(memory_format=torch.channels_last)
+    check(convolve(x, (2, 2), out=place), wanted)
+    check(place[:, :results], wanted)
 
 
 def test_numbers_that_do_not_fill_registers():
@@ -153,8 +156,9 @@ X = torch.zeros(1, LANES, 8, 8).contiguous(memory_format=torch.channels_last)
         (X, {"add_to": torch.zeros(1, LANES, 5, 6)}, ValueError, "add_to must be"),
         (X, {"add_to": torch.zeros(1, LANES, 6, 6)}, ValueError, "add_to must be .* channels_last"),
         (X, {"add_to": torch.zeros(1, LANES, 6, 6).half()}, TypeError, "add_to must be float32"),
+        (X, {"out": torch.zeros(1, LANES, 6, 6)}, ValueError, "out must be .* channels_last"),
     ],
-    ids=["channels", "rank", "dtype", "device", "padding", "size", "shape", "layout", "half"],
+    ids=["channels", "rank", "dtype", "device", "padding", "size", "shape", "layout", "half", "out"],
 )
 def test_what_would_read_or_write_other_memory_is_refused(x, rest, error, words):
     with pytest.raises(error, match=words):

@@ -12,6 +12,28 @@ class NotStreamableError(ValueError):
     """The network has a layer that strips cannot run."""
 
 
+class Room:
+    """Memory for rows (1, C, rows, W) that is kept from strip to strip, and grows where a strip has more rows."""
+
+    def __init__(self) -> None:
+        self._values: Tensor | None = None
+
+    def clear(self) -> None:
+        """Give it back."""
+        self._values = None
+
+    def get(self, channels: int, rows: int, width: int, dtype: torch.dtype, kept: int = 0) -> Tensor:
+        """Return some rows; the first ``kept`` of them hold what they held before."""
+        before = self._values
+        fits = before is not None and (before.shape[1], before.shape[3], before.dtype) == (channels, width, dtype)
+        if before is None or not fits or before.shape[2] < rows:
+            made = torch.empty((1, channels, rows, width), dtype=dtype, memory_format=torch.channels_last)
+            if before is not None and fits and kept:
+                made[:, :, :kept].copy_(before[:, :, :kept])
+            self._values = before = made
+        return before[:, :, :rows]
+
+
 class Stage:
     """Takes rows (1, C, rows, W) at its ports and pushes rows on.
 
@@ -39,6 +61,21 @@ class Stage:
             last: whether they end the image.
         """
         raise NotImplementedError
+
+    def place(self, port: int, channels: int, rows: int, width: int, dtype: torch.dtype) -> Tensor | None:
+        """Return where this stage would copy the next rows, so that they may be written there at once.
+
+        Returns:
+            (1, channels, rows, width) to be filled and pushed at once; ``None`` if their place does not matter.
+        """
+        return None
+
+    def target(self, channels: int, rows: int, width: int, dtype: torch.dtype) -> Tensor | None:
+        """Return where the only consumer wants the next rows."""
+        if len(self.consumers) != 1:
+            return None
+        stage, port = self.consumers[0]
+        return stage.place(port, channels, rows, width, dtype)
 
     def emit(self, rows: Tensor, row: int, last: bool) -> None:
         """Hand rows on."""

@@ -40,22 +40,27 @@ class WinogradConv:
         kernel: height and width of the kernel.
         in_channels: number of input channels.
         out_channels: number of output channels.
+        filled: number of output channels with those that fill the last register, which ``out`` must have.
     """
 
     def __init__(self, conv: nn.Conv2d, activation: nn.Module | None = None) -> None:
         self.kernel = (conv.kernel_size[0], conv.kernel_size[1])
         self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
         self._convolve = winograd.Winograd(conv.weight, conv.bias, _slopes(activation, conv.out_channels))
+        self.filled = self._convolve.filled
 
-    def __call__(self, x: Tensor, padding: tuple[int, int], add_to: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, x: Tensor, padding: tuple[int, int], add_to: Tensor | None = None, out: Tensor | None = None
+    ) -> Tensor:
         """Convolve, with as many threads as torch would use.
 
         Args:
             x: (1, C, H, W), channels_last.
             padding: zeros above and below, left and right.
             add_to: a tensor that the result is added to, in place; it is returned.
+            out: where the result is written, (1, filled, H', W').
         """
-        return self._convolve(x, padding, add_to, torch.get_num_threads())
+        return self._convolve(x, padding, add_to, torch.get_num_threads(), out)
 
 
 class WinogradConv2d(nn.Module):
