@@ -124,10 +124,13 @@ class JoinStage(Stage):
                 self._drop(index, first - number)
             if ready := min(sum(item.shape[2] for item in queue) for queue in self._queues):
                 inputs = [stacked(self._take(index, ready)) for index in range(self._ports)]
-                result = self._join(inputs)
+                result = self._joined(inputs)
                 self.emit(result, first * (result.shape[2] // ready), all(self._ended) and not any(self._queues))
         if waiting:  # with the end of these rows
             waiting[-1] = waiting[-1].clone(memory_format=torch.channels_last)
+
+    def _joined(self, inputs: list[Tensor]) -> Tensor:
+        return self._join(inputs)
 
     def _drop(self, port: int, count: int) -> None:
         self._take(port, min(count, sum(item.shape[2] for item in self._queues[port])))
@@ -145,6 +148,27 @@ class JoinStage(Stage):
                 queue[0] = head[:, :, count:]
             count -= parts[-1].shape[2]
         return parts
+
+
+class AddStage(JoinStage):
+    """Adds two inputs, where the next stage wants the sum."""
+
+    def __init__(self) -> None:
+        self._sum = Room()
+        super().__init__(2, lambda inputs: inputs[0] + inputs[1])
+
+    def reset(self) -> None:
+        """See :meth:`Stage.reset`."""
+        super().reset()
+        self._sum.clear()
+
+    def _joined(self, inputs: list[Tensor]) -> Tensor:
+        one, other = inputs
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return super()._joined(inputs)
+        size = one.shape[1], one.shape[2], one.shape[3], one.dtype
+        place = self.target(*size)
+        return torch.add(one, other, out=self._sum.get(*size) if place is None else place)
 
 
 def stacked(parts: list[Tensor]) -> Tensor:
