@@ -1,4 +1,4 @@
-"""Streams like eager's on the CPU, whose 3×3 convolutions run by Winograd's algorithm in kernels of gankit's own.
+"""Streams like eager's on the CPU, with gankit's own kernels of Winograd's algorithm for convolutions.
 
 Importing this module imports no torch.
 """
@@ -16,7 +16,7 @@ from gankit.models.facts import Task
 
 
 class WinogradBackend(Backend):
-    """torch and oneDNN, with Winograd's algorithm for 3×3 convolutions in fp32 (:mod:`gankit_kernels.winograd`)."""
+    """torch and oneDNN; 3×3 and 5×5 convolutions in fp32 by Winograd's algorithm (:mod:`gankit_kernels.winograd`)."""
 
     name: ClassVar[str] = "winograd"
     precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32",)}
@@ -36,7 +36,7 @@ class WinogradBackend(Backend):
         """Open a streaming engine if the network allows it, or else one for tiles.
 
         Raises:
-            BackendError: If the network has no 3×3 convolutions that gain.
+            BackendError: If the network has no 3×3 or 5×5 convolutions that gain.
         """
         from torch import fx
 
@@ -48,7 +48,7 @@ class WinogradBackend(Backend):
 
         module = typed_module(spec)
         if not convolutions(module):
-            raise BackendError(f"'{spec.facts.name}' has no 3×3 convolutions that gain; use --backend eager")
+            raise BackendError(f"'{spec.facts.name}' has no 3×3 or 5×5 convolutions that gain; use --backend eager")
         if isinstance(module, fx.GraphModule):
             try:
                 return StreamingEngine(self.name, spec, Stream(module, winograd=True))

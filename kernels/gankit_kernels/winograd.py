@@ -1,4 +1,4 @@
-"""3×3 convolutions on the CPU with a quarter of the products; see :mod:`gankit_kernels.on_cpu.winograd`."""
+"""3×3 and 5×5 convolutions on the CPU with a fraction of the products; see :mod:`gankit_kernels.on_cpu.winograd`."""
 
 from __future__ import annotations
 
@@ -8,42 +8,48 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from gankit_kernels.on_cpu import llvm
+from gankit_kernels.on_cpu import llvm, transforms
 from gankit_kernels.on_cpu import winograd as kernels
 
-# Multiplies a column of three weights; Gᵀ of the paper is its transpose.
-_G = (
-    *((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6)),
-    *((1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1)),
-)
 _FLOAT_BYTES = 4
 _room = threading.local()
 _lock = threading.Lock()
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 
-def suits(channels: int, results: int) -> bool:
-    """Whether convolutions from and to so many channels run here: multiples of what a register holds.
+def suits(channels: int, results: int, weights: int = 3) -> bool:
+    """Whether convolutions from and to so many channels run here.
+
+    Input channels must fill registers. So must output channels with 3×3 weights; with 5×5 the last register may be
+    filled to a half, because so many products are saved.
 
     Args:
         channels: number of input channels.
         results: number of output channels.
+        weights: rows and columns of the kernel.
     """
-    return llvm.installed() and channels % llvm.lanes() == results % llvm.lanes() == 0
+    if not llvm.installed() or weights not in transforms.WEIGHTS or channels % llvm.lanes():
+        return False
+    return results % llvm.lanes() == 0 or (weights == 5 and results % llvm.lanes() >= llvm.lanes() // 2)
 
 
 class Winograd:
-    """A 3×3 convolution with stride 1, and what follows it. Several threads may call it at once.
+    """A 3×3 or 5×5 convolution with stride 1, and what follows it. Several threads may call it at once.
 
     Results differ from those of a direct convolution by 1e-6 (few channels) to 2e-5 (512) of the largest one. Tiles of
     4×4 results share their sums, so that NaN and infinity reach all of the tiles that see them.
 
     Args:
-        weight: (C', C, 3, 3) float32, of numbers of channels that :func:`suits` accepts.
+        weight: (C', C, k, k) float32, k 3 or 5. C is a multiple of what a register holds. If C' is none, zeros fill
+            the last register, and the result is a view of a tensor with more channels.
         bias: (C',), or ``None``.
         slopes: (C',) factors of negative results, as in PReLU; zeros are a ReLU. ``None`` leaves all results as they
             are.
+
+    Attributes:
+        filled: number of output channels with those that fill the last register.
 
     Raises:
         ImportError: If llvmlite is not installed.
@@ -53,67 +59,78 @@ class Winograd:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, slopes: Tensor | None = None) -> None:
         _check_values("weight", weight)
-        if weight.ndim != 4 or weight.shape[2:] != (3, 3):
-            raise ValueError(f"weight must be (C', C, 3, 3), not {tuple(weight.shape)}")
-        self._results, self._channels = weight.shape[:2]
-        if self._channels % llvm.lanes() or self._results % llvm.lanes():
-            raise ValueError(
-                f"the numbers of channels must be multiples of {llvm.lanes()}, not {tuple(weight.shape[:2])}"
-            )
+        if weight.ndim != 4 or weight.shape[2] != weight.shape[3] or weight.shape[3] not in transforms.WEIGHTS:
+            raise ValueError(f"weight must be (C', C, 3, 3) or (C', C, 5, 5), not {tuple(weight.shape)}")
+        self._results, self._channels, self._side = weight.shape[:3]
+        if self._channels % llvm.lanes():
+            raise ValueError(f"the number of input channels must be a multiple of {llvm.lanes()}, not {self._channels}")
         for name, values in (("bias", bias), ("slopes", slopes)):
             if values is not None and values.shape != (self._results,):
                 raise ValueError(f"{name} must be ({self._results},), not {tuple(values.shape)}")
-        together = kernels.panel(self._results)
-        g = torch.tensor(_G, dtype=torch.float64)
+        window = transforms.window(self._side)
+        self.filled = -(-self._results // llvm.lanes()) * llvm.lanes()
+        together = kernels.panel(self.filled)
+        g = torch.tensor(transforms.WEIGHTS[self._side], dtype=torch.float64)
         products = torch.einsum("ia,kcab,jb->ijck", g, weight.detach().double(), g).float()
-        panels = products.reshape(kernels.SLOTS, self._channels, -1, together).transpose(1, 2)
-        self._weights = panels.contiguous()
+        self._depth = kernels.channels_at_once(self._channels, self.filled, window)
+        parts = self._fill(products).reshape(window**2, -1, self._depth, self.filled // together, together)
+        self._weights = parts.permute(1, 0, 3, 2, 4).contiguous()
         zeros = torch.zeros(self._results)
-        self._bias = zeros if bias is None else bias.detach().float().contiguous()
-        self._slopes = zeros if slopes is None else slopes.detach().float().contiguous()
+        self._bias = self._fill(zeros if bias is None else bias.detach().float())
+        self._slopes = self._fill(zeros if slopes is None else slopes.detach().float())
         self._activation: kernels.Activation = "none" if slopes is None else "slope" if bool(slopes.any()) else "relu"
         self._tall = kernels.rows_of(together)
-        self._most = -(-kernels.tiles_at_once(self._channels, self._results) // self._tall) * self._tall
-        self._together = together
+        self._most = -(-kernels.tiles_at_once(self._channels, self.filled) // self._tall) * self._tall
+        self._window, self._together = window, together
 
     def __call__(
-        self, x: Tensor, padding: tuple[int, int] = (0, 0), add_to: Tensor | None = None, threads: int = 1
+        self,
+        x: Tensor,
+        padding: tuple[int, int] = (0, 0),
+        add_to: Tensor | None = None,
+        threads: int = 1,
+        out: Tensor | None = None,
     ) -> Tensor:
         """Convolve.
 
         Args:
             x: (N, C, H, W) float32. It is copied unless it is channels_last, or some of the rows of such a tensor.
-            padding: 0 or 1 zeros above and below, and left and right.
+            padding: zeros above and below, and left and right; at most half of the kernel, 1 or 2.
             add_to: a tensor of the result's shape and layout to which the result is added in place.
             threads: number of threads that share the rows of an image.
+            out: (N, filled, H', W') of a layout like ``add_to``'s, into which the result is written.
 
         Returns:
             (N, C', H', W') channels_last, or ``add_to``.
 
         Raises:
-            ValueError: If a shape, a padding or the layout of ``add_to`` does not fit.
+            ValueError: If a shape, a padding or the layout of ``add_to`` or ``out`` does not fit.
             TypeError: If a tensor is not float32 on the CPU.
         """
         # The kernels take addresses, so that nothing else would notice.
         _check_values("x", x)
         if x.ndim != 4 or x.shape[1] != self._channels:
             raise ValueError(f"x must be (N, {self._channels}, H, W), not {tuple(x.shape)}")
-        if not {*padding} <= {0, 1}:
-            raise ValueError(f"padding must be 0 or 1 on each axis, not {padding}")
+        reach = self._side // 2
+        if not {*padding} <= {*range(reach + 1)}:
+            raise ValueError(f"padding must be 0 to {reach} on each axis, not {padding}")
         count, _, height, width = x.shape
-        rows, columns = height - 2 + 2 * padding[0], width - 2 + 2 * padding[1]
+        rows, columns = height + 2 * (padding[0] - reach), width + 2 * (padding[1] - reach)
         if rows < 1 or columns < 1:
-            raise ValueError(f"{height}×{width} pixels with the padding {padding} are fewer than the kernel's 3×3")
+            kernel = f"{self._side}×{self._side}"
+            raise ValueError(f"{height}×{width} pixels with the padding {padding} are fewer than the kernel's {kernel}")
         x = x if _is_dense(x) else x.contiguous(memory_format=torch.channels_last)
-        shape, result = (count, self._results, rows, columns), add_to
+        if add_to is not None:
+            _check_place("add_to", add_to, (count, self._results, rows, columns))
+            if self.filled != self._results:
+                return add_to.add_(self(x, padding, None, threads))
+        if out is not None:
+            _check_place("out", out, (count, self.filled, rows, columns))
+        result = add_to if add_to is not None else out
         if result is None:
-            result = torch.empty(shape, memory_format=torch.channels_last)
-        else:
-            _check_values("add_to", result)
-            if result.shape != shape or not _is_dense(result):
-                raise ValueError(f"add_to must be {shape} and channels_last, not {tuple(result.shape)}")
+            result = torch.empty((count, self.filled, rows, columns), memory_format=torch.channels_last)
         # Each thread takes some rows of tiles.
-        share = -(-rows // (kernels.TILE * threads)) * kernels.TILE
+        share = -(-rows // (transforms.TILE * threads)) * transforms.TILE
         work = [
             partial(self._run, x[index], result[index], padding, first, min(rows, first + share), add_to is not None)
             for index in range(count)
@@ -125,27 +142,38 @@ class Winograd:
         else:
             for item in [_pool(threads).submit(part) for part in work]:
                 item.result()
-        return result
+        return result if add_to is not None or self.filled == self._results else result[:, : self._results]
 
     def _run(self, x: Tensor, y: Tensor, padding: tuple[int, int], first: int, stop: int, add: bool) -> None:
         """Compute the rows from ``first`` to ``stop`` of one image."""
-        channels, results, most = self._channels, self._results, self._most
+        channels, results, window = self._channels, self.filled, self._window
         above = max(0, padding[0] - first)
         top = max(0, first - padding[0])
-        zeros, nowhere, v, m = _workspace(channels, results, most)
+        zeros, nowhere, v, m = _workspace(channels, results, self._depth, window**2 * self._most)
         kernels.run()(
             x.data_ptr() + top * x.stride(1) * _FLOAT_BYTES, x.stride(1), channels, x.shape[1] - top, x.shape[2],
             above, padding[1], self._weights.data_ptr(), self._bias.data_ptr(), self._slopes.data_ptr(),
             y.data_ptr() + first * y.stride(1) * _FLOAT_BYTES, y.stride(1), results, stop - first, y.shape[2],
-            v, m, most, self._tall, zeros, nowhere,
-            kernels.transform().address, kernels.multiply(self._together).address,
-            kernels.finish(self._activation, add).address,
+            v, m, self._most, self._tall, self._depth, window**2, zeros, nowhere,
+            kernels.transform(window).address, kernels.multiply(window, self._together, False).address,
+            kernels.multiply(window, self._together, True).address if self._depth < channels else 0,
+            kernels.finish(window, self._activation, add).address,
         )  # fmt: skip
+
+    def _fill(self, values: Tensor) -> Tensor:
+        """Zeros behind the output channels, which are the last dimension, up to the end of a register."""
+        return functional.pad(values, (0, self.filled - self._results)).contiguous()
 
 
 def _check_values(name: str, values: Tensor) -> None:
     if values.dtype != torch.float32 or values.device.type != "cpu":
         raise TypeError(f"{name} must be float32 on the CPU, not {values.dtype} on {values.device}")
+
+
+def _check_place(name: str, values: Tensor, shape: tuple[int, ...]) -> None:
+    _check_values(name, values)
+    if values.shape != shape or not _is_dense(values):
+        raise ValueError(f"{name} must be {shape} and channels_last, not {tuple(values.shape)}")
 
 
 def _is_dense(x: Tensor) -> bool:
@@ -155,17 +183,24 @@ def _is_dense(x: Tensor) -> bool:
     return x.stride(1) == 1 and (x.stride(3) == channels or width == 1) and rows
 
 
-def _workspace(channels: int, results: int, most: int) -> tuple[int, int, int, int]:
-    """Addresses of zeros, of room for results that no one wants, and of the two tables; of this thread alone."""
+def _workspace(channels: int, results: int, depth: int, products: int) -> tuple[int, int, int, int]:
+    """Addresses of zeros, of room for results that no one wants, and of the two tables; of this thread alone.
+
+    Args:
+        channels: number of input channels.
+        results: number of output channels.
+        depth: number of input channels that are transformed at a time.
+        products: of some tiles, for each pair of channels.
+    """
     widest = max(channels, results)
-    needed = 2 * widest + kernels.SLOTS * most * (channels + results)
+    needed = 2 * widest + products * (depth + results)
     room: Tensor | None = getattr(_room, "values", None)
     if room is None or room.numel() < needed:
         room = _room.values = torch.zeros(needed)  # zeros, because strange bits would slow arithmetic down
     start = room.data_ptr()
     room[:widest].zero_()
     v = start + 2 * widest * _FLOAT_BYTES
-    return start, start + widest * _FLOAT_BYTES, v, v + kernels.SLOTS * most * channels * _FLOAT_BYTES
+    return start, start + widest * _FLOAT_BYTES, v, v + products * depth * _FLOAT_BYTES
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:

@@ -1,6 +1,7 @@
 """ONNX Runtime's TensorRT provider, on a session with the signatures of the real one that computes on the CPU."""
 
 import ctypes
+import shutil
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -95,15 +96,23 @@ class Binding(cuda.Binding):
         super().bind_input(name, device_type, device_id, element_type, shape, address)
 
 
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory):
+    """ONNX files that earlier tests wrote: exporting one takes seconds."""
+    return tmp_path_factory.mktemp("onnx")
+
+
 @pytest.fixture
-def spec(monkeypatch, tmp_path):
+def spec(monkeypatch, tmp_path, exports):
+    cached = shutil.copytree(exports, tmp_path / "cache" / "onnx")
     monkeypatch.setenv("GANKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(cuda, "Binding", Binding)
     monkeypatch.setattr(cuda.Session, "made", [])
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     monkeypatch.setattr("gankit_export.gpu.Gpu", FakeGpu)
     monkeypatch.setattr(OnnxRuntimeTensorRTBackend, "missing", lambda self, spec: None)
-    return EngineSpec(small_srgan(**OPTIONS), facts("srgan", OPTIONS), "fp32", "cuda")
+    yield EngineSpec(small_srgan(**OPTIONS), facts("srgan", OPTIONS), "fp32", "cuda")
+    shutil.copytree(cached, exports, dirs_exist_ok=True)
 
 
 def load(spec):

@@ -27,6 +27,7 @@ def shapes(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(images)[:, None], torch.from_numpy(classes)
 
 
+@pytest.mark.slow
 def test_it_learns():
     losses = []
     plan = ClassifierPlan(epochs=3, batch=20, lr=5e-3)

@@ -27,6 +27,7 @@ def weights(tmp_path, monkeypatch):
     return path
 
 
+@pytest.mark.slow
 def test_default_file_table_and_manifest(weights, tmp_path, capsys):
     assert main(["export", "--model", str(weights), "--fp16"]) == 0
     here = tmp_path / "here"

@@ -14,6 +14,7 @@ from gankit.checkpoints import open_model
 from gankit.cli import main
 from tests.checkpoints.published_translation import ResNet, UNet, shake
 from tests.latent_networks import OPTIONS, weights
+from tests.variants import others_slow
 
 
 @pytest.fixture
@@ -134,7 +135,7 @@ def test_norms(here, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["gan", "cgan", "dcgan", "vae"])
+@pytest.mark.parametrize("name", others_slow(["dcgan", "cgan", "gan", "vae"]))
 def test_a_model_that_generates(name, precision, here, tmp_path, capsys):
     file = weights(tmp_path, name)
     assert main(["export", "--model", str(file), "--precision", precision]) == 0

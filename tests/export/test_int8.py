@@ -170,6 +170,7 @@ def test_without_nncf_one_line_says_so(monkeypatch, capsys, weights, tmp_path):
     assert "nncf is required but not installed: pip install 'gankit[int8]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command(monkeypatch, capsys, weights, exact, tmp_path):
     """The whole command with a stand-in for NNCF that leaves the file in fp32."""
     monkeypatch.setattr(int8, "nncf", lambda: None)

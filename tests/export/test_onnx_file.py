@@ -20,7 +20,7 @@ def generator():
     return small_srresnet()
 
 
-@pytest.fixture(scope="module", params=["fp32", "fp16"])
+@pytest.fixture(scope="module", params=["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
 def exported(request, generator, tmp_path_factory):
     path = tmp_path_factory.mktemp("onnx") / "x.onnx"
     export_onnx(typed(for_inference(generator), request.param), path, opset=default_opset(request.param))

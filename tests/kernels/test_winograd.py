@@ -1,4 +1,4 @@
-"""3×3 convolutions by Winograd's algorithm, against torch in float64."""
+"""3×3 and 5×5 convolutions by Winograd's algorithm, against torch in float64."""
 
 import subprocess
 import sys
@@ -16,10 +16,10 @@ from gankit_kernels.winograd import Winograd, suits
 LANES = llvm.lanes()
 
 
-def made(channels, results, seed=0):
+def made(channels, results, seed=0, side=3):
     """Weight, bias and slopes; slopes of 0 to 1, with one that is negative."""
     random = torch.Generator().manual_seed(seed)
-    weight = torch.randn(results, channels, 3, 3, generator=random)
+    weight = torch.randn(results, channels, side, side, generator=random)
     slopes = torch.rand(results, generator=random)
     slopes[0] = -0.5
     return weight, torch.randn(results, generator=random), slopes
@@ -107,10 +107,38 @@ def test_what_is_not_finite_stays_visible(value, slopes):
     assert Winograd(weight, bias)(torch.zeros(1, LANES, 24, 24)).isfinite().all()  # nothing is left over
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 9), (13, 21), (3, 70)])
+@pytest.mark.parametrize("padding", [(2, 2), (0, 2), (1, 0)])
+def test_five_rows_and_columns(size, padding):
+    weight, bias, slopes = made(3 * LANES, LANES, side=5)
+    x = torch.randn(2, 3 * LANES, size[0] + 2 * (2 - padding[0]), size[1] + 2 * (2 - padding[1]))
+    check(Winograd(weight, bias, slopes)(x, padding), exact(x, weight, bias, slopes, padding))
+
+
+@pytest.mark.parametrize("channels", [16, 32, 48, 256])  # some at a time
+@pytest.mark.parametrize("results", [3, 12, 16, 48])
+def test_registers_that_the_results_do_not_fill(channels, results):
+    weight, bias, slopes = made(channels, results, side=5)
+    x = torch.randn(1, channels, 14, 11)
+    convolve, wanted = Winograd(weight, bias, slopes), exact(x, weight, bias, slopes, (2, 2))
+    y = convolve(x, (2, 2), threads=2)
+    check(y, wanted)
+    assert (y - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    target = torch.ones(wanted.shape).contiguous(memory_format=torch.channels_last)
+    assert convolve(x, (2, 2), target) is target
+    check(target, wanted + 1)
+    place = torch.ones(1, convolve.filled, 14, 11).contiguous(memory_format=torch.channels_last)
+    check(convolve(x, (2, 2), out=place), wanted)
+    check(place[:, :results], wanted)
+
+
 def test_numbers_that_do_not_fill_registers():
     assert suits(LANES, 3 * LANES)
     assert not suits(LANES + 1, LANES)
     assert not suits(LANES, 3)
+    assert suits(LANES, LANES + LANES // 2, 5)
+    assert not suits(LANES, LANES + LANES // 2 - 1, 5)
+    assert not suits(LANES, LANES, 7)
 
 
 X = torch.zeros(1, LANES, 8, 8).contiguous(memory_format=torch.channels_last)
@@ -123,13 +151,14 @@ X = torch.zeros(1, LANES, 8, 8).contiguous(memory_format=torch.channels_last)
         (torch.zeros(LANES, 8, 8), {}, ValueError, "x must be"),
         (X.double(), {}, TypeError, "x must be float32"),
         (X.to("meta"), {}, TypeError, "on the CPU, not torch.float32 on meta"),
-        (X, {"padding": (2, 0)}, ValueError, "padding must be 0 or 1"),
+        (X, {"padding": (2, 0)}, ValueError, "padding must be 0 to 1"),
         (X[:, :, :2], {}, ValueError, "fewer than the kernel's"),
         (X, {"add_to": torch.zeros(1, LANES, 5, 6)}, ValueError, "add_to must be"),
         (X, {"add_to": torch.zeros(1, LANES, 6, 6)}, ValueError, "add_to must be .* channels_last"),
         (X, {"add_to": torch.zeros(1, LANES, 6, 6).half()}, TypeError, "add_to must be float32"),
+        (X, {"out": torch.zeros(1, LANES, 6, 6)}, ValueError, "out must be .* channels_last"),
     ],
-    ids=["channels", "rank", "dtype", "device", "padding", "size", "shape", "layout", "half"],
+    ids=["channels", "rank", "dtype", "device", "padding", "size", "shape", "layout", "half", "out"],
 )
 def test_what_would_read_or_write_other_memory_is_refused(x, rest, error, words):
     with pytest.raises(error, match=words):
@@ -140,7 +169,7 @@ def test_weights_that_do_not_fit_are_refused():
     weight, bias, _ = made(LANES, LANES)
     for given, words in (
         ((weight[:, :, :2],), "weight must be"),
-        ((weight[1:],), "must be multiples of"),
+        ((weight[:, 1:],), "must be a multiple of"),
         ((weight, bias[1:]), "bias must be"),
         ((weight, None, bias[1:]), "slopes must be"),
     ):

@@ -130,6 +130,7 @@ def test_the_command(weights, here, tmp_path, capsys):
     assert "--overwrite" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_work_of_a_run_is_that_of_the_model(weights, here):
     """The operations of one run agree with a sum by hand over the convolutions of the network."""
     options = BenchmarkOptions(("eager",), ("fp32",), "cpu", ((8, 16),), rounds=1)

@@ -57,6 +57,7 @@ def test_a_file_is_built_once_and_runs(weights, tmp_path, capsys):
     assert "building srgan in int8" in shown.err
 
 
+@pytest.mark.slow
 def test_below_the_gate_int8_is_refused_with_the_figures(weights, tmp_path, capsys, monkeypatch):
     searches = []
 

@@ -16,6 +16,7 @@ from gankit.pipeline.processor import Processor
 from gankit.pipeline.runner import Runner
 from gankit.pipeline.targets import Job
 from tests.networks import small_srgan
+from tests.variants import others_slow
 
 LARGE = 5
 
@@ -80,7 +81,7 @@ def runner(memory, where, error, **options):
 @pytest.mark.parametrize("where", ["decode", "check", "work", "finish", "encode"])
 @pytest.mark.parametrize(
     "error",
-    [MemoryError(), NoMemoryError("no"), ImageMemoryError("a.png", "no"), EngineMemoryError("no")],
+    others_slow([MemoryError(), EngineMemoryError("no"), NoMemoryError("no"), ImageMemoryError("a.png", "no")]),
     ids=lambda error: type(error).__name__,
 )
 def test_an_image_that_fits_alone_waits_until_it_is(jobs, where, error):

@@ -153,6 +153,7 @@ def test_what_does_not_agree_is_one_line(module, stated, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_an_export_wants_to_know_the_task(tmp_path):
     with pytest.raises(UsageError, match="state the task of your module"):
         gankit.export(Style(), tmp_path / "mine.onnx", value_range=(-1, 1))

@@ -15,6 +15,7 @@ from gankit.errors import BackendError, CheckpointError, NotFiniteError, ParityE
 from gankit.models.sampling import between, latent, latents
 from gankit.pipeline.sampler import Sampler
 from tests.latent_networks import OPTIONS, weights
+from tests.variants import others_slow
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_images_are_the_modules(make):
     assert np.abs(sampler.sample(5, seed=2) - wanted).max() <= 1
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", others_slow(OPTIONS))
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_same_seed_same_images_on_every_backend(make, name, backend):
     pytest.importorskip(backend)
@@ -318,7 +319,7 @@ def test_lenet_reads_the_asked_digit(data):
     """The whole way: keys, how class and latent join, epsilons, value range. About 61 % of these are legible."""
     lenet = LeNet()
     lenet.load_state_dict(torch.load(data / "checkpoints" / "mnist_lenet.pth", map_location="cpu", weights_only=True))
-    images = Sampler(data / "checkpoints" / "mnist_cwgan_gp.pth").sample(1000)
+    images = Sampler(data / "checkpoints" / "mnist_cwgan_gp.pth", backend="eager").sample(1000)
     x = torch.from_numpy(images[..., 0]).float()[:, None] / 255
     with torch.no_grad():
         read = lenet(nn.functional.interpolate(x, (32, 32), mode="bilinear")).argmax(1)

@@ -6,6 +6,7 @@ import tifffile
 
 from gankit.images import decode, encode, from_array
 from tests.pipeline.strip_runs import both, failed, samples, upscaler
+from tests.variants import others_slow
 
 SIZES = (
     {"scale": 1.5},  # of the source: less than the model
@@ -17,16 +18,17 @@ SIZES = (
 )
 
 
-def test_results_of_another_size(tmp_path, by_strips, monkeypatch):
+@pytest.mark.parametrize("sizes", others_slow([SIZES[:3], SIZES[3:]], 1))
+def test_results_of_another_size(tmp_path, by_strips, monkeypatch, sizes):
     monkeypatch.setattr("gankit.images.resize._ROWS", 37)
     (tmp_path / "in").mkdir()
     for channels, dtype in ((2, np.uint8), (4, np.uint16)):
         encode(from_array(samples(channels, dtype)), tmp_path / "in" / f"{channels}{np.dtype(dtype)}.tif")
     with upscaler() as it:
-        names = [f"{number}" for number in range(len(SIZES))]
-        whole = [it.run(tmp_path / "in", tmp_path / "w" / n, **size) for n, size in zip(names, SIZES, strict=True)]
+        names = [f"{number}" for number in range(len(sizes))]
+        whole = [it.run(tmp_path / "in", tmp_path / "w" / n, **size) for n, size in zip(names, sizes, strict=True)]
         by_strips()
-        made = [it.run(tmp_path / "in", tmp_path / "s" / n, **size) for n, size in zip(names, SIZES, strict=True)]
+        made = [it.run(tmp_path / "in", tmp_path / "s" / n, **size) for n, size in zip(names, sizes, strict=True)]
     for first, second in zip([x for r in whole for x in r.images], [x for r in made for x in r.images], strict=True):
         assert (first.status, first.strips, second.status, second.error) == ("done", 0, "done", None)
         assert second.strips > 1
@@ -86,7 +88,7 @@ def test_linear_light_with_a_nan_is_refused(tmp_path, by_strips):
         assert "1 value is NaN or infinite; replace them first" in failed(tmp_path / "a.tif", tmp_path, it)
 
 
-@pytest.mark.parametrize("size", [{}, {"scale": 1.5}, {"width": 300, "height": 200, "fit": "cover"}])
+@pytest.mark.parametrize("size", others_slow([{}, {"width": 300, "height": 200, "fit": "cover"}, {"scale": 1.5}]))
 def test_comparisons(tmp_path, by_strips, monkeypatch, size):
     monkeypatch.setattr("gankit.images.comparison._SIDE", 100)
     monkeypatch.setattr("gankit.images.comparison._SEARCH_SIDE", 90)

@@ -16,6 +16,7 @@ import gankit
 from gankit.images import decode, encode, from_array
 from gankit.pipeline import large
 from tests.pipeline.strip_runs import HEIGHT, WIDTH, both, failed, samples, upscaler
+from tests.variants import others_slow
 
 
 class Strided(nn.Module):
@@ -39,7 +40,7 @@ class WholeImage(nn.Module):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("channels", others_slow([1, 4, 2, 3]))
 def test_the_pixels_are_those_of_a_run_in_one_piece(tmp_path, by_strips, channels, dtype):
     encode(from_array(samples(channels, dtype)), tmp_path / "a.tif")
     both(tmp_path / "a.tif", tmp_path, by_strips)
@@ -57,7 +58,7 @@ def test_a_tiled_tiff_to_a_tiff(tmp_path, by_strips):
     assert both(tmp_path / "a.tif", tmp_path, by_strips, run={"format": "tif"}).target.suffix == ".tif"
 
 
-@pytest.mark.parametrize("alpha", [0, 7, 255])
+@pytest.mark.parametrize("alpha", others_slow([0, 255, 7]))
 def test_transparency_that_is_the_same_everywhere(tmp_path, by_strips, alpha):
     pixels = samples(4)
     pixels[..., 3] = alpha
@@ -72,7 +73,7 @@ def test_gray_pixels_in_a_file_of_colours_stay_gray(tmp_path, by_strips):
     assert (made.pixels == made.pixels[..., :1]).all()
 
 
-@pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (201, 89), (200, 88), (198, 91)])
+@pytest.mark.parametrize("size", others_slow([(201, 89), (200, 88), (198, 91), (HEIGHT, WIDTH)]))
 def test_sizes_that_are_no_multiples(tmp_path, by_strips, size):
     encode(from_array(samples(3)[: size[0], : size[1]]), tmp_path / "a.tif")
     both(tmp_path / "a.tif", tmp_path, by_strips, module=Strided(), multiple=4, halo=16)

@@ -92,7 +92,7 @@ def files(folder):
 
 
 @without_driver
-@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("backend", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_a_warm_upscale(backend, folder, filled, monkeypatch):
     pytest.importorskip(backend)
     monkeypatch.setenv("GANKIT_CACHE", str(filled / "cache"))

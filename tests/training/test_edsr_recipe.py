@@ -54,7 +54,9 @@ def test_the_first_image_is_the_enlarged_input_and_residuals_are_small():
             assert 0 < (block(features) - features).std() < 0.3 * features.std()
 
 
-@pytest.mark.parametrize(("tail", "share"), [("direct", 0.9), ("edsr", 0.6)])  # one begins near, the other at black
+@pytest.mark.parametrize(
+    ("tail", "share"), [("edsr", 0.6), pytest.param("direct", 0.9, marks=pytest.mark.slow)]
+)  # one begins near, the other at black
 def test_learns_what_it_is_shown(tail, share):
     """The loss of one batch falls, and every layer gets a gradient."""
     system = made(steps=120, mse_share=0.0, lr=2e-3, model={**SMALL, "tail": tail})

@@ -10,6 +10,7 @@ from training_making import Toy, ones, rows, same, stream, system
 
 from gankit.errors import CheckpointError, UsageError
 from gankit.training.loop import Plan, fit
+from tests.variants import others_slow
 
 SETTINGS = {"steps": 3, "lr": 0.1, "norm": "frozen", "patch": 24, "vgg_weights": None, "validation": "a"}
 
@@ -112,7 +113,7 @@ def test_files_of_an_earlier_run_are_not_overwritten(tmp_path, name):
 
 
 @pytest.mark.parametrize("accident", [MemoryError, KeyboardInterrupt])
-@pytest.mark.parametrize("step", [10, 15, 20])
+@pytest.mark.parametrize("step", others_slow([15, 20, 10]))
 def test_an_accident_in_the_validation_loses_nothing(tmp_path, accident, step):
     """Also where it happened after the best weights were written."""
 

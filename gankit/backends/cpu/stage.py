@@ -12,6 +12,28 @@ class NotStreamableError(ValueError):
     """The network has a layer that strips cannot run."""
 
 
+class Room:
+    """Memory for rows (1, C, rows, W) that is kept from strip to strip, and grows where a strip has more rows."""
+
+    def __init__(self) -> None:
+        self._values: Tensor | None = None
+
+    def clear(self) -> None:
+        """Give it back."""
+        self._values = None
+
+    def get(self, channels: int, rows: int, width: int, dtype: torch.dtype, kept: int = 0) -> Tensor:
+        """Return some rows; the first ``kept`` of them hold what they held before."""
+        before = self._values
+        fits = before is not None and (before.shape[1], before.shape[3], before.dtype) == (channels, width, dtype)
+        if before is None or not fits or before.shape[2] < rows:
+            made = torch.empty((1, channels, rows, width), dtype=dtype, memory_format=torch.channels_last)
+            if before is not None and fits and kept:
+                made[:, :, :kept].copy_(before[:, :, :kept])
+            self._values = before = made
+        return before[:, :, :rows]
+
+
 class Stage:
     """Takes rows (1, C, rows, W) at its ports and pushes rows on.
 
@@ -39,6 +61,21 @@ class Stage:
             last: whether they end the image.
         """
         raise NotImplementedError
+
+    def place(self, port: int, channels: int, rows: int, width: int, dtype: torch.dtype) -> Tensor | None:
+        """Return where this stage would copy the next rows, so that they may be written there at once.
+
+        Returns:
+            (1, channels, rows, width) to be filled and pushed at once; ``None`` if their place does not matter.
+        """
+        return None
+
+    def target(self, channels: int, rows: int, width: int, dtype: torch.dtype) -> Tensor | None:
+        """Return where the only consumer wants the next rows."""
+        if len(self.consumers) != 1:
+            return None
+        stage, port = self.consumers[0]
+        return stage.place(port, channels, rows, width, dtype)
 
     def emit(self, rows: Tensor, row: int, last: bool) -> None:
         """Hand rows on."""
@@ -87,10 +124,13 @@ class JoinStage(Stage):
                 self._drop(index, first - number)
             if ready := min(sum(item.shape[2] for item in queue) for queue in self._queues):
                 inputs = [stacked(self._take(index, ready)) for index in range(self._ports)]
-                result = self._join(inputs)
+                result = self._joined(inputs)
                 self.emit(result, first * (result.shape[2] // ready), all(self._ended) and not any(self._queues))
         if waiting:  # with the end of these rows
             waiting[-1] = waiting[-1].clone(memory_format=torch.channels_last)
+
+    def _joined(self, inputs: list[Tensor]) -> Tensor:
+        return self._join(inputs)
 
     def _drop(self, port: int, count: int) -> None:
         self._take(port, min(count, sum(item.shape[2] for item in self._queues[port])))
@@ -108,6 +148,27 @@ class JoinStage(Stage):
                 queue[0] = head[:, :, count:]
             count -= parts[-1].shape[2]
         return parts
+
+
+class AddStage(JoinStage):
+    """Adds two inputs, where the next stage wants the sum."""
+
+    def __init__(self) -> None:
+        self._sum = Room()
+        super().__init__(2, lambda inputs: inputs[0] + inputs[1])
+
+    def reset(self) -> None:
+        """See :meth:`Stage.reset`."""
+        super().reset()
+        self._sum.clear()
+
+    def _joined(self, inputs: list[Tensor]) -> Tensor:
+        one, other = inputs
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return super()._joined(inputs)
+        size = one.shape[1], one.shape[2], one.shape[3], one.dtype
+        place = self.target(*size)
+        return torch.add(one, other, out=self._sum.get(*size) if place is None else place)
 
 
 def stacked(parts: list[Tensor]) -> Tensor:

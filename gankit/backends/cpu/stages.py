@@ -16,7 +16,7 @@ from gankit.backends.cpu.convolution import Convolution, ConvStage, ResidualChai
 from gankit.backends.cpu.fused import FusedConv, fused_activation
 from gankit.backends.cpu.resampling import BilinearStage, UnshuffleStage
 from gankit.backends.cpu.row_sums import RowSumStage, by_rows, row_convolution
-from gankit.backends.cpu.stage import JoinStage, NotStreamableError, PointwiseStage, Sink, Stage
+from gankit.backends.cpu.stage import AddStage, JoinStage, NotStreamableError, PointwiseStage, Sink, Stage
 
 _ROWWISE = (Kind.POINTWISE, Kind.AFFINE, Kind.ENLARGE)
 
@@ -59,6 +59,7 @@ class _Builder:
         self.source: Stage | None = None
         self.sink: Sink | None = None
         self._bases: dict[fx.Node, tuple[int, tuple[fx.Node, fx.Node]]] = {}
+        self._behind: dict[fx.Node, fx.Node] = {}  # activations computed before a shuffle, by the shuffle
         self._find_chains(module)
         self._find_bases(module)
 
@@ -81,7 +82,7 @@ class _Builder:
             join = JoinStage(2, lambda rows: _shuffled_with_base(rows[0], rows[1], factor))
             self._made[node] = self._connect(join, sources)
         elif is_add(node) and all(item in self._made for item in node.args):
-            self._made[node] = self._connect(JoinStage(2, _add), node.args)
+            self._made[node] = self._connect(AddStage(), node.args)
         elif node in self._calls:
             try:
                 self._layer(node, self._calls[node])
@@ -102,6 +103,8 @@ class _Builder:
             self._made[node] = self._connect(piece, split.images)
         elif len(call.images) == 1:
             self._made[node] = self._connect(_stage(row, call), call.images)
+            if node in self._behind:
+                self._made[self._behind[node]] = self._made[node]
         elif row.kind is Kind.POINTWISE:
             join = JoinStage(len(call.images), lambda rows: _laid_out(call, rows))
             self._made[node] = self._connect(join, call.images)
@@ -110,21 +113,29 @@ class _Builder:
 
     def _convolution(self, node: fx.Node, conv: nn.Conv2d) -> None:
         _check(conv)
-        if by_rows(conv):
+        if by_rows(conv) and not self._suits(conv):
             if conv not in self._convolutions:
                 self._convolutions[conv] = row_convolution(conv)
             wide = self._convolutions[conv]
             assert isinstance(wide, FusedConv)
             self._made[node] = self._connect(RowSumStage(conv, wide), node.args[:1])
             return
-        activation, result, user = None, node, next(iter(node.users), None)
-        if len(node.users) == 1 and user is not None and user.op == "call_module":
-            follower = self._modules[str(user.target)]
-            if fused_activation(follower) is not None or (self._suits(conv) and winograd.can_fuse(follower)):
+        activation, result, user = None, node, _only_module(node)
+        if user is not None:
+            follower, behind = self._modules[str(user.target)], _only_module(user)
+            if self._fuses(conv, follower):
                 self._skipped.add(user)
                 activation, result = follower, user
+            elif isinstance(follower, nn.PixelShuffle) and behind is not None:
+                after = self._modules[str(behind.target)]
+                if _same_for_all_channels(after) and self._fuses(conv, after):
+                    self._skipped.add(behind)
+                    self._behind[user], activation = behind, after
         stage = self._connect(ConvStage(self._fused(conv, activation), self._bytes), node.args[:1])
         self._made[node] = self._made[result] = stage
+
+    def _fuses(self, conv: nn.Conv2d, activation: nn.Module) -> bool:
+        return fused_activation(activation) is not None or (self._suits(conv) and winograd.can_fuse(activation))
 
     def _suits(self, conv: nn.Conv2d) -> bool:
         """Whether a convolution runs by Winograd's algorithm."""
@@ -213,6 +224,12 @@ class _Builder:
         return module, before
 
 
+def _only_module(node: fx.Node) -> fx.Node | None:
+    """The layer that alone reads a node's result."""
+    user = next(iter(node.users), None)
+    return user if len(node.users) == 1 and user is not None and user.op == "call_module" else None
+
+
 def _stage(row: LayerBehaviour, call: Call) -> Stage:
     """The stage of a layer with one input."""
     if row.kind in _ROWWISE:
@@ -249,5 +266,8 @@ def _check(conv: nn.Conv2d) -> None:
         raise NotStreamableError(f"{conv} does not run in strips")
 
 
-def _add(inputs: list[Tensor]) -> Tensor:
-    return inputs[0] + inputs[1]
+def _same_for_all_channels(activation: nn.Module) -> bool:
+    """Whether it makes no difference if channels are shuffled before or after an activation."""
+    return isinstance(activation, nn.ReLU | nn.LeakyReLU) or (
+        isinstance(activation, nn.PReLU) and activation.num_parameters == 1
+    )

@@ -6,18 +6,16 @@ import torch
 from gankit_kernels import winograd
 from torch import Tensor, nn
 
-_KERNEL = (3, 3)
-
 
 def suits(conv: nn.Conv2d) -> bool:
-    """Whether a convolution can run by Winograd's algorithm: 3×3 in fp32, stride 1, channels that fill registers."""
+    """Whether Winograd's algorithm can run a convolution: 3×3 or 5×5, fp32, stride 1, channels that fill registers."""
     return (
-        conv.kernel_size == _KERNEL
+        conv.kernel_size[0] == conv.kernel_size[1]
         and conv.stride == conv.dilation == (1, 1)
         and conv.groups == 1
         and conv.padding_mode == "zeros"
         and conv.weight.dtype == torch.float32
-        and winograd.suits(conv.in_channels, conv.out_channels)
+        and winograd.suits(conv.in_channels, conv.out_channels, conv.kernel_size[0])
     )
 
 
@@ -42,29 +40,34 @@ class WinogradConv:
         kernel: height and width of the kernel.
         in_channels: number of input channels.
         out_channels: number of output channels.
+        filled: number of output channels with those that fill the last register, which ``out`` must have.
     """
 
     def __init__(self, conv: nn.Conv2d, activation: nn.Module | None = None) -> None:
-        self.kernel = _KERNEL
+        self.kernel = (conv.kernel_size[0], conv.kernel_size[1])
         self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
         self._convolve = winograd.Winograd(conv.weight, conv.bias, _slopes(activation, conv.out_channels))
+        self.filled = self._convolve.filled
 
-    def __call__(self, x: Tensor, padding: tuple[int, int], add_to: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, x: Tensor, padding: tuple[int, int], add_to: Tensor | None = None, out: Tensor | None = None
+    ) -> Tensor:
         """Convolve, with as many threads as torch would use.
 
         Args:
             x: (1, C, H, W), channels_last.
             padding: zeros above and below, left and right.
             add_to: a tensor that the result is added to, in place; it is returned.
+            out: where the result is written, (1, filled, H', W').
         """
-        return self._convolve(x, padding, add_to, torch.get_num_threads())
+        return self._convolve(x, padding, add_to, torch.get_num_threads(), out)
 
 
 class WinogradConv2d(nn.Module):
     """An ``nn.Conv2d`` that runs by Winograd's algorithm.
 
     Args:
-        conv: one that :func:`suits`, with a padding of 0 or 1.
+        conv: one that :func:`suits`, with a padding of at most half of its kernel.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -81,11 +84,15 @@ class WinogradConv2d(nn.Module):
 def with_winograd(module: nn.Module) -> nn.Module:
     """Replace the convolutions that suit by :class:`WinogradConv2d`, in place."""
     for name, child in module.named_children():
-        if isinstance(child, nn.Conv2d) and suits(child) and child.padding in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        if isinstance(child, nn.Conv2d) and suits(child) and _pads_little(child):
             setattr(module, name, WinogradConv2d(child))
         else:
             with_winograd(child)
     return module
+
+
+def _pads_little(conv: nn.Conv2d) -> bool:
+    return not isinstance(conv.padding, str) and max(conv.padding) <= conv.kernel_size[0] // 2
 
 
 def _slopes(activation: nn.Module | None, channels: int) -> Tensor | None:

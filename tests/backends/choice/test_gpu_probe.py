@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from gankit.backends.base import Backend, Engine, EngineSpec
 from gankit.backends.choice import benchmark, probe
@@ -13,10 +14,10 @@ from gankit.backends.choice.candidates import Candidate
 from gankit.backends.choice.parity import reference
 from gankit.backends.choice.probe import Probe
 from gankit.models import facts
-from tests.networks import small_srgan
 
 OPTIONS = {"scale": 2, "channels": 8, "blocks": 1}
-SPEC = EngineSpec(small_srgan(**OPTIONS), facts("srgan", OPTIONS), device="cuda", kernels=False)
+MODULE = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)).requires_grad_(False)  # soon computed
+SPEC = EngineSpec(MODULE, facts("srgan", OPTIONS), device="cuda", kernels=False)
 
 
 @pytest.fixture

@@ -135,6 +135,7 @@ def test_layers_that_nobody_reads_any_more_are_forgotten():
     assert max(held) == 2 * x.nbytes
 
 
+@pytest.mark.slow
 def test_the_published_cyclegan_on_a_real_image():
     from gankit.backends.choice.probe import real_tile
 

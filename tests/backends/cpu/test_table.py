@@ -17,6 +17,7 @@ from gankit.backends.cpu.layerwise import Layerwise
 from gankit.backends.cpu.streaming import NotStreamableError, Stream
 from tests.backends.cpu.networks_cpu import layerwise, streamed
 from tests.export.networks_layers import EVERYTHING, LOOSE, OTHERS, STREAMED, C, Function, lively, random_network
+from tests.variants import others_slow
 
 CPU = Path(__file__).resolve().parents[3] / "gankit" / "backends" / "cpu"
 
@@ -42,7 +43,7 @@ def test_one_layer(name):
         torch.testing.assert_close(streamed(net, x), wanted, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", others_slow(range(16), 6))
 def test_random_networks_stream(seed, monkeypatch):
     if seed % 2:  # their few channels make every convolution a sum of rows
         monkeypatch.setattr("gankit.backends.cpu.stages.by_rows", lambda conv: False)
@@ -52,7 +53,7 @@ def test_random_networks_stream(seed, monkeypatch):
         torch.testing.assert_close(streamed(net, x, strip_bytes), wanted, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", others_slow(range(16), 6))
 def test_random_networks_run_layerwise(seed):
     net, _ = random_network(50 + seed, EVERYTHING, length=6)
     x, wanted = whole(net, height=64)

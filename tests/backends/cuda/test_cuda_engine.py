@@ -14,6 +14,7 @@ from gankit.backends.cuda.engine import CudaEngine
 from gankit.backends.modules import ModuleEngine
 from gankit.errors import NotFiniteError
 from gankit.models import Facts
+from tests.variants import others_slow
 
 ORDERS = ("late", "early", 1, 2, 3)
 FACTS = Facts(name="test", task="upscale", scale=2, value_range=(-1, 1))
@@ -100,7 +101,7 @@ def test_a_result_stays_as_it_is_for_as_long_as_somebody_has_it(order):
     assert gpu.faults == []
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", others_slow(ORDERS))
 def test_a_call_may_be_forgotten(order):
     gpu = FakeCuda(order)
     engine, plain = engines(gpu)
