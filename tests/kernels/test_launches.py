@@ -15,6 +15,7 @@ from gankit_kernels.specs import EpilogueSpec  # noqa: E402
 
 from tests.kernels.compiled import TYPES  # noqa: E402
 from tests.kernels.driver import Call, Launcher, active, kernels  # noqa: E402
+from tests.variants import others_slow  # noqa: E402
 
 HALF, BF16, FULL = torch.float16, torch.bfloat16, torch.float32
 LAYOUTS = torch.contiguous_format, torch.channels_last
@@ -145,7 +146,7 @@ def test_an_epilogue_in_place_has_one_tensor(calls):
 DTYPES = (HALF, FULL, HALF), (BF16, FULL, BF16), (BF16, HALF, FULL)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("layout", others_slow(LAYOUTS, 1), ids=str)
 @pytest.mark.parametrize("whole", [False, True])
 def test_norms_of_one_shape_in_every_dtype(calls, layout, whole):
     from gankit_kernels.on_cuda.instance_norm import launch
@@ -157,7 +158,7 @@ def test_norms_of_one_shape_in_every_dtype(calls, layout, whole):
     check_types(calls)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("layout", others_slow(LAYOUTS, 1), ids=str)
 def test_shuffles_of_one_shape_in_every_dtype(calls, layout):
     from gankit_kernels.on_cuda.pixel_shuffle import launch
 
@@ -167,7 +168,7 @@ def test_shuffles_of_one_shape_in_every_dtype(calls, layout):
     check_types(calls)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("layout", others_slow(LAYOUTS, 1), ids=str)
 def test_epilogues_of_one_shape_in_every_dtype(calls, layout):
     from gankit_kernels.on_cuda.epilogue import launch, launch_in_place
 
