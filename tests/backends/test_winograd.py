@@ -16,7 +16,7 @@ from gankit import backends
 from gankit.backends.base import EngineSpec
 from gankit.backends.cpu.convolution import ResidualChain
 from gankit.backends.cpu.stages import build_stages
-from gankit.backends.cpu.winograd import WinogradConv
+from gankit.backends.cpu.winograd import WinogradConv, WinogradConv2d, with_winograd
 from gankit.errors import BackendError
 from gankit.models import build, facts
 from tests.networks import small_srgan
@@ -148,6 +148,18 @@ def test_activations_behind_a_shuffle(activation, fast):
     with torch.inference_mode():
         Stream(net, 2000, winograd=fast).run(image, lambda rows: rows, write)
         torch.testing.assert_close(canvas, net(image), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", [0, 2, (0, 1), 3, "same"])
+def test_modules_with_five_rows_and_columns(padding):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(16, 12, 5, padding=padding), nn.InstanceNorm2d(12), nn.Conv2d(12, 3, 1))
+    x = torch.randn(2, 16, 11, 14)
+    with torch.inference_mode():
+        wanted = net(x)
+        made = with_winograd(net)
+        assert isinstance(made[0], WinogradConv2d) == (padding not in (3, "same"))
+        torch.testing.assert_close(made(x), wanted, rtol=0, atol=1e-5)
 
 
 def test_a_network_without_such_convolutions_is_refused():

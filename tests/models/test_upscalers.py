@@ -79,7 +79,7 @@ def test_the_halo_is_what_the_gradient_reaches(key):
     assert halo(net) == halo(for_inference(net))
 
 
-@pytest.mark.parametrize("strip_bytes", [1, 3000, 1 << 30])
+@pytest.mark.parametrize("strip_bytes", [1, 3000, pytest.param(1 << 30, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("key", NETS)
 def test_strips_equal_the_whole(key, strip_bytes):
     net, facts = built(key)
