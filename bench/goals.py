@@ -97,7 +97,7 @@ def _by_winograd(model: str, precision: str) -> bool:
 
 def _own(setting: Setting, model: str) -> tuple[str, ...]:
     """The backends of gankit among which its fastest engine is."""
-    return ("eager", "openvino", *(("winograd",) if _by_winograd(model, setting.precision) else ()))
+    return ("eager", "openvino", "onnxruntime", *(("winograd",) if _by_winograd(model, setting.precision) else ()))
 
 
 Measure = Callable[[Setting], Line]
