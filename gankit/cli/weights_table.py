@@ -18,7 +18,7 @@ _FIGURES: Mapping[str, tuple[str, ...]] = {
     "translate": ("figures",),
 }
 _TITLES: Mapping[str, str] = {
-    "upscale": "Upscaling, ×4. PSNR on Y in dB on Set5, Set14 and Kodak's images as JPEG of quality 75",
+    "upscale": "Upscaling, ×4, or ×2 by name. PSNR on Y in dB on Set5, Set14 and Kodak's images as JPEG of quality 75",
     "generate": "Clothes from noise, 28×28, gray. Fréchet distance to the training images; class as asked in %",
     "translate": "Microscopy, on images that were held out",
 }
