@@ -45,9 +45,13 @@ def run(device: Device, report: Report) -> None:
 
 
 def plain(
-    net: Callable[[Tensor], Tensor], batch: Tensor, facts: Facts, dtype: torch.dtype, layout: torch.memory_format,
+    net: Callable[[Tensor], Tensor],
+    batch: Tensor,
+    facts: Facts,
+    dtype: torch.dtype,
+    layout: torch.memory_format,
     device: str,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Run a network on pixels of the host, with torch's operations alone, and return pixels on the host."""
     low, high = facts.value_range
     given = batch.to(device).to(dtype).mul_((high - low) / 255).add_(low).contiguous(memory_format=layout)

@@ -22,24 +22,9 @@ _TRIES = 100
 if sys.platform == "win32":
     import msvcrt
 
-    def try_lock(file: int, place: int) -> bool:
-        """Lock a byte if nobody else has; return whether this was so.
-
-        Args:
-            file: descriptor of a file that is open for writing.
-            place: number of the byte, below :data:`PLACES`.
-
-        Raises:
-            OSError: If the file system has no locks.
-        """
+    def _lock(file: int, place: int) -> None:
         os.lseek(file, place, os.SEEK_SET)
-        try:
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        except OSError as error:
-            if error.errno in _TAKEN:
-                return False
-            raise
-        return True
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
 
     def unlock(file: int, place: int) -> None:
         """Release a byte."""
@@ -54,23 +39,8 @@ else:
 
     _LINUX = sys.platform == "linux"
 
-    def try_lock(file: int, place: int) -> bool:
-        """Lock a byte if nobody else has; return whether this was so.
-
-        Args:
-            file: descriptor of a file that is open for writing.
-            place: number of the byte, below :data:`PLACES`.
-
-        Raises:
-            OSError: If the file system has no locks.
-        """
-        try:
-            _set(file, fcntl.LOCK_EX | fcntl.LOCK_NB, place)
-        except OSError as error:
-            if error.errno in _TAKEN:
-                return False
-            raise
-        return True
+    def _lock(file: int, place: int) -> None:
+        _set(file, fcntl.LOCK_EX | fcntl.LOCK_NB, place)
 
     def unlock(file: int, place: int) -> None:
         """Release a byte."""
@@ -92,6 +62,25 @@ else:
         command = fcntl.F_OFD_SETLK if kind & fcntl.LOCK_NB or kind == fcntl.LOCK_UN else fcntl.F_OFD_SETLKW
         # struct flock: type, whence, start, length, process (0 for a lock of an open file), and its padding
         fcntl.fcntl(file, command, struct.pack("hhqqi0q", types[kind & ~fcntl.LOCK_NB], os.SEEK_SET, place, 1, 0))
+
+
+def try_lock(file: int, place: int) -> bool:
+    """Lock a byte if nobody else has; return whether this was so.
+
+    Args:
+        file: descriptor of a file that is open for writing.
+        place: number of the byte, below :data:`PLACES`.
+
+    Raises:
+        OSError: If the file system has no locks.
+    """
+    try:
+        _lock(file, place)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            return False
+        raise
+    return True
 
 
 def open_lock_file(path: Path, *, create: bool = True) -> int:

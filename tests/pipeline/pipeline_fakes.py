@@ -1,11 +1,14 @@
 """Engines and selections that need no backend."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 
+from gankit import models
 from gankit.backends.base import Engine
 from gankit.backends.choice.parity import Parity
+from gankit.checkpoints.types import Loaded
 from gankit.pipeline.tiles import run_tiled
 
 
@@ -52,6 +55,20 @@ class NetEngine(Engine):
 def selection(engine):
     """What ``gankit.backends.choice.select.select`` gives."""
     return SimpleNamespace(engine=engine, parity=Parity(70.0, 0.001), summary="a fake", measured=(), contrast=0.0)
+
+
+def install_repeat(monkeypatch):
+    """Let every upscaler open a small SRGAN of no file, and run an engine that repeats pixels in its place."""
+    options = {"blocks": 1, "channels": 8}
+    loaded = Loaded(
+        module=models.build("srgan", options).eval(),
+        facts=models.facts("srgan", options),
+        sha256="0" * 64,
+        path=Path("x.safetensors"),
+    )
+    monkeypatch.setattr("gankit.pipeline.opened.look_up", lambda question: None)
+    monkeypatch.setattr("gankit.checkpoints.open_model", lambda name, **_: loaded)
+    monkeypatch.setattr("gankit.backends.choice.select.select", lambda *_, **__: selection(Repeat(4)))
 
 
 def tiled(engine, image, **options):

@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pipeline_fakes import Repeat, selection
+from pipeline_fakes import install_repeat
 
 import gankit
-from gankit import models
-from gankit.checkpoints.types import Loaded
 from gankit.errors import OutputError
 from gankit.pipeline import folder_claims
 from gankit.pipeline.folder_claims import NAME, FolderClaims, remove_unused
 from gankit.pipeline.journal import NAME as JOURNAL
 from gankit.pipeline.journal import Entry, Journal, State
+from tests.together import twice_at_once
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the locks of one process exclude each other on Linux")
 
@@ -145,15 +144,7 @@ def test_a_journal_that_is_rewritten_keeps_the_lines_of_other_runs(tmp_path):
 
 @pytest.fixture
 def source(tmp_path, monkeypatch):
-    loaded = Loaded(
-        module=models.build("srgan", {"blocks": 1, "channels": 8}).eval(),
-        facts=models.facts("srgan", {"blocks": 1, "channels": 8}),
-        sha256="0" * 64,
-        path=Path("x.safetensors"),
-    )
-    monkeypatch.setattr("gankit.pipeline.opened.look_up", lambda question: None)
-    monkeypatch.setattr("gankit.checkpoints.open_model", lambda name, **_: loaded)
-    monkeypatch.setattr("gankit.backends.choice.select.select", lambda *_, **__: selection(Repeat(4)))
+    install_repeat(monkeypatch)
     folder = tmp_path / "in"
     folder.mkdir()
     for seed in range(12):
@@ -175,7 +166,7 @@ def run(source, out, lines=None, **options):
 def test_two_runs_share_the_work(source, tmp_path, monkeypatch):
     from gankit import images
 
-    made, write, begin, reports = [], images.encode, threading.Barrier(2), []
+    made, write = [], images.encode
 
     def encode(image, target, **options):
         made.append(target.name)
@@ -183,15 +174,11 @@ def test_two_runs_share_the_work(source, tmp_path, monkeypatch):
 
     monkeypatch.setattr(images, "encode", encode)
 
-    def one():
-        begin.wait()
-        reports.append(run(source, tmp_path / "out"))
+    def one(begin):
+        begin()
+        return run(source, tmp_path / "out")
 
-    threads = [threading.Thread(target=one) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    reports = twice_at_once(one)
     assert sorted(made) == [f"{seed:02}.png" for seed in range(12)]
     assert sum(report.totals.done for report, _ in reports) == 13
     assert {report.totals.done + report.totals.skipped for report, _ in reports} == {13}

@@ -5,33 +5,22 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
-from pipeline_fakes import Repeat, selection
+from pipeline_fakes import Repeat, install_repeat, selection
 
 import gankit
-from gankit import models
 from gankit.backends.cpu.threads import default_threads
-from gankit.checkpoints.types import Loaded
 from gankit.pipeline import journal, resume
 from gankit.pipeline.journal import NAME
 
 
 @pytest.fixture(autouse=True)
 def engine(monkeypatch):
-    loaded = Loaded(
-        module=models.build("srgan", {"blocks": 1, "channels": 8}).eval(),
-        facts=models.facts("srgan", {"blocks": 1, "channels": 8}),
-        sha256="0" * 64,
-        path=Path("x.safetensors"),
-    )
-    monkeypatch.setattr("gankit.pipeline.opened.look_up", lambda question: None)
-    monkeypatch.setattr("gankit.checkpoints.open_model", lambda name, **_: loaded)
-    monkeypatch.setattr("gankit.backends.choice.select.select", lambda *_, **__: selection(Repeat(4)))
+    install_repeat(monkeypatch)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from gankit.storage import claims, group
 from gankit.storage.claims import FOLDER, Claim, Watch, claiming, locked
 from gankit.storage.run import run_remote
 from gankit.storage.stores import Remote
+from tests.together import twice_at_once
 
 OUT = "memory://bucket/out"
 
@@ -63,18 +64,13 @@ def test_work_is_shared_and_nothing_is_done_twice(memory, weights, monkeypatch):
         send(store, path, key)
 
     monkeypatch.setattr(Remote, "_send", records)
-    begin, reports = threading.Barrier(2), []
 
-    def one():
+    def one(begin):
         with upscaler(weights, lines) as pipeline:
-            begin.wait()
-            reports.append(run_remote(pipeline, ["memory://bucket/in"], OUT))
+            begin()
+            return run_remote(pipeline, ["memory://bucket/in"], OUT)
 
-    threads = [threading.Thread(target=one) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    reports = twice_at_once(one)
     assert sorted(key for _, key in put) == [f"/bucket/out/{name}" for name in names]
     done = [report.totals.done for report in reports]
     assert sum(done) == 60
@@ -189,18 +185,13 @@ def test_runs_from_a_store_to_one_local_folder_share_the_work(memory, weights, t
         return work(self, task, report, entry)
 
     monkeypatch.setattr(group.Group, "put", records)
-    begin, reports = threading.Barrier(2), []
 
-    def one():
+    def one(begin):
         with upscaler(weights) as pipeline:
-            begin.wait()
-            reports.append(run_remote(pipeline, ["memory://bucket/in"], tmp_path))
+            begin()
+            return run_remote(pipeline, ["memory://bucket/in"], tmp_path)
 
-    threads = [threading.Thread(target=one) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    reports = twice_at_once(one)
     assert sorted(put) == [f"{seed:02}.png" for seed in range(20)]
     assert sum(report.totals.done for report in reports) == 20
     assert {report.totals.done + report.totals.skipped for report in reports} == {20}

@@ -225,17 +225,17 @@ def _plan_pixels(call: NormCall, sms: int, config: InstanceNormConfig | None) ->
             scalars=SCALARS,
         )
         return NormPlan((step,))
+    image = {
+        "height": height,
+        "width": width,
+        "pad": call.pad,
+        "residual_row": residual[2] // vec,
+        "residual_column": residual[3] // vec,
+        **strides,
+    }
     if config.kernel == "alone":
-        integers = {
-            "height": height,
-            "width": width,
-            "pad": call.pad,
-            "residual_row": residual[2] // vec,
-            "residual_column": residual[3] // vec,
-            **strides,
-        }
         constants = {**shared, **call.flags, "OUT": config.out_block, "INDEXED": indexed}
-        return NormPlan((Step(pixels.alone, samples * blocks, (X, *OUT), integers, constants, scalars=SCALARS),))
+        return NormPlan((Step(pixels.alone, samples * blocks, (X, *OUT), image, constants, scalars=SCALARS),))
     parts, chunk, sums = config.parts, config.chunk, (MEANS, SQUARES)
     counts = [samples * parts * channels]
     if call.whole:
@@ -257,15 +257,7 @@ def _plan_pixels(call: NormCall, sms: int, config: InstanceNormConfig | None) ->
             counts.append(samples * channels)
             steps.append(combine(samples, channels, size, chunk, parts))
             parts, chunk, sums = 1, size, (MEAN, SQUARE)
-    integers = {
-        "height": height,
-        "width": width,
-        "pad": call.pad,
-        "residual_row": residual[2] // vec,
-        "residual_column": residual[3] // vec,
-        **strides,
-        **part_sizes(parts, chunk, config),
-    }
+    integers = {**image, **part_sizes(parts, chunk, config)}
     constants = {
         **shared,
         **call.flags,

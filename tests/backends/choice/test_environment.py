@@ -24,6 +24,13 @@ def test_versions_are_the_installed_ones():
     assert installed()["torch"] == torch.__version__.split("+")[0] or installed()["torch"] == torch.__version__
 
 
+def test_lightning_fabric_also_comes_with_lightnings_trainer(monkeypatch):
+    own, trainer = {"lightning-fabric": "2.6"}, {"pytorch-lightning": "2.5"}
+    for there, wanted in ((own | trainer, "2.6"), (trainer, "2.5"), ({}, None)):
+        monkeypatch.setattr(environment_module, "installed_version", there.get)
+        assert installed()["lightning-fabric"] == wanted
+
+
 def test_machine_is_this_one():
     here = machine()
     assert 1 <= here.cores <= psutil.cpu_count()
