@@ -125,6 +125,14 @@ class Code:
         """A vector to memory."""
         self.builder.store(value, self.builder.bitcast(pointer, self.vector.as_pointer()), align=4)
 
+    def prefetch(self, pointer: Any, write: bool = False) -> None:
+        """Ask for the cache line of an address, which need not be valid."""
+        name, index = "llvm.prefetch.p0i8", self._ir.IntType(32)
+        bytes_ = self._ir.IntType(8).as_pointer()
+        signature = self._ir.FunctionType(self._ir.VoidType(), [bytes_, index, index, index])
+        known = self.module.globals.get(name) or self._ir.Function(self.module, signature, name)
+        self.builder.call(known, [self.builder.bitcast(pointer, bytes_), index(int(write)), index(3), index(1)])
+
     def multiply_add(self, one: Any, other: Any, plus: Any) -> Any:
         """``one * other + plus`` of vectors, rounded once."""
         name = f"llvm.fma.v{self._width}f32"
