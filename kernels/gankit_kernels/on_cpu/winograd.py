@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from gankit_kernels.on_cpu.llvm import Code, Compiled, Loop, compiled_once, lanes, registers
+from gankit_kernels.on_cpu.llvm import Code, Loop, lanes, registers
+from gankit_kernels.on_cpu.objects import kernel
 from gankit_kernels.on_cpu.transforms import Tile, backward, forward, window
 
 Activation = Literal["none", "relu", "slope"]
@@ -126,19 +127,20 @@ def _most_vectors() -> int:
     return 4 if registers() == 32 and lanes() == 4 else 2
 
 
-@compiled_once
-def transform(tile: Tile, side: int) -> Compiled:
-    """Compile the transform of the inputs.
+@kernel(_TRANSFORM)
+def transform(code: Code, tile: Tile, side: int) -> None:
+    """Write the transform of the inputs.
 
     (height, width, channels) -> (window², tiles, depth), of the tiles ``first`` to ``first + count`` in rows of
     ``across``, and of the first ``depth`` channels. ``above`` and ``left`` are the zeros around the image; ``zeros`` is
     the address of ``depth`` of them.
 
     Args:
+        code: of the kernel.
         tile: rows and columns of the results of a tile.
         side: rows and columns of the kernel.
     """
-    code, get = _code("transform", _TRANSFORM)
+    get = code.arguments
     builder, number, reads = code.builder, code.number, window(tile, side)
     with code.loop(get["count"], 1) as tiles:
         index = builder.add(get["first"], tiles.index)
@@ -159,23 +161,22 @@ def transform(tile: Tile, side: int) -> Compiled:
                 for column, value in enumerate(forward(code, [item[row] for item in columns])):
                     slot = builder.mul(get["slot"], number(reads * row + column))
                     code.store(value, code.at(place, slot))
-    builder.ret_void()
-    return Compiled(code.module, "transform", len(_TRANSFORM))
 
 
-@compiled_once
-def multiply(reads: int, depth: int, together: int, add: bool) -> Compiled:
-    """Compile the products (window², tiles, depth) × (window², depth, C') -> (window², tiles, C').
+@kernel(_MULTIPLY)
+def multiply(code: Code, reads: int, depth: int, together: int, add: bool) -> None:
+    """Write the products (window², tiles, depth) × (window², depth, C') -> (window², tiles, C').
 
     The weights are (window², C' / together, depth, together). ``tiles`` is a multiple of :func:`rows_of`.
 
     Args:
+        code: of the kernel.
         reads: rows and columns of the inputs of a tile.
         depth: number of input channels, a multiple of :func:`~gankit_kernels.on_cpu.llvm.lanes`.
         together: number of output channels in a panel.
         add: whether the products are added to what is there, those of other input channels.
     """
-    code, get = _code("multiply", _MULTIPLY)
+    get = code.arguments
     builder, number = code.builder, code.number
     tall, wide = rows_of(together), together // lanes()
     with code.loop(number(reads**2), 1) as slots:
@@ -203,24 +204,23 @@ def multiply(reads: int, depth: int, together: int, add: bool) -> Compiled:
                         ]
                 for total, target in zip(channels.values, targets, strict=True):
                     code.store(builder.fadd(total, code.load(target)) if add else total, target)
-    builder.ret_void()
-    return Compiled(code.module, "multiply", len(_MULTIPLY))
 
 
-@compiled_once
-def finish(tile: Tile, side: int, activation: Activation, add: bool) -> Compiled:
-    """Compile the transform of the products, with what follows the convolution.
+@kernel(_FINISH)
+def finish(code: Code, tile: Tile, side: int, activation: Activation, add: bool) -> None:
+    """Write the transform of the products, with what follows the convolution.
 
     (window², tiles, channels) -> (height, width, channels). Pixels of a tile outside the result are written to
     ``nowhere``, the address of ``channels`` float32.
 
     Args:
+        code: of the kernel.
         tile: rows and columns of the results of a tile.
         side: rows and columns of the kernel.
         activation: ``"slope"`` multiplies what is negative by the channel's slope.
         add: whether the result is added to what is there.
     """
-    code, get = _code("finish", _FINISH)
+    get = code.arguments
     builder, reads = code.builder, window(tile, side)
     with code.loop(get["count"], 1) as tiles:
         index = builder.add(get["first"], tiles.index)
@@ -246,22 +246,21 @@ def finish(tile: Tile, side: int, activation: Activation, add: bool) -> Compiled
                     if add:
                         value = builder.fadd(value, code.load(target))
                     code.store(value, target)
-    builder.ret_void()
-    return Compiled(code.module, "finish", len(_FINISH))
 
 
-@compiled_once
-def run(tile: Tile) -> Compiled:
-    """Compile the loop over the tiles of an image, ``most`` of them and ``depth`` input channels at a time.
+@kernel(_RUN)
+def run(code: Code, tile: Tile) -> None:
+    """Write the loop over the tiles of an image, ``most`` of them and ``depth`` input channels at a time.
 
     The last four arguments are the addresses of the kernels. ``v`` and ``m`` have the :func:`room` of ``depth`` and of
     ``results`` channels; ``most`` is a multiple of ``tall``, which is that of :func:`rows_of`. The weights are
     (channels / depth, window², ...), see :func:`multiply`.
 
     Args:
+        code: of the kernel.
         tile: rows and columns of the results of a tile.
     """
-    code, get = _code("run", _RUN)
+    get = code.arguments
     builder, number = code.builder, code.number
     across = builder.udiv(builder.add(get["y_width"], number(tile - 1)), number(tile))
     down = builder.udiv(builder.add(get["y_height"], number(tile - 1)), number(tile))
@@ -283,8 +282,6 @@ def run(tile: Tile) -> Compiled:
             code.call(multiply_now, _MULTIPLY, [get["v"], v_slot, weights, get["m"], m_slot, *sizes])
         follows = [get[name] for name in ("results", "bias", "slopes", "y", "y_row", "y_height", "y_width")]
         code.call(get["finish"], _FINISH, [get["m"], m_slot, *follows, across, first, count, get["nowhere"]])
-    builder.ret_void()
-    return Compiled(code.module, "run", len(_RUN))
 
 
 def _fetch_next(code: Code, pixels: Sequence[Any], tile: Tile, channels: Loop) -> None:
@@ -292,11 +289,6 @@ def _fetch_next(code: Code, pixels: Sequence[Any], tile: Tile, channels: Loop) -
     further = code.builder.mul(code.arguments["channels"], code.number(tile))
     for pixel in pixels:
         code.prefetch(code.at(pixel, further, channels.index))
-
-
-def _code(name: str, arguments: Sequence[tuple[str, str]]) -> tuple[Code, dict[str, Any]]:
-    code = Code(name, arguments, lanes())
-    return code, code.arguments
 
 
 def _pixels(code: Code, image: str, corner: tuple[Any, Any], side: int, channels: Any, instead: str) -> list[list[Any]]:
