@@ -125,39 +125,36 @@ class Winograd:
         result = add_to if add_to is not None else out
         if result is None:
             result = torch.empty((count, self.filled, rows, columns), memory_format=torch.channels_last)
-        tile = kernels.tile_of(self._side, rows, columns, threads)
-        # Each thread takes some rows of tiles.
-        share = -(-rows // (tile * threads)) * tile
+        tile = kernels.tile_of(self._side, rows, columns)
+        tiles = -(-rows // tile) * -(-columns // tile)
+        share = -(-tiles // (self._tall * threads)) * self._tall
         run = partial(self._run, tile, add_to is not None, padding)
         work = [
-            partial(run, x[index], result[index], first, min(rows, first + share))
+            partial(run, x[index], result[index], first, min(tiles, first + share))
             for index in range(count)
-            for first in range(0, rows, share)
+            for first in range(0, tiles, share)
         ]
-        if len(work) == 1 or threads == 1:
-            for part in work:
-                part()
-        else:
-            for item in [_pool(threads).submit(part) for part in work]:
-                item.result()
+        waiting = [_pool(threads).submit(part) for part in work[1:]] if threads > 1 else []
+        for part in work[: len(work) - len(waiting)]:
+            part()
+        for item in waiting:
+            item.result()
         return result if add_to is not None or self.filled == self._results else result[:, : self._results]
 
     def _run(
         self, tile: transforms.Tile, add: bool, padding: tuple[int, int], x: Tensor, y: Tensor, first: int, stop: int
     ) -> None:
-        """Compute the rows from ``first`` to ``stop`` of one image."""
+        """Compute some tiles of one image."""
         channels, results, depth, side, together = self._channels, self.filled, self._depth, self._side, self._together
-        above = max(0, padding[0] - first)
-        top = max(0, first - padding[0])
         reads = transforms.window(tile, side)
         most = -(-kernels.tiles_at_once(channels, results, reads) // self._tall) * self._tall
         tables = kernels.room(reads, most, depth), kernels.room(reads, most, results)
         zeros, nowhere, v, m = _workspace(max(channels, results), *tables)
         kernels.run(tile)(
-            x.data_ptr() + top * x.stride(1) * _FLOAT_BYTES, x.stride(1), channels, x.shape[1] - top, x.shape[2],
-            above, padding[1], self._weights(tile).data_ptr(), self._bias.data_ptr(), self._slopes.data_ptr(),
-            y.data_ptr() + first * y.stride(1) * _FLOAT_BYTES, y.stride(1), results, stop - first, y.shape[2],
-            v, m, most, self._tall, depth, reads**2, zeros, nowhere,
+            x.data_ptr(), x.stride(1), channels, x.shape[1], x.shape[2], *padding,
+            self._weights(tile).data_ptr(), self._bias.data_ptr(), self._slopes.data_ptr(),
+            y.data_ptr(), y.stride(1), results, y.shape[1], y.shape[2],
+            v, m, most, self._tall, depth, reads**2, zeros, nowhere, first, stop,
             kernels.transform(tile, side).address, kernels.multiply(reads, depth, together, False).address,
             kernels.multiply(reads, depth, together, True).address if depth < channels else 0,
             kernels.finish(tile, side, self._activation, add).address,

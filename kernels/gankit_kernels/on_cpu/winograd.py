@@ -41,7 +41,7 @@ _RUN = (
     *(("above", "integer"), ("left", "integer"), ("u", "pointer"), ("bias", "pointer"), ("slopes", "pointer")),
     *(("y", "pointer"), ("y_row", "integer"), ("results", "integer"), ("y_height", "integer"), ("y_width", "integer")),
     *(("v", "pointer"), ("m", "pointer"), ("most", "integer"), ("tall", "integer"), ("depth", "integer")),
-    *(("slots", "integer"), ("zeros", "pointer"), ("nowhere", "pointer")),
+    *(("slots", "integer"), ("zeros", "pointer"), ("nowhere", "pointer"), ("start", "integer"), ("stop", "integer")),
     *(("transform", "integer"), ("multiply", "integer"), ("multiply_on", "integer"), ("finish", "integer")),
 )
 
@@ -60,21 +60,19 @@ def rows_of(together: int) -> int:
     return _sums() // (together // lanes())
 
 
-def tile_of(side: int, rows: int, columns: int, threads: int) -> Tile:
+def tile_of(side: int, rows: int, columns: int) -> Tile:
     """Return how many rows and columns of results make a tile: 6 where that leaves much fewer products than 4.
 
     Args:
         side: rows and columns of the kernel.
         rows: of the result.
         columns: of the result.
-        threads: that share the rows.
     """
     if side != 3:
         return 4  # a window of 10 would lose digits
 
     def products(tile: Tile) -> int:
-        down, across = -(-rows // (tile * threads)), -(-columns // tile)
-        return down * across * window(tile, side) ** 2
+        return -(-rows // tile) * -(-columns // tile) * window(tile, side) ** 2
 
     return 6 if products(6) <= _WORTH * products(4) else 4
 
@@ -250,7 +248,9 @@ def finish(code: Code, tile: Tile, side: int, activation: Activation, add: bool)
 
 @kernel(_RUN)
 def run(code: Code, tile: Tile) -> None:
-    """Write the loop over the tiles of an image, ``most`` of them and ``depth`` input channels at a time.
+    """Write the loop over the tiles of an image from ``start`` to ``stop``, counted in rows.
+
+    ``most`` of them and ``depth`` input channels are computed at a time.
 
     The last four arguments are the addresses of the kernels. ``v`` and ``m`` have the :func:`room` of ``depth`` and of
     ``results`` channels; ``most`` is a multiple of ``tall``, which is that of :func:`rows_of`. The weights are
@@ -263,11 +263,10 @@ def run(code: Code, tile: Tile) -> None:
     get = code.arguments
     builder, number = code.builder, code.number
     across = builder.udiv(builder.add(get["y_width"], number(tile - 1)), number(tile))
-    down = builder.udiv(builder.add(get["y_height"], number(tile - 1)), number(tile))
-    every, most, depth = builder.mul(across, down), get["most"], get["depth"]
+    most, depth = get["most"], get["depth"]
     v_slot, m_slot = (builder.add(builder.mul(most, each), number(_APART)) for each in (depth, get["results"]))
-    with code.loop(every, most) as tiles:
-        first, left = tiles.index, builder.sub(every, tiles.index)
+    with code.loop(get["stop"], most, get["start"]) as tiles:
+        first, left = tiles.index, builder.sub(get["stop"], tiles.index)
         count = builder.select(builder.icmp_signed("<", left, most), left, most)
         tall = get["tall"]
         filled = builder.mul(builder.udiv(builder.add(count, builder.sub(tall, number(1))), tall), tall)
