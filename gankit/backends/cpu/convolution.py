@@ -12,6 +12,7 @@ from gankit.backends.cpu.stage import Room, Stage
 from gankit.backends.cpu.winograd import PIECE_ROWS, WinogradConv
 
 Convolution = FusedConv | WinogradConv
+_APART = 32  # float32: two cache lines
 
 
 class ConvStage(Stage):
@@ -25,7 +26,8 @@ class ConvStage(Stage):
         super().__init__()
         self._conv, self._bytes = conv, strip_bytes
         self._reach = conv.kernel[0] // 2
-        self._window, self._result = Room(), Room()
+        self._window = Room(_APART if isinstance(conv, WinogradConv) else 0)  # oneDNN would copy such rows
+        self._result = Room()
         self.reset()
 
     def reset(self) -> None:

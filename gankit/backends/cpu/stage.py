@@ -13,9 +13,15 @@ class NotStreamableError(ValueError):
 
 
 class Room:
-    """Memory for rows (1, C, rows, W) that is kept from strip to strip, and grows where a strip has more rows."""
+    """Memory for rows (1, C, rows, W) that is kept from strip to strip, and grows where a strip has more rows.
 
-    def __init__(self) -> None:
+    Args:
+        apart: values between two rows. Where the pixels of a row fill whole pages, those below one another compete for
+            the same few places of a cache.
+    """
+
+    def __init__(self, apart: int = 0) -> None:
+        self._apart = apart
         self._values: Tensor | None = None
 
     def clear(self) -> None:
@@ -27,7 +33,10 @@ class Room:
         before = self._values
         fits = before is not None and (before.shape[1], before.shape[3], before.dtype) == (channels, width, dtype)
         if before is None or not fits or before.shape[2] < rows:
-            made = torch.empty((1, channels, rows, width), dtype=dtype, memory_format=torch.channels_last)
+            row = channels * width + self._apart
+            made = torch.empty(rows * row, dtype=dtype).as_strided(
+                (1, channels, rows, width), (rows * row, 1, row, channels)
+            )
             if before is not None and fits and kept:
                 made[:, :, :kept].copy_(before[:, :, :kept])
             self._values = before = made
