@@ -160,9 +160,16 @@ class Benchmark:
             remark = first_line(error)
         else:
             if parity.passes(self._gate):
-                speed, label = self._probe.megapixels / seconds, candidate.label
-                more = spec.kernels, label, verdict.contrast, engine.artefact
-                return Measured(*what, speed, parity, "", *more), engine
+                measured = Measured(
+                    *what,
+                    self._probe.megapixels / seconds,
+                    parity,
+                    kernels=spec.kernels,
+                    label=candidate.label,
+                    contrast=verdict.contrast,
+                    artefact=engine.artefact,
+                )
+                return measured, engine
             remark = f"{parity_message(parity)}, below {self._gate:.0f} dB"
         if engine is not None:
             engine.close()
