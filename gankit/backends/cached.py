@@ -26,6 +26,7 @@ Kind = Literal[
     "onnxruntime-tensorrt",
     "aoti",
     "ncnn",
+    "winograd",
     "inductor",
     "timings",
     "choice",
@@ -40,13 +41,14 @@ _PATTERNS: dict[Kind, str] = {
     "onnxruntime-tensorrt": "onnxruntime-tensorrt/*.engine",
     "aoti": "aoti/*.pt2",
     "ncnn": "ncnn/*.param",
+    "winograd": "winograd/*.o",
     "inductor": "inductor/*",
     "timings": "tensorrt/timings-*.bin",
     "choice": "choices/*.json",
     "model": "models/*.json",
     "mixed": "mixed/*/*.safetensors",
 }
-_BUILT: dict[Kind, tuple[str, ...]] = {"aoti": (".pt2",), "ncnn": (".param", ".bin")}
+_BUILT: dict[Kind, tuple[str, ...]] = {"aoti": (".pt2",), "ncnn": (".param", ".bin"), "winograd": (".o",)}
 """Suffixes of the files that backends build, and of those that belong to them."""
 
 
@@ -59,7 +61,8 @@ class CachedFile:
         kind: ``"onnx"`` for an exported model, ``"int8"`` for one in int8, ``"refusal"`` for the figures of
             one that int8 would spoil, ``"tensorrt"`` for an engine,
             ``"onnxruntime-tensorrt"`` for one of ONNX Runtime's TensorRT provider, ``"aoti"`` and ``"ncnn"`` for
-            models that those backends built, ``"inductor"`` for the folder with the code that torch's compiler made in
+            models that those backends built, ``"winograd"`` for the machine code of a kernel of that backend,
+            ``"inductor"`` for the folder with the code that torch's compiler made in
             one version of torch, ``"timings"`` for what TensorRT measured while it built engines,
             ``"choice"`` for a choice of ``--backend auto``, ``"model"`` for the record of what a weights file is,
             ``"mixed"`` for weights between two models (``--strength``).
@@ -77,7 +80,7 @@ class CachedFile:
         """Name of the model; empty if the file belongs to none."""
         if self.kind == "mixed":
             return self.path.stem
-        if self.kind not in ("onnx", "int8", "refusal", "tensorrt", *_BUILT):
+        if self.kind == "winograd" or self.kind not in ("onnx", "int8", "refusal", "tensorrt", *_BUILT):
             return ""
         digests = {"tensorrt": 1, "int8": 3}.get(self.kind, 2)
         return self.path.stem.rsplit("-", digests)[0]

@@ -13,6 +13,7 @@ from gankit_export.precisions import Precision
 from gankit.backends.base import Backend, Engine, EngineSpec
 from gankit.errors import BackendError
 from gankit.models.facts import Task
+from gankit.paths import cache_folder
 
 
 class WinogradBackend(Backend):
@@ -38,6 +39,7 @@ class WinogradBackend(Backend):
         Raises:
             BackendError: If the network has no 3×3 or 5×5 convolutions that gain.
         """
+        from gankit_kernels.on_cpu.objects import keep_in
         from torch import fx
 
         from gankit.backends.cpu.engines import StreamingEngine
@@ -46,6 +48,7 @@ class WinogradBackend(Backend):
         from gankit.backends.cpu.winograd import convolutions, with_winograd
         from gankit.backends.modules import ModuleEngine, ready, typed_module
 
+        keep_in(cache_folder() / "winograd")
         module = typed_module(spec)
         if not convolutions(module):
             raise BackendError(f"'{spec.facts.name}' has no 3×3 or 5×5 convolutions that gain; use --backend eager")

@@ -30,7 +30,7 @@ def suits(channels: int, results: int, weights: int = 3) -> bool:
         results: number of output channels.
         weights: rows and columns of the kernel.
     """
-    if not llvm.installed() or weights not in transforms.WEIGHTS or channels % llvm.lanes():
+    if not llvm.installed() or weights not in transforms.SIDES or channels % llvm.lanes():
         return False
     return results % llvm.lanes() == 0 or (weights == 5 and results % llvm.lanes() >= llvm.lanes() // 2)
 
@@ -38,8 +38,9 @@ def suits(channels: int, results: int, weights: int = 3) -> bool:
 class Winograd:
     """A 3×3 or 5×5 convolution with stride 1, and what follows it. Several threads may call it at once.
 
-    Results differ from those of a direct convolution by 1e-6 (few channels) to 2e-5 (512) of the largest one. Tiles of
-    4×4 results share their sums, so that NaN and infinity reach all of the tiles that see them.
+    Results differ from those of a direct convolution by 1e-6 (few channels) to 3e-5 (512) of the largest one. Tiles of
+    4×4 or 6×6 results share their sums, so that NaN and infinity reach all of the tiles that see them. The weights are
+    transformed at the first call, and again at the first one that takes tiles of the other size.
 
     Args:
         weight: (C', C, k, k) float32, k 3 or 5. C is a multiple of what a register holds. If C' is none, zeros fill
@@ -59,7 +60,7 @@ class Winograd:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, slopes: Tensor | None = None) -> None:
         _check_values("weight", weight)
-        if weight.ndim != 4 or weight.shape[2] != weight.shape[3] or weight.shape[3] not in transforms.WEIGHTS:
+        if weight.ndim != 4 or weight.shape[2] != weight.shape[3] or weight.shape[3] not in transforms.SIDES:
             raise ValueError(f"weight must be (C', C, 3, 3) or (C', C, 5, 5), not {tuple(weight.shape)}")
         self._results, self._channels, self._side = weight.shape[:3]
         if self._channels % llvm.lanes():
@@ -67,21 +68,16 @@ class Winograd:
         for name, values in (("bias", bias), ("slopes", slopes)):
             if values is not None and values.shape != (self._results,):
                 raise ValueError(f"{name} must be ({self._results},), not {tuple(values.shape)}")
-        window = transforms.window(self._side)
         self.filled = -(-self._results // llvm.lanes()) * llvm.lanes()
-        together = kernels.panel(self.filled)
-        g = torch.tensor(transforms.WEIGHTS[self._side], dtype=torch.float64)
-        products = torch.einsum("ia,kcab,jb->ijck", g, weight.detach().double(), g).float()
-        self._depth = kernels.channels_at_once(self._channels, self.filled, window)
-        parts = self._fill(products).reshape(window**2, -1, self._depth, self.filled // together, together)
-        self._weights = parts.permute(1, 0, 3, 2, 4).contiguous()
+        self._weight = weight.detach()
         zeros = torch.zeros(self._results)
         self._bias = self._fill(zeros if bias is None else bias.detach().float())
         self._slopes = self._fill(zeros if slopes is None else slopes.detach().float())
         self._activation: kernels.Activation = "none" if slopes is None else "slope" if bool(slopes.any()) else "relu"
-        self._tall = kernels.rows_of(together)
-        self._most = -(-kernels.tiles_at_once(self._channels, self.filled) // self._tall) * self._tall
-        self._window, self._together = window, together
+        self._depth = kernels.channels_at_once(self._channels, self.filled, self._side)
+        self._together = kernels.panel(self.filled)
+        self._tall = kernels.rows_of(self._together)
+        self._transformed: dict[transforms.Tile, Tensor] = {}
 
     def __call__(
         self,
@@ -129,36 +125,51 @@ class Winograd:
         result = add_to if add_to is not None else out
         if result is None:
             result = torch.empty((count, self.filled, rows, columns), memory_format=torch.channels_last)
-        # Each thread takes some rows of tiles.
-        share = -(-rows // (transforms.TILE * threads)) * transforms.TILE
+        tile = kernels.tile_of(self._side, rows, columns)
+        tiles = -(-rows // tile) * -(-columns // tile)
+        share = -(-tiles // (self._tall * threads)) * self._tall
+        run = partial(self._run, tile, add_to is not None, padding)
         work = [
-            partial(self._run, x[index], result[index], padding, first, min(rows, first + share), add_to is not None)
+            partial(run, x[index], result[index], first, min(tiles, first + share))
             for index in range(count)
-            for first in range(0, rows, share)
+            for first in range(0, tiles, share)
         ]
-        if len(work) == 1 or threads == 1:
-            for part in work:
-                part()
-        else:
-            for item in [_pool(threads).submit(part) for part in work]:
-                item.result()
+        waiting = [_pool(threads).submit(part) for part in work[1:]] if threads > 1 else []
+        for part in work[: len(work) - len(waiting)]:
+            part()
+        for item in waiting:
+            item.result()
         return result if add_to is not None or self.filled == self._results else result[:, : self._results]
 
-    def _run(self, x: Tensor, y: Tensor, padding: tuple[int, int], first: int, stop: int, add: bool) -> None:
-        """Compute the rows from ``first`` to ``stop`` of one image."""
-        channels, results, window = self._channels, self.filled, self._window
-        above = max(0, padding[0] - first)
-        top = max(0, first - padding[0])
-        zeros, nowhere, v, m = _workspace(channels, results, self._depth, window**2 * self._most)
-        kernels.run()(
-            x.data_ptr() + top * x.stride(1) * _FLOAT_BYTES, x.stride(1), channels, x.shape[1] - top, x.shape[2],
-            above, padding[1], self._weights.data_ptr(), self._bias.data_ptr(), self._slopes.data_ptr(),
-            y.data_ptr() + first * y.stride(1) * _FLOAT_BYTES, y.stride(1), results, stop - first, y.shape[2],
-            v, m, self._most, self._tall, self._depth, window**2, zeros, nowhere,
-            kernels.transform(window).address, kernels.multiply(window, self._together, False).address,
-            kernels.multiply(window, self._together, True).address if self._depth < channels else 0,
-            kernels.finish(window, self._activation, add).address,
+    def _run(
+        self, tile: transforms.Tile, add: bool, padding: tuple[int, int], x: Tensor, y: Tensor, first: int, stop: int
+    ) -> None:
+        """Compute some tiles of one image."""
+        channels, results, depth, side, together = self._channels, self.filled, self._depth, self._side, self._together
+        reads = transforms.window(tile, side)
+        most = -(-kernels.tiles_at_once(channels, results, reads) // self._tall) * self._tall
+        tables = kernels.room(reads, most, depth), kernels.room(reads, most, results)
+        zeros, nowhere, v, m = _workspace(max(channels, results), *tables)
+        kernels.run(tile)(
+            x.data_ptr(), x.stride(1), channels, x.shape[1], x.shape[2], *padding,
+            self._weights(tile).data_ptr(), self._bias.data_ptr(), self._slopes.data_ptr(),
+            y.data_ptr(), y.stride(1), results, y.shape[1], y.shape[2],
+            v, m, most, self._tall, depth, reads**2, zeros, nowhere, first, stop,
+            kernels.transform(tile, side).address, kernels.multiply(reads, depth, together, False).address,
+            kernels.multiply(reads, depth, together, True).address if depth < channels else 0,
+            kernels.finish(tile, side, self._activation, add).address,
         )  # fmt: skip
+
+    def _weights(self, tile: transforms.Tile) -> Tensor:
+        """The transformed weights for a size of tiles, made when it is first met."""
+        known = self._transformed.get(tile)
+        if known is None:
+            g = torch.tensor(transforms.weights(tile, self._side), dtype=torch.float64)
+            products = torch.einsum("ia,kcab,jb->ijck", g, self._weight.double(), g).float()
+            shape = len(g) ** 2, -1, self._depth, self.filled // self._together, self._together
+            parts = self._fill(products).reshape(shape).permute(1, 0, 3, 2, 4).contiguous()
+            known = self._transformed.setdefault(tile, parts)  # of several threads, the first one's
+        return known
 
     def _fill(self, values: Tensor) -> Tensor:
         """Zeros behind the output channels, which are the last dimension, up to the end of a register."""
@@ -183,24 +194,21 @@ def _is_dense(x: Tensor) -> bool:
     return x.stride(1) == 1 and (x.stride(3) == channels or width == 1) and rows
 
 
-def _workspace(channels: int, results: int, depth: int, products: int) -> tuple[int, int, int, int]:
+def _workspace(widest: int, v: int, m: int) -> tuple[int, int, int, int]:
     """Addresses of zeros, of room for results that no one wants, and of the two tables; of this thread alone.
 
     Args:
-        channels: number of input channels.
-        results: number of output channels.
-        depth: number of input channels that are transformed at a time.
-        products: of some tiles, for each pair of channels.
+        widest: number of channels, of the input or the output.
+        v: float32 of the first table.
+        m: float32 of the second one.
     """
-    widest = max(channels, results)
-    needed = 2 * widest + products * (depth + results)
     room: Tensor | None = getattr(_room, "values", None)
-    if room is None or room.numel() < needed:
-        room = _room.values = torch.zeros(needed)  # zeros, because strange bits would slow arithmetic down
+    if room is None or room.numel() < 2 * widest + v + m:
+        room = _room.values = torch.zeros(2 * widest + v + m)  # zeros, because strange bits would slow arithmetic down
     start = room.data_ptr()
     room[:widest].zero_()
-    v = start + 2 * widest * _FLOAT_BYTES
-    return start, start + widest * _FLOAT_BYTES, v, v + products * depth * _FLOAT_BYTES
+    table = start + 2 * widest * _FLOAT_BYTES
+    return start, start + widest * _FLOAT_BYTES, table, table + v * _FLOAT_BYTES
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gankit.backends.cpu.fused import FusedConv
 from gankit.backends.cpu.stage import Room, Stage
-from gankit.backends.cpu.winograd import WinogradConv
+from gankit.backends.cpu.winograd import PIECE_ROWS, WinogradConv
 
 Convolution = FusedConv | WinogradConv
 
@@ -77,11 +77,16 @@ class ConvStage(Stage):
                 raise AssertionError("the last rows of an image always complete an output row")
             return
         row_bytes = max(self._conv.out_channels, self._conv.in_channels) * rows.shape[3] * rows.element_size()
-        count = -(-results // max(4, self._bytes // row_bytes))
-        for index in range(count):
-            start, stop = results * index // count, results * (index + 1) // count
+        for start, stop in itertools.pairwise(self._cuts(results, self._bytes // row_bytes)):
             made = self._run(rows[:, :, start : stop + 2 * self._reach])
             self.emit(made, row + start, last and stop == results)
+
+    def _cuts(self, results: int, most: int) -> list[int]:
+        """Where the pieces begin and end that have so many rows or hardly more."""
+        if isinstance(self._conv, WinogradConv):
+            return [*range(0, results, max(1, (most + most // 4) // PIECE_ROWS) * PIECE_ROWS), results]
+        count = -(-results // max(4, most + most // 4))
+        return [results * index // count for index in range(count + 1)]
 
     def _run(self, rows: Tensor) -> Tensor:
         padding = (0, self._conv.kernel[1] // 2)

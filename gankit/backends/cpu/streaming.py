@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from gankit.backends.cpu.stage import NotStreamableError, nowhere
 from gankit.backends.cpu.stages import Convolutions, build_stages
+from gankit.backends.cpu.winograd import strip_rows
 
 __all__ = ["STRIP_BYTES", "NotStreamableError", "Stream"]
 
@@ -85,10 +86,10 @@ class Stream:
 
     def _push(self, image: Tensor, prepare: Callable[[Tensor], Tensor], row: int, end: bool) -> None:
         height, width = image.shape[2:]
-        strip = min(height, max(16, self._bytes // (self.pixel_bytes * width)))
-        count = -(-height // strip)
-        for index, rows in enumerate(image.tensor_split(count, dim=2)):
+        strip = max(16, self._bytes // (self.pixel_bytes * width))
+        parts = image.split(strip_rows(strip), 2) if self._winograd else image.tensor_split(-(-height // strip), 2)
+        for index, rows in enumerate(parts, 1):
             values = prepare(rows).contiguous(memory_format=torch.channels_last)
             for stage, port in self._source.consumers:
-                stage.push(port, values, row, end and index == count - 1)
+                stage.push(port, values, row, end and index == len(parts))
             row += rows.shape[2]

@@ -6,6 +6,17 @@ import torch
 from gankit_kernels import winograd
 from torch import Tensor, nn
 
+PIECE_ROWS = 12  # whole tiles, of 4 rows as of 6
+
+
+def strip_rows(rows: int) -> int:
+    """Return about so many rows, at least 16, for strips of a chain of residual blocks with 3×3 convolutions.
+
+    Of n rows of a strip, one convolution of a block computes n and the other n + 2: these leave little of the tiles of
+    six rows empty where n is four more than a multiple of six.
+    """
+    return 6 * max(2, round((rows - 4) / 6)) + 4
+
 
 def suits(conv: nn.Conv2d) -> bool:
     """Whether Winograd's algorithm can run a convolution: 3×3 or 5×5, fp32, stride 1, channels that fill registers."""

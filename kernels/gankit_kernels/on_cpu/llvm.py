@@ -1,35 +1,16 @@
-"""From LLVM's intermediate representation to functions for this processor, with llvmlite.
+"""Kernels in LLVM's intermediate representation, with llvmlite.
 
 A kernel is written in vectors of float32 as wide as the processor's registers. LLVM chooses the instructions and
-allocates the registers; nothing is compiled before a kernel is used, and no compiler need be installed.
+allocates the registers; no compiler need be installed.
 """
 
 from __future__ import annotations
 
-import ctypes
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, wraps
+from functools import cache
 from importlib.util import find_spec
-from typing import Any, TypeVar
-
-_Kernel = TypeVar("_Kernel", bound=Callable[..., "Compiled"])
-_lock = threading.RLock()  # LLVM's context is one for all threads
-
-
-def compiled_once(write: _Kernel) -> _Kernel:
-    """Compile what a function returns once for each of its arguments, in one thread, and keep it for ever."""
-    known: dict[tuple[object, ...], Compiled] = {}
-
-    @wraps(write)
-    def get(*arguments: object) -> Compiled:
-        with _lock:
-            if arguments not in known:
-                known[arguments] = write(*arguments)
-            return known[arguments]
-
-    return get  # type: ignore[return-value]
+from typing import Any
 
 
 def installed() -> bool:
@@ -125,6 +106,14 @@ class Code:
         """A vector to memory."""
         self.builder.store(value, self.builder.bitcast(pointer, self.vector.as_pointer()), align=4)
 
+    def prefetch(self, pointer: Any, write: bool = False) -> None:
+        """Ask for the cache line of an address, which need not be valid."""
+        name, index = "llvm.prefetch.p0i8", self._ir.IntType(32)
+        bytes_ = self._ir.IntType(8).as_pointer()
+        signature = self._ir.FunctionType(self._ir.VoidType(), [bytes_, index, index, index])
+        known = self.module.globals.get(name) or self._ir.Function(self.module, signature, name)
+        self.builder.call(known, [self.builder.bitcast(pointer, bytes_), index(int(write)), index(3), index(1)])
+
     def multiply_add(self, one: Any, other: Any, plus: Any) -> Any:
         """``one * other + plus`` of vectors, rounded once."""
         name = f"llvm.fma.v{self._width}f32"
@@ -175,42 +164,3 @@ class Loop:
     def __init__(self, index: Any, values: Sequence[Any]) -> None:
         self.index, self.values = index, list(values)
         self.next: Sequence[Any] = []
-
-
-class Compiled:
-    """A compiled function. Calling it releases Python's lock.
-
-    Args:
-        module: ``llvmlite.ir.Module`` with the function.
-        name: of the function.
-        arguments: number of its arguments, each an address or an integer.
-    """
-
-    def __init__(self, module: Any, name: str, arguments: int) -> None:
-        self._engine = _compile(str(module))  # owns the machine code
-        self.address: int = self._engine.get_function_address(name)
-        self._call: Callable[..., None] = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)(self.address)
-
-    def __call__(self, *arguments: int) -> None:
-        """Run it."""
-        self._call(*arguments)
-
-
-def _compile(text: str) -> Any:
-    import llvmlite.binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    parsed = llvm.parse_assembly(text)
-    parsed.verify()
-    target = llvm.Target.from_triple(llvm.get_process_triple())
-    machine = target.create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
-    )
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
-    options.loop_unrolling = False  # the bodies are long enough
-    passes = llvm.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(parsed, passes)
-    engine = llvm.create_mcjit_compiler(parsed, machine)
-    engine.finalize_object()
-    return engine

@@ -5,32 +5,41 @@ F(4, 3) takes the points 0, ±1, ±2 and infinity, F(4, 5) ±1/2 besides (Lavin 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from gankit_kernels.on_cpu.llvm import Code
 
-TILE = 4  # rows and columns of the results of a tile
+Tile = Literal[4, 6]  # rows and columns of the results of a tile
+SIDES = (3, 5)  # rows and columns of the kernels
 
-# Multiplies a column of weights; Gᵀ of the paper is its transpose. By the number of weights.
-WEIGHTS = {
-    3: (
-        *((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6)),
-        *((1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1)),
-    ),
-    5: (
-        (-1, 0, 0, 0, 0),
-        *((-2 / 9, -2 / 9, -2 / 9, -2 / 9, -2 / 9), (-2 / 9, 2 / 9, -2 / 9, 2 / 9, -2 / 9)),
-        *((1 / 90, 1 / 45, 2 / 45, 4 / 45, 8 / 45), (1 / 90, -1 / 45, 2 / 45, -4 / 45, 8 / 45)),
-        *((32 / 45, 16 / 45, 8 / 45, 4 / 45, 2 / 45), (32 / 45, -16 / 45, 8 / 45, -4 / 45, 2 / 45)),
-        (0, 0, 0, 0, 1),
-    ),
-}
+_POINTS = {6: (0.0, 1.0, -1.0, 2.0, -2.0), 8: (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)}  # and infinity, by the window
 
 
-def window(weights: int) -> int:
-    """Return how many inputs a tile reads in a row."""
-    return TILE + weights - 1
+def window(tile: Tile, side: int) -> int:
+    """Return how many inputs a tile reads in a row.
+
+    Args:
+        tile: number of results in a row.
+        side: number of weights in a row.
+    """
+    return tile + side - 1
+
+
+def weights(tile: Tile, side: int) -> list[list[float]]:
+    """Return G of the paper, which multiplies a column of weights.
+
+    Args:
+        tile: number of results in a row.
+        side: number of weights in a row.
+    """
+    points = _POINTS[window(tile, side)]
+    rows = [
+        [point**power / math.prod(point - other for other in points if other != point) for power in range(side)]
+        for point in points
+    ]
+    return [*rows, [0.0] * (side - 1) + [1.0]]
 
 
 def forward(code: Code, x: Sequence[Any]) -> list[Any]:
@@ -54,16 +63,16 @@ def forward(code: Code, x: Sequence[Any]) -> list[Any]:
     return [first, *middle, last]
 
 
-def backward(code: Code, m: Sequence[Any]) -> list[Any]:
-    """Multiply six or eight vectors by Aᵀ of the paper."""
+def backward(code: Code, m: Sequence[Any], tile: Tile) -> list[Any]:
+    """Multiply six or eight vectors by Aᵀ of the paper, to ``tile`` of them."""
     builder, same, fma = code.builder, code.same, code.multiply_add
     sums = [builder.fadd(m[index], m[index + 1]) for index in range(1, len(m) - 1, 2)]
     differences = [builder.fsub(m[index], m[index + 1]) for index in range(1, len(m) - 1, 2)]
-    results = [m[0], differences[0], sums[0], builder.fadd(differences[0], m[-1])]
-    for index, point in zip(range(1, len(sums)), (2, 0.5), strict=False):
-        results = [
-            fma(same(point**power), (differences if power % 2 else sums)[index], result)
-            for power, result in enumerate(results)
-        ]
-    results[0] = builder.fadd(results[0], sums[0])
+    results = []
+    for power in range(tile):
+        terms = differences if power % 2 else sums
+        result = builder.fadd(m[0], terms[0]) if power == 0 else terms[0]
+        for term, point in zip(terms[1:], (2, 0.5), strict=False):
+            result = fma(same(point**power), term, result)
+        results.append(builder.fadd(result, m[-1]) if power == tile - 1 else result)
     return results

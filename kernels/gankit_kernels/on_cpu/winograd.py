@@ -1,9 +1,10 @@
-"""3×3 and 5×5 convolutions by Winograd's algorithm F(4×4, k×k), in float32 and channels_last.
+"""3×3 and 5×5 convolutions by Winograd's algorithm F(m×m, k×k), in float32 and channels_last.
 
-Tiles of 4×4 results take (k + 3)² products for each pair of channels: 36 instead of 144, or 64 instead of 400 (Lavin
-and Gray 2016, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308). Some tiles at a time are
-transformed, multiplied with the weights as 36 or 64 matrices, and transformed back, so that what is between stays in
-the core's own cache. Each kernel is compiled for a ``window``, the k + 3 rows and columns that a tile reads.
+Tiles of m×m results, 4×4 or 6×6, take (m + k - 1)² products for each pair of channels: 36 instead of 144 for F(4×4,
+3×3), 64 instead of 324 for F(6×6, 3×3), and 64 instead of 400 for F(4×4, 5×5) (Lavin and Gray 2016, "Fast Algorithms
+for Convolutional Neural Networks", arXiv:1509.09308). Some tiles at a time are transformed, multiplied with the weights
+as 36 or 64 matrices, and transformed back, so that what is between stays in the core's own cache. Meanwhile the pixels
+of the next tile are fetched, which lie too far apart for the processor to foresee.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from gankit_kernels.on_cpu.llvm import Code, Compiled, compiled_once, lanes, registers
-from gankit_kernels.on_cpu.transforms import TILE, backward, forward
+from gankit_kernels.on_cpu.llvm import Code, Loop, lanes, registers
+from gankit_kernels.on_cpu.objects import kernel
+from gankit_kernels.on_cpu.transforms import Tile, backward, forward, window
 
 Activation = Literal["none", "relu", "slope"]
 
@@ -23,7 +25,7 @@ _TRANSFORM = (
 )
 _MULTIPLY = (
     *(("v", "pointer"), ("v_slot", "integer"), ("u", "pointer"), ("m", "pointer"), ("m_slot", "integer")),
-    *(("tiles", "integer"), ("channels", "integer"), ("results", "integer")),
+    *(("tiles", "integer"), ("results", "integer")),
 )
 _FINISH = (
     *(("m", "pointer"), ("slot", "integer"), ("channels", "integer"), ("bias", "pointer"), ("slopes", "pointer")),
@@ -31,12 +33,15 @@ _FINISH = (
     *(("first", "integer"), ("count", "integer"), ("nowhere", "pointer")),
 )
 _FEW = 32  # input channels at a time: 200 KB of transforms of 24 tiles
+_UNROLLED = 4  # input channels in a round of the products; fewest lanes
+_WORTH = 0.85  # larger tiles are transformed more slowly
+_APART = 16  # float32 between two slots, so that not all of them share the few places of a cache
 _RUN = (
     *(("x", "pointer"), ("x_row", "integer"), ("channels", "integer"), ("height", "integer"), ("width", "integer")),
     *(("above", "integer"), ("left", "integer"), ("u", "pointer"), ("bias", "pointer"), ("slopes", "pointer")),
     *(("y", "pointer"), ("y_row", "integer"), ("results", "integer"), ("y_height", "integer"), ("y_width", "integer")),
     *(("v", "pointer"), ("m", "pointer"), ("most", "integer"), ("tall", "integer"), ("depth", "integer")),
-    *(("slots", "integer"), ("zeros", "pointer"), ("nowhere", "pointer")),
+    *(("slots", "integer"), ("zeros", "pointer"), ("nowhere", "pointer"), ("start", "integer"), ("stop", "integer")),
     *(("transform", "integer"), ("multiply", "integer"), ("multiply_on", "integer"), ("finish", "integer")),
 )
 
@@ -55,12 +60,37 @@ def rows_of(together: int) -> int:
     return _sums() // (together // lanes())
 
 
-def tiles_at_once(channels: int, results: int) -> int:
-    """Return how many tiles are transformed at a time: more where the weights do not stay in the cache between them."""
-    return 24 if channels * results <= 128 * 256 else 96
+def tile_of(side: int, rows: int, columns: int) -> Tile:
+    """Return how many rows and columns of results make a tile: 6 where that leaves much fewer products than 4.
+
+    Args:
+        side: rows and columns of the kernel.
+        rows: of the result.
+        columns: of the result.
+    """
+    if side != 3:
+        return 4  # a window of 10 would lose digits
+
+    def products(tile: Tile) -> int:
+        return -(-rows // tile) * -(-columns // tile) * window(tile, side) ** 2
+
+    return 6 if products(6) <= _WORTH * products(4) else 4
 
 
-def channels_at_once(channels: int, results: int, window: int) -> int:
+def tiles_at_once(channels: int, results: int, reads: int) -> int:
+    """Return how many tiles are transformed at a time: more where the weights do not stay in the cache between them.
+
+    Args:
+        channels: number of input channels.
+        results: number of output channels.
+        reads: rows and columns of the inputs of a tile.
+    """
+    if channels * results > 128 * 256:
+        return 96
+    return 12 if reads == 8 else 24
+
+
+def channels_at_once(channels: int, results: int, side: int) -> int:
     """Return how many input channels are transformed at a time; they divide their number.
 
     All of them, unless few results leave the time to memory: then so many that their transforms stay in a small cache.
@@ -68,11 +98,22 @@ def channels_at_once(channels: int, results: int, window: int) -> int:
     Args:
         channels: number of input channels.
         results: number of output channels.
-        window: rows and columns of the inputs of a tile.
+        side: rows and columns of the kernel.
     """
-    if window == 6 or results > channels:
+    if side == 3 or results > channels:
         return channels
     return next(count for count in range(min(channels, _FEW), 0, -lanes()) if channels % count == 0)
+
+
+def room(reads: int, tiles: int, channels: int) -> int:
+    """Return how many float32 a table (window², tiles, channels) takes, with what keeps its slots apart.
+
+    Args:
+        reads: rows and columns of the inputs of a tile.
+        tiles: number of tiles.
+        channels: number of channels.
+    """
+    return reads**2 * (tiles * channels + _APART)
 
 
 def _sums() -> int:
@@ -84,111 +125,117 @@ def _most_vectors() -> int:
     return 4 if registers() == 32 and lanes() == 4 else 2
 
 
-@compiled_once
-def transform(window: int) -> Compiled:
-    """Compile the transform of the inputs.
+@kernel(_TRANSFORM)
+def transform(code: Code, tile: Tile, side: int) -> None:
+    """Write the transform of the inputs.
 
     (height, width, channels) -> (window², tiles, depth), of the tiles ``first`` to ``first + count`` in rows of
     ``across``, and of the first ``depth`` channels. ``above`` and ``left`` are the zeros around the image; ``zeros`` is
     the address of ``depth`` of them.
 
     Args:
-        window: rows and columns of the inputs of a tile.
+        code: of the kernel.
+        tile: rows and columns of the results of a tile.
+        side: rows and columns of the kernel.
     """
-    code, get = _code("transform", _TRANSFORM)
-    builder, number = code.builder, code.number
+    get = code.arguments
+    builder, number, reads = code.builder, code.number, window(tile, side)
     with code.loop(get["count"], 1) as tiles:
-        tile = builder.add(get["first"], tiles.index)
-        top = builder.sub(builder.mul(builder.udiv(tile, get["across"]), number(TILE)), get["above"])
-        side = builder.sub(builder.mul(builder.urem(tile, get["across"]), number(TILE)), get["left"])
-        pixels = _pixels(code, "x", (top, side), window, get["channels"], "zeros")
+        index = builder.add(get["first"], tiles.index)
+        top = builder.sub(builder.mul(builder.udiv(index, get["across"]), number(tile)), get["above"])
+        left = builder.sub(builder.mul(builder.urem(index, get["across"]), number(tile)), get["left"])
+        pixels = _pixels(code, "x", (top, left), reads, get["channels"], "zeros")
         target = code.at(get["v"], builder.mul(tiles.index, get["depth"]))
         with code.loop(get["depth"], lanes()) as channels:
             columns = [
-                forward(code, [code.load(code.at(pixels[row][column], channels.index)) for row in range(window)])
-                for column in range(window)
+                forward(code, [code.load(code.at(pixels[row][column], channels.index)) for row in range(reads)])
+                for column in range(reads)
             ]
+            _fetch_next(
+                code, [pixels[row][column] for row in range(reads) for column in range(side - 1, reads)], tile, channels
+            )
             place = code.at(target, channels.index)
-            for row in range(window):
+            for row in range(reads):
                 for column, value in enumerate(forward(code, [item[row] for item in columns])):
-                    slot = builder.mul(get["slot"], number(window * row + column))
+                    slot = builder.mul(get["slot"], number(reads * row + column))
                     code.store(value, code.at(place, slot))
-    builder.ret_void()
-    return Compiled(code.module, "transform", len(_TRANSFORM))
 
 
-@compiled_once
-def multiply(window: int, together: int, add: bool) -> Compiled:
-    """Compile the products (window², tiles, C) × (window², C, C') -> (window², tiles, C').
+@kernel(_MULTIPLY)
+def multiply(code: Code, reads: int, depth: int, together: int, add: bool) -> None:
+    """Write the products (window², tiles, depth) × (window², depth, C') -> (window², tiles, C').
 
-    The weights are (window², C' / together, C, together). ``tiles`` is a multiple of :func:`rows_of`.
+    The weights are (window², C' / together, depth, together). ``tiles`` is a multiple of :func:`rows_of`.
 
     Args:
-        window: rows and columns of the inputs of a tile.
+        code: of the kernel.
+        reads: rows and columns of the inputs of a tile.
+        depth: number of input channels, a multiple of :func:`~gankit_kernels.on_cpu.llvm.lanes`.
         together: number of output channels in a panel.
         add: whether the products are added to what is there, those of other input channels.
     """
-    code, get = _code("multiply", _MULTIPLY)
-    builder = code.builder
+    get = code.arguments
+    builder, number = code.builder, code.number
     tall, wide = rows_of(together), together // lanes()
-    with code.loop(code.number(window**2), 1) as slots:
+    with code.loop(number(reads**2), 1) as slots:
         inputs = code.at(get["v"], builder.mul(slots.index, get["v_slot"]))
         sums = code.at(get["m"], builder.mul(slots.index, get["m_slot"]))
-        matrix = builder.mul(slots.index, builder.mul(get["channels"], get["results"]))
+        matrix = builder.mul(slots.index, builder.mul(number(depth), get["results"]))
         with code.loop(get["results"], together) as results:
-            weights = code.at(get["u"], matrix, builder.mul(results.index, get["channels"]))
+            weights = code.at(get["u"], matrix, builder.mul(results.index, number(depth)))
             with code.loop(get["tiles"], tall) as tiles:
-                rows = [builder.add(tiles.index, code.number(row)) for row in range(tall)]
-                starts = [code.at(inputs, builder.mul(row, get["channels"])) for row in rows]
-                targets = [
-                    code.at(sums, builder.mul(row, get["results"]), results.index, lanes() * part)
-                    for row in rows
-                    for part in range(wide)
-                ]
-                with code.loop(get["channels"], 1, carried=[code.same(0)] * (tall * wide)) as channels:
-                    place = code.at(weights, builder.mul(channels.index, code.number(together)))
-                    factors = [code.load(code.at(place, lanes() * part)) for part in range(wide)]
-                    channels.next = []
-                    for row, start in enumerate(starts):
-                        value = code.spread(code.at(start, channels.index))
-                        for part, factor in enumerate(factors):
-                            total = channels.values[row * wide + part]
-                            channels.next = [*channels.next, code.multiply_add(value, factor, total)]
+                start = code.at(inputs, builder.mul(tiles.index, number(depth)))
+                rows = [builder.mul(builder.add(tiles.index, number(row)), get["results"]) for row in range(tall)]
+                targets = [code.at(sums, row, results.index, lanes() * part) for row in rows for part in range(wide)]
+                with code.loop(number(depth), _UNROLLED, carried=[code.same(0)] * (tall * wide)) as channels:
+                    channels.next = channels.values
+                    for step in range(_UNROLLED):
+                        place = code.at(weights, builder.mul(channels.index, number(together)), together * step)
+                        factors = [code.load(code.at(place, lanes() * part)) for part in range(wide)]
+                        values = [
+                            code.spread(code.at(start, channels.index, row * depth + step)) for row in range(tall)
+                        ]
+                        pairs = [(value, factor) for value in values for factor in factors]
+                        channels.next = [
+                            code.multiply_add(value, factor, total)
+                            for (value, factor), total in zip(pairs, channels.next, strict=True)
+                        ]
                 for total, target in zip(channels.values, targets, strict=True):
                     code.store(builder.fadd(total, code.load(target)) if add else total, target)
-    builder.ret_void()
-    return Compiled(code.module, "multiply", len(_MULTIPLY))
 
 
-@compiled_once
-def finish(window: int, activation: Activation, add: bool) -> Compiled:
-    """Compile the transform of the products, with what follows the convolution.
+@kernel(_FINISH)
+def finish(code: Code, tile: Tile, side: int, activation: Activation, add: bool) -> None:
+    """Write the transform of the products, with what follows the convolution.
 
     (window², tiles, channels) -> (height, width, channels). Pixels of a tile outside the result are written to
     ``nowhere``, the address of ``channels`` float32.
 
     Args:
-        window: rows and columns of the inputs of a tile.
+        code: of the kernel.
+        tile: rows and columns of the results of a tile.
+        side: rows and columns of the kernel.
         activation: ``"slope"`` multiplies what is negative by the channel's slope.
         add: whether the result is added to what is there.
     """
-    code, get = _code("finish", _FINISH)
-    builder = code.builder
+    get = code.arguments
+    builder, reads = code.builder, window(tile, side)
     with code.loop(get["count"], 1) as tiles:
-        tile = builder.add(get["first"], tiles.index)
-        top = builder.mul(builder.udiv(tile, get["across"]), code.number(TILE))
-        side = builder.mul(builder.urem(tile, get["across"]), code.number(TILE))
-        pixels = _pixels(code, "y", (top, side), TILE, get["channels"], "nowhere")
+        index = builder.add(get["first"], tiles.index)
+        top = builder.mul(builder.udiv(index, get["across"]), code.number(tile))
+        left = builder.mul(builder.urem(index, get["across"]), code.number(tile))
+        pixels = _pixels(code, "y", (top, left), tile, get["channels"], "nowhere")
         source = code.at(get["m"], builder.mul(tiles.index, get["channels"]))
         with code.loop(get["channels"], lanes()) as channels:
             place = code.at(source, channels.index)
             bias = code.load(code.at(get["bias"], channels.index))
             slope = code.load(code.at(get["slopes"], channels.index)) if activation == "slope" else code.same(0)
-            slots = [builder.mul(get["slot"], code.number(slot)) for slot in range(window**2)]
+            slots = [builder.mul(get["slot"], code.number(slot)) for slot in range(reads**2)]
             products = [code.load(code.at(place, slot)) for slot in slots]
-            columns = [backward(code, products[column::window]) for column in range(window)]
-            for row in range(TILE):
-                for column, product in enumerate(backward(code, [item[row] for item in columns])):
+            columns = [backward(code, products[column::reads], tile) for column in range(reads)]
+            _fetch_next(code, [pixel for row in pixels for pixel in row], tile, channels)
+            for row in range(tile):
+                for column, product in enumerate(backward(code, [item[row] for item in columns], tile)):
                     value, target = builder.fadd(product, bias), code.at(pixels[row][column], channels.index)
                     if activation != "none":  # NaN stays NaN
                         negative = builder.fcmp_ordered("<", value, code.same(0))
@@ -197,26 +244,29 @@ def finish(window: int, activation: Activation, add: bool) -> Compiled:
                     if add:
                         value = builder.fadd(value, code.load(target))
                     code.store(value, target)
-    builder.ret_void()
-    return Compiled(code.module, "finish", len(_FINISH))
 
 
-@compiled_once
-def run() -> Compiled:
-    """Compile the loop over the tiles of an image, ``most`` of them and ``depth`` input channels at a time.
+@kernel(_RUN)
+def run(code: Code, tile: Tile) -> None:
+    """Write the loop over the tiles of an image from ``start`` to ``stop``, counted in rows.
 
-    The last four arguments are the addresses of the kernels. ``v`` has room for (window², most, depth) float32 and
-    ``m`` for (window², most, results); ``most`` is a multiple of ``tall``, which is that of :func:`rows_of`. The
-    weights are (channels / depth, window², ...), see :func:`multiply`.
+    ``most`` of them and ``depth`` input channels are computed at a time.
+
+    The last four arguments are the addresses of the kernels. ``v`` and ``m`` have the :func:`room` of ``depth`` and of
+    ``results`` channels; ``most`` is a multiple of ``tall``, which is that of :func:`rows_of`. The weights are
+    (channels / depth, window², ...), see :func:`multiply`.
+
+    Args:
+        code: of the kernel.
+        tile: rows and columns of the results of a tile.
     """
-    code, get = _code("run", _RUN)
+    get = code.arguments
     builder, number = code.builder, code.number
-    across = builder.udiv(builder.add(get["y_width"], number(TILE - 1)), number(TILE))
-    down = builder.udiv(builder.add(get["y_height"], number(TILE - 1)), number(TILE))
-    every, most, depth = builder.mul(across, down), get["most"], get["depth"]
-    v_slot, m_slot = builder.mul(most, depth), builder.mul(most, get["results"])
-    with code.loop(every, most) as tiles:
-        first, left = tiles.index, builder.sub(every, tiles.index)
+    across = builder.udiv(builder.add(get["y_width"], number(tile - 1)), number(tile))
+    most, depth = get["most"], get["depth"]
+    v_slot, m_slot = (builder.add(builder.mul(most, each), number(_APART)) for each in (depth, get["results"]))
+    with code.loop(get["stop"], most, get["start"]) as tiles:
+        first, left = tiles.index, builder.sub(get["stop"], tiles.index)
         count = builder.select(builder.icmp_signed("<", left, most), left, most)
         tall = get["tall"]
         filled = builder.mul(builder.udiv(builder.add(count, builder.sub(tall, number(1))), tall), tall)
@@ -227,17 +277,17 @@ def run() -> Compiled:
             weights = code.at(get["u"], builder.mul(channels.index, builder.mul(get["slots"], get["results"])))
             begun = builder.icmp_signed(">", channels.index, number(0))
             multiply_now = builder.select(begun, get["multiply_on"], get["multiply"])
-            sizes = [filled, depth, get["results"]]
+            sizes = [filled, get["results"]]
             code.call(multiply_now, _MULTIPLY, [get["v"], v_slot, weights, get["m"], m_slot, *sizes])
         follows = [get[name] for name in ("results", "bias", "slopes", "y", "y_row", "y_height", "y_width")]
         code.call(get["finish"], _FINISH, [get["m"], m_slot, *follows, across, first, count, get["nowhere"]])
-    builder.ret_void()
-    return Compiled(code.module, "run", len(_RUN))
 
 
-def _code(name: str, arguments: Sequence[tuple[str, str]]) -> tuple[Code, dict[str, Any]]:
-    code = Code(name, arguments, lanes())
-    return code, code.arguments
+def _fetch_next(code: Code, pixels: Sequence[Any], tile: Tile, channels: Loop) -> None:
+    """Fetch what pixels of the next tile hold of these channels; those of the last tile need not exist."""
+    further = code.builder.mul(code.arguments["channels"], code.number(tile))
+    for pixel in pixels:
+        code.prefetch(code.at(pixel, further, channels.index))
 
 
 def _pixels(code: Code, image: str, corner: tuple[Any, Any], side: int, channels: Any, instead: str) -> list[list[Any]]:
