@@ -1,8 +1,6 @@
 """``python -m gankit``: the command, for launchers (``torchrun -m gankit train …``) that want a module."""
 
-import sys
-
-from gankit.cli import main
+from gankit.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -43,6 +43,7 @@ def export_onnx(
     opset: int = 18,
     dtype: torch.dtype = torch.float32,
     in_out: InOut = "float32",
+    quick: bool = False,
 ) -> None:
     """Write ``module`` as ONNX; the file appears whole and checked, or not at all.
 
@@ -56,6 +57,9 @@ def export_onnx(
         opset: see :func:`default_opset`.
         dtype: of the input.
         in_out: ``"uint8"`` for a module that takes and gives (N, H, W, C) uint8 (see ``pixel_edges``).
+        quick: whether to try torch's older exporter first, which takes a second where the other takes five to ten. It
+            writes what the example does, so the module must do the same for all sizes, like one that torch.fx traced,
+            and the caller must compare the file with the module at other sizes.
 
     Raises:
         ValueError: ``example_hw`` is no multiple.
@@ -67,7 +71,34 @@ def export_onnx(
     if height % multiple or width % multiple or height == width:
         raise ValueError(f"example_hw must be two different multiples of {multiple}, not {height} and {width}")
     example, shapes = example_images((height, width), channels, multiple, dtype, in_out)
+    if quick:
+        try:
+            return _write_quickly(module, example, Path(path), opset, tuple(shapes))
+        except OSError:
+            raise
+        except Exception as error:  # it is no longer developed: a new torch may lack it, or it may lack an operation
+            if interrupted(error):
+                raise KeyboardInterrupt from error
     write_onnx(module, {INPUT: example}, [shapes], Path(path), opset=opset, axes=tuple(shapes))
+
+
+def _write_quickly(module: nn.Module, example: Tensor, path: Path, opset: int, axes: Sequence[int]) -> None:
+    """Export by torch's older exporter."""
+    free = {name: {axis: f"{name}_{axis}" for axis in axes} for name in (INPUT, OUTPUT)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path, suffix=path.suffix) as temporary:
+        with quiet(), ONE_AT_A_TIME, torch.no_grad():
+            torch.onnx.export(
+                module.eval(),
+                (example,),
+                str(temporary),
+                dynamo=False,
+                opset_version=opset,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_axes=free,
+            )
+        check(temporary, axes)
 
 
 def example_images(

@@ -187,7 +187,8 @@ def _write(spec: EngineSpec, path: Path, precision: Precision) -> None:
         module = for_inference(spec.generator)
         if precision != "fp32":
             module = typed(module, precision)
-        export_onnx(module, path, channels=facts.channels, multiple=facts.multiple, opset=opset)
+        quick = precision == "fp32"  # every engine is compared with the module, at several sizes
+        export_onnx(module, path, channels=facts.channels, multiple=facts.multiple, opset=opset, quick=quick)
     except ExportError as error:
         raise BackendError(f"'{facts.name}': {error}") from error
     except RangeError as error:

@@ -259,6 +259,8 @@ class Backend(ABC):
         tasks: tasks of the generators that it can run.
         packages: alternative distributions that it needs; the first one that is installed counts for cached choices.
         rank: order in which ``auto`` measures backends, lowest first.
+        start_rank: order in which ``auto`` tries backends for a short job on a CPU, lowest first: those whose engines
+            start from a cached file without torch. ``None`` for one that needs torch.
         slow_start: whether loading takes minutes (compilation). ``auto`` then uses the backend only for long jobs.
         own_kernels: whether it can run gankit's own kernels on a GPU in place of torch's.
         automatic: whether ``auto`` considers it.
@@ -270,6 +272,7 @@ class Backend(ABC):
     tasks: ClassVar[tuple[Task, ...]] = ("upscale", "translate", "generate")
     packages: ClassVar[tuple[str, ...]] = ()
     rank: ClassVar[int] = 10
+    start_rank: ClassVar[int | None] = None
     slow_start: ClassVar[bool] = False
     own_kernels: ClassVar[bool] = False
     automatic: ClassVar[bool] = True

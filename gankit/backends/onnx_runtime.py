@@ -32,6 +32,7 @@ class OnnxRuntimeBackend(Backend):
     precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32",), "cuda": ("fp32", "fp16")}
     packages: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu")
     rank: ClassVar[int] = 2
+    start_rank: ClassVar[int | None] = 0  # it starts in 0.1 s
     runs_int8: ClassVar[bool] = True
 
     def missing(self, spec: EngineSpec) -> str | None:

@@ -35,6 +35,7 @@ class OpenVinoBackend(Backend):
     precisions: ClassVar[dict[str, tuple[Precision, ...]]] = {"cpu": ("fp32", "bf16")}
     packages: ClassVar[tuple[str, ...]] = ("openvino",)
     rank: ClassVar[int] = 1
+    start_rank: ClassVar[int | None] = 1  # it compiles for half a second
     runs_int8: ClassVar[bool] = True
 
     def missing(self, spec: EngineSpec) -> str | None:

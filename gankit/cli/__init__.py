@@ -10,12 +10,13 @@ import errno
 import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import NoReturn
 
 import click
 
 from gankit.cli.group import Entry, LazyGroup
 from gankit.cli.log import JsonLog, json_lines
-from gankit.cli.process import any_terminal, ended_as_by_ctrl_c, one_line, quiet_libraries
+from gankit.cli.process import any_terminal, ended_as_by_ctrl_c, leave, one_line, quiet_libraries
 from gankit.errors import GankitError
 from gankit.version import __version__
 
@@ -51,6 +52,11 @@ def gankit() -> None:
 
     To upscale a folder of images, run: gankit upscale photos/
     """
+
+
+def command() -> NoReturn:
+    """Run the command of the process, and end the process with its exit status."""
+    leave(main())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

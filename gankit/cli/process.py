@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import codecs
+import inspect
 import io
 import logging
+import os
 import signal
 import sys
 import threading
@@ -13,6 +16,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType, MappingProxyType
+from typing import NoReturn
 
 _LOGGERS = ("imagecodecs", "tifffile")
 _JOINERS = "\u200c\u200d"  # in the words of several languages, and in emoji
@@ -49,6 +53,39 @@ def ended_as_by_ctrl_c() -> Iterator[list[int]]:
                 signal.signal(number, end)
                 restore.callback(signal.signal, number, signal.SIG_DFL)
         yield received
+
+
+def leave(status: int) -> NoReturn:
+    """End the process like ``sys.exit``, but without taking its modules apart, which takes torch most of a second.
+
+    Threads are joined, functions registered with ``atexit`` run, and the streams are flushed, as at any exit. Inside
+    another program, such as a profiler that runs ``-m gankit``, it is ``sys.exit``.
+
+    Args:
+        status: the exit status.
+    """
+    # What Python itself calls at its end, in this order. It has no public names.
+    ends = [getattr(threading, "_shutdown", None), getattr(atexit, "_run_exitfuncs", None)]
+    if not _is_program() or None in ends:
+        sys.exit(status)
+    try:
+        for end in ends:
+            end()  # type: ignore[misc]
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (Exception, KeyboardInterrupt):
+        sys.exit(status)  # Python reports what it cannot flush
+    os._exit(status)
+
+
+def _is_program() -> bool:
+    """Whether nothing but the interpreter called the module that is running as a program."""
+    frame, modules = inspect.currentframe(), 0
+    while frame is not None:
+        modules += frame.f_code.co_name == "<module>"
+        frame = frame.f_back
+    return modules == 1
 
 
 @contextmanager

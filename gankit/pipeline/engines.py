@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, replace
 from time import perf_counter
@@ -83,22 +84,36 @@ class Engines:
             return  # something always runs
         check_backend(self.loaded(), self.options)
 
-    def fast(self, job_pixels: int | None = None) -> Processor:
+    def fast(self, job_pixels: int | None = None, *, whole_job: bool = False) -> Processor:
         """Return the processor for 8-bit images. The first call loads the model and the engine.
 
         Args:
             job_pixels: number of input pixels of the whole job, if known.
+            whole_job: whether this call begins a job and is the only one that it needs, so that a short job may run on
+                an engine that starts soon.
 
         Raises:
             UsageError: If the pipeline is closed or the tile is too small for the halo.
             BackendError, CheckpointError, ParityError: If no engine can run the model.
         """
         check_process()
+        if whole_job or job_pixels is not None:
+            self.outgrow(math.inf if job_pixels is None else job_pixels)
         if self._closed or self._fast is None:
             began = perf_counter()
             self._open()
-            self._fast = self._start(began, self.options, job_pixels)
+            self._fast = self._start(began, self.options, job_pixels, whole_job)
         return self._fast.processor
+
+    def outgrow(self, job_pixels: float = math.inf) -> None:
+        """Close the engine if it was chosen for less work than this, so that the next call chooses another one.
+
+        Args:
+            job_pixels: number of input pixels of the work; infinite if it is not known.
+        """
+        if self._fast is not None and job_pixels > self._fast.selection.most_pixels:
+            self._fast.selection.engine.close()
+            self._fast = None
 
     def exact(self) -> Processor:
         """Return the processor for images of more than 8 bits. The first call loads its engine.
@@ -305,5 +320,15 @@ class Engines:
 
         return asdict(machine())
 
-    def _start(self, began: float, options: EngineOptions, job_pixels: int | None = None) -> Ready:
-        return start(self._open(), self.options, options, began=began, job_pixels=job_pixels, notify=self.notify)
+    def _start(
+        self, began: float, options: EngineOptions, job_pixels: int | None = None, whole_job: bool = False
+    ) -> Ready:
+        return start(
+            self._open(),
+            self.options,
+            options,
+            began=began,
+            job_pixels=job_pixels,
+            whole_job=whole_job,
+            notify=self.notify,
+        )

@@ -147,6 +147,7 @@ class ImagePipeline:
         from gankit.pipeline.run_given import run_given
 
         with self._lock:
+            self._engines.outgrow()  # more images may follow
             if isinstance(image, list | tuple):
                 return run_given(self._engines, image, listed=True)
             return run_given(self._engines, [image], listed=False)[0]
@@ -215,7 +216,7 @@ class ImagePipeline:
                 prepare(folder)
             for folder in {*made, *folders}:
                 remove_stale(folder)
-            self._engines.fast(job_pixels(todo))  # the time of the run does not count its start
+            self._engines.fast(job_pixels(todo), whole_job=True)  # the time of the run does not count its start
             began, waits = perf_counter(), None
             try:
                 waits = process(

@@ -30,6 +30,7 @@ def start(
     *,
     began: float,
     job_pixels: int | None,
+    whole_job: bool,
     notify: Notify | None,
 ) -> Ready:
     """Choose and load an engine, and make its processor.
@@ -40,6 +41,7 @@ def start(
         options: those for this engine, of which some may be fixed.
         began: when the start began, by ``perf_counter``.
         job_pixels: number of input pixels of the whole job, if known.
+        whole_job: as for :func:`~gankit.backends.choice.select.select`.
         notify: called with each line to report to the user.
 
     Raises:
@@ -56,7 +58,7 @@ def start(
     selection = _engine_file(loaded, options, notify)
     if selection is None:
         int8 = int8_file(loaded, options, notify)
-        selection = select(loaded, options, job_pixels=job_pixels, notify=notify, quantised=int8)
+        selection = select(loaded, options, job_pixels=job_pixels, whole_job=whole_job, notify=notify, quantised=int8)
     if selection.engine.precision == "int8" and notify is not None:
         notify(lossy(selection, loaded))
     opened.describe()

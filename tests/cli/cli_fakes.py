@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 
@@ -15,6 +14,7 @@ from gankit import checkpoints, models
 from gankit.backends.base import Engine
 from gankit.backends.choice import select as selecting
 from gankit.backends.choice.parity import Parity
+from gankit.backends.choice.select import Selection
 from gankit.checkpoints.types import Loaded
 from gankit.cli import main
 from gankit.pipeline import opened
@@ -47,9 +47,7 @@ def install(patch, seconds=0.0):
         )
 
     def select(loaded, *_, **__):
-        return SimpleNamespace(
-            engine=Slow(seconds), parity=Parity(70.0, 0.001), summary="a fake", measured=(), contrast=0.0
-        )
+        return Selection(engine=Slow(seconds), parity=Parity(70.0, 0.001), summary="a fake")
 
     patch(opened, "look_up", lambda question: None)
     patch(checkpoints, "open_model", open_model)

@@ -3,9 +3,11 @@
 import io
 import logging
 import signal
+import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -95,3 +97,46 @@ def test_any_terminal_takes_any_character(monkeypatch, encoding):
     assert stream.errors == "strict"
     text = stream.buffer.getvalue().decode(encoding)
     assert text.replace("×", "x") == "srgan x4 -> \\u6f22...\n"
+
+
+ENDS = """
+import atexit, os, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from gankit.cli.process import leave
+
+class Kept:
+    def __del__(self):
+        os.write(1, b"taken apart")
+
+kept = Kept()
+atexit.register(print, "at exit")
+threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+ThreadPoolExecutor(1).submit(lambda: (time.sleep(0.4), print("pool")))
+leave(3)
+"""
+
+
+def test_the_end_waits_for_threads_and_takes_nothing_apart():
+    done = subprocess.run([sys.executable, "-c", ENDS], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split("\n"), done.stderr) == (3, ["thread", "pool", "at exit", ""], "")
+
+
+def test_the_end_inside_another_program_is_that_of_python(tmp_path):
+    """A profiler that runs the command prints what it found afterwards."""
+    command = [sys.executable, "-m", "cProfile", "-m", "gankit", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "cumtime" in done.stdout
+    coverage = [sys.executable, "-m", "trace", "--count", "-C", str(tmp_path), "--module", "gankit", "--version"]
+    assert subprocess.run(coverage, capture_output=True).returncode == 0
+    assert list(tmp_path.glob("*.cover"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
+def test_what_cannot_be_printed_at_the_end_is_reported(monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    end = "from gankit.cli.process import leave\nprint('text')\nleave(0)"
+    for program in ("print('text')", end):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
+        assert (done.returncode, "No space left" in done.stderr) == (120, True)

@@ -1,13 +1,13 @@
 """Engines and selections that need no backend."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 
 from gankit import models
 from gankit.backends.base import Engine
 from gankit.backends.choice.parity import Parity
+from gankit.backends.choice.select import Selection
 from gankit.checkpoints.types import Loaded
 from gankit.pipeline.tiles import run_tiled
 
@@ -54,7 +54,7 @@ class NetEngine(Engine):
 
 def selection(engine):
     """What ``gankit.backends.choice.select.select`` gives."""
-    return SimpleNamespace(engine=engine, parity=Parity(70.0, 0.001), summary="a fake", measured=(), contrast=0.0)
+    return Selection(engine=engine, parity=Parity(70.0, 0.001), summary="a fake")
 
 
 def install_repeat(monkeypatch):

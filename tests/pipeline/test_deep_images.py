@@ -13,6 +13,7 @@ from pipeline_fakes import Repeat
 import gankit
 from gankit import checkpoints, models
 from gankit.backends.choice.parity import Parity
+from gankit.backends.choice.select import Selection
 from gankit.backends.cpu.instructions import bf16_on_cpu
 from gankit.checkpoints.types import Loaded
 from gankit.errors import NotFiniteError
@@ -77,7 +78,7 @@ def engines(monkeypatch, tmp_path):
         made.asked.append(options)
         engine = made.exact if options.precision == "fp32" else made.fast
         engine.backend = made.backend if engine is made.fast else options.backend
-        return SimpleNamespace(engine=engine, parity=Parity(70.0, 0.001), summary="a fake", measured=(), contrast=0.0)
+        return Selection(engine=engine, parity=Parity(70.0, 0.001), summary="a fake")
 
     loaded = Loaded(
         module=models.build("srgan", options).eval(),

@@ -3,7 +3,6 @@
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from pipeline_fakes import Repeat, selection
 import gankit
 from gankit import models
 from gankit.backends.choice.parity import Parity
+from gankit.backends.choice.select import Selection
 from gankit.checkpoints.types import Loaded
 from gankit.errors import ImageError, OutputError, UsageError
 from gankit.options import EngineOptions
@@ -297,9 +297,7 @@ def test_run_mirrors_and_reports(engine, folder, tmp_path):
 def test_equal_images_have_a_parity_that_json_can_hold(engine, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "gankit.backends.choice.select.select",
-        lambda *_, **__: SimpleNamespace(
-            engine=engine, parity=Parity(math.inf, 0.0), summary="", measured=(), contrast=0.0
-        ),
+        lambda *_, **__: Selection(engine=engine, parity=Parity(math.inf, 0.0), summary=""),
     )
     report = gankit.Upscaler().run(folder, tmp_path / "out")
     assert report.engine.parity_db == math.inf

@@ -7,6 +7,7 @@ import pytest
 import gankit
 from gankit import models
 from gankit.backends.choice.parity import Parity
+from gankit.backends.choice.select import Selection
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def engine(monkeypatch, tmp_path):
         sha256="0" * 64,
         path=tmp_path / "x.safetensors",
     )
-    chosen = SimpleNamespace(engine=made, parity=Parity(70.0, 0.001), summary="a fake", measured=(), contrast=0.0)
+    chosen = Selection(engine=made, parity=Parity(70.0, 0.001), summary="a fake")
     monkeypatch.setattr("gankit.checkpoints.open_model", lambda name, **options: loaded)
     monkeypatch.setattr("gankit.backends.choice.select.select", lambda *_, **__: chosen)
     monkeypatch.setattr("gankit.backends.choice.select.check", lambda loaded, options: None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from gankit_export.precisions import EnginePrecision
@@ -41,6 +41,7 @@ class Measured:
         kernels: whether it could use gankit's own kernels.
         label: name for the user.
         contrast: least contrast of the images that it may run; see :class:`~gankit.backends.choice.parity.Verdict`.
+        artefact: sha256 of the exported file that it ran; empty if it ran none.
     """
 
     backend: str
@@ -52,6 +53,7 @@ class Measured:
     kernels: bool = True
     label: str = ""
     contrast: float = 0.0
+    artefact: str = ""
 
     def __str__(self) -> str:
         return self.label or f"{self.backend} {self.precision}"
@@ -87,21 +89,30 @@ class Benchmark:
             self._began, self._began_work = time.perf_counter(), time.process_time()
         self.title = self._probe.title
 
-    def run(self, candidates: Iterable[Candidate], *, budget: float = math.inf) -> list[Candidate]:
+    def run(
+        self,
+        candidates: Iterable[Candidate],
+        *,
+        budget: float = math.inf,
+        enough: Callable[[float], bool] = lambda speed: False,
+    ) -> list[Candidate]:
         """Measure candidates. One that fails in a narrow precision is tried again in the next safer one.
 
         Args:
             candidates: the candidates in the order in which to try them.
             budget: seconds since the start of the benchmark after which no further candidate is tried, unless none has
                 passed so far. While other programs keep the processor busy, fewer seconds count.
+            enough: whether no further candidate need be tried, for the speed of the best one so far in input
+                megapixels per second.
 
         Returns:
-            The candidates that were not tried for lack of time.
+            The candidates that were not tried.
         """
         queue, left = list(candidates), []
         while queue:
             candidate = queue.pop(0)
-            if self.best is not None and self._elapsed() > budget:
+            best = self.best and self.best[1].megapixels_per_second
+            if best is not None and (self._elapsed() > budget or enough(best)):
                 left.append(candidate)
                 continue
             result, engine = self._measure(candidate)
@@ -149,8 +160,16 @@ class Benchmark:
             remark = first_line(error)
         else:
             if parity.passes(self._gate):
-                speed = self._probe.megapixels / seconds
-                return Measured(*what, speed, parity, "", spec.kernels, candidate.label, verdict.contrast), engine
+                measured = Measured(
+                    *what,
+                    self._probe.megapixels / seconds,
+                    parity,
+                    kernels=spec.kernels,
+                    label=candidate.label,
+                    contrast=verdict.contrast,
+                    artefact=engine.artefact,
+                )
+                return measured, engine
             remark = f"{parity_message(parity)}, below {self._gate:.0f} dB"
         if engine is not None:
             engine.close()

@@ -15,6 +15,13 @@ from gankit.backends.choice.cache import Choice, drop, look_up, store
 from gankit.backends.choice.candidates import Candidate, candidates, parse_devices
 from gankit.backends.choice.parity import GATE_DB, Parity, parity_message
 from gankit.backends.choice.several import select_several
+from gankit.backends.choice.short_jobs import (
+    SHORT_JOB_SECONDS,
+    most_pixels,
+    soonest,
+    soonest_first,
+    torch_is_imported,
+)
 from gankit.errors import BackendError, ParityError, first_line
 from gankit.options import EngineOptions
 
@@ -38,6 +45,8 @@ class Selection:
         measured: measurements of this run; empty if the choice is from the cache.
         contrast: least contrast of the images that the engine may run; those below it need fp32. 0 if it may run all.
             See :class:`~gankit.backends.choice.parity.Verdict`.
+        most_pixels: number of input pixels of the largest job for which this is the choice; see
+            :mod:`gankit.backends.choice.short_jobs`.
     """
 
     engine: Engine
@@ -45,6 +54,7 @@ class Selection:
     summary: str
     measured: tuple[Measured, ...] = ()
     contrast: float = 0.0
+    most_pixels: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,17 @@ class _Question:
     job_pixels: int | None
     key: tuple[Any, ...]
     gate: float = GATE_DB
+    may_be_short: bool = False
+
+    @property
+    def short_job_key(self) -> tuple[Any, ...]:
+        """The key in the cache of the choice for a short job."""
+        return (*self.key, "short job")
+
+    def is_short(self, megapixels_per_second: float) -> bool:
+        """Whether the job takes less time at this speed than a comparison of engines."""
+        pixels = self.job_pixels if self.may_be_short else None
+        return pixels is not None and pixels / 1e6 / megapixels_per_second <= SHORT_JOB_SECONDS
 
     @property
     def long_job_key(self) -> tuple[Any, ...]:
@@ -72,6 +93,7 @@ def select(
     *,
     shapes: Shapes = DYNAMIC,
     job_pixels: int | None = None,
+    whole_job: bool = False,
     notify: Callable[[str], None] | None = None,
     quantised: str = "",
 ) -> Selection:
@@ -81,7 +103,8 @@ def select(
     any of them are rejected, and the fastest of the others is chosen. The choice is final: it is cached for the model,
     the machine, the versions and the question, and later calls measure nothing. Candidates for which the time runs out
     are left out, and a line names them. A backend that compiles for minutes is measured only if the job would take long
-    with the fastest other one.
+    with the fastest other one. A short job on a CPU takes the first engine that passes, or one that starts without
+    torch, and the comparison waits for a longer one (:mod:`gankit.backends.choice.short_jobs`).
 
     A cached choice is dropped, and a line says so, if it is damaged, if its engine does not load, or if the exported
     file that its engine runs is not the one that was measured.
@@ -94,6 +117,7 @@ def select(
             :func:`~gankit.backends.choice.several.select_several`.
         shapes: shapes for which the engine is made.
         job_pixels: number of input pixels of the whole job, if known.
+        whole_job: whether the engine has nothing to do but this job, which may then be a short one.
         notify: called with each line to report to the user.
         quantised: sha256 of an int8 file of the generator in the cache; empty for none. The precision ``"int8"`` runs
             it if it reaches 38 dB. ``"auto"`` measures it after the others on a CPU without bf16, where it must pass
@@ -121,8 +145,11 @@ def select(
     asked = options.backend, options.precision, options.device, options.threads, shapes.batch, shapes.tile
     key = (loaded.sha256, *asked, sorted(loaded.facts.options.items()), quantised)
     gate = INT8_GATE_DB if options.precision == "int8" else GATE_DB
-    question = _Question(spec, job_pixels, key, gate)
+    may_be_short = whole_job and options.backend == "auto" and groups[0][0].spec.device == "cpu"
+    question = _Question(spec, job_pixels, key, gate, may_be_short)
     known = look_up(key, notify)
+    if may_be_short and (soon := _reopen_soon(question, known)) is not None:
+        return soon
     final = known
     if known is not None and _has_slow_alternatives(question, known, groups):
         final = look_up(question.long_job_key, notify)
@@ -135,14 +162,14 @@ def select(
     from gankit.backends.choice.benchmark import Benchmark
 
     benchmark = Benchmark(groups[0][0].spec, gate)
-    omitted: list[str] = []
+    found = _Found()
     for group in sorted(groups, key=lambda group: known is not None and group[0].spec.device != known.device):
-        omitted = _measure(benchmark, question, group, known)
+        found = _measure(benchmark, question, group, known)
         if benchmark.best is not None:
             break
     # A model that generates has only one candidate under "auto", so there is no choice to report.
     chose = options.backend == "auto" and loaded.facts.task != "generate"
-    return _conclude(benchmark, notify, omitted, gate, report_choice=chose)
+    return _conclude(benchmark, notify, found, gate, report_choice=chose)
 
 
 def check(loaded: Loaded, options: EngineOptions) -> None:
@@ -189,7 +216,37 @@ def _reopen(question: _Question, choice: Choice) -> Selection | None:
     return Selection(engine, parity, summary, contrast=choice.contrast)
 
 
-def _measure(benchmark: Benchmark, question: _Question, group: Sequence[Candidate], known: Choice | None) -> list[str]:
+def _reopen_soon(question: _Question, final: Choice | None) -> Selection | None:
+    """Load the engine of the cached choice for short jobs; ``None`` if there is none, or the job is not short.
+
+    Args:
+        question: the question.
+        final: the cached choice for other jobs.
+    """
+    soon = look_up(question.short_job_key, question.spec.notify)
+    if soon is None or question.job_pixels is None:
+        return None
+    if final is not None and (torch_is_imported() or get(final.backend).start_rank is not None):
+        return None  # it starts as soon
+    most = most_pixels(soon, final)
+    if question.job_pixels > most:
+        return None
+    selection = _reopen(question, soon)
+    if selection is None:
+        drop(question.short_job_key)
+        return None
+    return replace(selection, most_pixels=most)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was not measured, a line for each reason, and the largest job for which the choice is final."""
+
+    omitted: tuple[str, ...] = ()
+    most_pixels: float = math.inf
+
+
+def _measure(benchmark: Benchmark, question: _Question, group: Sequence[Candidate], known: Choice | None) -> _Found:
     """Benchmark the candidates of one device, and cache the choice.
 
     Args:
@@ -197,32 +254,38 @@ def _measure(benchmark: Benchmark, question: _Question, group: Sequence[Candidat
         question: the question under which to cache the choice.
         group: all candidates of the device.
         known: the cached choice for short jobs, if the job is long. Of the quick candidates, only this one then runs.
-
-    Returns:
-        A line for each reason why candidates were not measured. It names them.
     """
     quick = [item for item in group if not item.backend.slow_start] or list(group)
     slow = [item for item in group if item not in quick]
     again = known is not None and known.device == group[0].spec.device
-    left = benchmark.run([_candidate(question, known)] if known and again else quick, budget=BUDGET_SECONDS)
+    if question.may_be_short:
+        quick = soonest_first(quick)
+    first = [_candidate(question, known)] if known and again else quick
+    left = benchmark.run(first, budget=BUDGET_SECONDS, enough=question.is_short)
     if benchmark.best is None and again:
         left = benchmark.run(quick, budget=BUDGET_SECONDS)
-    omitted = [_out_of_time(left)] if left else []
+    if left and benchmark.best is not None and question.is_short(benchmark.best[1].megapixels_per_second):
+        short = _choice(benchmark.best[1])
+        store(question.short_job_key, short)
+        return _Found((_for_longer_jobs([*left, *slow]),), most_pixels(short, None))
+    omitted = (_out_of_time(left),) if left else ()
     if benchmark.best is not None:
-        store(question.key, _choice(*benchmark.best))
+        store(question.key, _choice(benchmark.best[1]))
+        if (soon := soonest(benchmark.measured, quick)) is not None:
+            store(question.short_job_key, _choice(soon))
     if not slow:
-        return omitted
+        return _Found(omitted)
     if benchmark.best is not None and not question.is_long(benchmark.best[1].megapixels_per_second):
         names = ", ".join(map(str, slow))
         reason = f"takes minutes to start, and is measured for jobs of over {LONG_JOB_SECONDS / 60:.0f} minutes only"
-        return [*omitted, f"not measured: {names}, which {reason}"]
+        return _Found((*omitted, f"not measured: {names}, which {reason}"))
     nothing_quick = benchmark.best is None
     benchmark.run(slow)
     if benchmark.best is not None:
-        store(question.long_job_key, _choice(*benchmark.best))
+        store(question.long_job_key, _choice(benchmark.best[1]))
         if nothing_quick:
-            store(question.key, _choice(*benchmark.best))
-    return omitted
+            store(question.key, _choice(benchmark.best[1]))
+    return _Found(omitted)
 
 
 def _out_of_time(left: Sequence[Candidate]) -> str:
@@ -231,19 +294,23 @@ def _out_of_time(left: Sequence[Candidate]) -> str:
     return f"not measured: {names}, {after}; use --backend {first}, or `gankit doctor --forget` to measure again"
 
 
+def _for_longer_jobs(left: Sequence[Candidate]) -> str:
+    return f"not compared for so short a job: {', '.join(map(str, left))}"
+
+
 def _candidate(question: _Question, known: Choice) -> Candidate:
     spec = replace(question.spec, device=known.device, precision=known.precision, kernels=known.kernels)
     spec = replace(spec, quantised=spec.quantised if known.quantised else "")
     return Candidate(get(known.backend), spec)
 
 
-def _choice(engine: Engine, best: Measured) -> Choice:
+def _choice(best: Measured) -> Choice:
     assert best.parity is not None
     int8 = best.precision == "int8"
     precision: Precision = "fp32" if best.precision == "int8" else best.precision
     figures = best.parity.psnr, best.parity.max_abs, best.parity.image, best.megapixels_per_second
     return Choice(
-        best.backend, precision, best.device, *figures, best.kernels, engine.artefact, best.contrast, quantised=int8
+        best.backend, precision, best.device, *figures, best.kernels, best.artefact, best.contrast, quantised=int8
     )
 
 
@@ -255,7 +322,7 @@ def _has_slow_alternatives(question: _Question, known: Choice, groups: Sequence[
 
 
 def _conclude(
-    benchmark: Benchmark, notify: Callable[[str], None], omitted: Sequence[str], gate: float, *, report_choice: bool
+    benchmark: Benchmark, notify: Callable[[str], None], found: _Found, gate: float, *, report_choice: bool
 ) -> Selection:
     """Make a selection from the benchmark, and report it with what was compared and what was not.
 
@@ -275,9 +342,9 @@ def _conclude(
         summary = f"{summary}; slower: {', '.join(f'{item} {_speed(item)}' for item in others)}"
     if report_choice:
         notify(f"chose {summary}")
-        for line in omitted:
+        for line in found.omitted:
             notify(line)
-    return Selection(engine, best.parity, summary, tuple(benchmark.measured), best.contrast)
+    return Selection(engine, best.parity, summary, tuple(benchmark.measured), best.contrast, found.most_pixels)
 
 
 def _flat_message(contrast: float) -> str:
