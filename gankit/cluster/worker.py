@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from gankit.cluster.ray_data import RESULT, TASK, in_working_folder, plain_error
+from gankit.cluster.ray_data import RESULT, TASK, in_working_folder, is_restarted, plain_error
 from gankit.pipeline.report import Waits
 from gankit.pipeline.run_options import RunOptions
 from gankit.storage.group import Busy, Result, Task
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 class Worker:
     """Does blocks of tasks. Ray Data makes one for each actor of its pool.
 
-    A block that Ray hands to another worker, because the first one is lost, is not done twice: results that appeared
-    since the run began are left alone.
+    A block whose worker is lost is not done twice: results that appeared since the run began are left alone. The first
+    block of an actor that Ray has restarted is the one that its lost process was doing, so these results count as done
+    there, and elsewhere as made by another run. A claim in a store says which of both it is.
 
     Args:
         make: makes the pipeline. The first block opens its engine.
@@ -33,6 +34,7 @@ class Worker:
         in_working_folder(folder)
         self._make, self._options = make, options
         self._pipeline: ImagePipeline | None = None
+        self._retries = is_restarted()
         self._ended: float | None = None  # when the last block was done
 
     def __call__(self, block: Mapping[str, Any]) -> dict[str, list[bytes]]:
@@ -51,7 +53,8 @@ class Worker:
         try:
             if self._pipeline is None:
                 self._pipeline = self._make()
-            busy = run_tasks(self._pipeline, tasks, self._options, results.append, check=True)
+            busy = run_tasks(self._pipeline, tasks, self._options, results.append, check=self._retries)
+            self._retries = False
         except Exception as error:
             return {RESULT: [pickle.dumps(plain_error(error))]}
         engine = self._pipeline.engines

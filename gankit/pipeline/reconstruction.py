@@ -82,9 +82,8 @@ def write_reconstructions(
         LocalFolder(each).prepare()
     jobs = {job.target.relative_to(output).as_posix(): job for job in todo}
     names = {job.target: name for name, job in jobs.items()}
-    writer = ImageWriter(
-        destination.output, len(found.jobs) - len(skip), progress, failed, partial(_noted, resume, jobs, made)
-    )
+    writer = ImageWriter(destination.output, len(found.jobs) - len(skip), progress, failed)
+    noted = partial(_noted, resume, jobs, made)
     for error in found.unreadable:
         writer.fail(error)
     placed = 0
@@ -94,7 +93,7 @@ def write_reconstructions(
             continue
         results = sampler.reconstruct(np.stack([image for _, image in read]))
         pairs = [(job.target, result) for (job, _), result in zip(read, results, strict=True)]
-        writer.write([(names[target], result) for target, result in pairs if target not in skip])
+        writer.write([(names[target], result) for target, result in pairs if target not in skip], noted)
         for (_, image), result in zip(read, results, strict=True) if sample_grid else ():
             sample_grid.place(placed, image)  # type: ignore[union-attr]
             sample_grid.place(placed + 1, result)  # type: ignore[union-attr]

@@ -43,6 +43,12 @@ class StoreFolder:
         except OSError:
             return b""
 
+    def state(self, name: str) -> None:
+        """Return ``None``, because there are no claims."""
+
+    def claims(self) -> None:
+        """Return ``None``: runs that write to one folder of a store do not share their samples."""
+
     def prepare(self, option: str = "--output") -> None:
         """Do nothing: the first object makes the folder, and shows whether it can be written."""
 

@@ -54,7 +54,8 @@ def run_tasks(
         progress: called with the state of the run, from any thread, one call at a time. While a clip is processed, it
             is a :class:`gankit.video.progress.ClipProgress`.
         notify: called with each line to report to the user.
-        check: whether to leave alone the results that appeared since the run began, which an earlier try has made.
+        check: whether results that appeared since the run began are those of an earlier try that was lost; otherwise
+            another run has made them.
 
     Returns:
         How long it took, and how long the engine waited.

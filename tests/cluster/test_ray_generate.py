@@ -9,7 +9,7 @@ import pytest
 from gankit import cli
 from gankit.cluster import write_samples_on_cluster
 from gankit.pipeline.generated_files import Destination, LocalFolder
-from gankit.pipeline.generation import SampleRequest
+from gankit.pipeline.generation import SampleRequest, write_samples
 from gankit.pipeline.sampler import Sampler
 from tests.latent_networks import weights
 
@@ -92,3 +92,47 @@ def test_a_worker_is_killed(cluster, tmp_path):
     parts = [name for name in made if name.startswith(".gankit-") and name.endswith(".part")]
     assert len(parts) <= 1  # what the killed process was writing
     assert {name: made[name] for name in made if name not in parts} == content(tmp_path / "plain")
+
+
+def test_another_run_on_the_same_folder(cluster, tmp_path):
+    """A run of this process, which begins when a worker has made its first samples. No worker is lost."""
+    path, log = str(weights(tmp_path, "gan")), tmp_path / "log"
+
+    def worker(engine):
+        import time
+
+        from gankit.pipeline import generation
+        from gankit.pipeline.sampler import Sampler
+
+        make = generation.stream_of
+
+        def slow(sampler, request):
+            time.sleep(0.2)
+            with log.open("ab", buffering=0) as file:
+                file.write(b"a call\n")
+            return make(sampler, request)
+
+        generation.stream_of = slow
+        return Sampler(path, engine=engine)
+
+    request, out, plain = SampleRequest(60, seed=2), Destination(LocalFolder(tmp_path / "out")), []
+
+    def other():
+        while not log.exists():
+            time.sleep(0.02)
+        with Sampler(path, batch=2, threads=1) as sampler:
+            plain.append(write_samples(sampler, request, out, lambda state: time.sleep(0.05), print))
+
+    thread = threading.Thread(target=other, daemon=True)
+    thread.start()
+    with Sampler(path, batch=2, threads=1) as sampler:
+        there = write_samples_on_cluster(
+            sampler, request, out, lambda state: None, print, address="local", worker=worker
+        )
+    thread.join()
+    assert there.done + plain[0].done == 60
+    assert min(there.done, plain[0].done) > 0
+    assert {(each.done + each.skipped, each.failed) for each in (there, plain[0])} == {(60, 0)}
+    assert len(log.read_text().splitlines()) <= there.done // 2 + 1, "no call for samples that the other run makes"
+    assert run("-m", path, "-n", 60, "--seed", 2, "--batch", 2, "--threads", 1, "-o", tmp_path / "alone", "-q") == 0
+    assert content(tmp_path / "out") == content(tmp_path / "alone")
