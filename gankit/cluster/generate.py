@@ -55,9 +55,8 @@ class SampleWork:
 class SampleWorker:
     """Makes parts. Ray Data makes one for each actor of its pool.
 
-    Files that appeared since the run began are left alone. The first block of an actor that Ray has restarted is the
-    one that its lost process was making, so these files count as written there, and elsewhere as written by another
-    run.
+    Files that appeared since the run began are left alone. In an actor that Ray has restarted, they count as written,
+    because its lost process may have made them, and elsewhere as written by another run.
 
     Args:
         work: what to do.
@@ -90,7 +89,6 @@ class SampleWorker:
             return {RESULT: [pickle.dumps(plain_error(error))]}
         if self._retries:
             made = [replace(each, elsewhere=frozenset[int]()) for each in made]
-        self._retries = False
         return {RESULT: [pickle.dumps(each) for each in made]}
 
 

@@ -9,14 +9,18 @@ import threading
 from collections import Counter
 from contextlib import contextmanager, suppress
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from gankit import cli
+from gankit import cli, images
 from gankit.errors import UsageError
 from gankit.pipeline import generated_files, sample_claims
 from gankit.pipeline.folder_claims import NAME, FolderClaims
 from gankit.pipeline.generated_files import Destination, LocalFolder
 from gankit.pipeline.generation import SampleRequest, write_samples
+from gankit.pipeline.journal import NAME as JOURNAL
+from gankit.pipeline.reconstruction import Reconstructor
 from gankit.pipeline.sampler import Sampler
 from tests.latent_networks import weights
 from tests.opening import opened
@@ -152,6 +156,32 @@ def test_a_failed_sample_is_failed_in_one_run_or_both(model, tmp_path, monkeypat
     assert sum(outcome.done for outcome in both) == COUNT - 1
     assert {outcome.done + outcome.skipped + outcome.failed for outcome in both} == {COUNT}
     assert max(outcome.failed for outcome in both) == 1
+
+
+def test_every_reconstruction_is_made_once(tmp_path, monkeypatch):
+    model, source, seen, write = weights(tmp_path, "vae"), tmp_path / "in", [], images.encode
+    source.mkdir()
+    for seed in range(COUNT):
+        pixels = np.random.default_rng(seed).integers(0, 256, (8, 8), np.uint8)
+        Image.fromarray(pixels).save(source / f"{seed}.png")
+        os.utime(source / f"{seed}.png", (1e9, 1e9))  # what changed just now counts as changed, to be safe
+
+    def records(image, target, **options):
+        seen.append(target.name)
+        return write(image, target, **options)
+
+    def one(begin):
+        with Sampler(model, batch=2, threads=1) as sampler:
+            sampler.start()
+            begin()
+            return Reconstructor(sampler).run([source], tmp_path / "out").totals
+
+    monkeypatch.setattr(images, "encode", records)
+    both = twice_at_once(one)
+    assert Counter(seen) == Counter(path.name for path in source.iterdir())
+    assert sum(totals.done for totals in both) == COUNT
+    assert {(totals.done + totals.skipped, totals.failed) for totals in both} == {(COUNT, 0)}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*seen, JOURNAL}
 
 
 # The command, which begins once a line on stdin says so, logs each sample before it is written, and takes its time.
