@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class Worker:
     """Does blocks of tasks. Ray Data makes one for each actor of its pool.
 
-    A block whose worker is lost is not done twice: results that appeared since the run began are left alone. In an actor
-    that Ray has restarted, they count as done, because its lost process may have made them, and elsewhere as made by
-    another run. A claim in a store says which of both it is.
+    A block whose worker is lost is not done twice: results that appeared since the run began are left alone. In an
+    actor that Ray has restarted, they count as done, because its lost process may have made them, and elsewhere as made
+    by another run. A claim in a store says which of both it is.
 
     Args:
         make: makes the pipeline. The first block opens its engine.
