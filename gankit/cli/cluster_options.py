@@ -14,7 +14,7 @@ import click
 from gankit.storage.urls import any_url
 
 if TYPE_CHECKING:
-    from gankit.pipeline.images import ImagePipeline
+    from gankit.pipeline.file_pipeline import FilePipeline
     from gankit.pipeline.report import Report
     from gankit.pipeline.resume import Decision
 
@@ -31,7 +31,7 @@ cluster_option = click.option(
 
 
 def runs_of(
-    cluster: str | None, places: Iterable[str | None], worker: Callable[[], ImagePipeline]
+    cluster: str | None, places: Iterable[str | None], worker: Callable[..., FilePipeline]
 ) -> tuple[Callable[..., Report], Callable[..., list[Decision]]]:
     """Return the functions that run files and that list what a run would do.
 

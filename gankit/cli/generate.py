@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -10,22 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gankit.cli.cluster_options import cluster_option, only_our_lines
+from gankit.cli.cluster_options import cluster_option, only_our_lines, runs_of
 from gankit.cli.engine_options import engine_options
 from gankit.cli.log import log_format_option
 from gankit.cli.model_options import model_option
 from gankit.cli.param_types import format_names
 from gankit.errors import ImageError, UsageError
 from gankit.options import EngineOptions
-from gankit.pipeline.generated_files import Destination, Outcome
+from gankit.pipeline.generated_files import Destination, Outcome, UsedEngine, extension_of, new_grid
 from gankit.pipeline.generation import SampleRequest, write_samples
-from gankit.pipeline.reconstruction import write_reconstructions
+from gankit.pipeline.reconstruction import Reconstructor, reconstructor
 from gankit.pipeline.sampler import Sampler
-from gankit.storage.generated import image_file, image_folder
-from gankit.storage.urls import as_path, is_url
+from gankit.storage.generated import image_file, image_folder, local_file
+from gankit.storage.urls import any_url, as_path
 
 if TYPE_CHECKING:
+    from gankit.cli.progress import Bar
+    from gankit.cli.progress_json import JsonLines
     from gankit.pipeline.items import Progress
+    from gankit.pipeline.report import Report
+    from gankit.pipeline.resume import Decision
 
 _SAMPLES = 64
 
@@ -65,10 +70,10 @@ _SAMPLES = 64
 )
 @click.option(
     "--reconstruct",
-    metavar="DIR",
+    metavar="DIR|URL",
     default=None,
     help="Encode and decode the images in DIR instead of sampling. The model needs an encoder, such as vae, and the "
-    "images must have its size. Local folders only.",
+    "images must have its size.",
 )
 @click.option("--grid", metavar="FILE|URL", default=None, help="Also write all images to FILE as one sample grid.")
 @click.option(
@@ -114,40 +119,26 @@ def generate(
         raise UsageError("--output is an empty name; use '.' for the current folder")
     if reconstruct is not None:
         given = {"-n": number, "--class": class_, "--seed": seed, "--truncation": truncation, "--interpolate": steps}
-        reconstruct = _local_run(
-            reconstruct, output, cluster, [name for name, value in given.items() if value is not None]
-        )
+        if extra := [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"--reconstruct does not sample; omit {' and '.join(extra)}")
     from gankit.cli.progress_json import listener
 
     bar = listener(quiet=quiet)
     sampler = Sampler(model, engine=engine, notify=None if quiet else bar.print, options=model_options or None)
     destination = Destination(image_folder(output), format_, overwrite, None if grid is None else image_file(grid))
     with sampler, bar:
-
-        def progress(state: Progress) -> None:
-            """Report an image that was written; each call is about one."""
-            if state.current is not None:
-                bar.file(None, state.current, "done")
-            bar.update(state)
-
-        def failed(error: ImageError) -> None:
-            bar.file(None, error.path, "failed", str(error))
-
         if reconstruct is not None:
-            outcome = write_reconstructions(sampler, Path(reconstruct), destination, progress, failed)
+            make = partial(reconstructor, model, options=model_options or None)
+            outcome = _reconstruct(sampler, (reconstruct, output), destination, bar, cluster, make)
         else:
             request = SampleRequest(_SAMPLES if number is None else number, seed or 0, class_, truncation, steps)
             write = write_samples
             if cluster is not None:
                 from gankit.cluster.generate import write_samples_on_cluster
 
-                write = partial(
-                    write_samples_on_cluster,
-                    address=cluster,
-                    worker=partial(Sampler, model, options=model_options or None),
-                )
-            with nullcontext() if cluster is None else only_our_lines():
-                outcome = write(sampler, request, destination, progress, failed)
+                worker = partial(Sampler, model, options=model_options or None)
+                write = partial(write_samples_on_cluster, address=cluster, worker=worker)
+            outcome = _sample(write, sampler, request, destination, bar, hidden=cluster is not None)
         bar.done(
             {
                 "done": outcome.done,
@@ -161,28 +152,77 @@ def generate(
     return 1 if outcome.failed else 0
 
 
-def _local_run(folder: str, output: str, cluster: str | None, extra: Sequence[str]) -> str:
-    """Check what --reconstruct is given, before any file is read; return its folder.
+def _sample(
+    write: Callable[..., Outcome],
+    sampler: Sampler,
+    request: SampleRequest,
+    destination: Destination,
+    bar: Bar | JsonLines,
+    *,
+    hidden: bool,
+) -> Outcome:
+    """Write samples; ``hidden`` hides what Ray prints."""
+
+    def progress(state: Progress) -> None:
+        """Report an image that was written; each call is about one."""
+        if state.current is not None:
+            bar.file(None, state.current, "done")
+        bar.update(state)
+
+    def failed(error: ImageError) -> None:
+        bar.file(None, error.path, "failed", str(error))
+
+    with only_our_lines() if hidden else nullcontext():
+        return write(sampler, request, destination, progress, failed)
+
+
+def _reconstruct(
+    sampler: Sampler,
+    places: tuple[str, str],
+    destination: Destination,
+    bar: Bar | JsonLines,
+    cluster: str | None,
+    worker: Callable[..., Reconstructor],
+) -> Outcome:
+    """Write reconstructions, and the sample grid if there is one.
 
     Args:
-        folder: the folder of the images, a path or a ``file://`` URL.
-        output: the folder of the results.
-        cluster: address of a cluster, if one was given.
-        extra: the options that were given and concern samples only.
-
-    Raises:
-        UsageError: If there is any.
+        sampler: the autoencoder and its engine.
+        places: paths or URLs of the folder of the images and of that of the results.
+        destination: where to write them.
+        bar: is told what becomes of each image.
+        cluster: address of a cluster; ``None`` runs in this process.
+        worker: makes the reconstructor of a worker.
     """
-    if extra:
-        raise UsageError(f"--reconstruct does not sample; omit {' and '.join(extra)}")
+    extension_of(destination)
     if cluster is not None:
-        raise UsageError("--reconstruct runs on this machine; omit --cluster")
-    local = str(as_path(folder))
-    if is_url(local):
-        raise UsageError(f"{folder}: --reconstruct reads local folders; copy the images to one")
-    if is_url(str(as_path(output))):
-        raise UsageError(f"{output}: --reconstruct writes to local folders only; use another --output")
-    return local
+        from gankit.cluster.ray_data import check
+
+        check(cluster)
+    source, output = (str(as_path(place)) for place in places)
+    made = Reconstructor(sampler)
+    sampler.encoding()
+    run: Callable[..., Report] = made.run
+    plan: Callable[..., list[Decision]] = made.plan
+    if cluster is not None or any_url([source, output]):
+        there, planned = runs_of(cluster, [source, output], worker)
+        run, plan = partial(there, made), partial(planned, made)
+    options = {"format": destination.format.lower(), "overwrite": destination.overwrite}
+    sources: list[Path] = []
+    if destination.grid is not None:
+        made.notify = None  # the run says it
+        sources = [each.job.source for each in plan([source], output, **options)]
+        made.notify = sampler.notify
+        new_grid(sampler, 2 * len(sources), None)  # it may be too large
+        destination.grid[0].prepare("--grid")
+    report = run([source], output, progress=bar.update, each=bar.image, **options)
+    if destination.grid is not None and sources:
+        made.write_grid(sources, destination.grid, local_file)
+    totals, engine = report.totals, report.engine
+    used = None
+    if engine is not None and totals.done + totals.failed:
+        used = UsedEngine(engine.backend, engine.precision, engine.device, engine.parity_db or math.inf)
+    return Outcome(totals.done, len(report.images) - totals.done - totals.failed, totals.failed, report.seconds, used)
 
 
 def _summary(model: str, outcome: Outcome) -> str:

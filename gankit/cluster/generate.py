@@ -16,6 +16,7 @@ from gankit.cluster.ray_data import (
     connected,
     divided,
     in_working_folder,
+    is_restarted,
     plain_error,
     pool_of,
     rows,
@@ -23,12 +24,12 @@ from gankit.cluster.ray_data import (
 from gankit.pipeline.generated_files import (
     Destination,
     FailureCallback,
-    ImageFolder,
     LocalFolder,
     Outcome,
     ProgressCallback,
 )
-from gankit.pipeline.generation import MadePart, Part, SampleRequest, make_part, write_samples
+from gankit.pipeline.generation import MadePart, Part, SampleRequest, make_part, write_part, write_samples
+from gankit.pipeline.sample_claims import SampleClaims
 from gankit.pipeline.sampler import Sampler
 
 
@@ -39,20 +40,23 @@ class SampleWork:
     Attributes:
         make: makes its sampler.
         request: the samples.
-        folder: where they go.
+        claims: the folder where they go, and which of its files are replaced.
         extension: extension of the files.
         working: working folder of the run, to which relative paths of weights refer.
     """
 
     make: Callable[[], Sampler]
     request: SampleRequest
-    folder: ImageFolder
+    claims: SampleClaims
     extension: str
     working: str
 
 
 class SampleWorker:
-    """Makes parts. Ray Data makes one for each actor of its pool. A part that is made twice has the same pixels.
+    """Makes parts. Ray Data makes one for each actor of its pool.
+
+    Files that appeared since the run began are left alone. In an actor that Ray has restarted, they count as written,
+    because its lost process may have made them, and elsewhere as written by another run.
 
     Args:
         work: what to do.
@@ -62,6 +66,7 @@ class SampleWorker:
         in_working_folder(work.working)
         self._work = work
         self._sampler: Sampler | None = None
+        self._retries = is_restarted()
 
     def __call__(self, block: Mapping[str, Any]) -> dict[str, list[bytes]]:
         """Make the parts of a block.
@@ -77,9 +82,13 @@ class SampleWorker:
             if self._sampler is None:
                 self._sampler = work.make()
             parts = map(pickle.loads, block[TASK])
-            made = [make_part(self._sampler, work.request, work.folder, work.extension, part) for part in parts]
+            with SampleClaims(work.claims.folder, work.claims.before) as claims:
+                write = partial(write_part, claims)
+                made = [make_part(self._sampler, work.request, claims, work.extension, part, write) for part in parts]
         except Exception as error:
             return {RESULT: [pickle.dumps(plain_error(error))]}
+        if self._retries:
+            made = [replace(each, elsewhere=frozenset[int]()) for each in made]
         return {RESULT: [pickle.dumps(each) for each in made]}
 
 
@@ -126,9 +135,10 @@ def _execute(
     address: str,
     make: Callable[..., Sampler],
     parts: Sequence[Part],
-    folder: ImageFolder,
+    claims: SampleClaims,
     extension: str,
 ) -> Iterator[MadePart]:
+    folder = claims.folder
     if isinstance(folder, LocalFolder):
         folder = LocalFolder(folder.path.absolute())
     engine = sampler.engine
@@ -136,7 +146,9 @@ def _execute(
         pool = pool_of(ray.nodes(), engine.threads, engine.device)
         if pool.gpus == 0:
             engine = replace(engine, threads=pool.cpus)
-        work = SampleWork(partial(make, engine=engine), request, folder, extension, str(Path.cwd()))
+        work = SampleWork(
+            partial(make, engine=engine), request, SampleClaims(folder, claims.before), extension, str(Path.cwd())
+        )
         for row in rows(ray, pool, SampleWorker, (work,), divided(parts, pool.workers)):
             found = pickle.loads(row)
             if isinstance(found, Exception):

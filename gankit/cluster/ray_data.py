@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -162,6 +163,15 @@ def in_working_folder(folder: str) -> None:
     """Make a folder the working folder of a worker, if its machine has it."""
     with suppress(OSError):
         os.chdir(folder)
+
+
+def is_restarted() -> bool:
+    """Whether this runs in an actor that Ray has restarted, because its process was lost."""
+    ray = sys.modules.get("ray")  # each actor has imported it
+    if ray is None or not ray.is_initialized():
+        return False
+    context = ray.get_runtime_context()
+    return context.get_actor_id() is not None and bool(context.was_current_actor_reconstructed)
 
 
 def plain_error(error: Exception) -> Exception:

@@ -23,16 +23,16 @@ from gankit.storage.urls import shown
 from gankit.video.options import VideoOptions
 
 if TYPE_CHECKING:
-    from gankit.pipeline.images import ImagePipeline
+    from gankit.pipeline.file_pipeline import FilePipeline
 
 
 def run_on_cluster(
-    pipeline: ImagePipeline,
+    pipeline: FilePipeline,
     inputs: Sequence[str | Path],
     output: str | Path | None = None,
     *,
     address: str,
-    worker: Callable[..., ImagePipeline],
+    worker: Callable[..., FilePipeline],
     video: VideoOptions | None = None,
     progress: Callable[[Progress], None] | None = None,
     failed: Callable[[ImageReport], None] | None = None,
@@ -81,7 +81,7 @@ def run_on_cluster(
 
 def _execute(
     address: str,
-    make: Callable[..., ImagePipeline],
+    make: Callable[..., FilePipeline],
     engine: Any,
     seen: list[Any],
     tasks: Sequence[Task],

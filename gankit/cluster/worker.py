@@ -7,21 +7,22 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from gankit.cluster.ray_data import RESULT, TASK, in_working_folder, plain_error
+from gankit.cluster.ray_data import RESULT, TASK, in_working_folder, is_restarted, plain_error
 from gankit.pipeline.report import Waits
 from gankit.pipeline.run_options import RunOptions
 from gankit.storage.group import Busy, Result, Task
 from gankit.storage.work import run_tasks
 
 if TYPE_CHECKING:
-    from gankit.pipeline.images import ImagePipeline
+    from gankit.pipeline.file_pipeline import FilePipeline
 
 
 class Worker:
     """Does blocks of tasks. Ray Data makes one for each actor of its pool.
 
-    A block that Ray hands to another worker, because the first one is lost, is not done twice: results that appeared
-    since the run began are left alone.
+    A block whose worker is lost is not done twice: results that appeared since the run began are left alone. In an
+    actor that Ray has restarted, they count as done, because its lost process may have made them, and elsewhere as made
+    by another run. A claim in a store says which of both it is.
 
     Args:
         make: makes the pipeline. The first block opens its engine.
@@ -29,10 +30,11 @@ class Worker:
         folder: working folder of the run, to which relative paths of weights refer.
     """
 
-    def __init__(self, make: Callable[[], ImagePipeline], options: RunOptions, folder: str) -> None:
+    def __init__(self, make: Callable[[], FilePipeline], options: RunOptions, folder: str) -> None:
         in_working_folder(folder)
         self._make, self._options = make, options
-        self._pipeline: ImagePipeline | None = None
+        self._pipeline: FilePipeline | None = None
+        self._retries = is_restarted()
         self._ended: float | None = None  # when the last block was done
 
     def __call__(self, block: Mapping[str, Any]) -> dict[str, list[bytes]]:
@@ -51,7 +53,7 @@ class Worker:
         try:
             if self._pipeline is None:
                 self._pipeline = self._make()
-            busy = run_tasks(self._pipeline, tasks, self._options, results.append, check=True)
+            busy = run_tasks(self._pipeline, tasks, self._options, results.append, check=self._retries)
         except Exception as error:
             return {RESULT: [pickle.dumps(plain_error(error))]}
         engine = self._pipeline.engines

@@ -14,6 +14,7 @@ import tifffile
 
 from gankit.images.cmyk import to_inks
 from gankit.images.decoded import DecodedImage
+from gankit.images.formats.png import LEVEL, codec
 from gankit.images.hdr import to_linear
 from gankit.images.metadata import SUB_DIRECTORIES, pack_directory, parse_exif, sub_directories
 from gankit.images.tiff_file import IPTC_TAG, XMP_TAG
@@ -24,7 +25,7 @@ CLASSIC_LIMIT = 1 << 31  # above it tifffile may write BigTIFF, whose directory 
 
 
 def encode_tiff(image: DecodedImage) -> bytes:
-    """Encode as deflated strips with the horizontal predictor, level 1: all readers know it.
+    """Encode as deflated strips with the horizontal predictor: all readers know it.
 
     Args:
         image: uint8, uint16 or linear light, gray or RGB, with or without alpha.
@@ -32,11 +33,8 @@ def encode_tiff(image: DecodedImage) -> bytes:
     Returns:
         The file.
     """
-    samples = stored_samples(image)
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, samples, byteorder="<", **page_options(image))
-    if samples.nbytes < CLASSIC_LIMIT:
-        add_directories(buffer, image)
+    samples, buffer = stored_samples(image), io.BytesIO()
+    _write(image, samples.shape, samples.dtype, [samples], buffer)
     return buffer.getvalue()
 
 
@@ -64,25 +62,29 @@ def write_tiff_rows(image: DecodedImage, size: tuple[int, int], rows: Iterable[n
     """
     width, height = size
     shape = (height, width) if image.samples == 1 else (height, width, image.samples)
-    dtype = stored_samples(image).dtype
+    _write(image, shape, stored_samples(image).dtype, rows, file)
+
+
+def _write(
+    image: DecodedImage, shape: tuple[int, ...], dtype: np.dtype[Any], rows: Iterable[np.ndarray], file: IO[bytes]
+) -> None:
     large = math.prod(shape) * dtype.itemsize >= CLASSIC_LIMIT
     tifffile.imwrite(
-        file,
-        _deflated(rows),
-        shape=shape,
-        dtype=dtype,
-        bigtiff=large,
-        byteorder="<",
-        **page_options(image),
+        file, deflated(rows), shape=shape, dtype=dtype, bigtiff=large, byteorder="<", **page_options(image)
     )
     if not large:
         add_directories(file, image)
 
 
-def _deflated(rows: Iterable[np.ndarray]) -> Iterator[bytes]:
-    """Yield strips of 64 rows, predicted and deflated as TIFF has it."""
+def deflated(rows: Iterable[np.ndarray]) -> Iterator[bytes]:
+    """Yield strips of 64 rows, predicted and deflated as TIFF has it.
+
+    Args:
+        rows: samples (n, W) or (n, W, C); n is a multiple of 64 but in the last one.
+    """
     import imagecodecs
 
+    deflate = codec().compress
     for block in rows:
         for top in range(0, len(block), _ROWS_PER_STRIP):
             strip = block[top : top + _ROWS_PER_STRIP]
@@ -90,7 +92,7 @@ def _deflated(rows: Iterable[np.ndarray]) -> Iterator[bytes]:
                 predicted = bytes(imagecodecs.floatpred_encode(np.ascontiguousarray(strip), axis=1))
             else:
                 predicted = imagecodecs.delta_encode(strip, axis=1).tobytes()
-            yield bytes(imagecodecs.zlib_encode(predicted, level=1))
+            yield deflate(predicted, LEVEL)
 
 
 def page_options(image: DecodedImage) -> dict[str, Any]:
@@ -105,7 +107,6 @@ def page_options(image: DecodedImage) -> dict[str, Any]:
         "planarconfig": "contig" if image.samples > 1 else None,
         "extrasamples": None if image.alpha is None else ["unassalpha"],
         "compression": "zlib",
-        "compressionargs": {"level": 1},
         "predictor": True,
         "rowsperstrip": _ROWS_PER_STRIP,
         "resolution": image.dpi,

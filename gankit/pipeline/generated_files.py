@@ -14,7 +14,9 @@ from typing import Protocol
 import numpy as np
 
 from gankit.errors import ImageError, UsageError
+from gankit.pipeline.folder_claims import FolderClaims
 from gankit.pipeline.items import Progress
+from gankit.pipeline.journal import State, state_of
 from gankit.pipeline.output import prepare, remove_stale, write_whole
 from gankit.pipeline.paths import exists
 from gankit.pipeline.sample_grid import SampleGrid
@@ -34,6 +36,12 @@ class ImageFolder(Protocol):
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file: ``None`` if there is none, and nothing if it cannot be read."""
+
+    def state(self, name: str) -> State | None:
+        """Return the state of a file; ``None`` if there is none, or the folder has no claims."""
+
+    def claims(self) -> FolderClaims | None:
+        """Return claims on files, by which runs share the work; ``None`` if the folder has none."""
 
     def prepare(self, option: str = "--output") -> None:
         """Create it, and check that it can be written. Raises OutputError, which names the option, if not."""
@@ -75,6 +83,14 @@ class LocalFolder:
             return self.place(name).read_bytes()
         except OSError:
             return b"" if exists(self.place(name)) else None
+
+    def state(self, name: str) -> State | None:
+        """Return the state of a file; ``None`` if there is none."""
+        return state_of(self.place(name))
+
+    def claims(self) -> FolderClaims:
+        """Return claims on files, by which runs share the work."""
+        return FolderClaims((self.path,))
 
     def prepare(self, option: str = "--output") -> None:
         """Create the folder, and remove what killed runs left in it. Raises OutputError if it cannot be written."""
@@ -170,30 +186,26 @@ class ImageWriter:
         total: number of images to write.
         progress: called with the state of the run after each image.
         failed: called with the error of each image that cannot be written.
-        around: returns the context in which a file is written.
     """
 
-    def __init__(
-        self,
-        folder: ImageFolder,
-        total: int,
-        progress: ProgressCallback,
-        failed: FailureCallback,
-        around: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
-    ) -> None:
-        self._folder, self._around = folder, around
+    def __init__(self, folder: ImageFolder, total: int, progress: ProgressCallback, failed: FailureCallback) -> None:
+        self._folder = folder
         self._total, self._progress, self._failed = total, progress, failed
         self._began = perf_counter()
-        self.done = self.failures = 0
+        self.done = self.failures = self.left = 0
 
     @property
     def seconds(self) -> float:
         """Seconds since the writer was made."""
         return perf_counter() - self._began
 
-    def write(self, images: Sequence[tuple[str, np.ndarray]]) -> None:
-        """Write a batch of images, each with its name in the folder."""
-        for name, error in write_images(self._folder, images, self._around):
+    def write(
+        self,
+        images: Sequence[tuple[str, np.ndarray]],
+        around: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
+    ) -> None:
+        """Write a batch of images, each with its name in the folder, in the context that ``around`` returns for it."""
+        for name, error in write_images(self._folder, images, around):
             if error is None:
                 self.add(name)
             else:
@@ -203,6 +215,11 @@ class ImageWriter:
         """Count and report an image that was written."""
         self.done += 1
         self._progress(Progress(self._total, self.done, self.failures, 0.0, self.seconds, self._folder.place(name)))
+
+    def leave(self, count: int) -> None:
+        """Take images out of the total, because another run has made them."""
+        self._total -= count
+        self.left += count
 
     def fail(self, error: ImageError) -> None:
         """Count and report an image that failed."""

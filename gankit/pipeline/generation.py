@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -26,6 +26,7 @@ from gankit.pipeline.generated_files import (
     used_engine,
     write_images,
 )
+from gankit.pipeline.sample_claims import SampleClaims
 from gankit.pipeline.sampler import Sampler
 
 RECORD = "samples.json"
@@ -76,16 +77,20 @@ class MadePart:
         reasons: why a file could not be written, by the number of the sample.
         images: the images by number, if they are returned.
         engine: the engine that made them.
+        elsewhere: the numbers of those that another run has written since this one began.
+        left: the numbers of those that another run is about to write.
     """
 
     part: Part
     reasons: Mapping[int, str] = field(default_factory=dict)
     images: Mapping[int, np.ndarray] = field(default_factory=dict)
     engine: UsedEngine | None = None
+    elsewhere: frozenset[int] = frozenset()
+    left: frozenset[int] = frozenset()
 
 
-Execute = Callable[[Sequence[Part], ImageFolder, str], Iterator[MadePart]]
-"""Makes parts, wherever, and writes them to a folder with an extension."""
+Execute = Callable[[Sequence[Part], SampleClaims, str], Iterator[MadePart]]
+"""Makes parts, wherever, and writes them to the folder of the claims with an extension."""
 
 
 def write_samples(
@@ -137,18 +142,34 @@ def write_samples(
     if execute is None:
         sampler.start()  # before anything is written; not counted in the time of the run
     prepare_folders(destination)
-    output.write_text(RECORD, _record(sampler, request))
     writer = ImageWriter(output, len(todo), progress, failed)
-    made = _here(sampler, request, writer, parts, extension) if execute is None else execute(parts, output, extension)
     engine: UsedEngine | None = None
-    for each in made:
-        engine = engine or each.engine
-        if execute is not None:
-            _count(each, writer, output, extension)
-        for index, image in each.images.items() if sample_grid else ():
-            sample_grid.place(index, image)  # type: ignore[union-attr]
+    replaced = {
+        names[index]: state for index in todo if names[index] in present and (state := output.state(names[index]))
+    }
+    with SampleClaims(output, replaced) as claims:
+        with claims.alone(RECORD):  # another run may have begun since
+            _claim(sampler, request, destination, output.names().difference(names))
+            output.write_text(RECORD, _record(sampler, request))
+        left: list[Part] = []
+        while parts:
+            if execute is None:
+                made = _here(sampler, request, writer, claims, parts, extension)
+            else:
+                made = execute(parts, claims, extension)
+            for each in made:
+                engine = engine or each.engine
+                if execute is not None:
+                    _count(each, writer, output, extension)
+                writer.leave(len(each.elsewhere))
+                for index, image in each.images.items() if sample_grid else ():
+                    sample_grid.place(index, image)  # type: ignore[union-attr]
+                if each.left:
+                    left.append(replace(each.part, written=each.left, returned=False))
+            parts, left = _after_others(sampler, writer, claims, left, extension)
     finish_grid(sample_grid, destination)
-    return Outcome(writer.done, count - len(todo), writer.failures, writer.seconds, engine)
+    skipped = count - len(todo) + writer.left
+    return Outcome(writer.done, skipped, writer.failures, writer.seconds, engine)
 
 
 def stream_of(sampler: Sampler, request: SampleRequest) -> Callable[[Sequence[int]], Iterator[tuple[int, np.ndarray]]]:
@@ -158,33 +179,100 @@ def stream_of(sampler: Sampler, request: SampleRequest) -> Callable[[Sequence[in
     )
 
 
-def make_part(sampler: Sampler, request: SampleRequest, folder: ImageFolder, extension: str, part: Part) -> MadePart:
-    """Make a part, and write its files.
+def make_part(
+    sampler: Sampler,
+    request: SampleRequest,
+    claims: SampleClaims,
+    extension: str,
+    part: Part,
+    write: Callable[[Sequence[tuple[str, np.ndarray]]], Mapping[str, str]],
+) -> MadePart:
+    """Make a part, and write its files, except those that another run makes.
+
+    Args:
+        sampler: the model and its engine.
+        request: what the part is a part of.
+        claims: the claims of this process, which are given up as files are written.
+        extension: extension of the files.
+        part: the part.
+        write: writes images with their names, and returns why those failed that could not be written.
 
     Raises:
         OutputError: If the folder cannot be written.
         BackendError, CheckpointError, ParityError: If no engine can run the model.
     """
-    images = dict(stream_of(sampler, request)(part.indices))
     numbers = {_name(index, extension): index for index in part.indices}
-    files = [(name, images[index]) for name, index in numbers.items() if index in part.written]
-    errors = {numbers[name]: error.reason for name, error in write_images(folder, files) if error is not None}
-    return MadePart(part, errors, images if part.returned else {}, used_engine(sampler))
+    turns = claims.take(name for name, index in numbers.items() if index in part.written)
+    images: dict[int, np.ndarray] = {}
+    reasons: Mapping[str, str] = {}
+    if turns.own or part.returned:
+        images = dict(stream_of(sampler, request)(part.indices))
+        reasons = write([(name, images[index]) for name, index in numbers.items() if name in turns.own])
+    return MadePart(
+        part,
+        {numbers[name]: reason for name, reason in reasons.items()},
+        images if part.returned else {},
+        used_engine(sampler),
+        frozenset(numbers[name] for name in turns.made),
+        frozenset(numbers[name] for name in turns.others),
+    )
+
+
+def write_part(claims: SampleClaims, files: Sequence[tuple[str, np.ndarray]]) -> dict[str, str]:
+    """Write images with their names, and return why those failed that could not be written.
+
+    Raises:
+        OutputError: If the folder cannot be written.
+    """
+    ended = write_images(claims.folder, files, claims.releasing)
+    return {name: error.reason for name, error in ended if error is not None}
 
 
 def _here(
-    sampler: Sampler, request: SampleRequest, writer: ImageWriter, parts: Sequence[Part], extension: str
+    sampler: Sampler,
+    request: SampleRequest,
+    writer: ImageWriter,
+    claims: SampleClaims,
+    parts: Sequence[Part],
+    extension: str,
 ) -> Iterator[MadePart]:
     """Make parts in this process, and count each file as soon as it is written."""
+
+    def write(files: Sequence[tuple[str, np.ndarray]]) -> dict[str, str]:
+        writer.write(files, claims.releasing)
+        return {}
+
     for part in parts:
-        images = dict(stream_of(sampler, request)(part.indices))
-        writer.write([(_name(index, extension), images[index]) for index in part.indices if index in part.written])
-        yield MadePart(part, images=images if part.returned else {}, engine=used_engine(sampler))
+        yield make_part(sampler, request, claims, extension, part, write)
+
+
+def _after_others(
+    sampler: Sampler, writer: ImageWriter, claims: SampleClaims, left: Sequence[Part], extension: str
+) -> tuple[list[Part], list[Part]]:
+    """Wait for samples that other runs have claimed. Return what they have left undone, and what to wait for still."""
+    count = sum(len(part.written) for part in left)
+    if count and sampler.notify is not None:
+        samples = "a sample that another run is" if count == 1 else f"{count} samples that other runs are"
+        sampler.notify(f"waiting for {samples} making")
+    while left:
+        names = {_name(index, extension): index for part in left for index in part.written}
+        turns = claims.wait(names)
+        writer.leave(len(turns.made))
+        free = _of(left, {names[name] for name in turns.own})
+        left = _of(left, {names[name] for name in turns.others})
+        if free:
+            return free, list(left)
+    return [], []
+
+
+def _of(parts: Sequence[Part], numbers: set[int]) -> list[Part]:
+    """Return the parts with those files only that have certain numbers."""
+    return [replace(part, written=some) for part in parts if (some := part.written.intersection(numbers))]
 
 
 def _count(made: MadePart, writer: ImageWriter, output: ImageFolder, extension: str) -> None:
     """Count the files of a part that another process has made."""
-    for index in sorted(made.part.written):
+    for index in sorted(made.part.written - made.elsewhere - made.left):
         name = _name(index, extension)
         if (reason := made.reasons.get(index)) is None:
             writer.add(name)

@@ -79,6 +79,7 @@ class ImagePipeline:
     """
 
     task: ClassVar[Task]
+    takes_clips: ClassVar[bool] = True
 
     def __init__(
         self,

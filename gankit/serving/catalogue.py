@@ -30,6 +30,7 @@ class Served:
         summary: what it does, in a few words.
         limits: what it cannot do, in one sentence; empty if that is not known.
         strength: whether requests may set a strength: it is one of a pair of a faithful and a sharp model.
+        own_strength: the strength at which such a model is itself: 0 for the faithful one, 1 for the sharp one.
         pair: whether it is a pair of generators, so that requests may set a direction.
     """
 
@@ -39,6 +40,7 @@ class Served:
     summary: str
     limits: str = ""
     strength: bool = False
+    own_strength: float = 0.0
     pair: bool = False
 
 
@@ -130,5 +132,6 @@ def _shipped(name: str) -> Served:
         entry.summary,
         entry.limits,
         strength=entry.faithful is not None or name in partners,
+        own_strength=0.0 if entry.faithful is None else 1.0,
         pair=entry.file is not None,
     )

@@ -72,6 +72,10 @@ class ModelInfo(BaseModel):
     default: bool = Field(description="Whether requests that name no model run it.")
     scale: int = Field(description="Side of a result divided by side of its source.")
     strength: bool = Field(description="Whether requests may set a strength.")
+    own_strength: float = Field(
+        description="The strength at which the model is itself, where one may be set: 0 for the faithful one, "
+        "1 for the sharp one."
+    )
     directions: list[Direction] = Field(description="The generators of a pair; empty for a single one.")
     input_kind: InputKind = Field(description="What the values of the input mean.")
     classes: int = Field(description="Number of classes of a conditional generator, else 0.")

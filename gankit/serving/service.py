@@ -128,6 +128,7 @@ class Service:
                 default=served.name == self._catalogue.default(served.task),
                 scale=facts[served.name].scale,
                 strength=served.strength,
+                own_strength=served.own_strength,
                 directions=["AtoB", "BtoA"] if served.pair else [],
                 input_kind=facts[served.name].input_kind,
                 classes=facts[served.name].classes,

@@ -45,7 +45,8 @@ def run_clip(
         video: the options of clips.
         local: the claims on local results.
         progress: called with the state of the clip, from any thread, one call at a time.
-        check: whether to leave alone a result that appeared since the run began.
+        check: whether a result that appeared since the run began is that of an earlier try that was lost; otherwise
+            another run has made it.
 
     Raises:
         OutputError: If a local folder, or the temporary folder, cannot be written.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -42,6 +44,12 @@ class StoreFolder:
             return self.store.read(name)
         except OSError:
             return b""
+
+    def state(self, name: str) -> None:
+        """Return ``None``, because there are no claims."""
+
+    def claims(self) -> None:
+        """Return ``None``: runs that write to one folder of a store do not share their samples."""
 
     def prepare(self, option: str = "--output") -> None:
         """Do nothing: the first object makes the folder, and shows whether it can be written."""
@@ -90,6 +98,24 @@ def image_folder(place: str) -> ImageFolder:
     """
     path = as_path(place)
     return StoreFolder(Remote(path)) if isinstance(path, str) and is_url(path) else LocalFolder(Path(path))
+
+
+@contextmanager
+def local_file(place: Path) -> Iterator[Path]:
+    """Return a local path inside the block for a path, or for one whose text is a URL.
+
+    Raises:
+        OSError: If an object cannot be read.
+    """
+    url = str(place)
+    if not is_url(url):
+        yield place
+        return
+    folder, _, name = url.rpartition("/")
+    with tempfile.TemporaryDirectory(prefix="gankit-") as temporary:
+        path = Path(temporary) / name
+        Remote(folder).fetch(name, path)
+        yield path
 
 
 def image_file(place: str) -> tuple[ImageFolder, str]:

@@ -19,7 +19,7 @@ from gankit.storage.stores import Local, Remote, Store
 from gankit.storage.urls import is_url
 
 if TYPE_CHECKING:
-    from gankit.pipeline.images import ImagePipeline
+    from gankit.pipeline.file_pipeline import FilePipeline
 
 
 class Ledger(Protocol):
@@ -55,7 +55,7 @@ class LocalLedger:
     """
 
     def __init__(
-        self, pipeline: ImagePipeline, options: Callable[[Path], Mapping[str, Any]], roots: Sequence[Path]
+        self, pipeline: FilePipeline, options: Callable[[Path], Mapping[str, Any]], roots: Sequence[Path]
     ) -> None:
         self._resume = Resume(pipeline.engines.weights_sha256, options, roots)
         self._journals: dict[Path, Journal] = {}
@@ -113,7 +113,7 @@ class ObjectLedger:
 
     def __init__(
         self,
-        pipeline: ImagePipeline,
+        pipeline: FilePipeline,
         options: Callable[[Path], Mapping[str, Any]],
         places: Places,
         output: Path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gankit.errors import GankitError, UsageError
 from gankit.pipeline.inputs import Inputs, NoInputError, collect
@@ -24,6 +24,7 @@ from gankit.video.making import check_clips, clip_options, is_clip_target
 from gankit.video.options import VIDEO_SUFFIXES, VideoOptions
 
 if TYPE_CHECKING:
+    from gankit.pipeline.file_pipeline import FilePipeline
     from gankit.pipeline.images import ImagePipeline
 
 
@@ -52,7 +53,7 @@ class Plan:
 
 
 def make_plan(
-    pipeline: ImagePipeline,
+    pipeline: FilePipeline,
     inputs: Sequence[str | Path],
     output: str | Path | None,
     options: RunOptions,
@@ -94,7 +95,7 @@ def make_plan(
         target = places.output(output, file=one) if isinstance(output, str) and is_url(output) else output
         found, clips = _collect(pipeline, local, target, options, notify)
         if clips:
-            check_clips(pipeline, clips, video)
+            check_clips(cast("ImagePipeline", pipeline), clips, video)
         _keep_sources(found, places)
     except GankitError as error:
         if places.text(str(error)) == str(error):
@@ -114,7 +115,7 @@ def make_plan(
 
 
 def _collect(
-    pipeline: ImagePipeline,
+    pipeline: FilePipeline,
     inputs: Sequence[str | Path],
     output: str | Path | None,
     options: RunOptions,
@@ -122,7 +123,9 @@ def _collect(
 ) -> tuple[Inputs, Sequence[Job]]:
     """Find the images and the clips; return all of them, and the jobs of the clips."""
     mark = "" if output is not None else pipeline.mark(options)
-    clips: Clips = find_processed(inputs, output, options, mark, notify)
+    clips = Clips(None, tuple(inputs))
+    if pipeline.takes_clips:
+        clips = find_processed(inputs, output, options, mark, notify)
     images: Inputs | None = None
     if clips.others or clips.found is None:
         try:
@@ -144,7 +147,7 @@ def _keep_sources(found: Inputs, places: Places) -> None:
             raise UsageError(f"{place}: the result of {job.source} would replace it; use another --output or --suffix")
 
 
-def _options(pipeline: ImagePipeline, options: RunOptions, video: VideoOptions) -> Callable[[Path], Mapping[str, Any]]:
+def _options(pipeline: FilePipeline, options: RunOptions, video: VideoOptions) -> Callable[[Path], Mapping[str, Any]]:
     """Return what returns the options that determine a result."""
     own = pipeline.engines.options_of_results()
     return lambda target: {

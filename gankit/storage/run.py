@@ -25,7 +25,7 @@ from gankit.storage.work import run_tasks, start_seconds
 from gankit.video.options import VideoOptions
 
 if TYPE_CHECKING:
-    from gankit.pipeline.images import ImagePipeline
+    from gankit.pipeline.file_pipeline import FilePipeline
 
 
 class Execute(Protocol):
@@ -42,7 +42,7 @@ class Execute(Protocol):
 
 
 def run_remote(
-    pipeline: ImagePipeline,
+    pipeline: FilePipeline,
     inputs: Sequence[str | Path],
     output: str | Path | None = None,
     *,
@@ -142,7 +142,7 @@ def run_remote(
 
 
 def plan_remote(
-    pipeline: ImagePipeline,
+    pipeline: FilePipeline,
     inputs: Sequence[str | Path],
     output: str | Path | None = None,
     *,

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter, sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gankit.pipeline.folder_claims import FolderClaims
 from gankit.pipeline.items import Progress
@@ -25,6 +25,7 @@ from gankit.storage.group import Busy, Group, Kept, Result, Task, made_elsewhere
 from gankit.storage.urls import is_url
 
 if TYPE_CHECKING:
+    from gankit.pipeline.file_pipeline import FilePipeline
     from gankit.pipeline.images import ImagePipeline
 
 _GROUP = 16
@@ -35,7 +36,7 @@ _POLL = 1.0  # seconds between two looks at what other runs have claimed
 
 
 def run_tasks(
-    pipeline: ImagePipeline,
+    pipeline: FilePipeline,
     tasks: Sequence[Task],
     options: RunOptions,
     record: Callable[[Result], None],
@@ -54,7 +55,8 @@ def run_tasks(
         progress: called with the state of the run, from any thread, one call at a time. While a clip is processed, it
             is a :class:`gankit.video.progress.ClipProgress`.
         notify: called with each line to report to the user.
-        check: whether to leave alone the results that appeared since the run began, which an earlier try has made.
+        check: whether results that appeared since the run began are those of an earlier try that was lost; otherwise
+            another run has made them.
 
     Returns:
         How long it took, and how long the engine waited.
@@ -77,7 +79,13 @@ def run_tasks(
             for task in waiting:
                 if task.video is not None:
                     result, waited = run_clip(
-                        pipeline, task, options, task.video, local, progress=progress, check=check
+                        cast("ImagePipeline", pipeline),
+                        task,
+                        options,
+                        task.video,
+                        local,
+                        progress=progress,
+                        check=check,
                     )
                     waits += waited
                     if result is None:
@@ -90,7 +98,7 @@ def run_tasks(
     return Busy(perf_counter() - began - (start_seconds(pipeline) - starting), waits)
 
 
-def start_seconds(pipeline: ImagePipeline) -> float:
+def start_seconds(pipeline: FilePipeline) -> float:
     """Return how long the start of the engine took; 0 if it has not started."""
     engine = pipeline.engines.report()
     return 0.0 if engine is None else engine.start_seconds
@@ -131,7 +139,7 @@ def _watch(watches: dict[str, Watch], claim: Claim) -> Watch:
 
 
 def _run_images(
-    pipeline: ImagePipeline,
+    pipeline: FilePipeline,
     tasks: Sequence[Task],
     options: RunOptions,
     record: Callable[[Result], None],
@@ -202,7 +210,7 @@ def _put(
 
 
 def _processed(
-    pipeline: ImagePipeline,
+    pipeline: FilePipeline,
     group: Group,
     options: RunOptions,
     progress: Callable[[Progress], None],

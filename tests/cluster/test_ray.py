@@ -117,6 +117,39 @@ def test_a_worker_is_killed(cluster, weights, tmp_path):
     )
 
 
+def test_another_run_on_the_same_folder(cluster, weights, tmp_path, monkeypatch):
+    """A run of this process, which begins when a worker has written its first file. No worker is lost."""
+    source, out, log = images(tmp_path / "in", 60), tmp_path / "out", tmp_path / "log"
+    encode, plain = gankit.images.encode, []
+
+    def slow(image, target, **options):
+        time.sleep(0.1)
+        notes = encode(image, target, **options)
+        with log.open("ab", buffering=0) as file:
+            file.write(f"{os.getpid()} {target.name}\n".encode())
+        return notes
+
+    def other():
+        while not lines(log):
+            time.sleep(0.02)
+        with upscaler(weights) as pipeline:
+            plain.append(pipeline.run(source, out))
+
+    monkeypatch.setattr(gankit.images, "encode", slow)
+    thread = threading.Thread(target=other, daemon=True)
+    thread.start()
+    with upscaler(weights) as pipeline:
+        report = run_on_cluster(pipeline, [source], out, address="local", worker=counting(weights, log, seconds=0.3))
+    thread.join()
+    assert Counter(name for _, name in lines(log)) == Counter(path.name for path in source.iterdir())
+    done = [each.totals.done for each in (report, plain[0])]
+    assert sum(done) == 60
+    assert min(done) > 0
+    for each in (report, plain[0]):
+        assert each.totals.done + each.totals.skipped == 60
+        assert [item.notes for item in each.images if item.notes] == []
+
+
 def test_many_images(cluster, weights, tmp_path):
     source, out, log = images(tmp_path / "in", MANY), tmp_path / "out", tmp_path / "log"
     (source / "broken.png").write_bytes(b"no image")

@@ -3,14 +3,21 @@
 import pickle
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import gankit
+from gankit.cluster import generate, worker
 from gankit.cluster.ray_data import RESULT, TASK
 from gankit.cluster.worker import Worker
+from gankit.pipeline.generated_files import LocalFolder
+from gankit.pipeline.generation import Part, SampleRequest
 from gankit.pipeline.report import Waits
 from gankit.pipeline.run_options import RunOptions
+from gankit.pipeline.sample_claims import SampleClaims
+from gankit.pipeline.sampler import Sampler
 from gankit.storage.group import Busy, Task
+from tests.latent_networks import weights as latent_weights
 from tests.networks import save_visible_srgan
 
 
@@ -35,3 +42,46 @@ def test_a_worker_states_how_busy_it_was(tmp_path):
         assert 0 < engine <= rows[-1][1].seconds - waits.decode_seconds - waits.encode_seconds + 1e-3
     assert busy.within(2 * busy.seconds) == Waits(2 * busy.waits.decode_seconds, 2 * busy.waits.encode_seconds)
     assert Busy().within(3.0) is None
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_results_that_appeared_are_those_of_the_lost_worker_or_of_another_run(tmp_path, monkeypatch, restarted):
+    monkeypatch.setattr(worker, "is_restarted", lambda: restarted)
+    weights, tasks = save_visible_srgan(tmp_path / "small.safetensors"), []
+    for number in range(4):
+        Image.fromarray(np.full((8, 9, 3), 60 * number, np.uint8)).save(tmp_path / f"{number}.png")
+        tasks.append(Task(number, str(tmp_path / f"{number}.png"), str(tmp_path / "out" / f"{number}.png")))
+    (tmp_path / "out").mkdir()
+    for there in (0, 2):
+        (tmp_path / "out" / f"{there}.png").write_bytes(b"made since the run began")
+
+    def make():
+        return gankit.Upscaler(weights, backend="eager", precision="fp32", threads=1)
+
+    does, found = worker.Worker(make, RunOptions(), str(tmp_path)), {}
+    for block in (tasks[:2], tasks[2:]):
+        for row in does({TASK: [pickle.dumps(task) for task in block]})[RESULT]:
+            result = pickle.loads(row)[0]
+            found[result.number] = result.report.status, len(result.report.notes)
+    first = ("done", 1) if restarted else ("skipped", 0)
+    assert found == {0: first, 1: ("done", 0), 2: first, 3: ("done", 0)}
+    assert (tmp_path / "out" / "0.png").read_bytes() == b"made since the run began"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_samples_that_appeared_are_those_of_the_lost_worker_or_of_another_run(tmp_path, monkeypatch, restarted):
+    monkeypatch.setattr(generate, "is_restarted", lambda: restarted)
+    model, folder = latent_weights(tmp_path, "gan"), LocalFolder(tmp_path / "out")
+    folder.prepare()
+    for there in (0, 2):
+        folder.place(f"{there:06d}.png").write_bytes(b"made since the run began")
+    work = generate.SampleWork(
+        lambda: Sampler(model, threads=1), SampleRequest(4), SampleClaims(folder), ".png", str(tmp_path)
+    )
+    does, found = generate.SampleWorker(work), []
+    for indices in ((0, 1), (2, 3)):
+        (row,) = does({TASK: [pickle.dumps(Part(indices, frozenset(indices)))]})[RESULT]
+        found.append(pickle.loads(row).elsewhere)
+    assert found == [frozenset() if restarted else frozenset({there}) for there in (0, 2)]
+    assert folder.read("000002.png") == b"made since the run began"
+    assert {path.name for path in folder.path.iterdir()} == {f"{index:06d}.png" for index in range(4)}

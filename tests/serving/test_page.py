@@ -164,3 +164,19 @@ def contrast(first, second):
 
     bright, dim = sorted(map(luminance, (first, second)), reverse=True)
     return (bright + 0.05) / (dim + 0.05)
+
+
+def test_the_strength_is_at_first_that_of_the_model_itself(browser):
+    """The faithful models of the pairs, of which one is the default, do not run as the sharp ones."""
+    with running((), hosts=frozenset({"127.0.0.1"})) as made:
+        opened = browser.new_page()
+        opened.goto(made.url)
+        options = opened.locator("#model option")
+        expect(options.first).to_be_attached(timeout=120_000)  # the facts of all weights are read first
+        found = {}
+        for name in options.all_inner_texts():
+            opened.select_option("#model", name)
+            if opened.locator("#strength-field").is_visible():
+                found[name] = float(opened.locator("#strength").input_value())
+        opened.close()
+    assert found == {"srgan": 1, "srresnet": 0, "edsr-sharp": 1, "edsr-photo": 0}

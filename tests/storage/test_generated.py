@@ -93,9 +93,8 @@ def test_a_failed_put_fails_one_sample_and_the_next_run_makes_it(memory, model, 
         (["-o", "file://host/out"], "a file URL begins with file:///"),
         (["-o", "out", "--grid", "memory://grid.png"], "memory://grid.png: names no file"),
         (["-o", "out", "--grid", "memory://bucket/grid.xyz"], "unknown format '.xyz' of the sample grid"),
-        (["-o", "memory://bucket/out", "--reconstruct", "in"], "--reconstruct writes to local folders only"),
-        (["-o", "out", "--reconstruct", "memory://bucket/in"], "--reconstruct reads local folders"),
-        (["-o", "out", "--reconstruct", "in", "--cluster"], "omit --cluster"),
+        (["-o", "out", "--reconstruct", "memory://bucket/in"], "'gan' has no encoder"),
+        (["-o", "out", "--reconstruct", "in", "--cluster", "photos/"], "'photos/' is no address of a cluster"),
         (["-o", "out", "--cluster", "photos/"], "'photos/' is no address of a cluster"),
     ],
 )
@@ -132,36 +131,99 @@ def test_nothing_stays_in_the_temporary_folder(memory, model, tmp_path, monkeypa
 
 @pytest.fixture
 def originals(tmp_path):
-    """A folder with an image of the model's size."""
+    """A folder with images of the model's size, one of which is below it, and one that is torn."""
     folder = tmp_path / "in"
-    folder.mkdir()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / "a.png")
+    (folder / "sub").mkdir(parents=True)
+    for seed, name in enumerate(["a.png", "b.png", "sub/c.png"]):
+        noise = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(noise[..., 0] if seed else noise).save(folder / name)
+    (folder / "torn.png").write_bytes((folder / "a.png").read_bytes()[:60])
     return folder
 
 
+def put(memory, folder):
+    for path in folder.rglob("*.png"):
+        memory.pipe_file(f"/bucket/in/{path.relative_to(folder).as_posix()}", path.read_bytes())
+
+
 @pytest.mark.parametrize(
-    ("words", "error"),
-    [
-        (["memory://bucket/in", "-o", "out"], "memory://bucket/in: --reconstruct reads local folders; copy the images"),
-        (["{in}", "-o", "memory://bucket/out"], "memory://bucket/out: --reconstruct writes to local folders only; use"),
-        (["{in}", "-o", "out", "--cluster", "local"], "--reconstruct runs on this machine; omit --cluster"),
-        (["{in}", "-o", "s3://bucket/out"], "s3://bucket/out: --reconstruct writes to local folders only; use another"),
-    ],
+    ("source", "target"),
+    [("memory://bucket/in", "memory://bucket/out"), ("{in}", "memory://bucket/out"), ("memory://bucket/in/", "{out}")],
 )
-def test_reconstructions_are_local_which_is_said_before_anything_is_read(
-    memory, originals, tmp_path, monkeypatch, capsys, words, error
+def test_reconstructions_of_urls_are_those_of_a_folder(memory, originals, tmp_path, capsys, source, target):
+    given = ["-m", weights(tmp_path, "vae"), "--batch", 3]
+    put(memory, originals)
+    places = {"in": str(originals), "out": str(tmp_path / "there")}
+    source, target = source.format(**places), target.format(**places)
+    local = run(*given, "--reconstruct", originals, "-o", tmp_path / "out", "--grid", tmp_path / "grid.png")
+    plain = capsys.readouterr()
+    there = run(*given, "--reconstruct", source, "-o", target, "--grid", "memory://bucket/grid.png")
+    remote = capsys.readouterr()
+    assert local == there == 1
+    made = objects(memory)
+    if not target.startswith("memory"):
+        made = {path.relative_to(target).as_posix(): path.read_bytes() for path in (tmp_path / "there").rglob("*.png")}
+    made = {name: content for name, content in made.items() if not name.startswith(".")}
+    wanted = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")}
+    assert wanted == {"a.png", "b.png", "sub/c.png"}
+    assert made == {name: (tmp_path / "out" / name).read_bytes() for name in wanted}
+    assert memory.cat_file("/bucket/grid.png") == (tmp_path / "grid.png").read_bytes()
+    assert remote.out.split(" in ")[0] == plain.out.split(" in ")[0]
+    assert "3 done, 1 failed" in remote.out
+    name = "/torn.png: "
+    assert remote.err.count("\n") == 1
+    assert f"{source.rstrip('/')}{name}" in remote.err
+    assert remote.err.partition(name)[2] == plain.err.partition(name)[2]
+
+
+def test_reconstructions_in_stores_are_made_again_where_something_changed(memory, originals, tmp_path, capsys):
+    (originals / "torn.png").unlink()
+    put(memory, originals)
+    given = ["-m", weights(tmp_path, "vae"), "--reconstruct", "memory://bucket/in", "-o", "memory://bucket/out"]
+    assert run(*given, "-q") == 0
+    before = objects(memory)
+    memory.pipe_file("/bucket/in/b.png", (originals / "a.png").read_bytes())
+    memory.rm_file("/bucket/out/sub/c.png")
+    capsys.readouterr()
+    assert run(*given) == 0
+    assert "2 done, 1 skipped (results exist)" in capsys.readouterr().out
+    after = objects(memory)
+    assert after["sub/c.png"] == before["sub/c.png"]
+    assert after["b.png"] != before["b.png"]
+    assert run(*given) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "0 done, 3 skipped (results exist)"
+    assert run(*given, "--overwrite") == 0
+    assert "3 done" in capsys.readouterr().out
+    assert objects(memory).keys() == after.keys()
+
+
+def test_clips_are_no_images_of_an_autoencoder(memory, originals, tmp_path, capsys):
+    (originals / "torn.png").unlink()
+    put(memory, originals)
+    memory.pipe_file("/bucket/in/clip.mp4", b"no clip")
+    given = ["-m", weights(tmp_path, "vae"), "--reconstruct", "memory://bucket/in", "-o", "memory://bucket/out"]
+    assert run(*given) == 0
+    assert "3 done" in capsys.readouterr().out
+    assert not any("clip" in name for name in objects(memory))
+
+
+def test_a_grid_that_is_too_large_is_refused_before_anything_is_written(
+    memory, originals, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.chdir(tmp_path)
-    words = [word.replace("{in}", str(originals)) for word in words]
-    assert run("-m", "there-is-no-such-model.safetensors", "--reconstruct", *words) == 2
-    assert capsys.readouterr().err.startswith(f"error: {error}")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+    monkeypatch.setattr("gankit.images.MAX_PIXELS", 100)
+    put(memory, originals)
+    given = ["-m", weights(tmp_path, "vae"), "--grid", tmp_path / "grid.png", "--reconstruct"]
+    for source, target in ((originals, tmp_path / "out"), ("memory://bucket/in", "memory://bucket/out")):
+        assert run(*given, source, "-o", target) == 2
+        assert "a sample grid of 8 images" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
     assert objects(memory) == {}
 
 
 def test_reconstructions_of_file_urls_with_a_grid_in_a_store(memory, originals, tmp_path):
     model = weights(tmp_path, "vae")
+    (originals / "torn.png").unlink()
     given = ["-m", model, "--reconstruct", originals.as_uri(), "-o", (tmp_path / "out").as_uri()]
     assert run(*given, "--grid", "memory://bucket/grid.png") == 0
-    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["a.png"]
-    assert Image.open(io.BytesIO(memory.cat_file("/bucket/grid.png"))).size == (18, 8)
+    assert {path.name for path in (tmp_path / "out").rglob("*.png")} == {"a.png", "b.png", "c.png"}
+    assert Image.open(io.BytesIO(memory.cat_file("/bucket/grid.png"))).size == (58, 8)

@@ -160,3 +160,21 @@ def test_a_bucket_that_is_not_there(bucket, weights):
 
     with pytest.raises(UsageError, match="s3://nowhere/in: no such"):
         run(weights, "s3://nowhere/in", "s3://photos/out")
+
+
+def test_reconstructions(bucket, tmp_path, capsys):
+    model, source = latent_weights(tmp_path, "vae"), tmp_path / "in"
+    source.mkdir()
+    for seed in range(3):
+        (source / f"{seed}.png").write_bytes(png(seed, (8, 8)))
+        bucket.pipe_file(f"photos/small/{seed}.png", png(seed, (8, 8)))
+    given = ["generate", "-m", str(model), "--reconstruct"]
+    assert cli.main([*given, str(source), "-o", str(tmp_path / "out"), "-q"]) == 0
+    there = [*given, "s3://photos/small", "-o", "s3://photos/out", "--grid", "s3://photos/grid.png"]
+    assert cli.main(there) == 0
+    for seed in range(3):
+        assert bucket.cat_file(f"photos/out/{seed}.png") == (tmp_path / "out" / f"{seed}.png").read_bytes()
+    assert bucket.exists("photos/grid.png")
+    capsys.readouterr()
+    assert cli.main(there) == 0
+    assert capsys.readouterr().out == "0 done, 3 skipped (results exist)\n"

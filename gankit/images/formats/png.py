@@ -29,7 +29,7 @@ from gankit.images.xmp import MANIFEST, read_xmp, xmp_orientation
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _STRIP = 64  # rows filtered at once: small enough for the cache, large enough that Python's overhead vanishes
 _UP = 2  # the filter type
-_LEVEL = 2  # ISA-L's 1 is 3 % faster and 1 % larger, its 3 is slower and often larger
+LEVEL = 2  # ISA-L's 1 is 3 % faster and 1 % larger, its 3 is slower and often larger
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 # Bytes per pixel by colour type: the samples, then colours and alpha, or a copy that stands upright.
 _BYTES = {0: 6, 2: 6, 3: 8, 4: 6, 6: 8}
@@ -234,8 +234,8 @@ def pixel_data(samples: np.ndarray) -> Iterator[bytes]:
     return _deflate(samples.reshape(len(samples), -1))
 
 
-def _codec() -> Any:
-    """ISA-L, imported when it is needed; zlib, which is slower, where it is not installed."""
+def codec() -> Any:
+    """What deflates: ISA-L, imported when it is needed; zlib, which is slower, where it is not installed."""
     try:
         from isal import isal_zlib
     except ImportError:
@@ -244,7 +244,7 @@ def _codec() -> Any:
 
 
 def _crc(data: bytes) -> int:
-    return int(_codec().crc32(data))
+    return int(codec().crc32(data))
 
 
 def _deflate(rows: np.ndarray) -> Iterator[bytes]:
@@ -271,7 +271,7 @@ class _Deflater:
     """
 
     def __init__(self, width: int) -> None:
-        self._codec = _codec().compressobj(level=_LEVEL)
+        self._codec = codec().compressobj(level=LEVEL)
         self._last = np.zeros(width, np.uint8)  # above the first row, a PNG counts zeros
         self._out = np.empty((_STRIP, width + 1), np.uint8)
         self._out[:, 0] = _UP

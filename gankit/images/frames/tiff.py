@@ -9,7 +9,7 @@ import tifffile
 
 from gankit.images.decoded import DecodedImage
 from gankit.images.frames.facts import FrameFacts
-from gankit.images.tiff_write import CLASSIC_LIMIT, add_directories, page_options, stored_samples
+from gankit.images.tiff_write import CLASSIC_LIMIT, add_directories, deflated, page_options, stored_samples
 
 
 class Writer:
@@ -28,7 +28,7 @@ class Writer:
             self._big = samples.nbytes * self._facts.count > CLASSIC_LIMIT
             self._writer = tifffile.TiffWriter(self._file, bigtiff=self._big, byteorder="<")
             self._first = image if image.exif else None
-        self._writer.write(samples, **page_options(image))
+        self._writer.write(deflated([samples]), shape=samples.shape, dtype=samples.dtype, **page_options(image))
 
     def finish(self) -> tuple[str, ...]:
         """Complete the file."""

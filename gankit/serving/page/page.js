@@ -67,7 +67,7 @@ function showModel() {
   const end = (text) => (text && !text.endsWith(".") ? `${text}.` : text);
   $("summary").textContent = `${end(chosen.summary)} ${end(chosen.limits)}${takes}`.trim();
   $("strength-field").hidden = !chosen.strength;
-  $("strength").value = chosen.name === "srresnet" ? 0 : 1;
+  $("strength").value = chosen.own_strength;
   showStrength();
   $("direction-field").hidden = chosen.directions.length === 0;
   $("class-field").hidden = chosen.classes === 0;
