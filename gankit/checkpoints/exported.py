@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -61,7 +63,8 @@ def required_manifest(path: Path, kind: Format) -> Manifest:
 def facts_of(path: Path, manifest: Manifest) -> Facts:
     """Return the facts of the generator in an exported file.
 
-    Those of a model that gankit knows follow from its options. Images of any other run whole.
+    Those of a model that gankit knows follow from its options. Images of any other run whole unless the manifest has
+    its halo.
 
     Args:
         path: the exported file, for messages.
@@ -78,6 +81,12 @@ def facts_of(path: Path, manifest: Manifest) -> Facts:
         raise CheckpointError(
             f"{path}: its manifest does not match (the facts of '{manifest.model}': {error})"
         ) from error
+
+
+def stated_halo(stated: Mapping[str, str]) -> int | None:
+    """Return the halo in input pixels that gankit wrote into a file; ``None`` if there is none."""
+    text = stated.get("halo", "")
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
 
 
 def _known(manifest: Manifest) -> Facts:
@@ -107,6 +116,7 @@ def _stated(manifest: Manifest) -> Facts:
     kind, labels = _input(manifest)
     task: Task = "upscale" if manifest.scale > 1 else "translate"
     stated = manifest.metadata.get("task")
+    reach = stated_halo(manifest.metadata)
     return Facts(
         task=next((item for item in get_args(Task) if item == stated), task),
         scale=manifest.scale,
@@ -114,7 +124,8 @@ def _stated(manifest: Manifest) -> Facts:
         out_channels=None if channels == taken else channels,  # type: ignore[arg-type]
         multiple=manifest.multiple,
         minimum=manifest.minimum,
-        tileable=False,
+        tileable=reach is not None,
+        halo=reach,
         input_kind=kind,
         labels=labels,
         **common,

@@ -14,7 +14,7 @@ import torch
 from gankit_export.foreign import Edges, ForeignFileError, canonical, edges
 from torch import Tensor, nn
 
-from gankit.checkpoints.exported import facts_of, read_manifest
+from gankit.checkpoints.exported import facts_of, read_manifest, stated_halo
 from gankit.checkpoints.latent_onnx import open_latent
 from gankit.checkpoints.onnx_module import OnnxModule, first_line, stated_range
 from gankit.checkpoints.types import Loaded
@@ -104,7 +104,7 @@ def recognised_as(found: Edges, facts: Facts) -> str:
 def found_facts(module: nn.Module, found: Edges, stated: Mapping[str, str], name: str) -> tuple[Facts, str]:
     """Find the facts of an image network by running it.
 
-    The value range and the task are those in ``metadata_props`` if gankit exported the file.
+    The value range, the task and the halo are those in ``metadata_props`` if gankit exported the file.
     """
     trial = _Trial(module, found.channels)
     multiple, scale, channels = _sizes(trial, found)
@@ -114,6 +114,7 @@ def found_facts(module: nn.Module, found: Edges, stated: Mapping[str, str], name
     value_range, assumed = stated_range(stated), ""
     if value_range is None:
         value_range, assumed = _value_range(trial, scale, multiple, channels, byte=found.dtype == "uint8")
+    halo = stated_halo(stated)
     facts = Facts(
         task="translate" if stated.get("task") == "translate" and scale == 1 else "upscale",
         name=name or "onnx",
@@ -124,7 +125,8 @@ def found_facts(module: nn.Module, found: Edges, stated: Mapping[str, str], name
         value_range=value_range,
         multiple=multiple,
         minimum=_up(least, multiple),
-        tileable=False,
+        tileable=halo is not None,
+        halo=halo,
         precisions=("fp32",),
     )
     return facts, assumed

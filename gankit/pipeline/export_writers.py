@@ -225,11 +225,15 @@ def _source(loaded: Loaded) -> Source:
 
 
 def _metadata(loaded: Loaded) -> dict[str, str]:
-    """Return what the file says about itself beside the facts of gankit_export: task, input and licence."""
+    """Return what the file says about itself beside the facts of gankit_export: task, halo, input and licence."""
+    from gankit_export.receptive_field import halo
+
     from gankit.checkpoints.shipped import card_of, installed
 
     facts = loaded.facts
     found: dict[str, str] = {"task": facts.task}
+    if facts.tileable:
+        found["halo"] = str(halo(loaded.generator) if facts.halo is None else facts.halo)
     if facts.input_kind != "image":
         found["input_kind"] = facts.input_kind
     if facts.labels:

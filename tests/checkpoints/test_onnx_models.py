@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from gankit_export.receptive_field import halo
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -225,7 +226,11 @@ def test_upscale_with_gankits_own_export(tmp_path, monkeypatch, capsys):
         (made,) = target.glob("*.png")
         both.append(np.asarray(Image.open(made)).astype(int))
     assert np.abs(both[0] - both[1]).max() <= 1
-    assert json.loads((tmp_path / "mine.onnx.json").read_text())
+    wanted = halo(small_srgan(**options))
+    assert json.loads((tmp_path / "mine.onnx.json").read_text())["metadata"]["halo"] == str(wanted)
+    assert open_model(tmp_path / "mine.onnx").facts.halo == wanted
+    (tmp_path / "mine.onnx.json").unlink()
+    assert open_model(tmp_path / "mine.onnx").facts.halo == wanted
 
 
 def test_what_was_found_is_said(tmp_path, gankit_log):
@@ -242,6 +247,15 @@ def test_what_gankit_wrote_into_a_file_counts(tmp_path):
     helper.set_model_props(model, {"value_range": "[1, 0]"})
     onnx.save(model, tmp_path / "b.onnx")
     assert open_model(tmp_path / "b.onnx").facts.value_range == (0, 1)
+
+
+@pytest.mark.parametrize(("stated", "found"), [("7", (True, 7)), ("0", (True, 0)), ("-1", (False, None))])
+def test_the_halo_that_gankit_wrote_lets_images_be_cut(stated, found, tmp_path):
+    model = onnx.load(enlarging(tmp_path / "a.onnx", scale=2))
+    helper.set_model_props(model, {"halo": stated})
+    onnx.save(model, tmp_path / "b.onnx")
+    facts = open_model(tmp_path / "b.onnx").facts
+    assert (facts.tileable, facts.halo) == found
 
 
 def test_gankit_models_describes_it(tmp_path, capsys):
