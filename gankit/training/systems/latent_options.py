@@ -37,8 +37,8 @@ class LatentOptions:
         latent: numbers in a latent.
         widths: of the generator's layers; empty for those that the size asks for.
         discriminator_widths: of the discriminator's, in its net's order; empty for those that go with the generator.
-        norm: the normalisation in the generator of ``gan`` and ``cgan``: ``"batch"``, ``"none"``, or, in ``cgan`` alone,
-            ``"conditional"``: BatchNorm with a scale and a shift for each class (de Vries et al. 2017,
+        norm: the normalisation in the generator of ``gan`` and ``cgan``: ``"batch"``, ``"none"``, or, in ``cgan``
+            alone, ``"conditional"``: BatchNorm with a scale and a shift for each class (de Vries et al. 2017,
             arXiv:1707.00683).
         discriminator_norm: the discriminator's normalisation; see :data:`NORMS`.
         projection: the discriminator of ``cgan`` asks of its last features whether they fit the class.
