@@ -12,6 +12,7 @@ from gankit.models.checks import Choice, Number, Optional, Several
 from gankit.models.esrgan import steps, upsample_block
 from gankit.models.facts import Facts
 from gankit.models.options import DEPTH, WIDTH, ModelOptions, option
+from gankit.models.overshoot import Overshoot, overshoot_option
 from gankit.models.values import Standardise
 
 Tail = Literal["direct", "edsr"]
@@ -41,6 +42,7 @@ class EDSROptions(ModelOptions):
         "Mean of every colour channel, subtracted from the input and added again; none for no shift",
         omit=True,
     )
+    overshoot: float | None = overshoot_option()
 
     def check(self) -> None:
         """Every colour channel has a mean."""
@@ -120,6 +122,7 @@ class EDSR(nn.Module):
         self.tail = nn.Conv2d(o.channels, o.in_channels * (o.scale**2 if direct else 1), 3, padding=1)
         self.shuffle = nn.PixelShuffle(o.scale) if direct else None
         self.base = nn.Upsample(scale_factor=o.scale, mode="nearest") if direct else None
+        self.limit = None if o.overshoot is None else Overshoot(o.scale, o.overshoot)
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscale a batch.
@@ -137,4 +140,4 @@ class EDSR(nn.Module):
             result = self.shuffle(result) + self.base(x)
         elif self.exit is not None:
             result = self.exit(result)
-        return result
+        return result if self.limit is None else self.limit(x, result)

@@ -16,6 +16,7 @@ from gankit.models import values
 from gankit.models.checks import Choice
 from gankit.models.facts import Facts
 from gankit.models.options import DEPTH, EPSILON, WIDTH, ModelOptions, option
+from gankit.models.overshoot import Overshoot, overshoot_option
 
 Neck = Literal["norm", "prelu"]
 Slopes = Literal["shared", "channel"]
@@ -43,6 +44,7 @@ class SRResNetOptions(ModelOptions):
         "unit", values.INPUT, "Values that the first convolution was trained on", omit=True
     )
     output: values.Output = option("linear", values.OUTPUT, "What follows the last convolution", omit=True)
+    overshoot: float | None = overshoot_option()
 
     def check(self) -> None:
         """ImageNet's statistics are those of three channels."""
@@ -120,6 +122,7 @@ class SRResNet(nn.Module):
         self.upsampler = nn.Sequential(*(UpsampleBlock(o.channels, count) for _ in range(int(math.log2(o.scale)))))
         self.tail = nn.Conv2d(o.channels, o.in_channels, 9, padding=4)
         self.exit = values.exit_layer(o.output)
+        self.limit = None if o.overshoot is None else Overshoot(o.scale, o.overshoot)
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscale a batch.
@@ -130,12 +133,12 @@ class SRResNet(nn.Module):
         Returns:
             (N, C, scale·H, scale·W), nominally in [0, 1], not clamped.
         """
-        if self.entrance is not None:
-            x = self.entrance(x)
-        x = self.head(x)
-        x = x + self.neck(self.body(x))
-        x = self.tail(self.upsampler(x))
-        return x if self.exit is None else self.exit(x)
+        features = self.head(x if self.entrance is None else self.entrance(x))
+        features = features + self.neck(self.body(features))
+        result: Tensor = self.tail(self.upsampler(features))
+        if self.exit is not None:
+            result = self.exit(result)
+        return result if self.limit is None else self.limit(x, result)
 
 
 class Discriminator(nn.Module):

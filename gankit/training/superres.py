@@ -175,7 +175,7 @@ def _begin_from(recipe: RecipeName, initial: str | Path, fields: Mapping[str, An
         raise UsageError(
             f"{initial}: was trained with frozen norms, and the batch's statistics would spoil it: omit --norm"
         )
-    model = {option: has[option] for option in ("channels", "blocks")}
+    model = {option: has[option] for option in ("channels", "blocks", "overshoot") if option in has}
     return _Start(loaded.generator.state_dict(), {"scale": has["scale"], "model": model})
 
 

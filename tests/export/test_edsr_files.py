@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 
 OPTIONS = {
     "direct": {"channels": 16, "blocks": 2},
+    "direct, bounded": {"channels": 16, "blocks": 2, "overshoot": 0.5},
     "published ×3": {"channels": 16, "blocks": 2, "scale": 3, "tail": "edsr", "mean": DIV2K_MEAN, "res_scale": 0.1},
 }
 
@@ -70,7 +71,7 @@ def test_the_onnx_file(tmp_path, case, precision):
     assert dims(path)["output"] == ["batch", 3, f"{facts.scale}*height", f"{facts.scale}*width"]
     kinds = [node.op_type for node in onnx.load(path).graph.node]
     assert kinds.count("DepthToSpace") == (1 if "direct" in case or facts.scale == 3 else 2)
-    assert "Mul" not in kinds  # the residuals' factor is in the weights
+    assert kinds.count("Mul") == ("overshoot" in OPTIONS[case])  # the residuals' factor is in the weights
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for x in (image(), image(1, 1), image(5, 64, 2)):
         result = torch.from_numpy(session.run(["output"], {"input": x.numpy()})[0])

@@ -17,6 +17,7 @@ OPTIONS = {
         {},
         {"classes": 3, "embedding": 5, "widths": [8, 9]},
         {"body": "convolutional", "widths": [8, 6, 4], "size": [12, 20], "channels": 3, "norm": False},
+        {"classes": 3, "body": "convolutional", "widths": [8, 6], "conditional_norm": True},
     ],
     "dcgan": [{"widths": [16, 8]}, {"widths": [9, 5], "kernels": [[7, 1, 0], [4, 2, 1], [4, 2, 1]], "channels": 1}],
     "vae": [{}, {"hidden": [30, 20], "latent": 3, "size": [8, 12], "channels": 3, "output": "tanh"}],
@@ -45,6 +46,43 @@ def test_images_are_what_the_facts_say(name, options):
     low, high = facts.value_range
     assert low <= result.min() < result.max() <= high
     assert models.facts(name, facts.options) == facts
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (7, 5)])
+def test_stages_double_the_same_way_in_training(size):
+    """One transposed convolution in place of repetition and a convolution, with the same gradients."""
+    torch.manual_seed(0)
+    stage, x = cgan.Stage(5, 7, nn.Identity(), "leaky_relu").double(), torch.randn(2, 5, *size, dtype=torch.float64)
+    made = {}
+    for mode in (True, False):
+        inputs = x.clone().requires_grad_()
+        result = stage.train(mode)(inputs, torch.zeros(2, dtype=torch.int64))
+        made[mode] = result, *torch.autograd.grad(result.square().sum(), [inputs, *stage.parameters()])
+    assert made[True][0].shape == (2, 7, 2 * size[0], 2 * size[1])
+    for trained, evaluated in zip(made[True], made[False], strict=True):
+        torch.testing.assert_close(trained, evaluated, rtol=0, atol=1e-10)
+
+
+def test_conditional_norm():
+    """BatchNorm without a scale and a shift of its own, then those of each sample's class."""
+    torch.manual_seed(0)
+    x, classes = torch.randn(6, 4, 3, 5), torch.tensor([2, 0, 1, 1, 2, 0])
+    norm, plain = cgan.ConditionalNorm(4, 3, 1e-3), nn.BatchNorm2d(4, 1e-3, affine=False)
+    torch.testing.assert_close(norm(x, classes), plain(x))
+    torch.nn.init.normal_(norm.scale.weight)
+    torch.nn.init.normal_(norm.shift.weight)
+    expected = plain(x)
+    for index, class_ in enumerate(classes.tolist()):
+        for channel in range(4):
+            expected[index, channel] *= norm.scale.weight[class_, channel].item()
+            expected[index, channel] += norm.shift.weight[class_, channel].item()
+    torch.testing.assert_close(norm(x, classes), expected)
+
+
+@pytest.mark.parametrize("options", [{"body": "dense"}, {"body": "convolutional", "widths": [8, 8], "norm": False}])
+def test_conditional_norm_needs_norms_of_maps(options):
+    with pytest.raises(ValueError, match="conditional_norm needs norm and a convolutional body"):
+        models.facts("cgan", {**options, "conditional_norm": True})
 
 
 def test_dcgan_has_the_published_size():

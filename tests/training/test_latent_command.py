@@ -47,6 +47,24 @@ def test_one_sample_is_too_few_for_batch_norm(tmp_path, data, recipe, capsys):
     assert train(recipe, data, run, "--batch", "1", *more, "--norm", "none") == 0
 
 
+@pytest.mark.parametrize("more", [[], ["--progressive", "0.9", "--steps", "5"]], ids=["whole", "growing"])
+def test_conditional_norm_reaches_the_weights(tmp_path, data, more):
+    run, out = tmp_path / "run", tmp_path / "made"
+    size = ["--size", "16", "--widths", "8,6,5"] if more else []
+    assert train("cgan", data, run, "--norm", "conditional", *more, *size) == 0
+    model = open_model(run / "final.safetensors")
+    assert model.facts.options["conditional_norm"] is True
+    scales = {tuple(value.shape) for name, value in model.generator.state_dict().items() if "norm.scale" in name}
+    assert (model.facts.classes, 8) in scales
+    assert main(["generate", "--model", str(run / "final.safetensors"), "-n", "2", "--output", str(out)]) == 0
+
+
+@pytest.mark.parametrize("recipe", ["hinge", "wgan-gp"])
+def test_only_cgan_has_conditional_norms(tmp_path, data, recipe, capsys):
+    assert train(recipe, data, tmp_path / "run", "--norm", "conditional") == 2
+    assert "--norm conditional: only the generator of cgan knows the class" in capsys.readouterr().err
+
+
 def test_other_networks_take_one_sample(tmp_path, data):
     for recipe in ("cgan", "dcgan", "vae"):
         assert train(recipe, data, tmp_path / recipe, "--batch", "1") == 0

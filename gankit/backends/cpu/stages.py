@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from gankit_export.calls import Call, LayerError, calls
@@ -14,6 +16,7 @@ from torch.nn import functional
 from gankit.backends.cpu import winograd
 from gankit.backends.cpu.convolution import Convolution, ConvStage, ResidualChain
 from gankit.backends.cpu.fused import FusedConv, fused_activation
+from gankit.backends.cpu.pooling import MaxPoolStage
 from gankit.backends.cpu.resampling import BilinearStage, UnshuffleStage
 from gankit.backends.cpu.row_sums import RowSumStage, by_rows, row_convolution
 from gankit.backends.cpu.stage import AddStage, JoinStage, NotStreamableError, PointwiseStage, Sink, Stage
@@ -22,6 +25,42 @@ _ROWWISE = (Kind.POINTWISE, Kind.AFFINE, Kind.ENLARGE)
 
 
 Convolutions = dict[nn.Conv2d, Convolution]
+Operation = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class _Shuffled:
+    """PixelShuffle of channels, and what is done with its result and other images, enlarged by nearest neighbour.
+
+    Attributes:
+        factor: of the enlargement.
+        sources: the node whose channels are shuffled, then those whose values are enlarged.
+        operations: one for each of the latter: takes both, and ``out``.
+    """
+
+    factor: int
+    sources: tuple[fx.Node, ...]
+    operations: tuple[Operation, ...]
+
+    def joined(self, operation: Operation, base: fx.Node) -> _Shuffled:
+        """The same with one more enlarged image."""
+        return _Shuffled(self.factor, (*self.sources, base), (*self.operations, operation))
+
+    def join(self, inputs: Sequence[Tensor]) -> Tensor:
+        """The result from rows of the sources; those of the first are changed."""
+        rows, *bases = inputs
+        pixels = rows.unflatten(1, (-1, self.factor**2))
+        for operation, base in zip(self.operations, bases, strict=True):
+            operation(pixels, base.unsqueeze(2), out=pixels)
+        return functional.pixel_shuffle(rows, self.factor).contiguous(memory_format=torch.channels_last)
+
+
+def _operation(node: fx.Node) -> Operation | None:
+    """What joins two images pixel by pixel in a node; ``None`` for anything else."""
+    if is_add(node):
+        return torch.add
+    bound = node.op == "call_function" and node.target in (torch.maximum, torch.minimum) and len(node.args) == 2
+    return cast("Operation", node.target) if bound else None
 
 
 def build_stages(
@@ -58,7 +97,7 @@ class _Builder:
         self.stages: list[Stage] = []
         self.source: Stage | None = None
         self.sink: Sink | None = None
-        self._bases: dict[fx.Node, tuple[int, tuple[fx.Node, fx.Node]]] = {}
+        self._bases: dict[fx.Node, _Shuffled] = {}
         self._behind: dict[fx.Node, fx.Node] = {}  # activations computed before a shuffle, by the shuffle
         self._find_chains(module)
         self._find_bases(module)
@@ -78,9 +117,8 @@ class _Builder:
             convs = [(self._fused(first, act), self._fused(second)) for _, first, act, second in blocks]
             self._made[node] = self._connect(ResidualChain(convs), [blocks[0][0]])
         elif node in self._bases:
-            factor, sources = self._bases[node]
-            join = JoinStage(2, lambda rows: _shuffled_with_base(rows[0], rows[1], factor))
-            self._made[node] = self._connect(join, sources)
+            found = self._bases[node]
+            self._made[node] = self._connect(JoinStage(len(found.sources), found.join), found.sources)
         elif is_add(node) and all(item in self._made for item in node.args):
             self._made[node] = self._connect(AddStage(), node.args)
         elif node in self._calls:
@@ -173,23 +211,33 @@ class _Builder:
             self._skipped |= inner
 
     def _find_bases(self, module: fx.GraphModule) -> None:
-        """An enlarged image that is added to shuffled channels is added before the shuffle, at the small size."""
+        """Enlarged images that are joined to shuffled channels are joined before the shuffle, at the small size."""
         for node in module.graph.nodes:
-            if not is_add(node):
+            operation = _operation(node)
+            if operation is None:
                 continue
             for one, other in (node.args, node.args[::-1]):
-                shuffle, source = self._leaf(one if isinstance(one, fx.Node) else None, nn.PixelShuffle)
                 enlarge, base = self._leaf(other if isinstance(other, fx.Node) else None, nn.Upsample)
-                if source is None or base is None or one is other or source in self._bases:
+                if one is other or base is None or not isinstance(one, fx.Node):
                     continue
-                assert isinstance(shuffle, nn.PixelShuffle)
+                before = self._shuffled(one)
                 assert isinstance(enlarge, nn.Upsample)
-                factor = shuffle.upscale_factor
-                nearest = enlarge.mode == "nearest" and enlarge.size is None and enlarge.scale_factor == factor
-                conv, _ = self._leaf(source, nn.Conv2d)  # whose result nothing else reads, so that it may be changed
-                if nearest and isinstance(conv, nn.Conv2d) and conv.out_channels % factor**2 == 0:
-                    self._bases[node] = factor, (source, base)
+                nearest = enlarge.mode == "nearest" and enlarge.size is None
+                if before is not None and nearest and enlarge.scale_factor == before.factor:
+                    self._bases.pop(one, None)
+                    self._bases[node] = before.joined(operation, base)
                     self._skipped |= {one, other}
+                    break
+
+    def _shuffled(self, node: fx.Node) -> _Shuffled | None:
+        """What a node shuffles, where nothing else reads its result or what it is made of."""
+        if node in self._bases:
+            return self._bases[node] if len(node.users) == 1 else None
+        shuffle, source = self._leaf(node, nn.PixelShuffle)
+        conv, _ = self._leaf(source, nn.Conv2d)  # whose result nothing else reads, so that it may be changed
+        if not isinstance(shuffle, nn.PixelShuffle) or not isinstance(conv, nn.Conv2d) or source is None:
+            return None
+        return _Shuffled(shuffle.upscale_factor, (source,), ()) if source not in self._bases else None
 
     def _residual_block(
         self, node: fx.Node
@@ -239,6 +287,8 @@ def _stage(row: LayerBehaviour, call: Call) -> Stage:
         return PointwiseStage(lambda rows: _laid_out(call, [rows]))
     if row.kind is Kind.UNSHUFFLE:
         return UnshuffleStage(int(call.get("downscale_factor", 1, None)))
+    if isinstance(call.module, nn.MaxPool2d):
+        return MaxPoolStage(call.module)
     window = row.reads(call, 0)
     if row.kind is Kind.BILINEAR and window is not None and window.rate.denominator == 1:
         return BilinearStage(lambda rows: _laid_out(call, [rows]), int(window.rate))
@@ -249,12 +299,6 @@ def _laid_out(call: Call, rows: Sequence[Tensor]) -> Tensor:
     """A layer's result as the next convolution wants it."""
     result: Tensor = call.apply(rows)
     return result.contiguous(memory_format=torch.channels_last)
-
-
-def _shuffled_with_base(rows: Tensor, base: Tensor, factor: int) -> Tensor:
-    """PixelShuffle of rows, which are changed, plus the nearest-neighbour enlargement of other rows."""
-    rows.unflatten(1, (-1, factor**2)).add_(base.unsqueeze(2))
-    return functional.pixel_shuffle(rows, factor).contiguous(memory_format=torch.channels_last)
 
 
 def _check(conv: nn.Conv2d) -> None:

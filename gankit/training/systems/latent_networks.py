@@ -59,10 +59,12 @@ def model_options(options: LatentOptions) -> dict[str, Any]:
     if o.net == "dcgan":
         made |= {"widths": widths, "kernels": _kernels(o.size, len(widths))}
     else:
-        made |= {"size": [o.size, o.size], "norm": o.norm == "batch", "activation": "leaky_relu", "output": "tanh"}
+        made |= {"size": [o.size, o.size], "norm": o.norm != "none", "activation": "leaky_relu", "output": "tanh"}
         made["hidden" if o.net == "gan" else "widths"] = widths
     if o.net == "cgan":
-        made |= {"classes": o.classes, "body": "convolutional"}
+        made |= {"classes": o.classes, "body": "convolutional", "conditional_norm": o.norm == "conditional"}
+    elif o.norm == "conditional":
+        raise UsageError("--norm conditional: only the generator of cgan knows the class")
     try:
         return dict(facts(o.net, made).options)
     except ValueError as error:

@@ -37,7 +37,9 @@ class LatentOptions:
         latent: numbers in a latent.
         widths: of the generator's layers; empty for those that the size asks for.
         discriminator_widths: of the discriminator's, in its net's order; empty for those that go with the generator.
-        norm: ``"batch"`` or ``"none"``: the normalisation in the generator of ``gan`` and ``cgan``.
+        norm: the normalisation in the generator of ``gan`` and ``cgan``: ``"batch"``, ``"none"``, or, in ``cgan``
+            alone, ``"conditional"``: BatchNorm with a scale and a shift for each class (de Vries et al. 2017,
+            arXiv:1707.00683).
         discriminator_norm: the discriminator's normalisation; see :data:`NORMS`.
         projection: the discriminator of ``cgan`` asks of its last features whether they fit the class.
         discriminator_dropout: probability of dropout in the discriminator.
@@ -70,7 +72,7 @@ class LatentOptions:
     latent: int = 100
     widths: tuple[int, ...] = ()
     discriminator_widths: tuple[int, ...] = ()
-    norm: Literal["batch", "none"] = "batch"
+    norm: Literal["batch", "conditional", "none"] = "batch"
     discriminator_norm: Norm = "none"
     projection: bool = True
     discriminator_dropout: float = 0.0

@@ -96,8 +96,8 @@ class GrowingGenerator(nn.Module):
         quarter = to_quarter(latents, *classes)
         if level == 2:
             return self._coloured(0, quarter)
-        half = to_half(quarter)
-        new = self._coloured(1, half) if level else to_whole(half)
+        half = to_half(quarter, *classes)
+        new = self._coloured(1, half) if level else to_whole(half, *classes)
         if part == 1:
             return new
         old = self._coloured(0, quarter) if level else self._coloured(1, half)
@@ -205,9 +205,9 @@ def _generator_parts(net: nn.Module) -> tuple[tuple[Callable[..., Tensor], ...],
     if isinstance(net, cgan.Generator) and isinstance(net.body, cgan.ConvolutionalBody) and len(net.body.stages) >= 2:
         body: Any = net.body
         parts = (
-            lambda latents, classes: body.stages[:-2](body.small(net.joined(latents, classes))),
-            lambda quarter: body.stages[-2](quarter),
-            lambda features: net.last(body.last(body.stages[-1](features))),
+            lambda latents, classes: body.features(net.joined(latents, classes), classes, len(body.stages) - 2),
+            lambda quarter, classes: body.stages[-2](quarter, classes),
+            lambda features, classes: net.last(body.last(body.stages[-1](features, classes))),
         )
         widths = (body.stages[-2].conv.in_channels, body.stages[-1].conv.in_channels)
         return parts, widths, body.last.out_channels

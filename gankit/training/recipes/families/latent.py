@@ -66,6 +66,11 @@ _GAN = (
 )
 _NET = Option("net", Choice(("dcgan", "cgan", "gan")), "Architecture of the generator and the discriminator.")
 _NORM = Option("norm", Choice(("batch", "none")), "Normalisation in the generator.")
+_CLASS_NORM = Option(
+    "norm",
+    Choice(("batch", "conditional", "none")),
+    "Normalisation in the generator; 'conditional' is BatchNorm with a scale and a shift for each class, in cgan.",
+)
 _PROJECTION = Option(
     "projection", Switch(), "Let the discriminator compare the class with a projection of its last features."
 )
@@ -138,7 +143,8 @@ def latent_recipe(
     if not own_net or net == "cgan":
         own.insert([each.name for each in own].index("discriminator_dropout"), _PROJECTION)
     if not own_net or net in ("gan", "cgan"):
-        own.insert([each.name for each in own].index("discriminator_norm"), _NORM)
+        norm = _NORM if net == "gan" else _CLASS_NORM
+        own.insert([each.name for each in own].index("discriminator_norm"), norm)
     options = (
         *data_options(classes=not own_net or net == "cgan"),
         *shared_options(LatentOptions, preset),
