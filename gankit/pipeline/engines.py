@@ -320,15 +320,6 @@ class Engines:
 
         return asdict(machine())
 
-    def _start(
-        self, began: float, options: EngineOptions, job_pixels: int | None = None, whole_job: bool = False
-    ) -> Ready:
-        return start(
-            self._open(),
-            self.options,
-            options,
-            began=began,
-            job_pixels=job_pixels,
-            whole_job=whole_job,
-            notify=self.notify,
-        )
+    def _start(self, began: float, options: EngineOptions, job_pixels: int | None = None, whole: bool = False) -> Ready:
+        notify, opened = self.notify, self._open()
+        return start(opened, self.options, options, began=began, job_pixels=job_pixels, whole_job=whole, notify=notify)

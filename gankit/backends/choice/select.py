@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
 from gankit_export.precisions import Precision
 
@@ -13,16 +13,17 @@ from gankit.backends import get
 from gankit.backends.base import DYNAMIC, Engine, EngineSpec, Shapes
 from gankit.backends.choice.cache import Choice, drop, look_up, store
 from gankit.backends.choice.candidates import Candidate, candidates, parse_devices
+from gankit.backends.choice.lines import flat_message, for_longer_jobs, out_of_time, refuse, speed
 from gankit.backends.choice.parity import GATE_DB, Parity, parity_message
+from gankit.backends.choice.question import LONG_JOB_SECONDS, Question
 from gankit.backends.choice.several import select_several
 from gankit.backends.choice.short_jobs import (
-    SHORT_JOB_SECONDS,
     most_pixels,
     soonest,
     soonest_first,
     torch_is_imported,
 )
-from gankit.errors import BackendError, ParityError, first_line
+from gankit.errors import first_line
 from gankit.options import EngineOptions
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 BUDGET_SECONDS = 15.0  # no candidate starts after this; it covers an export, which several candidates share
 INT8_GATE_DB = 38.0  # for who asked for int8; `auto` holds int8 against the gate of all others
-LONG_JOB_SECONDS = 600.0  # jobs longer than this can repay a compilation of a minute or two
 
 
 @dataclass(frozen=True)
@@ -55,36 +55,6 @@ class Selection:
     measured: tuple[Measured, ...] = ()
     contrast: float = 0.0
     most_pixels: float = math.inf
-
-
-@dataclass(frozen=True)
-class _Question:
-    """The question that a choice answers, with its key in the cache."""
-
-    spec: EngineSpec
-    job_pixels: int | None
-    key: tuple[Any, ...]
-    gate: float = GATE_DB
-    may_be_short: bool = False
-
-    @property
-    def short_job_key(self) -> tuple[Any, ...]:
-        """The key in the cache of the choice for a short job."""
-        return (*self.key, "short job")
-
-    def is_short(self, megapixels_per_second: float) -> bool:
-        """Whether the job takes less time at this speed than a comparison of engines."""
-        pixels = self.job_pixels if self.may_be_short else None
-        return pixels is not None and pixels / 1e6 / megapixels_per_second <= SHORT_JOB_SECONDS
-
-    @property
-    def long_job_key(self) -> tuple[Any, ...]:
-        """The key in the cache of the choice for a long job."""
-        return (*self.key, "long job")
-
-    def is_long(self, megapixels_per_second: float) -> bool:
-        """Whether the job takes so long at this speed that a backend that compiles for minutes is worth trying."""
-        return self.job_pixels is not None and self.job_pixels / 1e6 / megapixels_per_second > LONG_JOB_SECONDS
 
 
 def select(
@@ -146,7 +116,7 @@ def select(
     key = (loaded.sha256, *asked, sorted(loaded.facts.options.items()), quantised)
     gate = INT8_GATE_DB if options.precision == "int8" else GATE_DB
     may_be_short = whole_job and options.backend == "auto" and groups[0][0].spec.device == "cpu"
-    question = _Question(spec, job_pixels, key, gate, may_be_short)
+    question = Question(spec, job_pixels, key, gate, may_be_short)
     known = look_up(key, notify)
     if may_be_short and (soon := _reopen_soon(question, known)) is not None:
         return soon
@@ -184,7 +154,7 @@ def check(loaded: Loaded, options: EngineOptions) -> None:
         candidates(spec, replace(options, device=device))
 
 
-def _reopen(question: _Question, choice: Choice) -> Selection | None:
+def _reopen(question: Question, choice: Choice) -> Selection | None:
     """Load the engine of a cached choice; ``None``, after a line to the user, if the choice no longer holds."""
     spec = replace(
         question.spec,
@@ -211,12 +181,12 @@ def _reopen(question: _Question, choice: Choice) -> Selection | None:
         if spec.notify is not None:
             spec.notify(f"{name} {why}; measuring again")
         return None
-    line = f"{label}, {parity_message(parity)}{_flat_message(choice.contrast)}"
+    line = f"{label}, {parity_message(parity)}{flat_message(choice.contrast)}"
     summary = f"{line}, from the cache of an earlier measurement"
     return Selection(engine, parity, summary, contrast=choice.contrast)
 
 
-def _reopen_soon(question: _Question, final: Choice | None) -> Selection | None:
+def _reopen_soon(question: Question, final: Choice | None) -> Selection | None:
     """Load the engine of the cached choice for short jobs; ``None`` if there is none, or the job is not short.
 
     Args:
@@ -246,7 +216,7 @@ class _Found:
     most_pixels: float = math.inf
 
 
-def _measure(benchmark: Benchmark, question: _Question, group: Sequence[Candidate], known: Choice | None) -> _Found:
+def _measure(benchmark: Benchmark, question: Question, group: Sequence[Candidate], known: Choice | None) -> _Found:
     """Benchmark the candidates of one device, and cache the choice.
 
     Args:
@@ -267,8 +237,8 @@ def _measure(benchmark: Benchmark, question: _Question, group: Sequence[Candidat
     if left and benchmark.best is not None and question.is_short(benchmark.best[1].megapixels_per_second):
         short = _choice(benchmark.best[1])
         store(question.short_job_key, short)
-        return _Found((_for_longer_jobs([*left, *slow]),), most_pixels(short, None))
-    omitted = (_out_of_time(left),) if left else ()
+        return _Found((for_longer_jobs([*left, *slow]),), most_pixels(short, None))
+    omitted = (out_of_time(left, BUDGET_SECONDS),) if left else ()
     if benchmark.best is not None:
         store(question.key, _choice(benchmark.best[1]))
         if (soon := soonest(benchmark.measured, quick)) is not None:
@@ -288,17 +258,7 @@ def _measure(benchmark: Benchmark, question: _Question, group: Sequence[Candidat
     return _Found(omitted)
 
 
-def _out_of_time(left: Sequence[Candidate]) -> str:
-    names, first = ", ".join(map(str, left)), left[0].backend.name
-    after = f"because the {BUDGET_SECONDS:.0f} s for measuring had passed"
-    return f"not measured: {names}, {after}; use --backend {first}, or `gankit doctor --forget` to measure again"
-
-
-def _for_longer_jobs(left: Sequence[Candidate]) -> str:
-    return f"not compared for so short a job: {', '.join(map(str, left))}"
-
-
-def _candidate(question: _Question, known: Choice) -> Candidate:
+def _candidate(question: Question, known: Choice) -> Candidate:
     spec = replace(question.spec, device=known.device, precision=known.precision, kernels=known.kernels)
     spec = replace(spec, quantised=spec.quantised if known.quantised else "")
     return Candidate(get(known.backend), spec)
@@ -314,7 +274,7 @@ def _choice(best: Measured) -> Choice:
     )
 
 
-def _has_slow_alternatives(question: _Question, known: Choice, groups: Sequence[Sequence[Candidate]]) -> bool:
+def _has_slow_alternatives(question: Question, known: Choice, groups: Sequence[Sequence[Candidate]]) -> bool:
     """Whether the job is so long that a backend with a slow start may be the better choice."""
     slow = [item for group in groups for item in group if item.backend.slow_start and item.spec.device == known.device]
     others = [item for item in slow if item.backend.name != known.backend]
@@ -331,35 +291,17 @@ def _conclude(
         BackendError: If no engine ran.
     """
     if benchmark.best is None:
-        _refuse(benchmark, gate, any(item.parity is not None for item in benchmark.measured))
+        refuse(benchmark, gate, any(item.parity is not None for item in benchmark.measured))
     for line in benchmark.remarks:
         notify(line)
     engine, best = benchmark.best
-    summary = f"{best}, {parity_message(best.parity)}{_flat_message(best.contrast)}, {_speed(best)} MP/s in"
+    summary = f"{best}, {parity_message(best.parity)}{flat_message(best.contrast)}, {speed(best)} MP/s in"
     others = [item for item in benchmark.measured if item is not best and not item.remark]
     if others:
         others.sort(key=lambda item: item.megapixels_per_second, reverse=True)
-        summary = f"{summary}; slower: {', '.join(f'{item} {_speed(item)}' for item in others)}"
+        summary = f"{summary}; slower: {', '.join(f'{item} {speed(item)}' for item in others)}"
     if report_choice:
         notify(f"chose {summary}")
         for line in found.omitted:
             notify(line)
     return Selection(engine, best.parity, summary, tuple(benchmark.measured), best.contrast, found.most_pixels)
-
-
-def _flat_message(contrast: float) -> str:
-    return f", images of contrast below {contrast:.0f} of 255 in fp32" if contrast else ""
-
-
-def _speed(item: Measured) -> str:
-    """Return the speed in MP/s with three significant digits, in full."""
-    speed = item.megapixels_per_second
-    decimals = max(0, 2 - math.floor(math.log10(speed))) if speed else 0
-    return f"{speed:.{decimals}f}"
-
-
-def _refuse(benchmark: Benchmark, gate: float, ran: bool) -> NoReturn:
-    out = "; ".join(benchmark.remarks)
-    if ran:
-        raise ParityError(f"no engine reaches {gate:.0f} dB against fp32 on {benchmark.title}: {out}")
-    raise BackendError(f"no backend can run this model: {out}")

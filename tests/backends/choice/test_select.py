@@ -12,7 +12,7 @@ import torch
 
 from gankit import backends
 from gankit.backends.base import Backend, Engine, EngineSpec
-from gankit.backends.choice import benchmark, cache, candidates, select
+from gankit.backends.choice import benchmark, cache, candidates, lines, select
 from gankit.backends.choice.parity import compare, reference
 from gankit.backends.choice.probe import real_tile
 from gankit.backends.choice.synthetic import contrast, faint_images, synthetic_images
@@ -429,7 +429,7 @@ def test_the_line_compares_and_names_no_loser_as_the_fastest(loaded, only):
 @pytest.mark.parametrize(("speed", "text"), [(12.345, "12.3"), (0.4711, "0.471"), (0.0123, "0.0123"), (1234.5, "1234")])
 def test_speeds_have_three_digits(speed, text):
     measured = benchmark.Measured("eager", "fp32", "cpu", speed, None)
-    assert select._speed(measured) == text
+    assert lines.speed(measured) == text
 
 
 def test_the_line_names_what_is_for_long_jobs(loaded, only):
