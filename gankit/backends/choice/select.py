@@ -241,7 +241,7 @@ def _measure(benchmark: Benchmark, question: Question, group: Sequence[Candidate
     omitted = (out_of_time(left, BUDGET_SECONDS),) if left else ()
     if benchmark.best is not None:
         store(question.key, _choice(benchmark.best[1]))
-        if (soon := soonest(benchmark.measured, quick)) is not None:
+        if (soon := soonest(benchmark.measured, quick)) not in (None, benchmark.best[1]):
             store(question.short_job_key, _choice(soon))
     if not slow:
         return _Found(omitted)
