@@ -1,6 +1,8 @@
 """Two runs at the same time."""
 
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from threading import Barrier
 
 
@@ -14,3 +16,26 @@ def twice_at_once(run):
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(run, begin.wait) for _ in range(2)]
         return [call.result() for call in calls]
+
+
+@contextmanager
+def two_processes(line):
+    """Two processes of one command that have printed "ready", and wait for a line. They are killed at the end."""
+    runs = [subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        for run in runs:
+            assert run.stdout.readline() == "ready\n"
+        yield runs
+    finally:
+        for run in runs:
+            with suppress(OSError):
+                run.kill()
+            run.wait()
+            run.stdin.close()
+            run.stdout.close()
+
+
+def begin(run):
+    """Let one of :func:`two_processes` go on."""
+    run.stdin.write("\n")
+    run.stdin.flush()

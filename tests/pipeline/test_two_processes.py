@@ -2,10 +2,8 @@
 
 import os
 import signal
-import subprocess
 import sys
 from collections import Counter
-from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from gankit.pipeline.folder_claims import NAME
 from gankit.pipeline.journal import NAME as JOURNAL
 from tests.networks import save_visible_srgan
 from tests.opening import opened
+from tests.together import begin, two_processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")]
 
@@ -62,28 +61,9 @@ def source(tmp_path):
     return folder
 
 
-@contextmanager
 def two_runs(weights, source, out, log, seconds):
     """Two processes that are ready to begin."""
-    line = [sys.executable, "-c", RUN, *map(str, (weights, source, out, log, seconds))]
-    runs = [subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    try:
-        for run in runs:
-            assert run.stdout.readline() == "ready\n"
-        yield runs
-    finally:
-        for run in runs:
-            with suppress(OSError):
-                run.kill()
-            run.wait()
-            run.stdin.close()
-            run.stdout.close()
-
-
-def begin(runs):
-    for run in runs:
-        run.stdin.write("\n")
-        run.stdin.flush()
+    return two_processes([sys.executable, "-c", RUN, *map(str, (weights, source, out, log, seconds))])
 
 
 def results(out):
@@ -96,7 +76,8 @@ NAMES = [f"{seed:02}.png" for seed in range(12)]
 def test_every_image_is_done_once(weights, source, tmp_path):
     out, log = tmp_path / "out", tmp_path / "log"
     with two_runs(weights, source, out, log, 0.05) as runs:
-        begin(runs)
+        for run in runs:
+            begin(run)
         ends = [tuple(map(int, run.communicate(timeout=120)[0].split())) for run in runs]
     assert Counter(log.read_text().split()) == Counter(NAMES)
     assert results(out) == NAMES
@@ -111,10 +92,10 @@ def test_every_image_is_done_once(weights, source, tmp_path):
 def test_one_of_two_is_killed(weights, source, tmp_path):
     out, log = tmp_path / "out", tmp_path / "log"
     with two_runs(weights, source, out, log, 0.2) as (first, second):
-        begin([first])
+        begin(first)
         while not log.exists():  # it is writing its first result, and has read others
             assert first.poll() is None
-        begin([second])
+        begin(second)
         while len(log.read_text().split()) < 3:
             assert second.poll() is None
         os.kill(first.pid, signal.SIGKILL)

@@ -3,11 +3,9 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections import Counter
-from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -24,7 +22,7 @@ from gankit.pipeline.reconstruction import Reconstructor
 from gankit.pipeline.sampler import Sampler
 from tests.latent_networks import weights
 from tests.opening import opened
-from tests.together import twice_at_once
+from tests.together import begin, twice_at_once, two_processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the locks of one process exclude each other on Linux")
 COUNT = 24
@@ -207,27 +205,9 @@ raise SystemExit(cli.main(["generate", *arguments]))
 """
 
 
-@contextmanager
 def two_commands(model, out, log, seconds):
     line = [sys.executable, "-c", RUN, str(log), str(seconds), "-m", str(model), "-n", str(COUNT), "-o", str(out)]
-    line += ["--batch", "2", "--backend", "eager", "--threads", "1"]
-    runs = [subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    try:
-        for run in runs:
-            assert run.stdout.readline() == "ready\n"
-        yield runs
-    finally:
-        for run in runs:
-            with suppress(OSError):
-                run.kill()
-            run.wait()
-            run.stdin.close()
-            run.stdout.close()
-
-
-def begin(run):
-    run.stdin.write("\n")
-    run.stdin.flush()
+    return two_processes([*line, "--batch", "2", "--backend", "eager", "--threads", "1"])
 
 
 @pytest.mark.slow

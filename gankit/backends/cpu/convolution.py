@@ -84,10 +84,10 @@ class ConvStage(Stage):
             self.emit(made, row + start, last and stop == results)
 
     def _cuts(self, results: int, most: int) -> list[int]:
-        """Where the pieces begin and end that have so many rows or hardly more."""
+        """Where the pieces begin and end that have so many rows, or the fewest that are worth a call."""
         if isinstance(self._conv, WinogradConv):
-            return [*range(0, results, max(1, (most + most // 4) // PIECE_ROWS) * PIECE_ROWS), results]
-        count = -(-results // max(4, most + most // 4))
+            return [*range(0, results, max(1, most // PIECE_ROWS) * PIECE_ROWS), results]
+        count = -(-results // max(4, most))
         return [results * index // count for index in range(count + 1)]
 
     def _run(self, rows: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ class _Builder:
         self._convolutions, self._fast = convolutions, fast
         self._modules = dict(module.named_modules())
         self._calls = calls(module)
-        self._bytes = strip_bytes
+        self._bytes = strip_bytes + strip_bytes // 4 if fast else strip_bytes  # strips of whole tiles may be taller
         self._made: dict[fx.Node, Stage] = {}  # the stage whose output is the node's value
         self._skipped: set[fx.Node] = set()
         self._chain_ends: dict[fx.Node, list[tuple[fx.Node, nn.Conv2d, nn.Module, nn.Conv2d]]] = {}
