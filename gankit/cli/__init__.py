@@ -104,6 +104,10 @@ def _main(arguments: Sequence[str] | None, log: JsonLog | None) -> int:
         sys.stdout = None
         return 1
     except OSError as error:
+        if error.filename is None and error.errno == errno.ENOSPC:  # results that cannot be written name their files
+            sys.stdout = None
+            _print_error(f"the output of the command cannot be written: {error.strerror}", log)
+            return 2
         if error.filename is None or error.errno not in _OF_THE_FILES:
             raise
         _print_error(f"{error.filename}: {error.strerror}", log, error.filename)

@@ -140,3 +140,12 @@ def test_what_cannot_be_printed_at_the_end_is_reported(monkeypatch):
         with Path("/dev/full").open("w") as full:
             done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
         assert (done.returncode, "No space left" in done.stderr) == (120, True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_output_that_cannot_be_written_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        line = [sys.executable, "-u", "-m", "gankit", "--help"]
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == "error: the output of the command cannot be written: No space left on device\n"
