@@ -91,8 +91,7 @@ def _by_winograd(model: str, precision: str) -> bool:
     from gankit import models
     from gankit.backends.cpu.winograd import convolutions
 
-    images = models.facts(model, {}).task != "generate"
-    return precision == "fp32" and images and bool(convolutions(models.build(model, {})))
+    return precision == "fp32" and bool(convolutions(models.build(model, {})))
 
 
 def _own(setting: Setting, model: str) -> tuple[str, ...]:

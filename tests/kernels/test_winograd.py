@@ -240,6 +240,15 @@ for channels, results, side, size in convolutions:
     wanted = F.conv2d(x.double(), weight.double(), padding=side // 2)
     got = Winograd(weight)(x, (side // 2, side // 2), threads=2)
     assert (got - wanted).abs().max() < 3e-5 * wanted.abs().max(), (channels, results, side)
+from gankit_kernels.winograd_steps import Doubling, Halving
+for channels, results in (32, 48), (16, 16):
+    x = torch.randn(2, channels, 12, 30)
+    weight = torch.randn(results, channels, 4, 4)
+    wanted = F.conv2d(x.double(), weight.double(), stride=2, padding=1)
+    assert (Halving(weight)(x, 2) - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    weight = torch.randn(channels, results, 4, 4)
+    wanted = F.conv_transpose2d(x.double(), weight.double(), stride=2, padding=1)
+    assert (Doubling(weight)(x, 2) - wanted).abs().max() < 1e-5 * wanted.abs().max()
 print(llvm.lanes(), llvm.registers())
 """
 

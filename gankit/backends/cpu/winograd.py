@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import TypeGuard
+
 import torch
-from gankit_kernels import winograd
-from torch import Tensor, nn
+from gankit_kernels import winograd, winograd_steps
+from torch import Tensor, fx, nn
+
+from gankit.backends.cpu.few_pixels import FewPixels
 
 PIECE_ROWS = 12  # whole tiles, of 4 rows as of 6
 
@@ -30,9 +37,31 @@ def suits(conv: nn.Conv2d) -> bool:
     )
 
 
-def convolutions(module: nn.Module) -> list[nn.Conv2d]:
-    """Return the convolutions of a network that :func:`suits`."""
-    return [item for item in module.modules() if isinstance(item, nn.Conv2d) and suits(item)]
+def suits_steps(conv: nn.Module) -> bool:
+    """Whether Winograd's algorithm can run a convolution that halves or doubles an image: 3×3 or 4×4, fp32."""
+    if not isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) or conv.kernel_size not in ((3, 3), (4, 4)):
+        return False
+    doubles = isinstance(conv, nn.ConvTranspose2d)
+    rest = 4 - conv.kernel_size[0] if doubles else 0
+    return (
+        conv.stride == (2, 2)
+        and conv.padding == conv.dilation == (1, 1)
+        and conv.output_padding == (rest, rest)
+        and conv.groups == 1
+        and conv.padding_mode == "zeros"
+        and conv.weight.dtype == torch.float32
+        and winograd_steps.suits(conv.in_channels, conv.out_channels, doubles=doubles)
+    )
+
+
+def convolutions(module: nn.Module) -> list[nn.Module]:
+    """Return the convolutions of a network that :func:`with_winograd` would replace."""
+    return [item for item in module.modules() if suits_module(item)]
+
+
+def suits_module(conv: nn.Module) -> TypeGuard[nn.Conv2d | nn.ConvTranspose2d]:
+    """Whether a module can run as a :class:`WinogradLayer`."""
+    return suits_steps(conv) or (isinstance(conv, nn.Conv2d) and suits(conv) and _pads_little(conv))
 
 
 def can_fuse(activation: nn.Module) -> bool:
@@ -74,32 +103,73 @@ class WinogradConv:
         return self._convolve(x, padding, add_to, torch.get_num_threads(), out)
 
 
-class WinogradConv2d(nn.Module):
-    """An ``nn.Conv2d`` that runs by Winograd's algorithm.
+class WinogradLayer(nn.Module):
+    """A convolution that runs by Winograd's algorithm, with the activation behind it.
+
+    Images too small for a gain run directly.
 
     Args:
-        conv: one that :func:`suits`, with a padding of at most half of its kernel.
+        conv: one of :func:`suits_module`.
+        activation: one that :func:`can_fuse` accepts.
     """
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, activation: nn.Module | None = None) -> None:
         super().__init__()
-        assert not isinstance(conv.padding, str)
-        self._padding = (int(conv.padding[0]), int(conv.padding[1]))
-        self._convolve = winograd.Winograd(conv.weight, conv.bias)
+        slopes = _slopes(activation, conv.out_channels)
+        self._pays: Callable[[Tensor], bool]
+        self._run: Callable[[Tensor, int], Tensor]
+        self._direct: Callable[[Tensor], Tensor]
+        if conv.stride == (2, 2):
+            self._direct = few = FewPixels(conv, activation)
+            kind = winograd_steps.Doubling if isinstance(conv, nn.ConvTranspose2d) else winograd_steps.Halving
+            steps = kind(few.weight, conv.bias, slopes)
+            self._pays, self._run = steps.pays, steps
+        else:
+            self._direct = conv if activation is None else nn.Sequential(conv, activation)
+            assert not isinstance(conv.padding, str)
+            padding = int(conv.padding[0]), int(conv.padding[1])
+            whole = winograd.Winograd(conv.weight, conv.bias, slopes)
+            self._pays = partial(whole.pays, padding=padding)
+            self._run = lambda x, threads: whole(x, padding, None, threads)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H', W') channels_last."""
-        return self._convolve(x, self._padding, None, torch.get_num_threads())
+        """(N, C, H, W) -> (N, C', H', W'), channels_last unless the images are small."""
+        result: Tensor = self._run(x, torch.get_num_threads()) if self._pays(x) else self._direct(x)
+        return result
 
 
 def with_winograd(module: nn.Module) -> nn.Module:
-    """Replace the convolutions that suit by :class:`WinogradConv2d`, in place."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.Conv2d) and suits(child) and _pads_little(child):
-            setattr(module, name, WinogradConv2d(child))
-        else:
-            with_winograd(child)
+    """Replace the convolutions that suit, and activations behind them, by :class:`WinogradLayer` s, in place."""
+    if isinstance(module, fx.GraphModule):
+        _replace_called(module)
+    _replace_children(module)
     return module
+
+
+def _replace_called(module: fx.GraphModule) -> None:
+    """Replace each convolution of a traced network that is called once, together with its activation."""
+    modules, calls = dict(module.named_modules()), Counter(node.target for node in module.graph.nodes)
+    for node in [*module.graph.nodes]:
+        conv = modules.get(str(node.target)) if node.op == "call_module" else None
+        if conv is None or not suits_module(conv) or calls[node.target] > 1 or len(node.users) != 1:
+            continue
+        behind = next(iter(node.users))
+        activation = modules.get(str(behind.target)) if behind.op == "call_module" else None
+        if activation is not None and can_fuse(activation):
+            module.set_submodule(str(node.target), WinogradLayer(conv, activation))
+            behind.replace_all_uses_with(node)
+            module.graph.erase_node(behind)
+    module.recompile()
+
+
+def _replace_children(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, WinogradLayer):
+            continue
+        if suits_module(child):
+            setattr(module, name, WinogradLayer(child))
+        else:
+            _replace_children(child)
 
 
 def _pads_little(conv: nn.Conv2d) -> bool:

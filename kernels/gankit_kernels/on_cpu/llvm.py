@@ -81,6 +81,10 @@ class Code:
         """A constant integer."""
         return self.integer(value)
 
+    def never(self) -> Any:
+        """The condition that does not hold."""
+        return self._ir.IntType(1)(0)
+
     def same(self, value: float) -> Any:
         """A constant vector of one value."""
         return self._ir.Constant(self.vector, [float(value)] * self._width)

@@ -1,6 +1,7 @@
-"""The transforms of Winograd's algorithm for four results of a kernel of three or of five weights.
+"""The transforms of Winograd's algorithm for windows of four, six and eight inputs.
 
-F(4, 3) takes the points 0, ±1, ±2 and infinity, F(4, 5) ±1/2 besides (Lavin and Gray 2016, arXiv:1509.09308).
+F(3, 2) takes the points 0, ±1 and infinity, F(4, 3) and F(5, 2) ±2 besides, and F(6, 3) and F(4, 5) ±1/2 as well (Lavin
+and Gray 2016, arXiv:1509.09308).
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from typing import Any, Literal
 
 from gankit_kernels.on_cpu.llvm import Code
 
-Tile = Literal[4, 6]  # rows and columns of the results of a tile
-SIDES = (3, 5)  # rows and columns of the kernels
+Tile = Literal[3, 4, 5, 6]  # rows and columns of the results of a tile
+TILES: dict[int, tuple[Tile, ...]] = {2: (3, 5), 3: (4, 6), 5: (4,)}  # by rows and columns of the kernels
 
-_POINTS = {6: (0.0, 1.0, -1.0, 2.0, -2.0), 8: (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)}  # and infinity, by the window
+_POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # and infinity; a window takes one less than it reads
 
 
 def window(tile: Tile, side: int) -> int:
@@ -34,7 +35,7 @@ def weights(tile: Tile, side: int) -> list[list[float]]:
         tile: number of results in a row.
         side: number of weights in a row.
     """
-    points = _POINTS[window(tile, side)]
+    points = _POINTS[: window(tile, side) - 1]
     rows = [
         [point**power / math.prod(point - other for other in points if other != point) for power in range(side)]
         for point in points
@@ -43,8 +44,13 @@ def weights(tile: Tile, side: int) -> list[list[float]]:
 
 
 def forward(code: Code, x: Sequence[Any]) -> list[Any]:
-    """Multiply six or eight vectors by Bᵀ of the paper."""
+    """Multiply four, six or eight vectors by Bᵀ of the paper."""
     builder, same, fma = code.builder, code.same, code.multiply_add
+    if len(x) == 4:
+        return [
+            *(builder.fsub(x[2], x[0]), builder.fadd(x[2], x[1])),
+            *(builder.fsub(x[2], x[1]), builder.fsub(x[3], x[1])),
+        ]
     if len(x) == 6:
         even, odd = fma(same(-4), x[2], x[4]), fma(same(-4), x[1], x[3])
         near, far = builder.fsub(x[4], x[2]), builder.fsub(x[3], x[1])
@@ -64,7 +70,7 @@ def forward(code: Code, x: Sequence[Any]) -> list[Any]:
 
 
 def backward(code: Code, m: Sequence[Any], tile: Tile) -> list[Any]:
-    """Multiply six or eight vectors by Aᵀ of the paper, to ``tile`` of them."""
+    """Multiply four, six or eight vectors by Aᵀ of the paper, to ``tile`` of them."""
     builder, same, fma = code.builder, code.same, code.multiply_add
     sums = [builder.fadd(m[index], m[index + 1]) for index in range(1, len(m) - 1, 2)]
     differences = [builder.fsub(m[index], m[index + 1]) for index in range(1, len(m) - 1, 2)]

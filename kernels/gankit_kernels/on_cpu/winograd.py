@@ -1,10 +1,10 @@
-"""3×3 and 5×5 convolutions by Winograd's algorithm F(m×m, k×k), in float32 and channels_last.
+"""2×2, 3×3 and 5×5 convolutions by Winograd's algorithm F(m×m, k×k), in float32 and channels_last.
 
-Tiles of m×m results, 4×4 or 6×6, take (m + k - 1)² products for each pair of channels: 36 instead of 144 for F(4×4,
-3×3), 64 instead of 324 for F(6×6, 3×3), and 64 instead of 400 for F(4×4, 5×5) (Lavin and Gray 2016, "Fast Algorithms
-for Convolutional Neural Networks", arXiv:1509.09308). Some tiles at a time are transformed, multiplied with the weights
-as 36 or 64 matrices, and transformed back, so that what is between stays in the core's own cache. Meanwhile the pixels
-of the next tile are fetched, which lie too far apart for the processor to foresee.
+Tiles of m×m results take (m + k - 1)² products for each pair of channels: 36 instead of 144 for F(4×4, 3×3), 64 instead
+of 324 for F(6×6, 3×3), 64 instead of 400 for F(4×4, 5×5), and 16 instead of 36 for F(3×3, 2×2) (Lavin and Gray 2016,
+"Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308). Some tiles at a time are transformed, multiplied
+with the weights as 16, 36 or 64 matrices, and transformed back, so that what is between stays in the core's own cache.
+Meanwhile the pixels of the next tile are fetched, which lie too far apart for the processor to foresee.
 """
 
 from __future__ import annotations
@@ -12,36 +12,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from gankit_kernels.on_cpu import transforms
 from gankit_kernels.on_cpu.llvm import Code, Loop, lanes, registers
 from gankit_kernels.on_cpu.objects import kernel
 from gankit_kernels.on_cpu.transforms import Tile, backward, forward, window
 
 Activation = Literal["none", "relu", "slope"]
 
-_TRANSFORM = (
-    *(("x", "pointer"), ("row", "integer"), ("channels", "integer"), ("height", "integer"), ("width", "integer")),
-    *(("above", "integer"), ("left", "integer"), ("across", "integer"), ("first", "integer"), ("count", "integer")),
-    *(("depth", "integer"), ("v", "pointer"), ("slot", "integer"), ("zeros", "pointer")),
+Step = Literal["one", "half", "two"]  # of the input for one of the result, in rows and columns
+
+_PLACE = (
+    *(("row", "integer"), ("pixel", "integer"), ("image", "integer"), ("height", "integer"), ("width", "integer")),
+    *(("above", "integer"), ("left", "integer"), ("across", "integer"), ("each", "integer")),
+    *(("first", "integer"), ("count", "integer")),
 )
+_TRANSFORM = (
+    ("x", "pointer"), *_PLACE, ("depth", "integer"), ("v", "pointer"), ("slot", "integer"), ("zeros", "pointer"),
+)  # fmt: skip
 _MULTIPLY = (
     *(("v", "pointer"), ("v_slot", "integer"), ("u", "pointer"), ("m", "pointer"), ("m_slot", "integer")),
     *(("tiles", "integer"), ("results", "integer")),
 )
 _FINISH = (
     *(("m", "pointer"), ("slot", "integer"), ("channels", "integer"), ("bias", "pointer"), ("slopes", "pointer")),
-    *(("y", "pointer"), ("row", "integer"), ("height", "integer"), ("width", "integer"), ("across", "integer")),
-    *(("first", "integer"), ("count", "integer"), ("nowhere", "pointer")),
+    *(("y", "pointer"), *_PLACE, ("nowhere", "pointer")),
 )
 _FEW = 32  # input channels at a time: 200 KB of transforms of 24 tiles
 _UNROLLED = 4  # input channels in a round of the products; fewest lanes
 _WORTH = 0.85  # larger tiles are transformed more slowly
+_LOADED = 16  # tiles whose products take as long as loading their weights
+_FEWEST = {2: 16, 3: 4, 5: 4}  # tiles, by rows and columns of the kernels
 _APART = 16  # float32 between two slots, so that not all of them share the few places of a cache
 _RUN = (
-    *(("x", "pointer"), ("x_row", "integer"), ("channels", "integer"), ("height", "integer"), ("width", "integer")),
-    *(("above", "integer"), ("left", "integer"), ("u", "pointer"), ("bias", "pointer"), ("slopes", "pointer")),
-    *(("y", "pointer"), ("y_row", "integer"), ("results", "integer"), ("y_height", "integer"), ("y_width", "integer")),
-    *(("v", "pointer"), ("m", "pointer"), ("most", "integer"), ("tall", "integer"), ("depth", "integer")),
-    *(("slots", "integer"), ("zeros", "pointer"), ("nowhere", "pointer"), ("start", "integer"), ("stop", "integer")),
+    *(("x", "pointer"), ("x_row", "integer"), ("x_pixel", "integer"), ("x_image", "integer")),
+    *(("channels", "integer"), ("height", "integer"), ("width", "integer"), ("above", "integer"), ("left", "integer")),
+    *(("u", "pointer"), ("bias", "pointer"), ("slopes", "pointer")),
+    *(("y", "pointer"), ("y_row", "integer"), ("y_pixel", "integer"), ("y_image", "integer")),
+    *(("results", "integer"), ("y_height", "integer"), ("y_width", "integer"), ("across", "integer")),
+    *(("each", "integer"), ("v", "pointer"), ("m", "pointer"), ("most", "integer"), ("tall", "integer")),
+    *(("depth", "integer"), ("slots", "integer"), ("zeros", "pointer"), ("nowhere", "pointer")),
+    *(("start", "integer"), ("stop", "integer")),
     *(("transform", "integer"), ("multiply", "integer"), ("multiply_on", "integer"), ("finish", "integer")),
 )
 
@@ -60,21 +70,32 @@ def rows_of(together: int) -> int:
     return _sums() // (together // lanes())
 
 
-def tile_of(side: int, rows: int, columns: int) -> Tile:
-    """Return how many rows and columns of results make a tile: 6 where that leaves much fewer products than 4.
+def tile_of(side: int, count: int, rows: int, columns: int) -> Tile:
+    """Return how many rows and columns of results make a tile: many where that leaves much fewer products.
 
     Args:
         side: rows and columns of the kernel.
+        count: number of images.
         rows: of the result.
         columns: of the result.
     """
-    if side != 3:
-        return 4  # a window of 10 would lose digits
+    small, large = transforms.TILES[side][0], transforms.TILES[side][-1]
+    # Weights of 2×2 kernels, four times as many as others, come from memory. Others stay in the cache between strips.
+    loaded = _LOADED if side == 2 else 0
 
     def products(tile: Tile) -> int:
-        return -(-rows // tile) * -(-columns // tile) * window(tile, side) ** 2
+        return (count * -(-rows // tile) * -(-columns // tile) + loaded) * window(tile, side) ** 2
 
-    return 6 if products(6) <= _WORTH * products(4) else 4
+    return large if products(large) <= _WORTH * products(small) else small
+
+
+def pays(side: int, count: int, rows: int, columns: int) -> bool:
+    """Whether the tiles are enough to be worth loading the transformed weights, which are several times as many.
+
+    The arguments are those of :func:`tile_of`.
+    """
+    small = transforms.TILES[side][0]
+    return count * -(-rows // small) * -(-columns // small) >= _FEWEST[side]
 
 
 def tiles_at_once(channels: int, results: int, reads: int) -> int:
@@ -100,7 +121,7 @@ def channels_at_once(channels: int, results: int, side: int) -> int:
         results: number of output channels.
         side: rows and columns of the kernel.
     """
-    if side == 3 or results > channels:
+    if side != 5 or results > channels:
         return channels
     return next(count for count in range(min(channels, _FEW), 0, -lanes()) if channels % count == 0)
 
@@ -129,9 +150,9 @@ def _most_vectors() -> int:
 def transform(code: Code, tile: Tile, side: int) -> None:
     """Write the transform of the inputs.
 
-    (height, width, channels) -> (window², tiles, depth), of the tiles ``first`` to ``first + count`` in rows of
-    ``across``, and of the first ``depth`` channels. ``above`` and ``left`` are the zeros around the image; ``zeros`` is
-    the address of ``depth`` of them.
+    (height, width, channels) -> (window², tiles, depth), of the tiles ``first`` to ``first + count``, ``each`` of an
+    image in rows of ``across``, and of the first ``depth`` channels. ``row``, ``pixel`` and ``image`` lie between what
+    they name. ``above`` and ``left`` are the zeros around the image; ``zeros`` is the address of ``depth`` of them.
 
     Args:
         code: of the kernel.
@@ -141,10 +162,7 @@ def transform(code: Code, tile: Tile, side: int) -> None:
     get = code.arguments
     builder, number, reads = code.builder, code.number, window(tile, side)
     with code.loop(get["count"], 1) as tiles:
-        index = builder.add(get["first"], tiles.index)
-        top = builder.sub(builder.mul(builder.udiv(index, get["across"]), number(tile)), get["above"])
-        left = builder.sub(builder.mul(builder.urem(index, get["across"]), number(tile)), get["left"])
-        pixels = _pixels(code, "x", (top, left), reads, get["channels"], "zeros")
+        pixels = _pixels(code, "x", tiles, tile, reads, "zeros")
         target = code.at(get["v"], builder.mul(tiles.index, get["depth"]))
         with code.loop(get["depth"], lanes()) as channels:
             columns = [
@@ -162,7 +180,7 @@ def transform(code: Code, tile: Tile, side: int) -> None:
 
 
 @kernel(_MULTIPLY)
-def multiply(code: Code, reads: int, depth: int, together: int, add: bool) -> None:
+def multiply(code: Code, reads: int, depth: int, together: int, add: bool, fetch: bool) -> None:
     """Write the products (window², tiles, depth) × (window², depth, C') -> (window², tiles, C').
 
     The weights are (window², C' / together, depth, together). ``tiles`` is a multiple of :func:`rows_of`.
@@ -173,6 +191,7 @@ def multiply(code: Code, reads: int, depth: int, together: int, add: bool) -> No
         depth: number of input channels, a multiple of :func:`~gankit_kernels.on_cpu.llvm.lanes`.
         together: number of output channels in a panel.
         add: whether the products are added to what is there, those of other input channels.
+        fetch: whether to fetch weights ahead, because they come from memory.
     """
     get = code.arguments
     builder, number = code.builder, code.number
@@ -187,8 +206,13 @@ def multiply(code: Code, reads: int, depth: int, together: int, add: bool) -> No
                 start = code.at(inputs, builder.mul(tiles.index, number(depth)))
                 rows = [builder.mul(builder.add(tiles.index, number(row)), get["results"]) for row in range(tall)]
                 targets = [code.at(sums, row, results.index, lanes() * part) for row in rows for part in range(wide)]
+                # Each of four groups of tiles fetches a part of the next panel of weights.
+                turn = builder.and_(builder.udiv(tiles.index, number(tall)), number(3))
+                ahead = code.at(weights, depth * together, builder.mul(turn, number(depth * together // 4)))
                 with code.loop(number(depth), _UNROLLED, carried=[code.same(0)] * (tall * wide)) as channels:
                     channels.next = channels.values
+                    if fetch:
+                        code.prefetch(code.at(ahead, builder.mul(channels.index, number(together // 4))))
                     for step in range(_UNROLLED):
                         place = code.at(weights, builder.mul(channels.index, number(together)), together * step)
                         factors = [code.load(code.at(place, lanes() * part)) for part in range(wide)]
@@ -208,8 +232,8 @@ def multiply(code: Code, reads: int, depth: int, together: int, add: bool) -> No
 def finish(code: Code, tile: Tile, side: int, activation: Activation, add: bool) -> None:
     """Write the transform of the products, with what follows the convolution.
 
-    (window², tiles, channels) -> (height, width, channels). Pixels of a tile outside the result are written to
-    ``nowhere``, the address of ``channels`` float32.
+    (window², tiles, channels) -> (height, width, channels), with the tiles as for :func:`transform`. Pixels of a tile
+    outside the result are written to ``nowhere``, the address of ``channels`` float32.
 
     Args:
         code: of the kernel.
@@ -221,10 +245,7 @@ def finish(code: Code, tile: Tile, side: int, activation: Activation, add: bool)
     get = code.arguments
     builder, reads = code.builder, window(tile, side)
     with code.loop(get["count"], 1) as tiles:
-        index = builder.add(get["first"], tiles.index)
-        top = builder.mul(builder.udiv(index, get["across"]), code.number(tile))
-        left = builder.mul(builder.urem(index, get["across"]), code.number(tile))
-        pixels = _pixels(code, "y", (top, left), tile, get["channels"], "nowhere")
+        pixels = _pixels(code, "y", tiles, tile, tile, "nowhere")
         source = code.at(get["m"], builder.mul(tiles.index, get["channels"]))
         with code.loop(get["channels"], lanes()) as channels:
             place = code.at(source, channels.index)
@@ -247,52 +268,98 @@ def finish(code: Code, tile: Tile, side: int, activation: Activation, add: bool)
 
 
 @kernel(_RUN)
-def run(code: Code, tile: Tile) -> None:
-    """Write the loop over the tiles of an image from ``start`` to ``stop``, counted in rows.
+def run(code: Code, tile: Tile, step: Step) -> None:
+    """Write the loop over the tiles of images from ``start`` to ``stop``, counted image by image and row by row.
 
-    ``most`` of them and ``depth`` input channels are computed at a time.
+    ``most`` of them and ``depth`` input channels are computed at a time. The step ``"two"`` reads every second row and
+    column in turn, as if their four parts of the image were so many times the channels; the step ``"half"`` writes such
+    parts. Their first rows are the odd ones.
 
     The last four arguments are the addresses of the kernels. ``v`` and ``m`` have the :func:`room` of ``depth`` and of
     ``results`` channels; ``most`` is a multiple of ``tall``, which is that of :func:`rows_of`. The weights are
-    (channels / depth, window², ...), see :func:`multiply`.
+    (parts, channels / depth, window², ...), see :func:`multiply`.
 
     Args:
         code: of the kernel.
         tile: rows and columns of the results of a tile.
+        step: rows and columns of the input for one of the result.
     """
     get = code.arguments
     builder, number = code.builder, code.number
-    across = builder.udiv(builder.add(get["y_width"], number(tile - 1)), number(tile))
-    most, depth = get["most"], get["depth"]
-    v_slot, m_slot = (builder.add(builder.mul(most, each), number(_APART)) for each in (depth, get["results"]))
+    most, depth, results = get["most"], get["depth"], get["results"]
+    v_slot, m_slot = (builder.add(builder.mul(most, each), number(_APART)) for each in (depth, results))
+    matrices = builder.mul(get["slots"], builder.mul(depth, results))
+    strides = [get[name] for name in ("x_row", "x_pixel", "x_image")]
+    images = [(get["x"], *strides, *(get[name] for name in ("height", "width", "above", "left")))]
+    if step == "two":
+        images = _parts(code, get["x"], strides, get["height"], get["width"])
+    strides = [get[name] for name in ("y_row", "y_pixel", "y_image")]
+    targets = [(get["y"], *strides, get["y_height"], get["y_width"], number(0), number(0))]
+    if step == "half":
+        targets = _parts(code, get["y"], strides, get["y_height"], get["y_width"])
     with code.loop(get["stop"], most, get["start"]) as tiles:
         first, left = tiles.index, builder.sub(get["stop"], tiles.index)
         count = builder.select(builder.icmp_signed("<", left, most), left, most)
         tall = get["tall"]
         filled = builder.mul(builder.udiv(builder.add(count, builder.sub(tall, number(1))), tall), tall)
-        with code.loop(get["channels"], depth) as channels:
-            image = [get[name] for name in ("x_row", "channels", "height", "width", "above", "left")]
-            room = [across, first, count, depth, get["v"], v_slot, get["zeros"]]
-            code.call(get["transform"], _TRANSFORM, [code.at(get["x"], channels.index), *image, *room])
-            weights = code.at(get["u"], builder.mul(channels.index, builder.mul(get["slots"], get["results"])))
-            begun = builder.icmp_signed(">", channels.index, number(0))
-            multiply_now = builder.select(begun, get["multiply_on"], get["multiply"])
-            sizes = [filled, get["results"]]
-            code.call(multiply_now, _MULTIPLY, [get["v"], v_slot, weights, get["m"], m_slot, *sizes])
-        follows = [get[name] for name in ("results", "bias", "slopes", "y", "y_row", "y_height", "y_width")]
-        code.call(get["finish"], _FINISH, [get["m"], m_slot, *follows, across, first, count, get["nowhere"]])
+        these = [get["across"], get["each"], first, count]
+
+        def multiply_by(weights: Any, begun: Any) -> None:
+            address = builder.select(begun, get["multiply_on"], get["multiply"])
+            code.call(address, _MULTIPLY, [get["v"], v_slot, weights, get["m"], m_slot, filled, results])
+
+        for part, (x, *place) in enumerate(images):
+            with code.loop(get["channels"], depth) as channels:
+                room = [depth, get["v"], v_slot, get["zeros"]]
+                code.call(get["transform"], _TRANSFORM, [code.at(x, channels.index), *place, *these, *room])
+                if step != "half":
+                    behind = builder.add(channels.index, builder.mul(number(part), get["channels"]))
+                    weights = code.at(get["u"], builder.mul(behind, builder.mul(get["slots"], results)))
+                    multiply_by(weights, builder.icmp_signed(">", behind, number(0)))
+        for part, (y, *place) in enumerate(targets):
+            if step == "half":
+                multiply_by(code.at(get["u"], builder.mul(matrices, number(part))), code.never())
+            follows = [results, get["bias"], get["slopes"], y, *place, *these, get["nowhere"]]
+            code.call(get["finish"], _FINISH, [get["m"], m_slot, *follows])
+
+
+def _parts(code: Code, image: Any, strides: Sequence[Any], height: Any, width: Any) -> list[tuple[Any, ...]]:
+    """Every second row and column of an image, the odd ones first: address, strides, size, and zeros before them."""
+    builder, none, one, two = code.builder, code.number(0), code.number(1), code.number(2)
+
+    def every_second(stride: Any, length: Any) -> list[tuple[Any, Any, Any]]:
+        even = builder.udiv(builder.add(length, one), two)
+        return [(stride, builder.udiv(length, two), one), (none, even, none)]
+
+    row, pixel, each = strides
+    apart = builder.mul(row, two), builder.mul(pixel, two), each
+    return [
+        (code.at(image, down, right), *apart, rows, columns, above, left)
+        for down, rows, above in every_second(row, height)
+        for right, columns, left in every_second(pixel, width)
+    ]
 
 
 def _fetch_next(code: Code, pixels: Sequence[Any], tile: Tile, channels: Loop) -> None:
     """Fetch what pixels of the next tile hold of these channels; those of the last tile need not exist."""
-    further = code.builder.mul(code.arguments["channels"], code.number(tile))
+    further = code.builder.mul(code.arguments["pixel"], code.number(tile))
     for pixel in pixels:
         code.prefetch(code.at(pixel, further, channels.index))
 
 
-def _pixels(code: Code, image: str, corner: tuple[Any, Any], side: int, channels: Any, instead: str) -> list[list[Any]]:
-    """Addresses of the pixels of a square; ``instead`` for those outside the image."""
+def _pixels(code: Code, image: str, tiles: Loop, tile: Tile, side: int, instead: str) -> list[list[Any]]:
+    """Addresses of the pixels of a tile, a square of so many rows; ``instead`` for those outside the image."""
     builder, get = code.builder, code.arguments
+    index = builder.add(get["first"], tiles.index)
+    inside = builder.urem(index, get["each"])
+    start = code.at(get[image], builder.mul(builder.udiv(index, get["each"]), get["image"]))
+    corner = [
+        builder.sub(builder.mul(place, code.number(tile)), get[before])
+        for place, before in (
+            (builder.udiv(inside, get["across"]), "above"),
+            (builder.urem(inside, get["across"]), "left"),
+        )
+    ]
     rows = [builder.add(corner[0], code.number(index)) for index in range(side)]
     columns = [builder.add(corner[1], code.number(index)) for index in range(side)]
     # A negative number is a large one without its sign.
@@ -300,12 +367,12 @@ def _pixels(code: Code, image: str, corner: tuple[Any, Any], side: int, channels
         [builder.icmp_unsigned("<", item, get[limit]) for item in items]
         for items, limit in ((rows, "height"), (columns, "width"))
     ]
-    offsets = [builder.mul(row, get["row"]) for row in rows], [builder.mul(column, channels) for column in columns]
+    offsets = [builder.mul(row, get["row"]) for row in rows], [builder.mul(column, get["pixel"]) for column in columns]
     return [
         [
             builder.select(
                 builder.and_(there[0][row], there[1][column]),
-                code.at(get[image], offsets[0][row], offsets[1][column]),
+                code.at(start, offsets[0][row], offsets[1][column]),
                 get[instead],
             )
             for column in range(side)
