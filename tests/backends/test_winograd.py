@@ -220,7 +220,7 @@ def test_a_result_that_is_also_used_without_its_activation():
 
     net, x = Net().eval(), torch.randn(1, 16, 24, 24)
     with torch.inference_mode():
-        torch.testing.assert_close(with_winograd(for_inference(net))(x), net(x), rtol=0, atol=1e-5)
+        torch.testing.assert_close(with_winograd(for_inference(net))(x), net(x), rtol=0, atol=5e-5)
 
 
 def test_a_convolution_that_is_called_twice_keeps_its_activation_apart():
@@ -234,7 +234,7 @@ def test_a_convolution_that_is_called_twice_keeps_its_activation_apart():
 
     net, x = Net().eval(), torch.randn(1, 16, 24, 24)
     with torch.inference_mode():
-        torch.testing.assert_close(with_winograd(for_inference(net))(x), net(x), rtol=0, atol=1e-5)
+        torch.testing.assert_close(with_winograd(for_inference(net))(x), net(x), rtol=0, atol=5e-5)
 
 
 def test_a_network_without_such_convolutions_is_refused():

@@ -159,6 +159,7 @@ def _replace_called(module: fx.GraphModule) -> None:
             module.set_submodule(str(node.target), WinogradLayer(conv, activation))
             behind.replace_all_uses_with(node)
             module.graph.erase_node(behind)
+    module.delete_all_unused_submodules()
     module.recompile()
 
 
