@@ -33,6 +33,8 @@ from gankit.pipeline.generation import MadePart, Part, SampleRequest, make_part,
 from gankit.pipeline.sample_claims import SampleClaims
 from gankit.pipeline.sampler import Sampler
 
+_MOST = 16  # calls of the engine in a block
+
 
 @dataclass(frozen=True)
 class SampleWork:
@@ -150,7 +152,7 @@ def _execute(
     if pool.gpus == 0:
         engine = replace(engine, threads=pool.cpus)
     work = SampleWork(partial(make, engine=engine), request, claims.of_member(folder), extension, str(Path.cwd()))
-    for row in rows(ray, pool, SampleWorker, (work,), divided(parts, pool.workers)):
+    for row in rows(ray, pool, SampleWorker, (work,), divided(parts, pool.workers, lambda part: 1 / _MOST)):
         found = pickle.loads(row)
         if isinstance(found, Exception):
             raise found

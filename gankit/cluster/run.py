@@ -27,6 +27,8 @@ from gankit.video.options import VideoOptions
 if TYPE_CHECKING:
     from gankit.pipeline.file_pipeline import FilePipeline
 
+_MOST, _MOST_BYTES = 64, 4 << 20  # images of a block, and bytes of their sources
+
 
 def run_on_cluster(
     pipeline: FilePipeline,
@@ -81,6 +83,11 @@ def run_on_cluster(
     return pipeline.report
 
 
+def _share(task: Task) -> float:
+    """Return how much of a full block an image is: blocks of small images repay what a block costs by itself."""
+    return max(1 / _MOST, task.size / _MOST_BYTES)
+
+
 def _execute(
     address: str,
     make: Callable[..., FilePipeline],
@@ -121,7 +128,7 @@ def _execute(
         waiting = list(tasks)
         while waiting:
             images, clips = [task for task in waiting if task.video is None], [task for task in waiting if task.video]
-            blocks = [*([clip] for clip in clips), *divided(images, pool.workers)]  # a clip takes longest
+            blocks = [*([clip] for clip in clips), *divided(images, pool.workers, _share)]  # a clip takes longest
             left: list[Task] = []
             for row in rows(ray, pool, Worker, given, blocks):
                 found: Done | Exception = pickle.loads(row)

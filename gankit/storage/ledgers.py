@@ -170,7 +170,8 @@ class ObjectLedger:
         source, target = (
             path if path in self._places.objects else path.absolute() for path in (job.source, job.target)
         )
-        size, found = item.size if item is not None else 0, self._found(job)
+        local = state_of(job.source) if item is None else None
+        size, found = item.size if item is not None else local.size if local is not None else 0, self._found(job)
         before = None if found is None else found.stamp
         return Task(number, self._places.place(source), self._places.place(target), size, before)
 
