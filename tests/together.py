@@ -35,7 +35,7 @@ def two_processes(line):
             run.stdout.close()
 
 
-def begin(run):
-    """Let one of :func:`two_processes` go on."""
-    run.stdin.write("\n")
+def begin(run, line=""):
+    """Let one of :func:`two_processes` go on. It reads a line."""
+    run.stdin.write(f"{line}\n")
     run.stdin.flush()

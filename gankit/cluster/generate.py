@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,8 @@ from gankit.pipeline.generation import MadePart, Part, SampleRequest, make_part,
 from gankit.pipeline.sample_claims import SampleClaims
 from gankit.pipeline.sampler import Sampler
 
+_MOST = 16  # calls of the engine in a block
+
 
 @dataclass(frozen=True)
 class SampleWork:
@@ -40,7 +43,7 @@ class SampleWork:
     Attributes:
         make: makes its sampler.
         request: the samples.
-        claims: the folder where they go, and which of its files are replaced.
+        claims: the claims of the run, as a worker makes them.
         extension: extension of the files.
         working: working folder of the run, to which relative paths of weights refer.
     """
@@ -82,7 +85,7 @@ class SampleWorker:
             if self._sampler is None:
                 self._sampler = work.make()
             parts = map(pickle.loads, block[TASK])
-            with SampleClaims(work.claims.folder, work.claims.before) as claims:
+            with work.claims as claims:
                 write = partial(write_part, claims)
                 made = [make_part(self._sampler, work.request, claims, work.extension, part, write) for part in parts]
         except Exception as error:
@@ -125,13 +128,15 @@ def write_samples_on_cluster(
         OutputError, CheckpointError, ParityError: As for a run in this process.
     """
     check(address)
-    execute = partial(_execute, sampler, request, address, worker)
-    return write_samples(sampler, request, destination, progress, failed, execute=execute)
+    with ExitStack() as stack:
+        execute = partial(_execute, sampler, request, stack, address, worker)
+        return write_samples(sampler, request, destination, progress, failed, execute=execute)
 
 
 def _execute(
     sampler: Sampler,
     request: SampleRequest,
+    stack: ExitStack,
     address: str,
     make: Callable[..., Sampler],
     parts: Sequence[Part],
@@ -142,15 +147,13 @@ def _execute(
     if isinstance(folder, LocalFolder):
         folder = LocalFolder(folder.path.absolute())
     engine = sampler.engine
-    with connected(address) as ray:
-        pool = pool_of(ray.nodes(), engine.threads, engine.device)
-        if pool.gpus == 0:
-            engine = replace(engine, threads=pool.cpus)
-        work = SampleWork(
-            partial(make, engine=engine), request, SampleClaims(folder, claims.before), extension, str(Path.cwd())
-        )
-        for row in rows(ray, pool, SampleWorker, (work,), divided(parts, pool.workers)):
-            found = pickle.loads(row)
-            if isinstance(found, Exception):
-                raise found
-            yield found
+    ray = stack.enter_context(connected(address))  # to the end of the run, which may come back for more
+    pool = pool_of(ray.nodes(), engine.threads, engine.device)
+    if pool.gpus == 0:
+        engine = replace(engine, threads=pool.cpus)
+    work = SampleWork(partial(make, engine=engine), request, claims.of_member(folder), extension, str(Path.cwd()))
+    for row in rows(ray, pool, SampleWorker, (work,), divided(parts, pool.workers, lambda part: 1 / _MOST)):
+        found = pickle.loads(row)
+        if isinstance(found, Exception):
+            raise found
+        yield found

@@ -8,7 +8,7 @@ import os
 import pickle
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from gankit.errors import BackendError, UsageError, first_line
 TASK, RESULT = "task", "result"
 _ADDRESS = re.compile(r"auto|local|(ray://)?[\w.\-\[\]:]+:\d+")
 _GROUP_CORES = 8  # an engine with more gains little, and images are independent of each other
-_BLOCK = 16
+_BLOCKS = 4  # in which each worker would do the tasks that are left
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,23 @@ def pool_of(nodes: Sequence[Any], threads: int | None, device: str = "auto") -> 
     return Pool(workers, each, 0)
 
 
-def divided(tasks: Sequence[Any], workers: int) -> list[list[Any]]:
-    """Divide tasks into blocks: some tasks each, and fewer if there are few."""
-    size = max(1, min(_BLOCK, len(tasks) // (4 * workers)))
-    return [list(tasks[start : start + size]) for start in range(0, len(tasks), size)]
+def divided(tasks: Sequence[Any], workers: int, share: Callable[[Any], float]) -> list[list[Any]]:
+    """Divide tasks into blocks, which get smaller in the end, so that no worker waits long for the last one.
+
+    Args:
+        tasks: the tasks.
+        workers: the number of workers.
+        share: returns how much of a full block a task is. A task that is more than one is a block of its own.
+    """
+    blocks: list[list[Any]] = []
+    most, filled = 0, 0.0
+    for done, task in enumerate(tasks):
+        if not blocks or len(blocks[-1]) >= most or filled + share(task) > 1:
+            blocks.append([])
+            most, filled = (len(tasks) - done) // (_BLOCKS * workers), 0.0
+        blocks[-1].append(task)
+        filled += share(task)
+    return blocks
 
 
 def rows(
@@ -143,7 +156,7 @@ def connected(address: str) -> Iterator[Any]:
                 None if address == "auto" else address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                include_dashboard=False if address == "local" else None,
+                include_dashboard=False if address in ("auto", "local") else None,
             )
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             raise BackendError(f"{address}: no Ray cluster can be reached: {first_line(error)}") from error

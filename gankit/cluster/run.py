@@ -11,7 +11,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Unpack
 
 from gankit.cluster.ray_data import check, connected, divided, pool_of, rows
-from gankit.cluster.worker import Worker
+from gankit.cluster.worker import Done, Worker
+from gankit.pipeline.folder_claims import FolderClaims
 from gankit.pipeline.items import Progress
 from gankit.pipeline.remaining import Pixels
 from gankit.pipeline.report import ImageReport, Report
@@ -20,10 +21,13 @@ from gankit.pipeline.targets import Job
 from gankit.storage.group import Busy, Result, Task
 from gankit.storage.run import run_remote
 from gankit.storage.urls import shown
+from gankit.storage.work import after_others
 from gankit.video.options import VideoOptions
 
 if TYPE_CHECKING:
     from gankit.pipeline.file_pipeline import FilePipeline
+
+_MOST, _MOST_BYTES = 64, 4 << 20  # images of a block, and bytes of their sources
 
 
 def run_on_cluster(
@@ -65,7 +69,7 @@ def run_on_cluster(
     """
     check(address)
     seen: list[Any] = []
-    execute = partial(_execute, address, worker, pipeline.engine, seen)
+    execute = partial(_execute, address, worker, pipeline.engine, pipeline.notify, seen)
     try:
         run_remote(
             pipeline, inputs, output, video=video, progress=progress, failed=failed, each=each, execute=execute,
@@ -79,10 +83,16 @@ def run_on_cluster(
     return pipeline.report
 
 
+def _share(task: Task) -> float:
+    """Return how much of a full block an image is: blocks of small images repay what a block costs by itself."""
+    return max(1 / _MOST, task.size / _MOST_BYTES)
+
+
 def _execute(
     address: str,
     make: Callable[..., FilePipeline],
     engine: Any,
+    notify: Callable[[str], None] | None,
     seen: list[Any],
     tasks: Sequence[Task],
     options: RunOptions,
@@ -91,33 +101,44 @@ def _execute(
 ) -> Busy:
     state, began, busy = Progress(len(tasks)), perf_counter(), Busy()
     pixels = Pixels([Job(shown(task.source), shown(task.target)) for task in tasks])
+
+    def count(result: Result) -> None:
+        nonlocal state
+        record(result)
+        report = result.report
+        width, height = report.output_size or (0, 0)
+        state = replace(
+            state,
+            total=state.total - (report.status not in ("done", "failed")),
+            done=state.done + (report.status == "done"),
+            failed=state.failed + (report.status == "failed"),
+            output_mp=state.output_mp + report.frames * width * height / 1e6,
+            seconds=perf_counter() - began,
+            current=report.source,
+        )
+        pixels.add(report)
+        if progress is not None:
+            progress(pixels.of(state))
+
     with connected(address) as ray:
         pool = pool_of(ray.nodes(), engine.threads, engine.device)
         if pool.gpus == 0:
             engine = replace(engine, threads=pool.cpus)
         given = (partial(make, engine=engine, notify=None), options, str(Path.cwd()))
-        images, clips = [task for task in tasks if task.video is None], [task for task in tasks if task.video]
-        blocks = [*([clip] for clip in clips), *divided(images, pool.workers)]  # a clip takes longest
-        for row in rows(ray, pool, Worker, given, blocks):
-            found = pickle.loads(row)
-            if isinstance(found, Exception):
-                raise found
-            result, taken, engines = found
-            busy += taken
-            if engines[0] is not None and not seen:
-                seen.append(engines)
-            record(result)
-            report = result.report
-            width, height = report.output_size or (0, 0)
-            state = replace(
-                state,
-                done=state.done + (report.status == "done"),
-                failed=state.failed + (report.status == "failed"),
-                output_mp=state.output_mp + report.frames * width * height / 1e6,
-                seconds=perf_counter() - began,
-                current=report.source,
-            )
-            pixels.add(report)
-            if progress is not None:
-                progress(pixels.of(state))
+        waiting = list(tasks)
+        while waiting:
+            images, clips = [task for task in waiting if task.video is None], [task for task in waiting if task.video]
+            blocks = [*([clip] for clip in clips), *divided(images, pool.workers, _share)]  # a clip takes longest
+            left: list[Task] = []
+            for row in rows(ray, pool, Worker, given, blocks):
+                found: Done | Exception = pickle.loads(row)
+                if isinstance(found, Exception):
+                    raise found
+                busy, left = busy + found.busy, [*left, *found.left]
+                if found.engines[0] is not None and not seen:
+                    seen.append(found.engines)
+                for result in found.results:
+                    count(result)
+            with FolderClaims() as local:
+                waiting = after_others(left, count, local, notify) if left else []
     return busy

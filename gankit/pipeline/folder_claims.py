@@ -91,11 +91,15 @@ class FolderClaims:
             if not folder.held and len(self._folders) > _MOST_FOLDERS:
                 _close(target.parent, self._folders.pop(target.parent))
 
-    def close(self) -> None:
+    def give_up(self) -> None:
         """Give up all claims."""
         with self._lock:
             while self._folders:
                 _close(*self._folders.popitem())
+
+    def close(self) -> None:
+        """Give up all claims."""
+        self.give_up()
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -25,6 +25,22 @@ from gankit.pipeline.sampler import Sampler
 _WRITERS = 4  # threads; they mostly wait for the disk
 
 
+class FileClaims(Protocol):
+    """Claims of a run on files. May be used from several threads."""
+
+    def take(self, target: Path) -> bool:
+        """Claim a file. Return whether this run has the claim now. Raises OutputError if it must not be written."""
+
+    def release(self, target: Path) -> None:
+        """Give up the claim on a file that is made or has failed, if this run has it."""
+
+    def give_up(self) -> None:
+        """Give up all claims of the run."""
+
+    def close(self) -> None:
+        """Give up all claims of the run, unless other processes keep it."""
+
+
 class ImageFolder(Protocol):
     """A folder for generated images, on a disk or in a store. May be used from several threads, and pickled."""
 
@@ -37,11 +53,16 @@ class ImageFolder(Protocol):
     def read(self, name: str) -> bytes | None:
         """Return the content of a file: ``None`` if there is none, and nothing if it cannot be read."""
 
-    def state(self, name: str) -> State | None:
-        """Return the state of a file; ``None`` if there is none, or the folder has no claims."""
+    def states(self, names: Iterable[str]) -> Mapping[str, Hashable]:
+        """Return the states of those of some files that exist. A file that is written again has another state."""
 
-    def claims(self) -> FolderClaims | None:
-        """Return claims on files, by which runs share the work; ``None`` if the folder has none."""
+    def claims(self, run: str, *, member: bool = False) -> FileClaims:
+        """Return claims on files, by which runs share the work.
+
+        Args:
+            run: name of the run.
+            member: whether they are those of a process that works for a run, which other processes keep.
+        """
 
     def prepare(self, option: str = "--output") -> None:
         """Create it, and check that it can be written. Raises OutputError, which names the option, if not."""
@@ -84,12 +105,12 @@ class LocalFolder:
         except OSError:
             return b"" if exists(self.place(name)) else None
 
-    def state(self, name: str) -> State | None:
-        """Return the state of a file; ``None`` if there is none."""
-        return state_of(self.place(name))
+    def states(self, names: Iterable[str]) -> dict[str, State]:
+        """Return the states of those of some files that exist."""
+        return {name: state for name in names if (state := state_of(self.place(name))) is not None}
 
-    def claims(self) -> FolderClaims:
-        """Return claims on files, by which runs share the work."""
+    def claims(self, run: str, *, member: bool = False) -> FolderClaims:
+        """Return the claims of this process, which the operating system tells from those of others."""
         return FolderClaims((self.path,))
 
     def prepare(self, option: str = "--output") -> None:

@@ -135,6 +135,7 @@ def write_samples(
     _claim(sampler, request, destination, present.difference(names))
     there = set() if destination.overwrite else present
     todo = frozenset(index for index, name in enumerate(names) if name not in there)
+    replaced = output.states([names[index] for index in sorted(todo) if names[index] in present])
     wanted = range(count) if destination.grid else sorted(todo)
     if not wanted:
         return Outcome(0, count, 0, 0.0)
@@ -144,9 +145,6 @@ def write_samples(
     prepare_folders(destination)
     writer = ImageWriter(output, len(todo), progress, failed)
     engine: UsedEngine | None = None
-    replaced = {
-        names[index]: state for index in todo if names[index] in present and (state := output.state(names[index]))
-    }
     with SampleClaims(output, replaced) as claims:
         with claims.alone(RECORD):  # another run may have begun since
             _claim(sampler, request, destination, output.names().difference(names))

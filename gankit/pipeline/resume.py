@@ -119,6 +119,10 @@ class Resume:
         same = replace(entry, source=source, source_state=state, read=began)
         return Decision(job, "skip", confirmed=same, older=older)
 
+    def before(self, job: Job) -> State | None:
+        """Return the state of a result when it was decided about it; ``None`` if there was none."""
+        return self._before.get(job.target)
+
     def decide_again(self, job: Job) -> Decision | None:
         """Decide about a job whose result another run has made or removed since; ``None`` if it is as it was."""
         if state_of(job.target) == self._before.get(job.target):
@@ -175,6 +179,19 @@ class Resume:
         """
         check_inside(job.target.parent, self._roots)
         self._journal(job.target.parent).begin(self._entry(job, made_by))
+
+    def announce(self, job: Job) -> None:
+        """Write to the journal that this run or another one is going to write a result. Its folder exists.
+
+        Args:
+            job: the job, about which it was decided.
+
+        Raises:
+            OutputError: As for :meth:`begin`.
+        """
+        check_inside(job.target.parent, self._roots)
+        entry = replace(self._entry(job, {}), before=self.before(job), written=None)
+        self._journal(job.target.parent).add(entry)
 
     def finish(self, job: Job, made_by: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Write to the journal that a result was written.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import threading
 import uuid
@@ -22,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic, sleep
 from typing import Literal
 
@@ -29,6 +31,7 @@ from gankit.errors import GankitError
 from gankit.storage.stores import Remote, Store
 
 FOLDER = ".gankit-claims"
+_CLAIM = re.compile("[0-9a-f]{32}")
 _BEAT = 5.0  # seconds between two signs of life
 _SILENCE = 45.0  # seconds without one, after which a run counts as ended; uploads may keep a process busy
 _READERS = 8
@@ -69,16 +72,21 @@ class Claim:
 
     def owner(self) -> str | None:
         """Return the run that has claimed the result; ``None`` if none has, or it is not known."""
-        try:
-            content = Remote(self.root).read(self.name)
-        except OSError:
-            return None
-        return None if content is None else content.decode("ascii", "replace")
+        return owner_of(self.root, self.name)
 
     def release(self) -> None:
         """Give up the claim, so that another run may make the result."""
         with suppress(OSError):
             Remote(self.root).remove([self.name])
+
+
+def owner_of(root: str, name: str) -> str | None:
+    """Return the run that has written the object of a claim; ``None`` if there is none, or it is not known."""
+    try:
+        content = Remote(root).read(name)
+    except OSError:
+        return None
+    return None if content is None else content.decode("ascii", "replace")
 
 
 @dataclass
@@ -117,6 +125,55 @@ class Watch:
         return monotonic() - since > _SILENCE
 
 
+class SignOfLife:
+    """Signs that a run is alive, until it is closed.
+
+    Args:
+        root: URL of the folder of the results.
+        run: name of the run.
+    """
+
+    def __init__(self, root: str, run: str) -> None:
+        self._root, self._name = root, _sign_of(run)
+        self._here, self._count = {"host": socket.gethostname(), "process": os.getpid()}, 0
+        self._stop = threading.Event()
+        self._sign()
+        self._thread = threading.Thread(target=self._beat, name="claims", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Remove the sign."""
+        self._stop.set()
+        self._thread.join()
+        with suppress(OSError):
+            Remote(self._root).remove([self._name])
+
+    def _sign(self) -> None:
+        self._count += 1
+        with suppress(OSError):
+            sign = json.dumps({**self._here, "count": self._count}).encode("ascii")
+            Remote(self._root).write(self._name, sign)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(_BEAT):
+            self._sign()
+
+
+def give_up(root: str, run: str) -> None:
+    """Give up all claims of a run.
+
+    Args:
+        root: URL of the folder of the results.
+        run: name of the run.
+    """
+    with suppress(OSError, GankitError):
+        there = [item.name for item in Remote(f"{root}/{FOLDER}").present()]
+        names = [f"{FOLDER}/{name}" for name in there if _CLAIM.fullmatch(name)]
+        with ThreadPoolExecutor(_READERS) as pool:  # other runs have made some of them
+            owners = pool.map(partial(owner_of, root), names)
+            Remote(root).remove([name for name, owner in zip(names, owners, strict=True) if owner == run])
+
+
 @contextmanager
 def claiming(root: str, results: Sequence[str]) -> Iterator[dict[str, Claim]]:
     """Let this run make claims on results.
@@ -128,37 +185,13 @@ def claiming(root: str, results: Sequence[str]) -> Iterator[dict[str, Claim]]:
     Yields:
         A claim for each result that is not taken yet. At the end, all of them are given up.
     """
-    run, stop = uuid.uuid4().hex, threading.Event()
-    claims = {result: Claim(root, run, result) for result in results}
-    here, count = {"host": socket.gethostname(), "process": os.getpid()}, 0
-    store = Remote(root)
-
-    def sign() -> None:
-        nonlocal count
-        count += 1
-        with suppress(OSError):
-            store.write(_sign_of(run), json.dumps({**here, "count": count}).encode("ascii"))
-
-    def beat() -> None:
-        while not stop.wait(_BEAT):
-            sign()
-
-    sign()
-    thread = threading.Thread(target=beat, name="claims", daemon=True)
-    thread.start()
+    run = uuid.uuid4().hex
+    sign = SignOfLife(root, run)
     try:
-        yield claims
+        yield {result: Claim(root, run, result) for result in results}
     finally:
-        stop.set()
-        thread.join()
-        with suppress(OSError, GankitError):
-            present = {f"{FOLDER}/{item.name}" for item in Remote(f"{root}/{FOLDER}").present()}
-            with ThreadPoolExecutor(_READERS) as pool:  # another run may have claimed some of them
-                held = [claim for claim in claims.values() if claim.name in present]
-                owners = pool.map(Claim.owner, held)
-                store.remove([claim.name for claim, owner in zip(held, owners, strict=True) if owner == run])
-        with suppress(OSError):
-            store.remove([_sign_of(run)])
+        give_up(root, run)
+        sign.close()
 
 
 @contextmanager

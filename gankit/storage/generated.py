@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 import numpy as np
 
-from gankit.errors import ImageError, UsageError, first_line
+from gankit.errors import ImageError, OutputError, UsageError, first_line
 from gankit.pipeline.generated_files import ImageFolder, LocalFolder
+from gankit.storage.block_claims import BlockClaims
 from gankit.storage.stores import Remote, write_bytes
 from gankit.storage.urls import as_path, is_url, shown
+
+_MOST_ASKED = 64  # objects about which the store is asked one by one; for more, the folder is listed
+_ASKED_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,29 @@ class StoreFolder:
         except OSError:
             return b""
 
-    def state(self, name: str) -> None:
-        """Return ``None``, because there are no claims."""
+    def states(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the states of those of some objects that exist.
 
-    def claims(self) -> None:
-        """Return ``None``: runs that write to one folder of a store do not share their samples."""
+        Raises:
+            OutputError: If they are not known.
+        """
+        wanted = [*names]
+        try:
+            if len(wanted) > _MOST_ASKED:
+                there = {item.name: item for item in self.store.present()}
+                found = [there.get(name) for name in wanted]
+            else:
+                with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+                    found = [*pool.map(self.store.find, wanted)]
+        except (OSError, UsageError) as error:
+            raise OutputError(
+                f"{self.place('')}: cannot be read: {first_line(error)}; run the command again"
+            ) from error
+        return {item.name: item.stamp for item in found if item is not None}
+
+    def claims(self, run: str, *, member: bool = False) -> BlockClaims:
+        """Return the claims of a run on objects; see :class:`gankit.storage.block_claims.BlockClaims`."""
+        return BlockClaims(self.store.root, run, member=member)
 
     def prepare(self, option: str = "--output") -> None:
         """Do nothing: the first object makes the folder, and shows whether it can be written."""

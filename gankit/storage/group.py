@@ -17,7 +17,7 @@ from gankit.pipeline.report import ImageReport, Waits
 from gankit.pipeline.resume import Resume
 from gankit.pipeline.targets import Job
 from gankit.storage.claims import Claim
-from gankit.storage.stores import Store, open_store
+from gankit.storage.stores import Local, Object, Store, open_store
 from gankit.storage.urls import is_url, shown
 from gankit.video.options import VideoOptions
 
@@ -31,7 +31,7 @@ class Task:
         source: path or URL of the source.
         target: path or URL of the result.
         size: bytes of the source.
-        before: state of the file in the place of the result when the run began; ``None`` if there was none.
+        before: stamp of the file in the place of the result when it was decided to make it; ``None`` if there was none.
         video: the options of clips if it is one; ``None`` for an image.
         claim: the claim to make on the result; ``None`` if no other run can be at work on it.
     """
@@ -137,9 +137,9 @@ class Group:
             if taken == "other":
                 self.claimed.append(task)
                 return
-            if (now := state_at(task.target)) not in (None, task.before):
+            if (now := file_at(task.target)) is not None and now.stamp != task.before:
                 report = finished(task) if taken == "own" or (check and task.claim is None) else made_elsewhere(task)
-                self.results[task.number] = Result(task.number, report, written=now)
+                self.results[task.number] = Result(task.number, report, written=now.state)
                 self._release(task)
                 return
             own = self.folder / str(task.number)
@@ -185,7 +185,8 @@ class Group:
                 if is_url(task.target):
                     store, name = _parent(task.target)
                     store.put(job.target, name)
-                written = state_at(task.target)
+                found = file_at(task.target)
+                written = None if found is None else found.state
             except (OSError, GankitError) as error:
                 why = f"{task.target}: cannot be written: {_reason(error)}"
                 report = replace(report, status="failed", error=why, output_size=None)
@@ -209,13 +210,12 @@ def _parent(url: str) -> tuple[Store, str]:
     return open_store(folder), name
 
 
-def state_at(place: str) -> str | None:
-    """Return the state of a file or an object; ``None`` if there is none."""
+def file_at(place: str) -> Object | None:
+    """Return a file or an object; ``None`` if there is none."""
     if is_url(place):
         store, name = _parent(place)
-        return store.state(name)
-    found = state_of(place)
-    return None if found is None else f"{found.size}:{found.mtime_ns}"
+        return store.find(name)
+    return Local(str(Path(place).parent)).find(Path(place).name)
 
 
 def finished(task: Task) -> ImageReport:

@@ -15,7 +15,7 @@ from gankit.pipeline.targets import Job
 from gankit.storage.group import Result, Task
 from gankit.storage.journal import Line, ObjectJournal
 from gankit.storage.places import Places
-from gankit.storage.stores import Local, Remote, Store
+from gankit.storage.stores import Local, Object, Remote, Store, local_object
 from gankit.storage.urls import is_url
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ class LocalLedger:
 
     def task(self, number: int, job: Job) -> Task:
         """Return the task of a job."""
-        now, size = state_of(job.target), state_of(job.source)
-        before = None if now is None else f"{now.size}:{now.mtime_ns}"
+        size, now = state_of(job.source), self._resume.before(job)
+        before = None if now is None else local_object(job.target.name, now).stamp
         source, target = os.path.abspath(job.source), os.path.abspath(job.target)  # noqa: PTH100 - as in the journal
         return Task(number, source, target, 0 if size is None else size.size, before)
 
@@ -84,7 +84,7 @@ class LocalLedger:
             self._journals[folder] = Journal(folder)
         for job in jobs:
             self._resume.before_reading(job.source)
-            self._resume.begin(job)
+            self._resume.announce(job)
 
     def finish(self, job: Job, result: Result) -> None:
         """Write the line of the worker to the journal."""
@@ -126,22 +126,31 @@ class ObjectLedger:
         self._store: Store = Remote(place) if is_url(place) else Local(place)
         try:
             self._journal = ObjectJournal(self._store, places.folder)
-            self._states = self._listed() if listed else None
+            self._there = self._listed() if listed else {}
         except OSError as error:
             raise OutputError(f"{place}: cannot be read: {error}") from error
 
-    def _listed(self) -> dict[str, str] | None:
-        """Return the states of all results by name; ``None`` for a local folder, which is asked for each."""
+        self._complete = listed and isinstance(self._store, Remote)
+
+    def _listed(self) -> dict[str, Object | None]:
+        """Return all results by name; nothing for a local folder, which is asked for each."""
         if not isinstance(self._store, Remote):
-            return None
-        return {item.name: item.state for item in self._store.present()}  # the first result makes the folder
+            return {}
+        return {item.name: item for item in self._store.present()}  # the first result makes the folder
 
     def _name(self, job: Job) -> str:
         return job.target.relative_to(self._output).as_posix()
 
-    def _now(self, job: Job) -> str | None:
+    def _found(self, job: Job) -> Object | None:
+        """Return what was in the place of a result when it was decided about it."""
         name = self._name(job)
-        return self._store.state(name) if self._states is None else self._states.get(name)
+        if name not in self._there and not self._complete:
+            self._there[name] = self._store.find(name)
+        return self._there.get(name)
+
+    def _now(self, job: Job) -> str | None:
+        found = self._found(job)
+        return None if found is None else found.state
 
     def _line(self, job: Job, model: str = "") -> Line:
         item = self._places.objects.get(job.source)
@@ -161,8 +170,10 @@ class ObjectLedger:
         source, target = (
             path if path in self._places.objects else path.absolute() for path in (job.source, job.target)
         )
-        size = item.size if item is not None else 0
-        return Task(number, self._places.place(source), self._places.place(target), size, self._now(job))
+        local = state_of(job.source) if item is None else None
+        size, found = item.size if item is not None else local.size if local is not None else 0, self._found(job)
+        before = None if found is None else found.stamp
+        return Task(number, self._places.place(source), self._places.place(target), size, before)
 
     def begin(self, jobs: Sequence[Job]) -> None:
         """Write the journal, which shows whether the output can be written.

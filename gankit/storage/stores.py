@@ -14,16 +14,14 @@ from typing import Any, Protocol
 from gankit_export.files import atomic_path
 
 from gankit.errors import OutputError, UsageError, first_line
-from gankit.pipeline.journal import state_of
+from gankit.pipeline.journal import State, state_of
 from gankit.storage.urls import is_url, scheme
 
 # Stores in which an object appears when its upload is complete. Elsewhere a temporary name and a rename do this.
 _WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "hf", "memory"})
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
-_VERSIONS = (
-    "ETag", "etag", "md5Hash", "content_md5", "checksum", "LastModified", "last_modified", "updated", "mtime",
-    "modified", "created",
-)  # fmt: skip
+_CHECKSUMS = ("ETag", "etag", "md5Hash", "content_md5", "checksum")
+_TIMES = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
 _ONE_PUT = 32 << 20  # larger files are read in parts
 
 
@@ -35,16 +33,23 @@ class Object:
         name: its name, relative to the folder of the store.
         size: its size in bytes.
         version: text that changes with the content: the ETag or checksum where the store has one, else the time.
+        written: the time when it was written, where the store has one.
     """
 
     name: str
     size: int
     version: str
+    written: str = ""
 
     @property
     def state(self) -> str:
         """Size and version in one text."""
         return f"{self.size}:{self.version}"
+
+    @property
+    def stamp(self) -> str:
+        """Text that changes when the object is written again, with the same content, too."""
+        return f"{self.state}:{self.written}"
 
 
 class NoFolderError(UsageError):
@@ -59,8 +64,8 @@ class Store(Protocol):
     def place(self, name: str) -> str:
         """Return the path or URL of a file."""
 
-    def state(self, name: str) -> str | None:
-        """Return size and version of a file; ``None`` if there is none. Raises ``OSError`` if it is not known."""
+    def find(self, name: str) -> Object | None:
+        """Return a file; ``None`` if there is none. Raises ``OSError`` if it is not known."""
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file; ``None`` if there is none."""
@@ -70,6 +75,11 @@ class Store(Protocol):
 
     def put(self, path: Path, name: str) -> None:
         """Copy a local file to the store."""
+
+
+def local_object(name: str, state: State) -> Object:
+    """Return a local file of a state."""
+    return Object(name, state.size, str(state.mtime_ns))
 
 
 def open_store(root: str) -> Store:
@@ -94,10 +104,9 @@ class Local:
         """Return the path of a file."""
         return str(Path(self.root) / name)
 
-    def state(self, name: str) -> str | None:
-        """Return size and time of a file; ``None`` if there is none."""
-        found = state_of(self.place(name))
-        return None if found is None else f"{found.size}:{found.mtime_ns}"
+    def find(self, name: str) -> Object | None:
+        """Return a file; ``None`` if there is none."""
+        return None if (found := state_of(self.place(name))) is None else local_object(name, found)
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file; ``None`` if there is none."""
@@ -168,7 +177,7 @@ class Remote:
         base = self._fs._strip_protocol(self._key).rstrip("/")
         for path, info in sorted(found.items()):
             name = path[len(base) :].lstrip("/") if path != base else ""
-            result.append(Object(name, int(info.get("size") or 0), _version(info)))
+            result.append(_object(name, info))
         return result
 
     def present(self) -> list[Object]:
@@ -182,14 +191,14 @@ class Remote:
         except NoFolderError:
             return []
 
-    def state(self, name: str) -> str | None:
-        """Return size and version of an object; ``None`` if there is none."""
+    def find(self, name: str) -> Object | None:
+        """Return an object; ``None`` if there is none."""
         try:
             with _as_os_error():
                 info = self._fs.info(self._path(name))
         except FileNotFoundError:
             return None
-        return f"{int(info.get('size') or 0)}:{_version(info)}" if info.get("type") != "directory" else None
+        return _object(name, info) if info.get("type") != "directory" else None
 
     def read(self, name: str) -> bytes | None:
         """Return the content of an object; ``None`` if there is none."""
@@ -261,13 +270,19 @@ class Remote:
             self._fs.put_file(str(path), key)
 
 
-def _version(info: dict[str, Any]) -> str:
-    for name in _VERSIONS:
+def _object(name: str, info: dict[str, Any]) -> Object:
+    time = _first(info, _TIMES)
+    version = _first(info, _CHECKSUMS) or time
+    version = f"{version:.3f}" if isinstance(version, float) else str(version).strip('"')
+    written = str(int(time) if isinstance(time, float) else time)  # listings may have parts of seconds
+    return Object(name, int(info.get("size") or 0), version, written)
+
+
+def _first(info: dict[str, Any], names: Sequence[str]) -> Any:
+    for name in names:
         value = info.get(name)
-        if isinstance(value, datetime):  # some listings give the same time as a number
-            value = value.timestamp()
-        if value:
-            return f"{value:.3f}" if isinstance(value, float) else str(value).strip('"')
+        if value:  # some listings give the same time as a number
+            return value.timestamp() if isinstance(value, datetime) else value
     return ""
 
 
@@ -309,8 +324,7 @@ def write_bytes(store: Store, name: str, content: bytes, scratch: Path) -> None:
         scratch.write_bytes(content)
         store.put(scratch, name)
     except OSError as error:
-        raise OutputError(
-            f"{store.place(name)}: cannot be written: {first_line(error)}; use another --output"
-        ) from error
+        place = store.place(name)
+        raise OutputError(f"{place}: cannot be written: {first_line(error)}; use another --output") from error
     finally:
         scratch.unlink(missing_ok=True)

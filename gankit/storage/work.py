@@ -21,7 +21,7 @@ from gankit.pipeline.report import ImageReport, Waits
 from gankit.pipeline.run_options import RunOptions
 from gankit.storage.claims import Claim, Watch
 from gankit.storage.clips import run_clip
-from gankit.storage.group import Busy, Group, Kept, Result, Task, made_elsewhere, state_at
+from gankit.storage.group import Busy, Group, Kept, Result, Task, file_at, made_elsewhere
 from gankit.storage.urls import is_url
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def run_tasks(
     progress: Callable[[Progress], None] | None = None,
     notify: Callable[[str], None] | None = None,
     check: bool = False,
+    left: Callable[[Task], None] | None = None,
 ) -> Busy:
     """Run tasks: images, a group at a time, and then clips, one after the other.
 
@@ -57,6 +58,7 @@ def run_tasks(
         notify: called with each line to report to the user.
         check: whether results that appeared since the run began are those of an earlier try that was lost; otherwise
             another run has made them.
+        left: called with each task whose result another run has claimed; ``None`` waits for them.
 
     Returns:
         How long it took, and how long the engine waited.
@@ -92,8 +94,12 @@ def run_tasks(
                         claimed.append(task)
                     else:
                         record(result)
+            if left is not None:
+                for task in claimed:
+                    left(task)
+                break
             ended = perf_counter()
-            waiting = _after_others(claimed, record, local, notify) if claimed else []
+            waiting = after_others(claimed, record, local, notify) if claimed else []
             waits += Waits(perf_counter() - ended, 0.0)
     return Busy(perf_counter() - began - (start_seconds(pipeline) - starting), waits)
 
@@ -104,13 +110,24 @@ def start_seconds(pipeline: FilePipeline) -> float:
     return 0.0 if engine is None else engine.start_seconds
 
 
-def _after_others(
+def after_others(
     tasks: Sequence[Task],
     record: Callable[[Result], None],
     local: FolderClaims,
     notify: Callable[[str], None] | None,
 ) -> list[Task]:
-    """Wait for the results that other runs have claimed. Return the tasks that they have left undone."""
+    """Wait for the results that other runs have claimed.
+
+    Args:
+        tasks: their tasks, of which there is one.
+        record: called with each result that another run has made.
+        local: the claims on local results.
+        notify: called with a line that says so.
+
+    Returns:
+        The tasks that other runs have left undone, with the claims on their local results, and those to wait for still;
+        nothing if all results are made.
+    """
     if notify is not None:
         results = "a result that another run is" if len(tasks) == 1 else f"{len(tasks)} results that other runs are"
         notify(f"waiting for {results} making")
@@ -119,11 +136,11 @@ def _after_others(
     while waiting and not free:
         for task in [*waiting]:
             taken = task.claim is None and local.take(Path(task.target))
-            now = state_at(task.target)
-            if now is not None and now != task.before:
+            now = file_at(task.target)
+            if now is not None and now.stamp != task.before:
                 if task.claim is None:
                     local.release(Path(task.target))
-                record(Result(task.number, made_elsewhere(task), written=now))
+                record(Result(task.number, made_elsewhere(task), written=now.state))
             elif taken or (task.claim is not None and _watch(watches, task.claim).is_free(task.claim)):
                 free.append(task)
             else:

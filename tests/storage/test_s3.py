@@ -1,9 +1,9 @@
 """``s3://`` against an S3 server of the tests' own, on loopback."""
 
-import logging
 import re
 import subprocess
 import sys
+import threading
 
 import pytest
 from storage_fakes import png, run, save_weights, statuses, upscaler
@@ -11,9 +11,10 @@ from storage_fakes import png, run, save_weights, statuses, upscaler
 from gankit import cli
 from gankit.storage import stores
 from tests.latent_networks import weights as latent_weights
+from tests.s3_server import s3_server, use
 
-s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
-server_module = pytest.importorskip("moto.server", reason="moto is not installed")
+pytest.importorskip("s3fs", reason="s3fs is not installed")
+pytest.importorskip("moto.server", reason="moto is not installed")
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 NAMES = ("a.png", "b.png", "deep/c.png")
@@ -21,26 +22,13 @@ NAMES = ("a.png", "b.png", "deep/c.png")
 
 @pytest.fixture(scope="module")
 def server():
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    running = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
+    with s3_server() as variables:
+        yield variables
 
 
 @pytest.fixture
 def bucket(server, monkeypatch):
-    for name, value in {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("HTTP_PROXY", raising=False)
-    s3fs.S3FileSystem.clear_instance_cache()
-    store = s3fs.S3FileSystem(use_listings_cache=False)
+    store = use(server, monkeypatch)
     if store.exists("photos"):
         store.rm("photos", recursive=True)
     store.mkdir("photos")
@@ -117,6 +105,21 @@ def test_only_one_is_first(bucket):
     assert store.read("a") == b"first"
     store.remove(["a"])
     store.create("a", b"third")
+
+
+def test_an_object_that_is_written_again_has_another_stamp(bucket):
+    """Its content, and so its ETag, may be the same: another run has made the same result."""
+    store = stores.Remote("s3://photos/out")
+    store.write("a", b"content")
+    before = store.find("a")
+    assert [item.stamp for item in store.objects()] == [before.stamp]
+    deadline = 100
+    while store.find("a").stamp == before.stamp:  # the store knows whole seconds
+        store.write("a", b"content")
+        threading.Event().wait(0.1)
+        deadline -= 1
+        assert deadline
+    assert store.find("a").state == before.state
 
 
 def test_generated_samples(bucket, tmp_path, capsys):

@@ -13,10 +13,14 @@ import pytest
 from storage_fakes import png, run, save_weights, statuses, upscaler
 
 from gankit.pipeline.folder_claims import FolderClaims
+from gankit.pipeline.run_options import RunOptions
 from gankit.storage import claims, group
 from gankit.storage.claims import FOLDER, Claim, Watch, claiming, locked
+from gankit.storage.plan import make_plan, tasks_of
 from gankit.storage.run import run_remote
 from gankit.storage.stores import Remote
+from gankit.storage.work import run_tasks
+from gankit.video.options import VideoOptions
 from tests.together import twice_at_once
 
 OUT = "memory://bucket/out"
@@ -211,3 +215,30 @@ def test_a_local_result_that_another_run_has_claimed(memory, weights, tmp_path):
             threading.Event().wait(0.01)
     thread.join()
     assert statuses(reports[0]) == {"0.png": "done"}
+
+
+@pytest.mark.parametrize("source", ["memory://bucket/in", "{folder}/in"])
+def test_a_result_that_appears_after_it_was_decided_about_is_that_of_another_run(memory, weights, tmp_path, source):
+    """It is not made again, and the next run knows it."""
+    memory.pipe_file("/bucket/in/0.png", png(0))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "0.png").write_bytes(png(0))
+    os.utime(tmp_path / "in" / "0.png", (1e9, 1e9))  # what changed just now counts as changed, to be safe
+    given, results, out = [source.format(folder=tmp_path)], [], tmp_path / "out"
+
+    def plan(folder):
+        (tmp_path / folder).mkdir()
+        return make_plan(pipeline, given, str(out), RunOptions(), tmp_path / folder, VideoOptions())
+
+    with upscaler(weights) as pipeline:
+        first = plan("a")
+        assert [each.action for each in first.decisions] == ["new"]
+        out.mkdir()
+        (out / "0.png").write_bytes(b"made by the other")
+        tasks = [*tasks_of(first)]
+        first.ledger.begin(first.jobs)
+        run_tasks(pipeline, tasks, RunOptions(), results.append)
+        first.ledger.close()
+        assert [result.report.status for result in results] == ["skipped"]
+        assert (out / "0.png").read_bytes() == b"made by the other"
+        assert [each.action for each in plan("b").decisions] == ["skip"]
