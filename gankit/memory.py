@@ -108,6 +108,11 @@ def size(count: int) -> str:
 def release() -> None:
     """Return what is free to the system, before something that needs all of the memory. It takes some milliseconds."""
     gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """Return the free memory of the C library to the system, which clears it before it is used again."""
     heap = _heap()
     if heap is not None:
         heap.malloc_trim(0)
