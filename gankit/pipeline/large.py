@@ -54,7 +54,9 @@ class LargeImages:
     _possible: bool = field(default=False, init=False)
     _large: list[tuple[Job, Opened]] = field(default_factory=list, init=False)
     _state: Progress = field(default=Progress(0), init=False)
-    _began: float = field(default_factory=perf_counter, init=False)
+
+    def __post_init__(self) -> None:
+        self._began = perf_counter()
 
     def others(self) -> list[Job]:
         """Return the jobs whose images fit into memory, or fail with an error that says why they do not.
@@ -212,9 +214,8 @@ class LargeImages:
             self.engines.notify(f"{job.source}: {pixels:.3g} MP, by {strips} strips of {cut.tile[0]} rows{within}")
         made = made_by(processor.engine, self.engines.options)
 
-        def progress(left: float) -> None:
-            since = perf_counter() - began  # with the first reading, which the seconds left do not have
-            self._report_state(current=job.source, fraction=since / (since + left))
+        def progress(part: float) -> None:
+            self._report_state(current=job.source, fraction=part)
 
         def write(results: Generator[DecodedImage, None, None]) -> tuple[str, ...]:
             resized = size_of.resized_strips(results, source, scale)
@@ -222,7 +223,7 @@ class LargeImages:
                 resized = watched.watch(resized)
             return encode_rows(image.head, out, resized, job.target, quality=self.options.quality)
 
-        run = StripRun(processor, image, looked, cut, in_flight, write, progress)
+        run = StripRun(processor, image, looked, cut, in_flight, write, progress, began)
         self.files.begin(job, made)
         try:
             lost = run.run()

@@ -38,7 +38,8 @@ class StripRun:
         in_flight: number of strips of the source, and of the result, that are in memory at a time. With 1, the stages
             take turns.
         write: writes the strips of the result, and returns a sentence for each part that the file does not hold.
-        progress: called after each block with an estimate of the seconds left.
+        progress: called after each block with the part that is done, as an estimate by the time that the rest takes.
+        began: when the image began, by :func:`time.perf_counter`; what came before the strips counts as done.
         reader: reads the source.
         engine: computes; it waits to ``"read"``, and to ``"write"`` also after its own end.
         writer: writes the result.
@@ -51,6 +52,7 @@ class StripRun:
     in_flight: int
     write: Callable[[Generator[DecodedImage, None, None]], tuple[str, ...]]
     progress: Callable[[float], None]
+    began: float
     reader: Stage = field(default_factory=Stage, init=False)
     engine: Stage = field(default_factory=Stage, init=False)
     writer: Stage = field(default_factory=Stage, init=False)
@@ -91,8 +93,7 @@ class StripRun:
         def progress(part: float) -> None:
             stop.check()
             self.engine.part = part
-            left = [stage.seconds_left for stage in (self.reader, self.engine, self.writer)]
-            self.progress(max(left) if self.in_flight > 1 else sum(left))
+            self.progress(self._part(share))
 
         with self.engine.running():
             with beside(stop, read=read, write=write):
@@ -112,3 +113,16 @@ class StripRun:
                 ended = perf_counter()
             self.engine.waited["write"] += perf_counter() - ended
         return tuple(lost)
+
+    def _part(self, share: float) -> float:
+        """Estimate the part that is done.
+
+        Args:
+            share: part of a strip.
+        """
+        stages = self.reader, self.engine, self.writer
+        if not all(stage.part for stage in stages):  # nobody knows yet how long the writer will take
+            return min(self.engine.part, share)
+        left = [stage.seconds_left for stage in stages]
+        since = perf_counter() - self.began
+        return since / (since + (max(left) if self.in_flight > 1 else sum(left)))
