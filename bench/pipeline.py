@@ -170,7 +170,7 @@ def read_clip(path: Path) -> tuple[list[np.ndarray], list[int]]:
     from gankit.video.decode import decoded, upright
 
     clip = probe(path)
-    converter = Converter(clip.colours, path)
+    converter = Converter(clip.colours.stated(clip.width, clip.height, rgb=False), path)
     found = [(upright(each.frame, clip, converter), each.pts) for each in decoded(clip)]
     return [pixels for pixels, _ in found], [time for _, time in found]
 
