@@ -209,17 +209,17 @@ def timed(source, tmp_path, by_strips, monkeypatch, clock):
 
     def run(reading, computing, writing, looking=0.0, progress=None):
         colours, read, look = Processor.colours, strip_run.read_strips, strips.look
-        waiting, waits = stages.Stage.waiting, threading.Event()
+        waiting, waits = stages.Stage.waiting, {"read": threading.Event(), "run": threading.Event()}
 
         @contextmanager
         def waited(self, what):
             with waiting(self, what):
-                if what == "read":
-                    waits.set()
+                if what in waits:
+                    waits[what].set()
                 yield
 
         def arriving(*given):
-            assert waits.wait(60)  # the engine waits for the first strip from the beginning
+            assert all(each.wait(60) for each in waits.values())  # engine and writer wait from the beginning
             for rows in read(*given):
                 clock.now += reading
                 yield rows
