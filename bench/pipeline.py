@@ -98,12 +98,13 @@ class Listener:
         return (left - (middle - at)) / (ended - middle)
 
 
-def measure(work: Work, upscaler: Upscaler, folder: Path) -> Measured:
+def measure(work: Work, upscaler: Upscaler, alone: Upscaler, folder: Path) -> Measured:
     """Run a work, and its engine and encoder alone.
 
     Args:
         work: the work.
         upscaler: has run before, so that its engine is loaded.
+        alone: the same, without a limit of memory.
         folder: an empty folder.
     """
     sources, results = folder / "sources", folder / "results"
@@ -119,7 +120,7 @@ def measure(work: Work, upscaler: Upscaler, folder: Path) -> Measured:
     totals = report.totals
     assert totals.engine_share is not None
     assert totals.bottleneck is not None
-    engine, encoder = (clip_alone if work.clip else images_alone)(report, upscaler, folder)
+    engine, encoder = (clip_alone if work.clip else images_alone)(report, alone, folder)
     left = listener.half_way(ended - totals.seconds, ended)
     return Measured(
         work.name, totals.output_mp, totals.seconds, totals.engine_share, totals.bottleneck, engine, encoder, left
@@ -237,16 +238,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with ExitStack() as stack:
         upscalers: dict[tuple[bool, bool], Upscaler] = {}
         for work in chosen:
-            kind = work.tiny, work.strips
-            if kind not in upscalers:
-                upscalers[kind] = stack.enter_context(upscaler_for(work, given.model, given.backend))
-                engine = upscalers[kind].engines.fast().engine
-                name = "the tiny network" if work.tiny else given.model
-                console.print(f"{name} on {engine.backend} {engine.precision}")
+            for strips in {False, work.strips}:
+                if (kind := (work.tiny, strips)) not in upscalers:
+                    made = upscaler_for(replace(work, strips=strips), given.model, given.backend)
+                    engine = stack.enter_context(made).engines.fast().engine
+                    upscalers[kind] = made
+                    name = "the tiny network" if work.tiny else given.model
+                    console.print(f"{name} on {engine.backend} {engine.precision}")
+            upscaler, alone = upscalers[work.tiny, work.strips], upscalers[work.tiny, False]
             rounds = []
             for _ in range(given.rounds):
                 with tempfile.TemporaryDirectory() as folder:
-                    rounds.append(measure(work, upscalers[kind], Path(folder)))
+                    rounds.append(measure(work, upscaler, alone, Path(folder)))
             rows.append(middle(rounds))
     console.print(table(rows))
 
