@@ -21,7 +21,8 @@ _TORCH_ADDRESSES = (
 _NO_ADDRESSES = ("failed to map", "cannot map", "cannot allocate", "Cannot allocate", "bad_alloc")
 _CACHED_LAYERS = "64"  # RRDB, the deepest network here, has ten kinds of layers, each for some heights of strips
 _KEPT_SHAPES = 8
-_KEPT_BYTES = 16 << 20  # less is not worth the milliseconds that returning it takes
+_KEPT_BYTES = 128 << 20  # as an image of 0.1 MP leaves; to clear its pages once more took an eighth of its time
+_KEPT_SHARE = 8  # of the available memory, an eighth
 
 
 def available_memory(limit: int | None = None, root: Path = Path("/")) -> int:
@@ -108,6 +109,11 @@ def size(count: int) -> str:
 def release() -> None:
     """Return what is free to the system, before something that needs all of the memory. It takes some milliseconds."""
     gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """Return the free memory of the C library to the system, which clears it before it is used again."""
     heap = _heap()
     if heap is not None:
         heap.malloc_trim(0)
@@ -119,10 +125,15 @@ class FreedMemory:
     glibc keeps what was freed below a block that is in use, and a CPU engine has it keep most of the rest
     (:mod:`gankit.backends.cpu.heap`), so that a process grows with each size of image that it has seen. What the next
     image of the same size takes again is better kept, because the system would clear its pages once more. So memory is
-    returned after sizes that are new among the last ones. Does nothing with other C libraries.
+    returned after sizes that are new among the last ones, once there is much of it. With other C libraries, nothing is
+    done.
+
+    Args:
+        limit: as in :func:`available_memory`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit
         self._shapes: deque[tuple[int, ...]] = deque(maxlen=_KEPT_SHAPES)
 
     def after(self, shape: tuple[int, ...]) -> None:
@@ -135,8 +146,10 @@ class FreedMemory:
             return
         self._shapes.append(shape)
         heap = _heap()
-        if heap is not None and heap.mallinfo2().fordblks >= _KEPT_BYTES:
-            heap.malloc_trim(0)
+        if heap is not None:
+            free = heap.mallinfo2().fordblks
+            if free >= _KEPT_BYTES or free * _KEPT_SHARE >= available_memory(self._limit):
+                heap.malloc_trim(0)
 
 
 class _HeapUse(ctypes.Structure):

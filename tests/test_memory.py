@@ -178,6 +178,17 @@ def test_freed_memory_is_returned_after_a_new_size_only(monkeypatch):
     assert len(returned) == 13
 
 
+@pytest.mark.parametrize(("free", "room", "count"), [(100, 8000, 0), (200, 8000, 1), (100, 900, 0), (100, 700, 1)])
+def test_little_freed_memory_stays_for_images_of_other_sizes(monkeypatch, free, room, count):
+    """Else each image of a folder of many sizes would have its pages cleared once more."""
+    returned = []
+    heap = SimpleNamespace(mallinfo2=lambda: SimpleNamespace(fordblks=free << 20), malloc_trim=returned.append)
+    monkeypatch.setattr("gankit.memory._heap", lambda: heap)
+    monkeypatch.setattr("gankit.memory.available_memory", lambda limit: room << 20)
+    FreedMemory().after((1, 3, 8, 8))
+    assert len(returned) == count
+
+
 SIZES = """
 import re, sys
 from pathlib import Path

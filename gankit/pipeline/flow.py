@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -133,3 +134,96 @@ class Budget:
         with self._stop.condition:
             self._used -= cost
             self._stop.condition.notify_all()
+
+
+class Handover(Generic[T]):
+    """Passes items from one thread to another, with a bounded number in flight.
+
+    An item is in flight until its consumer asks for the next one, so that the producer may then use its memory again.
+
+    Args:
+        most: largest number of items in flight, with the one that the producer is making. With 1, producer and consumer
+            take turns; with 2, one item is made while the one before it is used.
+        stop: stops the waits.
+    """
+
+    def __init__(self, most: int, stop: Stop) -> None:
+        self._items: deque[T] = deque()
+        self._most = most
+        self._stop = stop
+        self._used = 0
+        self._open = self._wanted = True
+
+    def put(self, item: T) -> bool:
+        """Pass an item on, and wait until another one may be made; return whether its consumer takes another one."""
+        with self._stop.condition:
+            self._items.append(item)
+            self._stop.condition.notify_all()
+            self._stop.wait_for(lambda: not self._wanted or len(self._items) + self._used < self._most)
+            return self._wanted
+
+    def close(self) -> None:
+        """Report that no more items follow."""
+        with self._stop.condition:
+            self._open = False
+            self._stop.condition.notify_all()
+
+    def __iter__(self) -> Generator[T, None, None]:
+        """Yield the items. A consumer that needs no more of them closes the generator."""
+        try:
+            while True:
+                with self._stop.condition:
+                    self._used = 0
+                    self._stop.condition.notify_all()
+                    self._stop.wait_for(lambda: bool(self._items) or not self._open)
+                    if not self._items:
+                        return
+                    item, self._used = self._items.popleft(), 1
+                yield item
+                del item
+        finally:
+            with self._stop.condition:
+                self._wanted = False
+                self._items.clear()
+                self._stop.condition.notify_all()
+
+
+@contextmanager
+def beside(stop: Stop, **bodies: Callable[[], None]) -> Iterator[None]:
+    """Run functions in threads of their own beside a block, and wait for them at its end.
+
+    An error in one of the threads or in the block stops the others; their waits then raise :class:`Stopped`. All
+    threads have ended when the context does.
+
+    Args:
+        stop: stops all of them.
+        bodies: the functions, by the names of their threads.
+
+    Raises:
+        BaseException: The first error of a thread, or the error of the block.
+    """
+
+    def guarded(body: Callable[[], None]) -> None:
+        try:
+            body()
+        except Stopped:
+            pass
+        except BaseException as error:
+            stop(error)
+
+    threads = [threading.Thread(target=guarded, args=(body,), name=name) for name, body in bodies.items()]
+    try:
+        for thread in threads:
+            thread.start()
+        yield
+        for thread in threads:
+            thread.join()
+    except Stopped:
+        pass  # the cause is raised below, once all threads have ended
+    finally:
+        stop()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+    if stop.cause is not None:
+        raise stop.cause

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from gankit.errors import ImageError, NotFiniteError, OutputError
 from gankit.images.encode import check_target
@@ -25,10 +24,9 @@ from gankit.pipeline.shared_calls import IMAGE_ERRORS
 from gankit.pipeline.targets import Job
 
 if TYPE_CHECKING:
+    from gankit.images import DecodedImage
     from gankit.pipeline.processor import Processor
     from gankit.pipeline.strips import Looked
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -56,7 +54,9 @@ class LargeImages:
     _possible: bool = field(default=False, init=False)
     _large: list[tuple[Job, Opened]] = field(default_factory=list, init=False)
     _state: Progress = field(default=Progress(0), init=False)
-    _began: float = field(default_factory=perf_counter, init=False)
+
+    def __post_init__(self) -> None:
+        self._began = perf_counter()
 
     def others(self) -> list[Job]:
         """Return the jobs whose images fit into memory, or fail with an error that says why they do not.
@@ -158,8 +158,6 @@ class LargeImages:
                 done=self._state.done + (not failed),
                 failed=self._state.failed + failed,
                 output_mp=self._state.output_mp + pixels[0] * pixels[1] / 1e6,
-                waited_to_decode=self._state.waited_to_decode + report.decode_seconds,
-                waited_to_encode=self._state.waited_to_encode + report.encode_seconds,
             )
 
     def _one(self, job: Job, opened: Opened) -> ImageReport:
@@ -170,32 +168,36 @@ class LargeImages:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         began = perf_counter()
         self._report_state(current=job.source, fraction=0.0)
-        check_rows(job.source, opened, self.options.max_pixels)
-        check_target(out, job.target)
         try:
-            check_rows_target(out, job.target)
-            image = open_rows(job.source, opened)
-        except ImageError as error:
-            needed, room = size(self._needed(opened)), size(available_memory(self.engines.options.max_memory))
-            reason = f"{error.reason} (in one piece, it takes about {needed} of memory, and {room} are available)"
-            raise ImageError(error.path, reason) from error
-        with self.files.reading(job.source):
-            looked = look(image)
+            check_rows(job.source, opened, self.options.max_pixels)
+            check_target(out, job.target)
+            try:
+                check_rows_target(out, job.target)
+                image = open_rows(job.source, opened)
+            except ImageError as error:
+                needed, room = size(self._needed(opened)), size(available_memory(self.engines.options.max_memory))
+                reason = f"{error.reason} (in one piece, it takes about {needed} of memory, and {room} are available)"
+                raise ImageError(error.path, reason) from error
+            with self.files.reading(job.source):
+                looked = look(image)
+        finally:
+            read = perf_counter() - began
+            self._waited("decode", read)
         image = replace(image, head=self.files.annotated(image.head))
-        read = perf_counter() - began
         processor = self.engines.of_levels(image.head.pixels.dtype == "uint8", lambda least: looked.deviation >= least)
         try:
-            result = self._write(job, image, processor, looked)
+            result = self._write(job, image, processor, looked, began)
         except NotFiniteError:
             if self.engines.options.precision != "auto":
                 raise
-            result = self._write(job, image, self.engines.exact(), looked)
+            result = self._write(job, image, self.engines.exact(), looked, began)
         return replace(result, decode_seconds=read + result.decode_seconds)
 
-    def _write(self, job: Job, image: RowImage, processor: Processor, looked: Looked) -> ImageReport:
-        """Run an image that was read once, and write its result."""
+    def _write(self, job: Job, image: RowImage, processor: Processor, looked: Looked, began: float) -> ImageReport:
+        """Run an image that was read once since ``began``, and write its result."""
         from gankit.pipeline.strip_comparison import StripComparison
-        from gankit.pipeline.strips import count_strips, plan_strips, run_strips
+        from gankit.pipeline.strip_run import StripRun
+        from gankit.pipeline.strips import count_strips, plan_in_flight
 
         facts, limit = processor.facts, self.engines.options.max_memory
         source, size_of, scale = (image.width, image.height), self.options.size, facts.scale
@@ -204,63 +206,53 @@ class LargeImages:
         out = size_of.of(source, scale)
         watched = StripComparison(size_of, out) if self.files.compares(job) else None
         resizing += 0 if watched is None else watched.bytes
-        cut = plan_strips(image, facts, processor.halo, available_memory(limit), resizing)
+        cut, in_flight = plan_in_flight(image, facts, processor.halo, available_memory(limit), resizing)
         strips = count_strips(cut)
         if self.engines.notify is not None:
             within = "" if limit is None else f" within {size(limit)}"
             pixels = image.width * image.height / 1e6
             self.engines.notify(f"{job.source}: {pixels:.3g} MP, by {strips} strips of {cut.tile[0]} rows{within}")
-        decoding, working = _Clock(), _Clock()
-        timed = replace(image, read=lambda: decoding.timed(image.read()))
         made = made_by(processor.engine, self.engines.options)
-        began = perf_counter()
 
         def progress(part: float) -> None:
             self._report_state(current=job.source, fraction=part)
 
-        def write() -> tuple[str, ...]:
-            with closing(run_strips(processor, timed, looked, cut, progress)) as results:
-                resized = size_of.resized_strips(working.timed(results), source, scale)
-                if watched is not None:
-                    resized = watched.watch(resized)
-                return encode_rows(image.head, out, resized, job.target, quality=self.options.quality)
+        def write(results: Generator[DecodedImage, None, None]) -> tuple[str, ...]:
+            resized = size_of.resized_strips(results, source, scale)
+            if watched is not None:
+                resized = watched.watch(resized)
+            return encode_rows(image.head, out, resized, job.target, quality=self.options.quality)
 
+        run = StripRun(processor, image, looked, cut, in_flight, write, progress, began)
         self.files.begin(job, made)
-        lost = write()
+        try:
+            lost = run.run()
+        finally:
+            self._waited("decode", run.engine.waited["read"])
+            self._waited("encode", run.engine.waited["write"])
         self.files.complete(job, made)
+        compared = perf_counter()
         if self.options.compare:
             lost += self.files.compare(job, lambda: watched.made(processor, image, looked, cut))  # type: ignore[union-attr]
+        compared = perf_counter() - compared
+        self._waited("encode", compared)
         return ImageReport(
             job.source,
             job.target,
             "done",
             input_size=source,
             output_size=out,
-            decode_seconds=decoding.seconds,
-            engine_seconds=working.seconds - decoding.seconds,
-            encode_seconds=perf_counter() - began - working.seconds,
+            decode_seconds=run.reader.seconds,
+            engine_seconds=run.engine.seconds,
+            encode_seconds=run.writer.seconds + compared,
             notes=(*image.head.notes, *size_of.notes(source, scale), *lost),
             strips=strips,
         )
 
+    def _waited(self, what: Literal["decode", "encode"], seconds: float) -> None:
+        """Count seconds for which the engine waited."""
+        name = f"waited_to_{what}"
+        self._state = replace(self._state, **{name: getattr(self._state, name) + seconds})
+
     def _report_state(self, **changes: Any) -> None:
         self.progress(replace(self._state, seconds=perf_counter() - self._began, **changes))
-
-
-class _Clock:
-    """The seconds that a generator takes for its items."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def timed(self, items: Generator[T, None, None]) -> Generator[T, None, None]:
-        """Yield the same items."""
-        with closing(items):
-            while True:
-                began = perf_counter()
-                item = next(items, None)
-                self.seconds += perf_counter() - began
-                if item is None:
-                    return
-                yield item
-                del item

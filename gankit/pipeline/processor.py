@@ -54,7 +54,7 @@ class Processor:
     max_memory: int | None = None
 
     def __post_init__(self) -> None:
-        self._freed = FreedMemory()
+        self._freed = FreedMemory(self.max_memory)
         self.workspace = Workspace(self.engine, self.facts, self.halo, self.max_memory)
         self.max_pixels = self.max_pixels or self.workspace.max_pixels()
         if not self.facts.tileable and self.tile != "auto":

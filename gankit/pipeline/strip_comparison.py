@@ -19,7 +19,7 @@ from gankit.images.row_image import RowImage
 from gankit.models.facts import Facts
 from gankit.pipeline.processor import Processor
 from gankit.pipeline.resize import OutputSize
-from gankit.pipeline.strips import Looked, parted, run_strips, strips_of_rows
+from gankit.pipeline.strips import Looked, parted, read_strips, run_strips, strips_of_rows
 from gankit.pipeline.tiles import Plan
 
 _PLAIN_BYTES = 16  # of a pixel of a strip while it is brought to 8 bits and to means
@@ -82,7 +82,8 @@ class StripComparison:
         again = strips_of_rows(cut, first // scale, -(-last // scale))
         start = again.boxes[0].down.keep * scale
         kept: list[np.ndarray] = []
-        with closing(run_strips(processor, image, looked, again, lambda part: None)) as strips:
+        arriving = read_strips(image, looked, again)
+        with closing(run_strips(processor, image, looked, again, arriving)) as strips:
             if self._size.given:
                 strips = self._size.resized_strips(strips, source, scale, begin=start, rows=(top, bottom))
             else:

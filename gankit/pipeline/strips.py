@@ -33,6 +33,7 @@ _LEAST_ROWS = 16  # of a strip, without its halo
 _ROWS = 256  # more rows than these, or than some halos, save hardly any work
 _BLEED_BYTES = 64  # for each pixel of the rows in which transparent pixels get their colours
 _CHECKED_ROWS = 64
+_MORE_WASTE = 1.05
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _chunks(image: RowImage) -> RowGenerator:
         yield from even_strips(rows, BleedByRows.rows if image.head.alpha is not None else _CHECKED_ROWS)
 
 
-def plan_strips(image: RowImage, facts: Facts, halo: int, room: int, resizing: int = 0) -> Plan:
+def plan_strips(image: RowImage, facts: Facts, halo: int, room: int, resizing: int = 0, *, in_flight: int = 1) -> Plan:
     """Plan the strips and their blocks.
 
     Args:
@@ -130,6 +131,7 @@ def plan_strips(image: RowImage, facts: Facts, halo: int, room: int, resizing: i
         halo: halo of the generator in input pixels.
         room: bytes that are available.
         resizing: bytes that resizing the result takes.
+        in_flight: strips that are read, and results that are written, at a time.
 
     Returns:
         The plan of the image, padded to the size multiple of the generator. Boxes with the same rows are a strip.
@@ -138,21 +140,26 @@ def plan_strips(image: RowImage, facts: Facts, halo: int, room: int, resizing: i
         NoMemoryError: If not even the smallest strip fits.
     """
     room = int(room * _USABLE) - resizing
-    multiple, scale = facts.multiple, facts.scale
+    head, multiple, scale = image.head, facts.multiple, facts.scale
     height, width = (_up(max(side, facts.minimum), multiple) for side in (image.height, image.width))
-    halo = _up(max(halo, _ALPHA_HALO if image.head.alpha is not None else 0), multiple)
-    each = (3 + (image.head.alpha is not None)) * image.head.pixels.itemsize  # bytes of a pixel
+    halo = _up(max(halo, _ALPHA_HALO if head.alpha is not None else 0), multiple)
+    each = (3 + (head.alpha is not None)) * head.pixels.itemsize  # bytes of a pixel
+    plain = head.alpha is None and not head.gray and head.hdr is None and head.pixels.itemsize == 1
     line = each * width
-    fixed = 2 * image.part_bytes + (_BLEED_BYTES * BleedByRows.rows * width if image.head.alpha is not None else 0)
-    # The result and what its encoder copies of it take a third; the rows that are read, and joined, twice their size.
-    inner = (room // 3 - 2 * 2 * halo * line) // ((2 * scale**2 + 2) * line)
-    least = min(height, _up(max(_LEAST_ROWS, facts.minimum, 2 * multiple), multiple))
-    inner = max(least, min(inner, max(_ROWS, 8 * halo))) // multiple * multiple
-    tall = min(height, inner + 2 * halo)
+    fixed = 2 * image.part_bytes + (_BLEED_BYTES * BleedByRows.rows * width if head.alpha is not None else 0)
     narrow = min(width, _up(max(4 * halo, 64, facts.minimum, 2 * multiple), multiple))
-    # A block and its result take a sixth: as the engine makes it, and copied.
-    wide = max(narrow, min(width, room // 6 // (tall * 2 * 3 * each * scale**2) // multiple * multiple))
-    needed = fixed + line * (2 * scale**2 * inner + 2 * tall) + 2 * 3 * each * scale**2 * tall * narrow
+    block = 2 * 3 * each * scale**2  # bytes of a pixel: its result, as the engine makes it, and copied
+    # The results, and what the encoder copies of one, take a third with the rows: those in use, and those being joined.
+    read, made = in_flight + 1, max(2, in_flight + (not plain)) * scale**2
+    inner = (room // 3 - read * 2 * halo * line) // ((made + read) * line)
+    fitting = (room - fixed - 2 * halo * (read * line + block * narrow)) // ((made + read) * line + block * narrow)
+    least = min(height, _up(max(_LEAST_ROWS, facts.minimum, 2 * multiple), multiple))
+    inner = max(least, min(inner, fitting, max(_ROWS, 8 * halo))) // multiple * multiple
+    tall = _even(height, min(height, inner + 2 * halo), halo, multiple)
+    # A block takes a sixth.
+    wide = max(narrow, min(width, room // 6 // (tall * block) // multiple * multiple))
+    wide = _even(width, wide, halo, multiple)
+    needed = fixed + line * (made * inner + read * tall) + block * tall * narrow
     if needed > room:
         needed, room = needed + resizing, room + resizing
         raise NoMemoryError(
@@ -162,68 +169,46 @@ def plan_strips(image: RowImage, facts: Facts, halo: int, room: int, resizing: i
     return plan(height, width, (tall, wide), halo, multiple)
 
 
+def plan_in_flight(image: RowImage, facts: Facts, halo: int, room: int, resizing: int = 0) -> tuple[Plan, int]:
+    """Plan the strips, and how many are in flight: 2, where their smaller share of the memory repeats little more work.
+
+    Args are those of :func:`plan_strips`.
+
+    Returns:
+        The plan, and 1 or 2.
+
+    Raises:
+        NoMemoryError: If not even the smallest strip fits.
+    """
+    one = plan_strips(image, facts, halo, room, resizing)
+    try:
+        two = plan_strips(image, facts, halo, room, resizing, in_flight=2)
+    except NoMemoryError:
+        return one, 1
+    return (two, 2) if two.waste <= _MORE_WASTE * one.waste else (one, 1)
+
+
 def count_strips(cut: Plan) -> int:
     """Return the number of strips of a plan."""
     return len({box.down for box in cut.boxes})
 
 
-def run_strips(
-    processor: Processor, image: RowImage, looked: Looked, cut: Plan, progress: Callable[[float], None]
-) -> Generator[DecodedImage, None, None]:
-    """Run an image through an engine.
+def read_strips(image: RowImage, looked: Looked, cut: Plan) -> RowGenerator:
+    """Yield the rows of each strip with its halo, (n, W, C).
 
     Args:
-        processor: runs the blocks.
         image: the image.
         looked: what :func:`look` found.
         cut: the result of :func:`plan_strips`.
-        progress: called with the fraction that is done, up to 1.
-
-    Yields:
-        The strips of the result from the top. Each uses the memory of the previous one.
 
     Raises:
-        ImageError, NotFiniteError, EngineMemoryError: If the image fails.
+        ImageError: If the image is damaged or ends early.
     """
-    head, scale, itemsize = image.head, processor.facts.scale, image.head.pixels.dtype
-    tallest = max(min(box.down.stop, image.height) - box.down.keep for box in cut.boxes)
-    # Written once, so that the memory is taken before the engine sees how much of it is left.
-    colours = np.full((tallest * scale, image.width * scale, 3), 1, itemsize)
-    alphas = None if head.alpha is None else np.full(colours.shape[:2], looked.alpha or 0, itemsize)
-    done = 0
-    with closing(_window(image, looked)) as window:
-        next(window)
-        for down, boxes in groupby(cut.boxes, key=lambda box: box.down):
-            rows = window.send((down.start, min(down.start + cut.tile[0], image.height)))
-            kept = min(down.stop, image.height) - down.keep
-            for box in boxes:
-                left, right = box.across.keep, min(box.across.stop, image.width)
-                if left < right and kept > 0:
-                    part = rows[:, box.across.start : box.across.start + cut.tile[1]]
-                    pixels, alpha = parted(part, head)
-                    inside = (
-                        slice((down.keep - down.start) * scale, (down.keep - down.start + kept) * scale),
-                        slice((left - box.across.start) * scale, (right - box.across.start) * scale),
-                    )
-                    place = slice(0, kept * scale), slice(left * scale, right * scale)
-                    colours[place] = processor.colours(pixels, head.gray, equal=looked.equal)[inside]
-                    if alphas is not None and alpha is not None and looked.alpha is None:
-                        alphas[place] = processor.alpha(alpha)[inside]
-                done += 1
-                progress(done / len(cut.boxes))
-            if kept > 0:
-                made = None if alphas is None else alphas[: kept * scale]
-                yield replace(head, pixels=colours[: kept * scale], alpha=made)
-
-
-def _window(image: RowImage, looked: Looked) -> Generator[np.ndarray, tuple[int, int], None]:
-    """Receive the first row and the row behind the last one, which never decrease; yield these rows (n, W, C)."""
     start = stop = 0
-    wanted = yield np.empty(0)
     parts: list[np.ndarray] = []
     with closing(_bled(image, looked)) as chunks:
-        while True:
-            first, last = wanted
+        for down, _ in groupby(cut.boxes, key=lambda box: box.down):
+            first, last = down.start, min(down.start + cut.tile[0], image.height)
             while stop < last:
                 rows = next(chunks)
                 parts.append(rows)
@@ -234,7 +219,71 @@ def _window(image: RowImage, looked: Looked) -> Generator[np.ndarray, tuple[int,
                 start += len(parts.pop(0))
             joined = np.concatenate(parts) if len(parts) > 1 else parts[0]
             parts, start = [joined[first - start :]], first
-            wanted = yield parts[0][: last - first]
+            yield parts[0][: last - first]
+
+
+def run_strips(
+    processor: Processor,
+    image: RowImage,
+    looked: Looked,
+    cut: Plan,
+    rows: RowGenerator,
+    progress: Callable[[float], None] = lambda part: None,
+    *,
+    in_flight: int = 1,
+) -> Generator[DecodedImage, None, None]:
+    """Run an image through an engine.
+
+    Args:
+        processor: runs the blocks.
+        image: the image.
+        looked: what :func:`look` found.
+        cut: the result of :func:`plan_strips`.
+        rows: the rows of each strip, as :func:`read_strips` yields them; closed at the end.
+        progress: called with the fraction that is done, up to 1.
+        in_flight: number of strips of the result whose memory is kept.
+
+    Yields:
+        The strips of the result from the top. Each uses the memory of the one that came ``in_flight`` before it.
+
+    Raises:
+        ImageError, NotFiniteError, EngineMemoryError: If the image fails.
+    """
+    head, scale, itemsize = image.head, processor.facts.scale, image.head.pixels.dtype
+    strips = [(down, list(boxes)) for down, boxes in groupby(cut.boxes, key=lambda box: box.down)]
+    tallest = max(min(down.stop, image.height) - down.keep for down, _ in strips)
+    # Written once, so that the memory is taken before the engine sees how much of it is left.
+    canvases = [
+        np.full((tallest * scale, image.width * scale, 3), 1, itemsize) for _ in range(min(in_flight, len(strips)))
+    ]
+    alphas = [np.full(each.shape[:2], looked.alpha or 0, itemsize) for each in canvases if head.alpha is not None]
+    done = 0
+    with closing(rows):
+        for number, (down, boxes) in enumerate(strips):
+            arrived = next(rows)
+            kept = min(down.stop, image.height) - down.keep
+            colours = canvases[number % len(canvases)]
+            opacity = alphas[number % len(alphas)] if alphas else None
+            for box in boxes:
+                left, right = box.across.keep, min(box.across.stop, image.width)
+                if left < right and kept > 0:
+                    part = arrived[:, box.across.start : box.across.start + cut.tile[1]]
+                    pixels, alpha = parted(part, head)
+                    inside = (
+                        slice((down.keep - down.start) * scale, (down.keep - down.start + kept) * scale),
+                        slice((left - box.across.start) * scale, (right - box.across.start) * scale),
+                    )
+                    place = slice(0, kept * scale), slice(left * scale, right * scale)
+                    colours[place] = processor.colours(pixels, head.gray, equal=looked.equal)[inside]
+                    if opacity is not None and alpha is not None and looked.alpha is None:
+                        opacity[place] = processor.alpha(alpha)[inside]
+                    del part, pixels, alpha
+                done += 1
+                progress(done / len(cut.boxes))
+            del arrived
+            if kept > 0:
+                made = None if opacity is None else opacity[: kept * scale]
+                yield replace(head, pixels=colours[: kept * scale], alpha=made)
 
 
 def _bled(image: RowImage, looked: Looked) -> RowGenerator:
@@ -250,6 +299,14 @@ def _bled(image: RowImage, looked: Looked) -> RowGenerator:
                     rows = np.concatenate([bled[..., : rows.shape[2] - 1], alpha[..., None]], axis=2)
             yield rows
             top += len(rows)
+
+
+def _even(length: int, size: int, halo: int, multiple: int) -> int:
+    """Return the smallest size of so many pieces as pieces of ``size`` would be, because the last one is no smaller."""
+    if size >= length:
+        return size
+    count = -(-(length - 2 * halo) // (size - 2 * halo))
+    return _up(-(-(length - 2 * halo) // count), multiple) + 2 * halo
 
 
 def _up(value: int, multiple: int) -> int:
