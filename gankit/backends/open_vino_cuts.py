@@ -21,35 +21,11 @@ from gankit.models.facts import Facts
 
 _FARTHEST = 32  # halo of a segment in input pixels; a larger one wastes more than it saves
 _LEAST_KEPT = 32  # pixels of a tile's side that are kept
-_POINTWISE = frozenset(
-    [
-        "Abs",
-        "Add",
-        "Clamp",
-        "Divide",
-        "Elu",
-        "Exp",
-        "Gelu",
-        "HSigmoid",
-        "HSwish",
-        "HardSigmoid",
-        "Maximum",
-        "Minimum",
-        "Mish",
-        "Multiply",
-        "Negative",
-        "PRelu",
-        "Power",
-        "Relu",
-        "Selu",
-        "Sigmoid",
-        "SoftPlus",
-        "Sqrt",
-        "Subtract",
-        "Swish",
-        "Tanh",
-    ]
-)
+_POINTWISE = frozenset((
+    "Abs", "Add", "Clamp", "Divide", "Elu", "Exp", "Gelu", "HSigmoid", "HSwish", "HardSigmoid", "Maximum", "Minimum",
+    "Mish", "Multiply", "Negative", "PRelu", "Power", "Relu", "Selu", "Sigmoid", "SoftPlus", "Sqrt", "Subtract",
+    "Swish", "Tanh",
+))  # fmt: skip
 _CONVOLUTIONS = frozenset(("Convolution", "GroupConvolution"))
 _TRANSPOSED = frozenset(("ConvolutionBackpropData", "GroupConvolutionBackpropData"))
 _POOLINGS = frozenset(("AvgPool", "MaxPool"))
