@@ -51,12 +51,8 @@ class Span:
     stop: int
 
 
-@dataclass
-class _Map:
-    """A feature map (1, H, W, C) of the whole image, and OpenVINO's view of it."""
-
-    array: np.ndarray
-    tensor: Any
+Box = tuple[Span, Span, tuple[int, int]]
+"""A tile: its vertical and horizontal span, and its height and width in input pixels."""
 
 
 class CutGraph:
@@ -173,39 +169,39 @@ class SegmentedGraph:
         self._spare.clear()
 
     def _image(self, pixels: np.ndarray) -> np.ndarray:
-        import openvino
-
         layers = self._graph.layers.layers
         if pixels.shape != self._shape:
             self._spare.clear()
             self._shape = pixels.shape
-        maps = {0: _Map(pixels, openvino.Tensor(pixels, shared_memory=True))}
+        maps = {0: pixels}
         for number, segment in enumerate(self.segments):
             maps |= {index: self._map(index, pixels.shape, self._taken) for index in segment.results}
             self._run(number, maps, list(self._boxes(segment, pixels.shape)))
             for index in [index for index in maps if layers[index].last < segment.stop]:
-                self._spare.extend([maps.pop(index).array] if self._graph.is_kept(index) else [])
-        return maps[len(layers) - 1].array
+                self._spare.extend([maps.pop(index)] if self._graph.is_kept(index) else [])
+        return maps[len(layers) - 1]
 
-    def _map(self, index: int, shape: Sequence[int], make: Callable[[tuple[int, ...], Any], np.ndarray]) -> _Map:
-        """Return a map for the result of a layer.
+    def _map(self, index: int, shape: Sequence[int], make: Callable[[tuple[int, ...], Any], np.ndarray]) -> np.ndarray:
+        """Return an array (1, H, W, C) for the result of a layer.
 
         Args:
             index: of the layer; 0 for the pixels.
             shape: of the pixels.
             make: allocates an array of a shape and a dtype.
         """
-        import openvino
-
         layer = self._graph.layers.layers[index]
         size = (1, *(int(side * layer.rate) for side in shape[1:3]), layer.channels)
-        if not self._graph.is_kept(index):
-            array = (np.zeros if index == 0 else np.empty)(size, self._dtype)
-        else:
-            array = make(size, np.dtype(np.uint16 if self._graph.bf16 else np.float32))
-            if self._graph.bf16:
-                return _Map(array, openvino.Tensor(array, list(size), openvino.Type.bf16))
-        return _Map(array, openvino.Tensor(array, shared_memory=True))
+        if self._graph.is_kept(index):
+            return make(size, np.dtype(np.uint16 if self._graph.bf16 else np.float32))
+        return (np.zeros if index == 0 else np.empty)(size, self._dtype)
+
+    def _tensor(self, index: int, array: np.ndarray) -> Any:
+        """Return OpenVINO's view of pixels or a feature map; NumPy has no bf16."""
+        import openvino
+
+        if self._graph.is_kept(index) and self._graph.bf16:
+            return openvino.Tensor(array, list(array.shape), openvino.Type.bf16)
+        return openvino.Tensor(array, shared_memory=True)
 
     def _taken(self, size: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         """Take memory that an earlier map has left, or allocate it."""
@@ -214,8 +210,8 @@ class SegmentedGraph:
                 return self._spare.pop(place)
         return np.empty(size, dtype)
 
-    def _boxes(self, segment: Segment, shape: Sequence[int]) -> Iterator[tuple[Span, Span, tuple[int, int]]]:
-        """The tiles of a segment: their spans, and their height and width in input pixels."""
+    def _boxes(self, segment: Segment, shape: Sequence[int]) -> Iterator[Box]:
+        """The tiles of a segment, all of one shape."""
         unit, (height, width) = self._graph.layers.unit, shape[1:3]
         tall = even_side(height, segment.side, segment.halo, unit)
         wide = even_side(width, max(segment.side, up(segment.side**2 // tall, unit)), segment.halo, unit)
@@ -223,15 +219,15 @@ class SegmentedGraph:
             for across in spans(width, wide, segment.halo):
                 yield down, across, (tall, wide)
 
-    def _run(self, number: int, maps: dict[int, _Map], boxes: Sequence[Any]) -> None:
+    def _run(self, number: int, maps: dict[int, np.ndarray], boxes: Sequence[Box]) -> None:
         """Run the tiles of a segment."""
         segment = self.segments[number]
         free = self._free(number, boxes[0][2])
 
-        def tile(box: Any) -> None:
+        def tile(box: Box) -> None:
             request = free.get()
             try:
-                self._tile(request, segment, maps, *box)
+                self._tile(request, segment, maps, box)
             finally:
                 free.put(request)
 
@@ -248,23 +244,21 @@ class SegmentedGraph:
                 call.cancel()
             wait(calls)
 
-    def _tile(
-        self, request: Any, segment: Segment, maps: dict[int, _Map], down: Span, across: Span, side: tuple[int, int]
-    ) -> None:
+    def _tile(self, request: Any, segment: Segment, maps: dict[int, np.ndarray], box: Box) -> None:
         """Run one tile, and copy what is kept of its results."""
-        import openvino
-
+        down, across, side = box
         layers = self._graph.layers.layers
-        for port, index in enumerate(segment.sources):
-            rate, channels = layers[index].rate, layers[index].channels
-            first = [0, int(down.start * rate), int(across.start * rate), 0]
-            last = [1, first[1] + int(side[0] * rate), first[2] + int(side[1] * rate), channels]
-            if index == 0:  # the plugin takes parts of feature maps, but not of uint16
-                part = np.ascontiguousarray(maps[0].array[:, first[1] : last[1], first[2] : last[2]])
-                request.set_input_tensor(port, openvino.Tensor(part, shared_memory=True))
-            else:
-                box = openvino.Coordinate(first), openvino.Coordinate(last)
-                request.set_input_tensor(port, openvino.Tensor(maps[index].tensor, *box))
+        given = []
+        for index in segment.sources:
+            rate = layers[index].rate
+            rows, columns = (
+                slice(int(span.start * rate), int((span.start + length) * rate))
+                for span, length in zip((down, across), side, strict=True)
+            )
+            # Copies: where tiles change their shape, the plugin misreads parts of a larger tensor, and writes beyond.
+            given.append(np.ascontiguousarray(maps[index][:, rows, columns]))
+        for port, (index, part) in enumerate(zip(segment.sources, given, strict=True)):  # `given` keeps them alive
+            request.set_input_tensor(port, self._tensor(index, part))
         request.infer(share_outputs=True)
         for port, index in enumerate(segment.results):
             rate = layers[index].rate
@@ -273,7 +267,7 @@ class SegmentedGraph:
                 slice(int((span.keep - span.start) * rate), int((span.stop - span.start) * rate))
                 for span in (down, across)
             )
-            array = maps[index].array
+            array = maps[index]
             array[:, to[0], to[1]] = request.get_output_tensor(port).data.view(array.dtype)[:, of[0], of[1]]
 
     def _free(self, number: int, side: tuple[int, int]) -> queue.SimpleQueue[Any]:
