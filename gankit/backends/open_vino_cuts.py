@@ -23,8 +23,8 @@ _FARTHEST = 32  # halo of a segment in input pixels; a larger one wastes more th
 _LEAST_KEPT = 32  # pixels of a tile's side that are kept
 _POINTWISE = frozenset((
     "Abs", "Add", "Clamp", "Divide", "Elu", "Exp", "Gelu", "HSigmoid", "HSwish", "HardSigmoid", "Identity",
-    "Maximum", "Minimum", "Mish", "Multiply", "Negative", "PRelu", "Power", "Relu", "Selu", "Sigmoid", "SoftPlus", "Sqrt", "Subtract",
-    "Swish", "Tanh",
+    "Maximum", "Minimum", "Mish", "Multiply", "Negative", "PRelu", "Power", "Relu", "Selu", "Sigmoid", "SoftPlus",
+    "Sqrt", "Subtract", "Swish", "Tanh",
 ))  # fmt: skip
 _CONVOLUTIONS = frozenset(("Convolution", "GroupConvolution"))
 _TRANSPOSED = frozenset(("ConvolutionBackpropData", "GroupConvolutionBackpropData"))
