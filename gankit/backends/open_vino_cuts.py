@@ -22,7 +22,7 @@ from gankit.models.facts import Facts
 _FARTHEST = 32  # halo of a segment in input pixels; a larger one wastes more than it saves
 _LEAST_KEPT = 32  # pixels of a tile's side that are kept
 _POINTWISE = frozenset((
-    "Abs", "Add", "Clamp", "Divide", "Elu", "Exp", "Gelu", "HSigmoid", "HSwish", "HardSigmoid", "Identity",
+    "Abs", "Add", "Clamp", "Convert", "Divide", "Elu", "Exp", "Gelu", "HSigmoid", "HSwish", "HardSigmoid", "Identity",
     "Maximum", "Minimum", "Mish", "Multiply", "Negative", "PRelu", "Power", "Relu", "Selu", "Sigmoid", "SoftPlus",
     "Sqrt", "Subtract", "Swish", "Tanh",
 ))  # fmt: skip
