@@ -23,6 +23,7 @@ from gankit.models import build, facts
 from gankit.models.facts import Facts
 from gankit.paths import cache_folder
 from tests.networks import small_srgan
+from tests.variants import others_slow
 
 SMALL = 1 << 15  # values of a tile of about 36 pixels in networks of 8 channels
 SHAPES = [(97, 203), (64, 64), (36, 36), (9, 7), (1, 300), (300, 1), (2, 90)]
@@ -103,7 +104,7 @@ def run(graph, engine, images, cutting):
         segmented.close()
 
 
-@pytest.mark.parametrize("name", [*MODELS, "strided"])
+@pytest.mark.parametrize("name", others_slow(["edsr", "strided", *list(MODELS)[1:]]))
 def test_segments_make_the_image_of_the_whole_network(name, opened):
     net, known, engine, graph = opened(name)
     counts = []
@@ -149,6 +150,7 @@ def test_feature_maps_in_bf16_round_and_no_more(opened):
     assert 0 < error < 0.01
 
 
+@pytest.mark.slow
 def test_a_foreign_checkpoint(data):
     loaded = open_model(data / "checkpoints" / "realesr_animevideov3_x4.pth")
     with backends.get("openvino").load(EngineSpec(loaded.module, loaded.facts, threads=2)) as engine:
@@ -159,6 +161,7 @@ def test_a_foreign_checkpoint(data):
         np.testing.assert_allclose(result, engine.whole(images), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_exported_file(tmp_path):
     net, _ = network("edsr")
     export_onnx(net, tmp_path / "net.onnx")  # by the exporter that spells layers otherwise
