@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from gankit_export import conditions, windows
 from gankit_export.calls import Call, LayerError, UnknownLayerError, WholeImageError
-from gankit_export.windows import Window
+from gankit_export.window import Window
 
 
 class Kind(StrEnum):

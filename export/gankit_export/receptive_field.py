@@ -10,7 +10,7 @@ from torch import fx, nn
 from gankit_export.calls import Call, UnknownLayerError, calls
 from gankit_export.layers import is_size, window
 from gankit_export.tracing import trace
-from gankit_export.windows import Window
+from gankit_export.window import Window
 
 _LONGEST_PERIOD = 4096
 

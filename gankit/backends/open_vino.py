@@ -20,6 +20,7 @@ from gankit.backends.base import ArrayEngine, Backend, Engine, EngineMemoryError
 from gankit.backends.choice.quantised import quantised_file
 from gankit.backends.cpu.instructions import lacks_bf16
 from gankit.backends.cpu.threads import default_threads
+from gankit.backends.open_vino_choice import SegmentChoice
 from gankit.backends.open_vino_graph import bytes_per_pixel, with_pixel_edges
 from gankit.backends.pixels import check, leave_arrays
 from gankit.errors import BackendError
@@ -81,50 +82,67 @@ def _cached_model(path: Path) -> Any:
 class OpenVinoEngine(ArrayEngine):
     """Runs images through compiled graphs: one for a single image, on all cores, and one for several at once.
 
-    The graphs of each dtype of pixels are compiled when they are first needed.
+    The graphs of each dtype of pixels are compiled when they are first needed. Large images run in segments of the
+    network where those have proved to be faster (:mod:`gankit.backends.open_vino_choice`).
 
     Args:
         spec: the spec of the engine.
         read: reads the graph.
         sha256: of the file with the graph.
+
+    Attributes:
+        read: reads the graph.
+        settings: of OpenVINO.
     """
+
+    _segments: SegmentChoice | None = None
 
     def __init__(self, spec: EngineSpec, read: Callable[[], Any], sha256: str) -> None:
         super().__init__(OpenVinoBackend.name, spec)
-        self._facts, self._read, self._settings = spec.facts, read, _settings(spec)
+        self._facts, self.read, self.settings = spec.facts, read, _settings(spec)
         self.artefact = sha256
-        self.at_once = self._settings["INFERENCE_NUM_THREADS"]
+        self.at_once = self.settings["INFERENCE_NUM_THREADS"]
         self._core = openvino_core()
         model = read()  # raises if the file is damaged, so that it is exported again
         self.pixel_bytes = bytes_per_pixel(model, spec.facts, 4 if spec.precision == "fp32" else 2)
         self._requests: dict[np.dtype[Any], Any] = {}
         self._queues: dict[np.dtype[Any], Any] = {}
+        if not spec.quantised:
+            self._segments = SegmentChoice(spec, sha256, read, self.settings, self.whole, self._release)
 
     def run_arrays(self, *arrays: np.ndarray) -> np.ndarray:
-        """See :meth:`Engine.run_arrays`. As many images as there are threads run at once, each on one of them."""
+        """See :meth:`Engine.run_arrays`."""
         check(arrays, self._facts)
         (batch,) = arrays
         pixels = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
-        alone = len(pixels) % self.at_once if self.at_once > 1 else len(pixels)
+        run = self.whole if self._segments is None else self._segments.run
         try:
             with memory_errors("Failed to allocate", "bad_alloc", "bad allocation"):
-                if alone == len(pixels):
-                    result = self._together(pixels)
-                else:
-                    result = self._each(pixels[alone:])
-                    if alone:
-                        result = np.concatenate([self._together(pixels[:alone]), result])
+                result = run(pixels)
         except EngineMemoryError:
             # A request that stopped half-way keeps the shapes of that batch and fails with every later one.
-            self._requests.pop(batch.dtype, None)
-            self._queues.pop(batch.dtype, None)
+            self.close()
             raise
         return result.transpose(0, 3, 1, 2)
 
     def close(self) -> None:
         """Release the compiled graphs."""
+        self._release()
+        if self._segments is not None:
+            self._segments.close()
+
+    def _release(self) -> None:
+        """Release the graphs of whole images, and their memory."""
         self._requests.clear()
         self._queues.clear()
+
+    def whole(self, pixels: np.ndarray) -> np.ndarray:
+        """Run a batch (N, H, W, C). As many images as there are threads run at once, each on one of them."""
+        alone = len(pixels) % self.at_once if self.at_once > 1 else len(pixels)
+        if alone == len(pixels):
+            return self._together(pixels)
+        result = self._each(pixels[alone:])
+        return np.concatenate([self._together(pixels[:alone]), result]) if alone else result
 
     def _together(self, pixels: np.ndarray) -> np.ndarray:
         """Run a batch (N, H, W, C) in one request that uses all threads."""
@@ -153,8 +171,8 @@ class OpenVinoEngine(ArrayEngine):
         return np.concatenate(results)
 
     def _compile(self, dtype: np.dtype[Any], **settings: Any) -> Any:
-        model = with_pixel_edges(self._read(), self._facts, dtype)
-        return self._core.compile_model(model, "CPU", self._settings | settings)
+        model = with_pixel_edges(self.read(), self._facts, dtype)
+        return self._core.compile_model(model, "CPU", self.settings | settings)
 
 
 class OpenVinoLatentEngine(ArrayEngine):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -83,11 +83,29 @@ def look_up(question: Sequence[Any], notify: Callable[[str], None] | None = None
 
 def store(question: Sequence[Any], choice: Choice) -> None:
     """Store a choice. If the cache cannot be written, the next run measures again."""
+    remember(question, asdict(choice))
+
+
+def remember(question: Sequence[Any], facts: Mapping[str, Any]) -> None:
+    """Store what an engine has measured about itself, like a choice.
+
+    Args:
+        question: what was measured.
+        facts: what was found, as JSON has it.
+    """
     path = _file(question)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(asdict(choice)))
+            temporary.write_text(json.dumps(facts))
+
+
+def recall(question: Sequence[Any]) -> dict[str, Any] | None:
+    """Return what :func:`remember` stored on the same machine with the same versions; ``None`` without it."""
+    with suppress(OSError, ValueError, RecursionError):
+        found = json.loads(_file(question).read_bytes())
+        return found if isinstance(found, dict) else None
+    return None
 
 
 def drop(question: Sequence[Any]) -> None:

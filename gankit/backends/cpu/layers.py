@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from gankit_export.calls import Call, UnknownLayerError
 from gankit_export.layers import Kind, find
-from gankit_export.windows import Window, pad_sizes, pair
+from gankit_export.window import Window
+from gankit_export.windows import pad_sizes, pair
 from torch import Tensor, fx
 from torch.nn import functional as F
 
