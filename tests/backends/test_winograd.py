@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 import torch
 from gankit_export.rewrites import for_inference
+from gankit_kernels import winograd_steps
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -205,6 +206,20 @@ def test_steps_of_two_in_modules(kind, rest, size, activation):
     with torch.inference_mode():
         wanted, made = net(x), with_winograd(for_inference(net))
         assert [type(module) for module in made.children()] == [WinogradLayer, nn.Conv2d]
+        torch.testing.assert_close(made(x), wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (48, 40)])
+def test_colours_do_not_fill_registers(size, kernel):
+    torch.manual_seed(0)
+    last = nn.ConvTranspose2d(16, 3, kernel, stride=2, padding=1, output_padding=4 - kernel)
+    net, x = nn.Sequential(last, nn.Tanh()).eval(), torch.randn(2, 16, *size)
+    with torch.inference_mode():
+        wanted, made = net(x), with_winograd(for_inference(net))
+        assert any(isinstance(module, WinogradLayer) for module in made.children()) == winograd_steps.suits(
+            16, 3, doubles=True
+        )
         torch.testing.assert_close(made(x), wanted, rtol=0, atol=1e-5)
 
 

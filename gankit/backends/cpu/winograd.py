@@ -120,9 +120,9 @@ class WinogradLayer(nn.Module):
         self._run: Callable[[Tensor, int], Tensor]
         self._direct: Callable[[Tensor], Tensor]
         if conv.stride == (2, 2):
-            self._direct = few = FewPixels(conv, activation)
+            self._direct = FewPixels(conv, activation)
             kind = winograd_steps.Doubling if isinstance(conv, nn.ConvTranspose2d) else winograd_steps.Halving
-            steps = kind(few.weight, conv.bias, slopes)
+            steps = kind(conv.weight, conv.bias, slopes)
             self._pays, self._run = steps.pays, steps
         else:
             self._direct = conv if activation is None else nn.Sequential(conv, activation)

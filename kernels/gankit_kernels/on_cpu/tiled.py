@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -101,11 +102,7 @@ class Tiled(ABC):
         whole = len(x) * each
         share = -(-whole // (self._tall * threads)) * self._tall
         work = [partial(run, first, min(whole, first + share)) for first in range(0, whole, share)]
-        waiting = [_pool(threads).submit(part) for part in work[1:]]
-        for part in work[:1]:
-            part()
-        for item in waiting:
-            item.result()
+        shared(threads, work)
 
     def _run(
         self,
@@ -191,6 +188,19 @@ def _workspace(widest: int, v: int, m: int) -> tuple[int, int, int, int]:
     room[:widest].zero_()
     table = start + 2 * widest * _FLOAT_BYTES
     return start, start + widest * _FLOAT_BYTES, table, table + v * _FLOAT_BYTES
+
+
+def shared(threads: int, work: Sequence[Callable[[], None]]) -> None:
+    """Do several things at the same time, the first of them in this thread.
+
+    Args:
+        threads: at most so many things.
+        work: the things.
+    """
+    waiting = [_pool(threads).submit(part) for part in work[1:]]
+    work[0]()
+    for item in waiting:
+        item.result()
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
