@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from gankit_kernels.on_cpu import llvm
+from gankit_kernels.on_cpu import llvm, tiling
 from gankit_kernels.on_cpu import winograd as kernels
 from gankit_kernels.on_cpu.tiled import check_values, shared
 
@@ -33,7 +33,7 @@ class ThinProduct:
             wanted = f"(P, D, R) with multiples of {llvm.lanes()} as D and R"
             raise ValueError(f"matrices must be {wanted}, not {tuple(matrices.shape)}")
         self._count, self._depth, self._results = matrices.shape
-        self._together = kernels.panel(self._results)
+        self._together = tiling.panel(self._results)
         panels = matrices.detach().unflatten(2, (-1, self._together))
         self._panels = panels.transpose(1, 2).contiguous()  # (P, R / together, D, together)
 
@@ -55,7 +55,7 @@ class ThinProduct:
         if rows.ndim != 3 or rows.shape[::2] != (self._count, self._depth):
             raise ValueError(f"rows must be ({self._count}, M, {self._depth}), not {tuple(rows.shape)}")
         height = rows.shape[1]
-        tall = kernels.rows_of(self._together)
+        tall = tiling.rows_of(self._together)
         filled = -(-height // tall) * tall
         if filled != height or not rows.is_contiguous():
             rows = torch.nn.functional.pad(rows, (0, 0, 0, filled - height)).contiguous()

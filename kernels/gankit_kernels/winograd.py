@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gankit_kernels.on_cpu import llvm
-from gankit_kernels.on_cpu import winograd as kernels
+from gankit_kernels.on_cpu import llvm, tiling
 from gankit_kernels.on_cpu.tiled import Tiled, check_place, check_values
 
 _WEIGHTS = (3, 5)  # rows and columns of kernels
@@ -64,7 +63,7 @@ class Winograd(Tiled):
     def pays(self, x: Tensor, padding: tuple[int, int] = (0, 0)) -> bool:
         """Whether images are large enough for a gain; the arguments are those of :meth:`__call__`."""
         less = self.side - 1
-        return kernels.pays(self.side, len(x), *(n + 2 * p - less for n, p in zip(x.shape[2:], padding, strict=True)))
+        return tiling.pays(self.side, len(x), *(n + 2 * p - less for n, p in zip(x.shape[2:], padding, strict=True)))
 
     def __call__(
         self,

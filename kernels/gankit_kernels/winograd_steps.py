@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gankit_kernels.on_cpu import llvm
-from gankit_kernels.on_cpu import winograd as kernels
+from gankit_kernels.on_cpu import llvm, tiling
 from gankit_kernels.on_cpu.tiled import Tiled, check_values
 
 _WEIGHTS = (3, 4)  # rows and columns of kernels
@@ -61,7 +60,7 @@ class Halving(Tiled):
 
     def pays(self, x: Tensor) -> bool:
         """Whether images are large enough for a gain."""
-        return kernels.pays(self.side, len(x), *self._size(x))
+        return tiling.pays(self.side, len(x), *self._size(x))
 
     def _size(self, x: Tensor) -> tuple[int, int]:
         return (x.shape[2] + 4 - self._kernel) // 2, (x.shape[3] + 4 - self._kernel) // 2
@@ -122,7 +121,7 @@ class Doubling(Tiled):
 
     def pays(self, x: Tensor) -> bool:
         """Whether images are large enough for a gain."""
-        return kernels.pays(self.side, len(x), x.shape[2] + 1, x.shape[3] + 1)
+        return tiling.pays(self.side, len(x), x.shape[2] + 1, x.shape[3] + 1)
 
     def __call__(self, x: Tensor, threads: int = 1) -> Tensor:
         """Convolve.

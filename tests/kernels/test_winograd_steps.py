@@ -6,8 +6,7 @@ from torch.nn import functional as F
 
 pytest.importorskip("llvmlite")
 
-from gankit_kernels.on_cpu import llvm, transforms
-from gankit_kernels.on_cpu import winograd as kernels
+from gankit_kernels.on_cpu import llvm, tiling, transforms
 from gankit_kernels.winograd_steps import Doubling, Halving, suits
 
 LANES = llvm.lanes()
@@ -39,7 +38,7 @@ def check(y, wanted):
 @pytest.fixture(params=transforms.TILES[2])
 def tile(request, monkeypatch):
     """Tiles of each size, whatever pays."""
-    monkeypatch.setattr(kernels, "tile_of", lambda *sizes: request.param)
+    monkeypatch.setattr(tiling, "tile_of", lambda *sizes: request.param)
     return request.param
 
 

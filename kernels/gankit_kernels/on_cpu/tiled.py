@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gankit_kernels.on_cpu import llvm, transforms
+from gankit_kernels.on_cpu import llvm, tiling, transforms
 from gankit_kernels.on_cpu import winograd as kernels
 
 _FLOAT_BYTES = 4
@@ -53,9 +53,9 @@ class Tiled(ABC):
         self._bias = self._fill(zeros if bias is None else bias.detach().float())
         self._slopes = self._fill(zeros if slopes is None else slopes.detach().float())
         self._activation: kernels.Activation = "none" if slopes is None else "slope" if bool(slopes.any()) else "relu"
-        self._depth = kernels.channels_at_once(self.channels, self.filled, self.side)
-        self._together = kernels.panel(self.filled)
-        self._tall = kernels.rows_of(self._together)
+        self._depth = tiling.channels_at_once(self.channels, self.filled, self.side)
+        self._together = tiling.panel(self.filled)
+        self._tall = tiling.rows_of(self._together)
         self._transformed: dict[transforms.Tile, Tensor] = {}
 
     @abstractmethod
@@ -95,7 +95,7 @@ class Tiled(ABC):
             add: whether to add to ``y``.
             threads: number of threads that share the tiles.
         """
-        tile = kernels.tile_of(self.side, len(x), *size)
+        tile = tiling.tile_of(self.side, len(x), *size)
         across = -(-size[1] // tile)
         each = -(-size[0] // tile) * across
         run = partial(self._run, tile, add, padding, across, each, x, y)
@@ -119,8 +119,8 @@ class Tiled(ABC):
         """Compute some tiles, ``each`` of an image in rows of ``across``."""
         channels, results, depth, side, together = self.channels, self.filled, self._depth, self.side, self._together
         reads = transforms.window(tile, side)
-        most = -(-kernels.tiles_at_once(channels, results, reads) // self._tall) * self._tall
-        tables = kernels.room(reads, most, depth), kernels.room(reads, most, results)
+        most = -(-tiling.tiles_at_once(channels, results, reads) // self._tall) * self._tall
+        tables = tiling.room(reads, most, depth), tiling.room(reads, most, results)
         zeros, nowhere, v, m = _workspace(max(channels, results), *tables)
         weights = self._weights(tile)
         fetch = weights.numel() > _CACHED
