@@ -208,7 +208,10 @@ class Service:
         try:
             await asyncio.wait({waits, watch}, return_when=asyncio.FIRST_COMPLETED)
             if not waits.done():
-                waits.cancel()  # a task that is running already ends by itself, and nobody takes its result
+                # At once: ``waits.cancel()`` alone reaches the task when the event loop turns next. One that is running
+                # already ends by itself, and nobody takes its result.
+                task.future.cancel()
+                waits.cancel()
                 raise ClientGone
             result: DecodedImage = waits.result()
         finally:
