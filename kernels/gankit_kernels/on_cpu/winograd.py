@@ -88,7 +88,7 @@ def transform(code: Code, tile: Tile, side: int) -> None:
 def multiply(code: Code, reads: int, depth: int, together: int, add: bool, fetch: bool) -> None:
     """Write the products (window², tiles, depth) × (window², depth, C') -> (window², tiles, C').
 
-    The weights are (window², C' / together, depth, together). ``tiles`` is a multiple of :func:`rows_of`.
+    The weights are (window², C' / together, depth, together). ``tiles`` is a multiple of ``rows_of``.
 
     Args:
         code: of the kernel.
@@ -180,8 +180,8 @@ def run(code: Code, tile: Tile, step: Step) -> None:
     column in turn, as if their four parts of the image were so many times the channels; the step ``"half"`` writes such
     parts. Their first rows are the odd ones.
 
-    The last four arguments are the addresses of the kernels. ``v`` and ``m`` have the :func:`room` of ``depth`` and of
-    ``results`` channels; ``most`` is a multiple of ``tall``, which is that of :func:`rows_of`. The weights are
+    The last four arguments are the addresses of the kernels. ``v`` and ``m`` have the ``room`` of ``depth`` and of
+    ``results`` channels; ``most`` is a multiple of ``tall``, which is that of ``rows_of``. The weights are
     (parts, channels / depth, window², ...), see :func:`multiply`.
 
     Args:
