@@ -66,6 +66,9 @@ print(totals.done, totals.skipped, totals.failed, flush=True)
 """
 
 
+LONG = pytest.mark.skipif(not os.environ.get("GANKIT_LONG"), reason="takes minutes: set GANKIT_LONG=1")
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     return save_visible_srgan(tmp_path_factory.mktemp("weights") / "small.safetensors")
@@ -137,6 +140,7 @@ def test_one_of_two_is_killed(weights, source, tmp_path):
     assert made(source) == plain(weights, source, tmp_path / "plain")
 
 
+@LONG
 def test_two_runs_on_one_ray(weights, source, tmp_path):
     """The second run has no worker before the first one is done."""
     log = tmp_path / "log"
@@ -186,6 +190,7 @@ def objects(bucket):
     return {path.rpartition("/out/")[2] for path in bucket.find("bucket/out")}
 
 
+@LONG
 def test_images_in_a_store(bucket, weights, source, tmp_path):
     bucket.put(str(source), "bucket/in", recursive=True)
     given = ["-m", weights, "--backend", "eager", "--precision", "fp32"]
@@ -201,6 +206,7 @@ def samples(n):
     return [f"{index:06d}.png" for index in range(n)]
 
 
+@LONG
 def test_samples_in_a_folder(tmp_path):
     given = ["-m", latent_weights(tmp_path, "gan"), "-n", 300, "--batch", 4]
     done = two_commands("generate", *given, "-o", tmp_path / "out")
