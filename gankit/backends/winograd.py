@@ -35,7 +35,7 @@ class WinogradBackend(Backend):
         return "does not run layerwise; use --backend eager" if spec.layer_bytes is not None else None
 
     def open(self, spec: EngineSpec) -> Engine:
-        """Open a streaming engine if the network allows it, or else one for tiles.
+        """Open a streaming engine if the network allows it, or else one for tiles or latents.
 
         Raises:
             BackendError: If the network has no convolutions that gain.
@@ -50,18 +50,18 @@ class WinogradBackend(Backend):
         from gankit.backends.cpu.winograd import convolutions, with_winograd
         from gankit.backends.modules import ModuleEngine, ready, typed_module
 
-        keep_freed_memory()
         keep_in(cache_folder() / "winograd")
         module = typed_module(spec)
         if not convolutions(module):
             raise BackendError(f"'{spec.facts.name}' has no convolutions that gain; use --backend eager")
         if spec.facts.task == "generate":
-            return ModuleEngine(self.name, spec, with_winograd(ready(spec, _folded(module))))
-        if isinstance(module, fx.GraphModule):
+            module = _folded(module)
+        elif isinstance(module, fx.GraphModule):
             try:
                 return StreamingEngine(self.name, spec, Stream(module, winograd=True))
             except NotStreamableError:
                 pass  # some layers need the whole image, so run tiles
+        keep_freed_memory()
         keep_channels_last(module)
         return ModuleEngine(self.name, spec, with_winograd(ready(spec, module)))
 

@@ -71,6 +71,11 @@ def test_what_follows_the_convolution(slopes, bias, threads):
     check(y, sums)
 
 
+def test_no_images():
+    weight, bias, _ = made(LANES, LANES)
+    assert Winograd(weight, bias)(torch.zeros(0, LANES, 8, 9), threads=2).shape == (0, LANES, 6, 7)
+
+
 def test_rows_of_a_larger_image_are_read_and_written_in_place():
     weight, bias, _ = made(LANES, LANES)
     large = torch.randn(1, LANES, 30, 11).contiguous(memory_format=torch.channels_last)

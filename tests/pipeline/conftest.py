@@ -1,5 +1,7 @@
 """Fixtures of the tests of the pipeline."""
 
+import threading
+
 import pytest
 
 from gankit.pipeline import large, strips
@@ -17,3 +19,11 @@ def by_strips(monkeypatch):
         monkeypatch.setattr(strips, "_ROWS", 16)
 
     return within
+
+
+@pytest.fixture
+def no_thread_is_left():
+    """The test ends all threads that it starts."""
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) == before

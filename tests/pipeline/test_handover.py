@@ -1,17 +1,10 @@
 """Items from one thread to another, and threads beside a block."""
 
-import threading
-
 import pytest
 
 from gankit.pipeline.flow import Handover, Stop, Stopped, beside
 
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) == before
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])

@@ -17,12 +17,7 @@ from gankit.pipeline.items import Batching
 from gankit.pipeline.runner import Runner
 from gankit.pipeline.targets import Job
 
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) == before
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 @pytest.fixture

@@ -16,14 +16,9 @@ from gankit.pipeline import job_run, large, run_state, runner, stages, strip_run
 from gankit.pipeline.processor import Processor
 from tests.pipeline.strip_runs import both, samples, upscaler
 
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
+
 PLAIN = Facts(task="upscale", scale=4, value_range=(0, 1))
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) == before
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import torch
 from pipeline_fakes import Repeat, tiled
 from test_processor import grown, noise, processor
-from test_runner import double, image, jobs, no_thread_is_left, runner, shapes  # noqa: F401 - fixtures
+from test_runner import double, image, jobs, runner, shapes  # noqa: F401 - fixtures
 
 from gankit.backends.base import EngineMemoryError, Pending
 from gankit.errors import NotFiniteError
@@ -20,6 +20,8 @@ from gankit.pipeline.flow import Channel, Stop, Stopped
 from gankit.pipeline.items import Batching
 from gankit.pipeline.processor import Processor
 from gankit.pipeline.translation import TranslationProcessor
+
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 class Submitted:

@@ -2,7 +2,6 @@
 
 import io
 
-import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,14 +10,12 @@ from gankit import cli
 from gankit.pipeline.sampler import Sampler
 from gankit.storage import stores
 from tests.latent_networks import weights
+from tests.memory_store import empty_store
 
 
 @pytest.fixture
 def memory():
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    store.pseudo_dirs[:] = [""]
-    return store
+    return empty_store()
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ import json
 import time
 from pathlib import Path
 
-import fsspec
 import pytest
 from storage_fakes import png, run, save_weights, statuses, upscaler
 
 from gankit import cli
 from gankit.errors import OutputError, UsageError
 from gankit.storage import stores
+from tests.memory_store import empty_store
 
 NAMES = ("a.png", "b.png", "deep/c.png")
 
@@ -22,9 +22,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def memory():
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    store.pseudo_dirs[:] = [""]
+    store = empty_store()
     for seed, name in enumerate(NAMES):
         store.pipe_file(f"/bucket/in/{name}", png(seed))
     return store

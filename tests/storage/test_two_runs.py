@@ -8,7 +8,6 @@ import sys
 import threading
 from pathlib import Path
 
-import fsspec
 import pytest
 from storage_fakes import png, run, save_weights, statuses, upscaler
 
@@ -21,6 +20,7 @@ from gankit.storage.run import run_remote
 from gankit.storage.stores import Remote
 from gankit.storage.work import run_tasks
 from gankit.video.options import VideoOptions
+from tests.memory_store import empty_store_like_s3
 from tests.together import twice_at_once
 
 OUT = "memory://bucket/out"
@@ -34,17 +34,7 @@ def weights(tmp_path_factory):
 @pytest.fixture
 def memory(monkeypatch):
     monkeypatch.setattr("gankit.storage.work._POLL", 0.02)
-    create, lock = Remote.create, threading.Lock()
-
-    def at_once(self, name, content):
-        with lock:  # fsspec's memory asks first and writes then; S3 does both in one step
-            create(self, name, content)
-
-    monkeypatch.setattr(Remote, "create", at_once)
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    store.pseudo_dirs[:] = [""]
-    return store
+    return empty_store_like_s3(monkeypatch)
 
 
 def sign(run, **content):

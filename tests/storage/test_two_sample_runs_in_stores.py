@@ -8,7 +8,6 @@ import sys
 import threading
 from collections import Counter
 
-import fsspec
 import pytest
 
 from gankit import cli
@@ -20,6 +19,7 @@ from gankit.storage.claims import FOLDER, Claim, claiming
 from gankit.storage.generated import image_folder
 from gankit.storage.stores import Remote
 from tests.latent_networks import weights
+from tests.memory_store import empty_store_like_s3
 from tests.s3_server import s3_server, use
 from tests.together import twice_at_once
 
@@ -33,17 +33,7 @@ def memory(monkeypatch):
     monkeypatch.setattr("gankit.storage.block_claims._BLOCK", 8)
     monkeypatch.setattr("gankit.storage.block_claims._AGAIN", 0.01)
     monkeypatch.setattr("gankit.pipeline.sample_claims._POLL", 0.02)
-    create, lock = Remote.create, threading.Lock()
-
-    def at_once(self, name, content):
-        with lock:  # fsspec's memory asks first and writes then; S3 does both in one step
-            create(self, name, content)
-
-    monkeypatch.setattr(Remote, "create", at_once)
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    store.pseudo_dirs[:] = [""]
-    return store
+    return empty_store_like_s3(monkeypatch)
 
 
 @pytest.fixture

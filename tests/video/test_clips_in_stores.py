@@ -15,6 +15,7 @@ from gankit import cli
 from gankit.errors import OutputError, UsageError
 from gankit.storage.run import plan_remote, run_remote
 from gankit.video import VideoOptions, run_files
+from tests.memory_store import empty_store
 
 QUICK = VideoOptions(crf=0, preset="ultrafast", segment=4)
 Usage = namedtuple("Usage", "total used free")
@@ -22,10 +23,7 @@ Usage = namedtuple("Usage", "total used free")
 
 @pytest.fixture
 def memory():
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    store.pseudo_dirs[:] = [""]
-    return store
+    return empty_store()
 
 
 @pytest.fixture

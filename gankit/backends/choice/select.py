@@ -295,7 +295,7 @@ def _conclude(
     for line in benchmark.remarks:
         notify(line)
     engine, best = benchmark.best
-    summary = f"{best}, {parity_message(best.parity)}{flat_message(best.contrast)}, {speed(best)} MP/s in"
+    summary = f"{best}, {parity_message(best.parity)}{flat_message(best.contrast)}, {speed(best)} MP/s of input"
     others = [item for item in benchmark.measured if item is not best and not item.remark]
     if others:
         others.sort(key=lambda item: item.megapixels_per_second, reverse=True)

@@ -28,7 +28,8 @@ def strip_rows(rows: int) -> int:
 def suits(conv: nn.Conv2d) -> bool:
     """Whether Winograd's algorithm can run a convolution: 3×3 or 5×5, fp32, stride 1, channels that fill registers."""
     return (
-        conv.kernel_size[0] == conv.kernel_size[1]
+        _is_plain(conv)
+        and conv.kernel_size[0] == conv.kernel_size[1]
         and conv.stride == conv.dilation == (1, 1)
         and conv.groups == 1
         and conv.padding_mode == "zeros"
@@ -44,7 +45,8 @@ def suits_steps(conv: nn.Module) -> bool:
     doubles = isinstance(conv, nn.ConvTranspose2d)
     rest = 4 - conv.kernel_size[0] if doubles else 0
     return (
-        conv.stride == (2, 2)
+        _is_plain(conv)
+        and conv.stride == (2, 2)
         and conv.padding == conv.dilation == (1, 1)
         and conv.output_padding == (rest, rest)
         and conv.groups == 1
@@ -171,6 +173,12 @@ def _replace_children(module: nn.Module) -> None:
             setattr(module, name, WinogradLayer(child))
         else:
             _replace_children(child)
+
+
+def _is_plain(conv: nn.Module) -> bool:
+    """Whether a module does what torch's convolutions do: a class of a user's own may do more, and so may a hook."""
+    hooks = conv._forward_pre_hooks or conv._forward_hooks
+    return type(conv).forward in (nn.Conv2d.forward, nn.ConvTranspose2d.forward) and not hooks
 
 
 def _pads_little(conv: nn.Conv2d) -> bool:

@@ -100,7 +100,7 @@ class Tiled(ABC):
         each = -(-size[0] // tile) * across
         run = partial(self._run, tile, add, padding, across, each, x, y)
         whole = len(x) * each
-        share = -(-whole // (self._tall * threads)) * self._tall
+        share = max(1, -(-whole // (self._tall * threads))) * self._tall
         work = [partial(run, first, min(whole, first + share)) for first in range(0, whole, share)]
         shared(threads, work)
 
@@ -191,14 +191,15 @@ def _workspace(widest: int, v: int, m: int) -> tuple[int, int, int, int]:
 
 
 def shared(threads: int, work: Sequence[Callable[[], None]]) -> None:
-    """Do several things at the same time, the first of them in this thread.
+    """Do some things at the same time, the first of them in this thread.
 
     Args:
         threads: at most so many things.
-        work: the things.
+        work: the things, if any.
     """
     waiting = [_pool(threads).submit(part) for part in work[1:]]
-    work[0]()
+    for part in work[:1]:
+        part()
     for item in waiting:
         item.result()
 

@@ -423,7 +423,7 @@ def test_the_line_compares_and_names_no_loser_as_the_fastest(loaded, only):
     only(Fake("slow", seconds=0.1), Fake("fast"), Fake("middle", seconds=0.002), Fake("wrong", nan=True))
     choose(loaded, notify=lines.append)
     (line,) = (line for line in lines if line.startswith("chose"))
-    assert line == "chose fast fp32, identical to fp32, 12.3 MP/s in; slower: middle fp32 4.10, slow fp32 0.122"
+    assert line == "chose fast fp32, identical to fp32, 12.3 MP/s of input; slower: middle fp32 4.10, slow fp32 0.122"
 
 
 @pytest.mark.parametrize(("speed", "text"), [(12.345, "12.3"), (0.4711, "0.471"), (0.0123, "0.0123"), (1234.5, "1234")])
